@@ -1,0 +1,33 @@
+/// Detection macros and the two hooks a host may replace, each with its default.
+#pragma once
+
+#include <cassert>
+
+#include "cafeq/config/version.hpp"
+
+#if defined(__FAST_MATH__)
+#error "cafeq: -ffast-math changes codes and hides NaN; compile this translation unit without it"
+#endif
+
+/// 1 where errors are thrown, 0 where they reach the handler of set_error_handler().
+#if !defined(CAFEQ_EXCEPTIONS)
+#if defined(__cpp_exceptions)
+#define CAFEQ_EXCEPTIONS 1
+#else
+#define CAFEQ_EXCEPTIONS 0
+#endif
+#endif
+
+/// Checks of the kernels, which are noexcept and trust their callers. Default: assert.
+#if !defined(CAFEQ_ASSERT)
+#define CAFEQ_ASSERT(condition) assert(condition)
+#endif
+
+/// g++ keeps local arrays of vectors in memory unless every loop over them is fully unrolled.
+#if defined(__clang__)
+#define CAFEQ_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define CAFEQ_UNROLL _Pragma("GCC unroll 32")
+#else
+#define CAFEQ_UNROLL
+#endif

@@ -1,0 +1,6 @@
+#pragma once
+
+#define CAFEQ_VERSION_MAJOR 0
+#define CAFEQ_VERSION_MINOR 1
+#define CAFEQ_VERSION_PATCH 0
+#define CAFEQ_VERSION "0.1.0"

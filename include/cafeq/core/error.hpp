@@ -1,0 +1,144 @@
+/// How the library reports what went wrong: Error, raise(), Result.
+///
+/// With exceptions, raise() throws cafeq::Error. Without (-fno-exceptions) it calls the handler that the host has set, which must not
+/// return. Pipeline-level entry points have a `try_` twin that returns a Result instead.
+#pragma once
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "cafeq/config/config.hpp"
+
+namespace cafeq {
+
+enum class ErrorCode {
+  invalid_argument,       ///< a value outside its range (bits, group, block, probability …)
+  invalid_shape,          ///< sizes that do not fit together, or an empty matrix where one is needed
+  invalid_stride,         ///< a view whose elements overlap or that has no data
+  non_finite,             ///< NaN or infinity among the weights; the message names row and column
+  singular,               ///< a transform that cannot be inverted
+  not_positive_definite,  ///< a metric that is not symmetric positive definite
+  unsupported,            ///< a combination for which the method is not exact
+  io,                     ///< a file that cannot be read or written
+  corrupt,                ///< a file whose content contradicts its format
+};
+
+/// A code for programs, and a message for people that names the argument and the numbers.
+class Error : public std::exception {
+ public:
+  Error(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) {}
+
+  ErrorCode code() const noexcept { return code_; }
+  const std::string& message() const noexcept { return message_; }
+  const char* what() const noexcept override { return message_.c_str(); }
+
+ private:
+  ErrorCode code_;
+  std::string message_;
+};
+
+using ErrorHandler = void (*)(const Error&);
+
+namespace detail {
+
+inline void default_error_handler(const Error& error) {
+  std::fprintf(stderr, "cafeq: %s\n", error.what());
+  std::abort();
+}
+
+inline std::atomic<ErrorHandler>& error_handler() {
+  static std::atomic<ErrorHandler> handler{default_error_handler};
+  return handler;
+}
+
+}  // namespace detail
+
+/// Sets what raise() calls in builds without exceptions; returns the handler before. Null restores the default (print and abort).
+inline ErrorHandler set_error_handler(ErrorHandler handler) {
+  return detail::error_handler().exchange(handler != nullptr ? handler : detail::default_error_handler);
+}
+
+[[noreturn]] inline void raise(const Error& error) {
+#if CAFEQ_EXCEPTIONS
+  throw error;
+#else
+  detail::error_handler().load()(error);
+  std::abort();  // a handler must not return
+#endif
+}
+
+[[noreturn]] inline void raise(ErrorCode code, std::string message) { raise(Error(code, std::move(message))); }
+
+/// A value, or the Error that kept it from being made.
+template <class T>
+class [[nodiscard]] Result {
+ public:
+  Result(T value) : value_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
+  Result(Error error) : error_(std::move(error)) {}    // NOLINT(google-explicit-constructor)
+
+  bool has_value() const noexcept { return value_.has_value(); }
+  explicit operator bool() const noexcept { return has_value(); }
+
+  const T& value() const& { return check(), *value_; }
+  T& value() & { return check(), *value_; }
+  T&& value() && { return check(), std::move(*value_); }
+  /// Only where has_value() is false.
+  const Error& error() const { return *error_; }
+
+ private:
+  void check() const {
+    if (!value_) raise(*error_);
+  }
+  std::optional<T> value_;
+  std::optional<Error> error_;
+};
+
+/// Runs f and turns an Error that it throws into a Result. Without exceptions an Error still reaches the handler, so entry points
+/// validate their arguments first and return that Error themselves.
+template <class F>
+auto catch_error(F&& f) -> Result<std::invoke_result_t<F>> {
+#if CAFEQ_EXCEPTIONS
+  try {
+    return std::forward<F>(f)();
+  } catch (const Error& error) {
+    return error;
+  }
+#else
+  return std::forward<F>(f)();
+#endif
+}
+
+namespace detail {
+
+inline std::string to_text(std::string_view text) { return std::string(text); }
+inline std::string to_text(const char* text) { return text; }
+inline std::string to_text(char c) { return std::string(1, c); }
+template <class T>
+  requires std::is_integral_v<T>
+std::string to_text(T value) {
+  return std::to_string(value);
+}
+inline std::string to_text(double value) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.6g", value);
+  return buffer;
+}
+
+}  // namespace detail
+
+/// "W: row 3, column 7 is nan" from its parts.
+template <class... Parts>
+std::string message(const Parts&... parts) {
+  std::string text;
+  (text.append(detail::to_text(parts)), ...);
+  return text;
+}
+
+}  // namespace cafeq

@@ -1,0 +1,102 @@
+/// Scalar types and the arithmetic that every floor shares: Index, bf16, fp16, exact scaling by powers of two.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "cafeq/config/config.hpp"
+
+namespace cafeq {
+
+/// Sizes, positions and strides, signed so that differences and negative strides are plain arithmetic.
+using Index = std::ptrdiff_t;
+
+namespace detail {
+
+/// IEEE binary16 to binary32; exact.
+inline float half_to_float(std::uint16_t half) noexcept {
+  const std::uint32_t sign = std::uint32_t(half & 0x8000u) << 16;
+  const std::uint32_t magnitude = std::uint32_t(half & 0x7fffu) << 13;
+  if ((half & 0x7c00u) == 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x007fffffu));
+  // Moves the exponent from bias 15 to bias 127; subnormals come out normalised by the multiplication.
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f) | sign);
+}
+
+/// binary32 to binary16, ties to even; overflow gives infinity, NaN stays NaN.
+inline std::uint16_t float_to_half(float value) noexcept {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = std::uint16_t((bits >> 16) & 0x8000u);
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return std::uint16_t(sign | 0x7e00u);
+  if (magnitude >= 0x477ff000u) return std::uint16_t(sign | 0x7c00u);  // 65520 and above round to infinity
+  if (magnitude < 0x38800000u) {                                      // subnormal: units of 2^-24
+    const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;
+    return std::uint16_t(sign | std::uint16_t(std::nearbyint(scaled)));
+  }
+  const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u) - (112u << 23);
+  return std::uint16_t(sign | (rounded >> 13));
+}
+
+inline std::uint16_t float_to_brain(float value) noexcept {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return std::uint16_t((bits >> 16) | 0x40u);
+  return std::uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+}  // namespace detail
+
+/// IEEE half precision as storage: converts to float exactly, from float with ties to even.
+struct fp16 {
+  std::uint16_t bits = 0;
+  fp16() = default;
+  explicit fp16(float value) noexcept : bits(detail::float_to_half(value)) {}
+  operator float() const noexcept { return detail::half_to_float(bits); }  // NOLINT(google-explicit-constructor)
+  static fp16 from_bits(std::uint16_t bits) noexcept {
+    fp16 value;
+    value.bits = bits;
+    return value;
+  }
+};
+
+/// bfloat16 as storage: the upper half of a float, rounded with ties to even.
+struct bf16 {
+  std::uint16_t bits = 0;
+  bf16() = default;
+  explicit bf16(float value) noexcept : bits(detail::float_to_brain(value)) {}
+  operator float() const noexcept { return std::bit_cast<float>(std::uint32_t(bits) << 16); }  // NOLINT
+  static bf16 from_bits(std::uint16_t bits) noexcept {
+    bf16 value;
+    value.bits = bits;
+    return value;
+  }
+};
+
+/// The element types of a matrix view.
+template <class T>
+concept Element = std::is_same_v<std::remove_const_t<T>, float> || std::is_same_v<std::remove_const_t<T>, double> ||
+                  std::is_same_v<std::remove_const_t<T>, bf16> || std::is_same_v<std::remove_const_t<T>, fp16>;
+
+/// The largest finite half; scales are kept below it.
+inline constexpr float fp16_max = 65504.0f;
+/// The smallest positive half.
+inline constexpr float fp16_min = 0x1p-24f;
+
+/// A positive number as fp16, never zero and never infinite.
+inline fp16 positive_fp16(float value) noexcept {
+  if (!(value > fp16_min)) return fp16(fp16_min);
+  return fp16(value < fp16_max ? value : fp16_max);
+}
+
+/// Exponent e with 2^e <= |value| < 2^(e+1); 0 for zero.
+inline int floor_log2(double value) noexcept { return value == 0 ? 0 : std::ilogb(value); }
+
+inline constexpr Index ceil_div(Index a, Index b) noexcept { return (a + b - 1) / b; }
+inline constexpr bool is_power_of_two(Index n) noexcept { return n > 0 && (n & (n - 1)) == 0; }
+/// The largest power of two that is at most n, for n >= 1.
+inline constexpr Index floor_power_of_two(Index n) noexcept { return Index(std::bit_floor(std::size_t(n))); }
+
+}  // namespace cafeq

@@ -1,0 +1,151 @@
+/// The door to Eigen: factorizations and solves of small dense matrices, all in fp64.
+///
+/// Sizes are those of blocks and heads (up to a few hundred). No Eigen type appears in a signature.
+#pragma once
+
+#include <Eigen/Dense>
+#include <Eigen/SVD>
+#include <cmath>
+#include <optional>
+
+#include "cafeq/core/matrix.hpp"
+#include "cafeq/core/rng.hpp"
+
+namespace cafeq::linalg {
+
+namespace detail {
+
+using EigenMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using EigenView = Eigen::Map<EigenMatrix, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
+using ConstEigenView = Eigen::Map<const EigenMatrix, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
+
+inline ConstEigenView to_eigen(View<const double> A) {
+  return {A.data, A.rows, A.cols, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(A.row_stride, A.col_stride)};
+}
+template <class Derived>
+Matrix<double> from_eigen(const Eigen::MatrixBase<Derived>& A) {
+  Matrix<double> result(A.rows(), A.cols());
+  EigenView(result.data(), A.rows(), A.cols(), Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(A.cols(), 1)) = A;
+  return result;
+}
+
+}  // namespace detail
+
+/// A·B.
+inline Matrix<double> product(View<const double> A, View<const double> B) {
+  return detail::from_eigen(detail::to_eigen(A) * detail::to_eigen(B));
+}
+
+/// H = L D Lᵀ with L unit lower triangular and D positive.
+struct Ldl {
+  Matrix<double> L;
+  std::vector<double> D;
+};
+
+/// Nothing where H is not positive definite (to working precision).
+inline std::optional<Ldl> factor_ldl(View<const double> H) {
+  const Eigen::LLT<detail::EigenMatrix> llt(detail::to_eigen(H));
+  if (llt.info() != Eigen::Success) return std::nullopt;
+  Ldl result{detail::from_eigen(detail::EigenMatrix(llt.matrixL())), std::vector<double>(std::size_t(H.rows))};
+  for (Index j = 0; j < H.rows; ++j) {
+    const double d = result.L(j, j);
+    if (!(d > 0) || !std::isfinite(d)) return std::nullopt;
+    result.D[std::size_t(j)] = d * d;
+    for (Index i = j; i < H.rows; ++i) result.L(i, j) /= d;
+  }
+  return result;
+}
+
+/// H⁻¹ B for symmetric positive definite H; nothing where H is not.
+inline std::optional<Matrix<double>> solve_spd(View<const double> H, View<const double> B) {
+  const Eigen::LLT<detail::EigenMatrix> llt(detail::to_eigen(H));
+  if (llt.info() != Eigen::Success) return std::nullopt;
+  return detail::from_eigen(llt.solve(detail::to_eigen(B)));
+}
+
+/// A⁻¹ B by LU; nothing where the reciprocal condition number of A is below `min_rcond` or not a number.
+inline std::optional<Matrix<double>> solve(View<const double> A, View<const double> B, double min_rcond = 1e-14) {
+  const Eigen::PartialPivLU<detail::EigenMatrix> lu(detail::to_eigen(A));
+  if (!(lu.rcond() > min_rcond)) return std::nullopt;
+  return detail::from_eigen(lu.solve(detail::to_eigen(B)));
+}
+
+/// A⁻¹; nothing where A is singular to working precision.
+inline std::optional<Matrix<double>> inverse(View<const double> A, double min_rcond = 1e-14) {
+  const auto identity = identity_matrix<double>(A.rows);
+  return solve(A, identity.view(), min_rcond);
+}
+
+struct Qr {
+  Matrix<double> Q;  ///< [m, min(m, n)], orthonormal columns
+  Matrix<double> R;  ///< [min(m, n), n], upper triangular
+};
+
+/// Thin QR by Householder reflections.
+inline Qr thin_qr(View<const double> A) {
+  const Eigen::HouseholderQR<detail::EigenMatrix> qr(detail::to_eigen(A));
+  const Index n = std::min(A.rows, A.cols);
+  const detail::EigenMatrix Q = qr.householderQ() * detail::EigenMatrix::Identity(A.rows, n);
+  const detail::EigenMatrix R = qr.matrixQR().topRows(n).template triangularView<Eigen::Upper>();
+  return {detail::from_eigen(Q), detail::from_eigen(R)};
+}
+
+struct Svd {
+  Matrix<double> U;
+  std::vector<double> S;  ///< descending
+  Matrix<double> V;       ///< A = U diag(S) Vᵀ
+};
+
+/// SVD of a square matrix (Jacobi without a preconditioner: quick to compile, accurate for small singular values).
+inline Svd svd(View<const double> A) {
+  const Eigen::JacobiSVD<detail::EigenMatrix, Eigen::NoQRPreconditioner> svd(detail::to_eigen(A),
+                                                                             Eigen::ComputeFullU | Eigen::ComputeFullV);
+  Svd result{detail::from_eigen(svd.matrixU()), std::vector<double>(std::size_t(A.rows)), detail::from_eigen(svd.matrixV())};
+  for (Index i = 0; i < A.rows; ++i) result.S[std::size_t(i)] = svd.singularValues()(i);
+  return result;
+}
+
+/// The orthogonal polar factor U Vᵀ of a square A = U S Vᵀ: the orthogonal M that maximises tr(MᵀA). By Newton's iteration with determinantal scaling (Higham 1986);
+/// by SVD where A is close to singular.
+inline Matrix<double> polar(View<const double> A) {
+  const Index n = A.rows;
+  detail::EigenMatrix X = detail::to_eigen(A);
+  for (int round = 0; round < 30; ++round) {
+    const Eigen::PartialPivLU<detail::EigenMatrix> lu(X);
+    if (!(lu.rcond() > 1e-10)) break;
+    const detail::EigenMatrix Y = lu.inverse().transpose();
+    // Frobenius scaling: brings the singular values near 1 within a few rounds.
+    const double g = std::sqrt(Y.norm() / X.norm());
+    const detail::EigenMatrix next = 0.5 * (g * X + Y / g);
+    const double change = (next - X).norm();
+    X = next;
+    if (change <= 1e-12 * std::sqrt(double(n))) return detail::from_eigen(X);
+  }
+  const auto s = svd(A);
+  return product(s.U.view(), View<const double>(s.V.view()).transposed());
+}
+
+struct SymmetricEigen {
+  std::vector<double> values;  ///< ascending
+  Matrix<double> vectors;      ///< A = V diag(values) Vᵀ, eigenvectors as columns
+};
+
+inline SymmetricEigen symmetric_eigen(View<const double> A) {
+  const Eigen::SelfAdjointEigenSolver<detail::EigenMatrix> solver(detail::to_eigen(A));
+  SymmetricEigen result{std::vector<double>(std::size_t(A.rows)), detail::from_eigen(solver.eigenvectors())};
+  for (Index i = 0; i < A.rows; ++i) result.values[std::size_t(i)] = solver.eigenvalues()(i);
+  return result;
+}
+
+/// A random orthogonal n × n matrix, uniform (Haar): QR of a Gaussian with the signs of R's diagonal moved into Q.
+inline Matrix<double> random_orthogonal(Index n, const CounterRng& rng) {
+  Matrix<double> gaussian(n, n);
+  for (Index i = 0; i < n * n; ++i) gaussian.data()[i] = rng.normal(std::uint64_t(i));
+  auto qr = thin_qr(gaussian.view());
+  for (Index j = 0; j < n; ++j)
+    if (qr.R(j, j) < 0)
+      for (Index i = 0; i < n; ++i) qr.Q(i, j) = -qr.Q(i, j);
+  return std::move(qr.Q);
+}
+
+}  // namespace cafeq::linalg

@@ -1,0 +1,103 @@
+/// Metric: what a rounding error is measured in.
+#pragma once
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "cafeq/core/matrix.hpp"
+#include "cafeq/linalg/dense.hpp"
+
+namespace cafeq {
+
+/// Which dimension of X [out, in] a metric acts on, and along which error is therefore fed back.
+enum class Side {
+  input,   ///< H [in, in]: minimise tr((X − Q) H (X − Q)ᵀ)
+  output,  ///< H [out, out]: minimise tr((X − Q)ᵀ H (X − Q))
+};
+
+/// A symmetric positive definite matrix, block-diagonal: each block an identity, a diagonal or dense. The identity is plain squared error.
+class Metric {
+ public:
+  struct Block {
+    Index offset = 0;
+    Index size = 0;
+    std::vector<double> diagonal;  ///< empty for the identity and for a dense block
+    Matrix<double> dense;          ///< empty for the identity and for a diagonal
+
+    bool is_dense() const noexcept { return !dense.empty(); }
+    double weight(Index i) const noexcept {
+      return is_dense() ? dense(i, i) : (diagonal.empty() ? 1.0 : diagonal[std::size_t(i)]);
+    }
+  };
+
+  Metric() = default;
+
+  static Metric identity(Index n) {
+    Metric metric;
+    metric.add(Block{0, n, {}, {}});
+    return metric;
+  }
+
+  /// Weights; each must be positive and finite.
+  static Metric diagonal(std::vector<double> weights) {
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      if (!(weights[i] > 0) || !std::isfinite(weights[i]))
+        raise(ErrorCode::not_positive_definite, message("metric: weight ", i, " is ", weights[i]));
+    Metric metric;
+    const Index n = Index(weights.size());
+    metric.add(Block{0, n, std::move(weights), {}});
+    return metric;
+  }
+
+  /// Any symmetric positive definite matrix, for example a Hessian XᵀX of the caller's data (which turns error feedback into GPTQ).
+  template <class M>
+    requires MatrixView<M>
+  static Metric dense(M&& H) {
+    std::vector<Matrix<double>> blocks;
+    blocks.push_back(to_matrix<double>(as_view(H)));
+    return block_diagonal(std::move(blocks));
+  }
+
+  static Metric block_diagonal(std::vector<Matrix<double>> blocks) {
+    Metric metric;
+    for (auto& H : blocks) {
+      check_symmetric(H);
+      if (!linalg::factor_ldl(H.view()))
+        raise(ErrorCode::not_positive_definite, message("metric: the ", H.rows(), " x ", H.cols(), " block at ", metric.dim_, " is not positive definite"));
+      const Index n = H.rows();
+      metric.add(Block{0, n, {}, std::move(H)});
+    }
+    return metric;
+  }
+
+  Index dim() const noexcept { return dim_; }
+  const std::vector<Block>& blocks() const noexcept { return blocks_; }
+  bool is_identity() const noexcept {
+    for (const Block& b : blocks_)
+      if (b.is_dense() || !b.diagonal.empty()) return false;
+    return true;
+  }
+
+ private:
+  void add(Block block) {
+    block.offset = dim_;
+    dim_ += block.size;
+    blocks_.push_back(std::move(block));
+  }
+
+  static void check_symmetric(const Matrix<double>& H) {
+    if (H.rows() != H.cols()) raise(ErrorCode::invalid_shape, message("metric: ", H.rows(), " x ", H.cols(), " is not square"));
+    for (Index i = 0; i < H.rows(); ++i)
+      for (Index j = 0; j <= i; ++j) {
+        if (!std::isfinite(H(i, j))) raise(ErrorCode::non_finite, message("metric: row ", i, ", column ", j, " is ", H(i, j)));
+        if (std::abs(H(i, j) - H(j, i)) > 1e-6 * (std::abs(H(i, i)) + std::abs(H(j, j))))
+          raise(ErrorCode::not_positive_definite, message("metric: not symmetric at row ", i, ", column ", j));
+      }
+  }
+
+  Index dim_ = 0;
+  std::vector<Block> blocks_;
+};
+
+}  // namespace cafeq

@@ -1,0 +1,126 @@
+/// Encoding<Q>: the codes and parameters of one matrix while they are being chosen.
+///
+/// Rounders work on it line by line: encode_column and encode_row choose the codes of a whole line at once and say what they decode to. A
+/// quantizer that chooses codes jointly specialises Encoding and keeps this interface, so every rounder takes either kind.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "cafeq/core/executor.hpp"
+#include "cafeq/core/matrix.hpp"
+#include "cafeq/core/packed.hpp"
+#include "cafeq/quant/grid.hpp"
+
+namespace cafeq {
+
+template <Quantizer Q>
+class Encoding {
+ public:
+  using Params = typename Q::Params;
+
+  Encoding() = default;
+  Encoding(const Q& quantizer, Index rows, Index cols)
+      : quantizer_(quantizer), grouping_{rows, cols, quantizer.group}, codes_(rows, cols), params_(std::size_t(grouping_.count())) {}
+
+  const Q& quantizer() const noexcept { return quantizer_; }
+  const Grouping& grouping() const noexcept { return grouping_; }
+  Index rows() const noexcept { return grouping_.rows; }
+  Index cols() const noexcept { return grouping_.cols; }
+
+  std::uint8_t& code(Index i, Index j) noexcept { return codes_(i, j); }
+  std::uint8_t code(Index i, Index j) const noexcept { return codes_(i, j); }
+  std::span<const std::uint8_t> codes(Index i) const noexcept { return codes_.row(i); }
+  std::span<std::uint8_t> codes(Index i) noexcept { return codes_.row(i); }
+  /// The parameters of the group that holds an element.
+  Params& params(Index i, Index j) noexcept { return params_[std::size_t(grouping_.index(i, j))]; }
+  const Params& params(Index i, Index j) const noexcept { return params_[std::size_t(grouping_.index(i, j))]; }
+  std::span<const Params> all_params() const noexcept { return params_; }
+  std::span<Params> all_params() noexcept { return params_; }
+
+  float value(Index i, Index j) const noexcept { return quantizer_.decode(code(i, j), params(i, j)); }
+
+  /// Fits the parameters to X (rows contiguous), and any tensor-wide state before them. Codes stay as they are.
+  void fit(View<const float> X, ExecutorRef executor = {}) {
+    CAFEQ_ASSERT(X.rows == rows() && X.cols == cols());
+    if (X.empty()) return;
+    quantizer_ = cafeq::for_tensor(quantizer_, X);
+    if (grouping_.group == per_tensor) {
+      const Matrix<float> dense = to_matrix<float>(X);
+      params_[0] = quantizer_.fit(std::span<const float>(dense.data(), std::size_t(dense.size())));
+      return;
+    }
+    executor.parallel_for(rows(), row_grain(), [&](Index begin, Index end, Index) {
+      for (Index i = begin; i < end; ++i)
+        for_each_group(i, [&](Index j, Index n, Params& p) { p = quantizer_.fit(X.row(i).subspan(std::size_t(j), std::size_t(n))); });
+    });
+  }
+
+  /// The nearest codes of X at the present parameters.
+  void encode(View<const float> X, ExecutorRef executor = {}) {
+    CAFEQ_ASSERT(X.rows == rows() && X.cols == cols());
+    executor.parallel_for(rows(), row_grain(), [&](Index begin, Index end, Index) {
+      for (Index i = begin; i < end; ++i)
+        for_each_group(i, [&](Index j, Index n, const Params& p) {
+          const float* x = X.data + i * X.row_stride + j * X.col_stride;
+          for (Index l = 0; l < n; ++l) codes_(i, j + l) = quantizer_.encode(x[l * X.col_stride], p);
+        });
+    });
+  }
+
+  /// Chooses the codes of column j, rows [row, row + n), for the targets; writes what they decode to.
+  void encode_column(Index j, Index row, std::span<const float> target, std::span<float> decoded) noexcept {
+    for (std::size_t l = 0; l < target.size(); ++l) {
+      const Index i = row + Index(l);
+      const Params& p = params(i, j);
+      const std::uint8_t c = quantizer_.encode(target[l], p);
+      codes_(i, j) = c;
+      decoded[l] = quantizer_.decode(c, p);
+    }
+  }
+
+  /// Chooses the codes of row i, columns [col, col + n).
+  void encode_row(Index i, Index col, std::span<const float> target, std::span<float> decoded) noexcept {
+    for (Index l = 0; l < Index(target.size());) {
+      const Index stop = std::min(Index(target.size()), (col + l) / grouping_.width() * grouping_.width() + grouping_.width() - col);
+      const Params& p = params(i, col + l);
+      for (; l < stop; ++l) {
+        const std::uint8_t c = quantizer_.encode(target[std::size_t(l)], p);
+        codes_(i, col + l) = c;
+        decoded[std::size_t(l)] = quantizer_.decode(c, p);
+      }
+    }
+  }
+
+  /// X̂, into a view of any strides.
+  void decode(View<float> out, ExecutorRef executor = {}) const {
+    CAFEQ_ASSERT(out.rows == rows() && out.cols == cols());
+    executor.parallel_for(rows(), row_grain(), [&](Index begin, Index end, Index) {
+      for (Index i = begin; i < end; ++i)
+        for (Index j = 0; j < cols(); j += grouping_.width()) {
+          const Params& p = params(i, j);
+          for (Index l = j; l < std::min(j + grouping_.width(), cols()); ++l) out(i, l) = quantizer_.decode(codes_(i, l), p);
+        }
+    });
+  }
+
+  /// Codes, parameters and tensor-wide state, in bits.
+  std::int64_t storage_bits() const {
+    return std::int64_t(rows()) * cols() * quantizer_.bits + std::int64_t(params_.size()) * param_bits(quantizer_) + tensor_bits(quantizer_);
+  }
+
+ private:
+  Index row_grain() const noexcept { return std::max<Index>(1, 16384 / std::max<Index>(1, cols())); }
+
+  template <class F>
+  void for_each_group(Index i, F&& f) {
+    for (Index j = 0; j < cols(); j += grouping_.width()) f(j, std::min(grouping_.width(), cols() - j), params(i, j));
+  }
+
+  Q quantizer_{};
+  Grouping grouping_;
+  Matrix<std::uint8_t> codes_;
+  std::vector<Params> params_;
+};
+
+}  // namespace cafeq
