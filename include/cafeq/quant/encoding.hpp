@@ -56,26 +56,33 @@ class Encoding {
     });
   }
 
-  /// The nearest codes of X at the present parameters.
+  /// The nearest codes of X (rows contiguous) at the present parameters.
   void encode(View<const float> X, ExecutorRef executor = {}) {
     CAFEQ_ASSERT(X.rows == rows() && X.cols == cols());
     executor.parallel_for(rows(), row_grain(), [&](Index begin, Index end, Index) {
       for (Index i = begin; i < end; ++i)
         for_each_group(i, [&](Index j, Index n, const Params& p) {
-          const float* x = X.data + i * X.row_stride + j * X.col_stride;
-          for (Index l = 0; l < n; ++l) codes_(i, j + l) = quantizer_.encode(x[l * X.col_stride], p);
+          const auto x = X.row(i).subspan(std::size_t(j), std::size_t(n));
+          const auto codes = codes_.row(i).subspan(std::size_t(j), std::size_t(n));
+          if constexpr (requires { quantizer_.encode_group(x, p, codes); }) {
+            quantizer_.encode_group(x, p, codes);
+          } else {
+            for (std::size_t l = 0; l < x.size(); ++l) codes[l] = quantizer_.encode(x[l], p);
+          }
         });
     });
   }
 
   /// Chooses the codes of column j, rows [row, row + n), for the targets; writes what they decode to.
   void encode_column(Index j, Index row, std::span<const float> target, std::span<float> decoded) noexcept {
-    for (std::size_t l = 0; l < target.size(); ++l) {
-      const Index i = row + Index(l);
-      const Params& p = params(i, j);
-      const std::uint8_t c = quantizer_.encode(target[l], p);
-      codes_(i, j) = c;
-      decoded[l] = quantizer_.decode(c, p);
+    if (target.empty()) return;
+    const bool shared = grouping_.group == per_tensor;
+    const Index step = shared ? 0 : grouping_.per_row_count();
+    const Params* p = params_.data() + grouping_.index(row, j);
+    std::uint8_t* c = codes_.data() + row * cols() + j;
+    for (std::size_t l = 0; l < target.size(); ++l, p += step, c += cols()) {
+      *c = quantizer_.encode(target[l], *p);
+      decoded[l] = quantizer_.decode(*c, *p);
     }
   }
 

@@ -31,6 +31,7 @@ inline constexpr Index per_tensor = -1;
 ///   param_bits()       stored bits of a Params (default: 8 · sizeof)
 ///   tensor_bits()      stored bits of the quantizer's own tensor-wide state (default 0)
 ///   for_tensor(view)   a copy with that state fitted to a whole matrix
+///   encode_group(span, params, codes)   the codes of many weights at once, equal to encode's
 ///   check()            raises where the members contradict each other
 template <class Q>
 concept Quantizer = requires(const Q& q, std::span<const float> group, float x, std::uint8_t code, const typename Q::Params& params) {
@@ -80,7 +81,8 @@ Q for_tensor(const Q& q, View<const float> X) {
 template <Quantizer Q>
 void check_quantizer(const Q& q) {
   if (q.bits < 1 || q.bits > 8) raise(ErrorCode::invalid_argument, message("quantizer: bits is ", int(q.bits), ", must be 1 to 8"));
-  if (q.group < per_tensor) raise(ErrorCode::invalid_argument, message("quantizer: group is ", Index(q.group), ", must be positive, per_row or per_tensor"));
+  if (q.group < per_tensor)
+    raise(ErrorCode::invalid_argument, message("quantizer: group is ", Index(q.group), ", must be positive, per_row or per_tensor"));
   if constexpr (requires { q.check(); }) q.check();
 }
 

@@ -1,0 +1,44 @@
+/// Midrise<Bits>: x̂ = (c + ½)·s with c = clamp(⌊x/s⌋, −m, m − 1), m = 2^(Bits−1). An even number of levels, symmetric about a zero that is none
+/// of them; one positive fp16 scale a group, 16/g bits a weight.
+#pragma once
+
+#include "cafeq/quant/grid.hpp"
+#include "cafeq/quant/scale_search.hpp"
+
+namespace cafeq {
+
+/// Codes are c + m. A group of zeros has scale 0, at which every code is zero.
+template <int Bits>
+struct Midrise {
+  static_assert(Bits >= 2 && Bits <= 8, "cafeq: bits must be 2 to 8");
+  struct Params {
+    fp16 scale;
+  };
+  using Levels = kernel::UniformLevels<false, true>;
+  static constexpr int bits = Bits;
+  static constexpr bool has_offset = false;
+
+  Index group = per_row;
+  ScaleSearch search = ScaleSearch::mse;  ///< minmax and absmax: the outermost levels are ±absmax
+
+  static constexpr Levels levels() noexcept { return {-float(1 << (Bits - 1)), float((1 << (Bits - 1)) - 1)}; }
+
+  Params fit(std::span<const float> x) const noexcept {
+    constexpr float reach = float(1 << (Bits - 1)) - 0.5f;
+    return {fp16(detail::fit_scale(x, levels(), search, reach, gaussian_step(Bits), Bits))};
+  }
+  std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
+  float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
+  void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
+    kernel::encode(x, levels(), Line{scale(p), 0}, codes);
+  }
+
+  float level(std::uint8_t code) const noexcept { return levels().level(code); }
+  float scale(const Params& p) const noexcept { return p.scale; }
+  float offset(const Params&) const noexcept { return 0; }
+  Params with_scale(const Params& p, float scale, float) const noexcept {
+    return std::isfinite(scale) && scale >= 0 ? Params{detail::finite_fp16(scale)} : p;
+  }
+};
+
+}  // namespace cafeq

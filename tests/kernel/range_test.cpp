@@ -1,0 +1,157 @@
+#include "cafeq/kernel/range.hpp"
+
+#include <limits>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+using namespace cafeq;
+
+namespace {
+
+const Index awkward[] = {1, 2, 7, 8, 9, 16, 17, 33, 129, 257, 512, 1025};
+
+/// Largest error of the kernels' sum, relative, and of their slopes, relative to the largest slope (which is about 1 by construction).
+template <class Range>
+void check_row(const Range& range, const float* x, Index n) {
+  const float peak = kernel::row_peak(x, n);
+  REQUIRE(peak == kernel::row_peak_reference(x, n));
+  std::vector<double> expected(static_cast<std::size_t>(n));
+  const double reference = kernel::row_sum_reference(range, x, n, peak, expected.data());
+  std::vector<float> slope(std::size_t(n) + 1, 77.0f);
+  const double sum = kernel::row_sum(range, x, n, peak, slope.data());
+  CHECK(sum == Approx(reference).epsilon(4e-6));
+  double worst = 0;
+  for (std::size_t j = 0; j < std::size_t(n); ++j) worst = std::max(worst, std::abs(double(slope[j]) - expected[j]));
+  CHECK(worst < 4e-6);
+  CHECK(slope.back() == 77.0f);  // nothing written beyond the end
+
+  std::vector<float> in_place(x, x + n);
+  CHECK(kernel::row_sum(range, in_place.data(), n, peak, in_place.data()) == sum);
+  slope.pop_back();
+  CHECK(in_place == slope);
+}
+
+}  // namespace
+
+TEST_CASE("power range of a row agrees with its reference", "[kernel][range]") {
+  for (const int p : {2, 4, 6, 8, 10, 16, 32})
+    for (const Index n : awkward) {
+      const auto x = test::gaussian(1, n + 1, std::uint64_t(n), 3.0);
+      check_row(kernel::PowerRange(p), x.data(), n);
+      check_row(kernel::PowerRange(p), x.data() + 1, n);  // unaligned
+    }
+}
+
+TEST_CASE("exponential range of a row agrees with its reference", "[kernel][range]") {
+  for (const float t : {0.5f, 5.0f, 20.0f})
+    for (const double scale : {1e-3, 1.0, 20.0})
+      for (const Index n : awkward) {
+        const auto x = test::gaussian(1, n + 1, std::uint64_t(n), scale);
+        check_row(kernel::ExponentialRange(t), x.data() + 1, n);
+      }
+}
+
+TEST_CASE("sums of the power range are exact where powers are", "[kernel][range]") {
+  // Peaks of every magnitude: only ratios count.
+  for (const float scale : {1e-37f, 1e-20f, 1.0f, 1e20f, 1e38f}) {
+    const float x[3] = {scale, -scale / 2, 0};
+    float slope[3];
+    CHECK(kernel::row_sum(kernel::PowerRange(8), x, 3, scale, slope) == Approx(1.0 + 0x1p-8).epsilon(1e-6));
+    CHECK(slope[0] == Approx(1.0f).epsilon(1e-6));
+    CHECK(slope[1] == Approx(-0x1p-7f).epsilon(1e-6));
+    CHECK(slope[2] == 0.0f);
+  }
+}
+
+TEST_CASE("ranges of zeros, tiny entries and large exponents stay finite", "[kernel][range]") {
+  const float zeros[9] = {};
+  float slope[9];
+  CHECK(kernel::row_peak(zeros, 9) == 0.0f);
+  CHECK(kernel::row_peak(zeros, 0) == 0.0f);
+  CHECK(kernel::row_sum(kernel::PowerRange(8), zeros, 9, 0.0f, slope) == 0.0);
+  CHECK(kernel::row_sum(kernel::ExponentialRange(5), zeros, 9, 0.0f, slope) == Approx(18.0));
+  for (const float s : slope) CHECK(s == 0.0f);
+
+  // A subnormal peak counts as zero; entries far below the peak leave no subnormals.
+  const float subnormal[2] = {1e-41f, -1e-41f};
+  CHECK(kernel::row_sum(kernel::PowerRange(8), subnormal, 2, 1e-41f, slope) == 0.0);
+  const float mixed[3] = {1.0f, 1e-6f, -1e-3f};
+  CHECK(kernel::row_sum(kernel::PowerRange(16), mixed, 3, 1.0f, slope) == 1.0);
+  CHECK(slope[1] == 0.0f);
+  CHECK(slope[2] == 0.0f);
+
+  // t·peak = 5000: e^5000 overflows, the shifted sum does not; an entry of zero has slope zero.
+  const float large[4] = {1000.0f, 0.0f, -1000.0f, 1.0f};
+  CHECK(kernel::row_sum(kernel::ExponentialRange(5), large, 4, 1000.0f, slope) == Approx(2.0));
+  CHECK(slope[0] == Approx(1.0f));
+  CHECK(slope[1] == Approx(0.0f).margin(1e-30));
+  CHECK(slope[2] == Approx(-1.0f));
+}
+
+TEST_CASE("not-a-number reaches the sum", "[kernel][range]") {
+  for (const Index n : {3, 8, 40}) {
+    std::vector<float> x(std::size_t(n), 1.0f);
+    std::vector<float> slope(x.size());
+    x[std::size_t(n / 2)] = std::numeric_limits<float>::quiet_NaN();
+    CHECK(std::isnan(kernel::row_sum(kernel::PowerRange(8), x.data(), n, 1.0f, slope.data())));
+  }
+}
+
+TEST_CASE("column passes agree with their references", "[kernel][range]") {
+  for (const Index rows : {1, 7, 33})
+    for (const Index cols : {1, 7, 8, 17, 129}) {
+      const auto X = test::gaussian(rows, cols + 3, 5, 2.0);
+      const auto view = X.view().col_block(1, cols);
+      std::vector<float> peak(std::size_t(cols), 0.0f);
+      peak[0] = 100.0f;  // peaks only grow
+      kernel::column_peaks(view, peak.data());
+      CHECK(peak[0] == 100.0f);
+      peak[0] = 0.0f;
+      kernel::column_peaks(view, peak.data());
+      const auto check = [&](const auto& range) {
+        std::vector<float> a(peak.size());
+        std::vector<float> b(peak.size());
+        std::vector<float> sum(peak.size(), 55.0f);
+        for (std::size_t j = 0; j < peak.size(); ++j) {
+          const auto column = to_matrix<float>(view.col_block(Index(j), 1));
+          REQUIRE(peak[j] == kernel::row_peak_reference(column.data(), rows));
+          a[j] = range.prepare(peak[j]).a;
+          b[j] = range.prepare(peak[j]).b;
+        }
+        auto work = X;
+        kernel::column_sums(range, work.view().col_block(1, cols), a.data(), b.data(), sum.data());
+        std::vector<double> slope(static_cast<std::size_t>(rows));
+        double worst = 0;
+        for (Index j = 0; j < cols; ++j) {
+          CHECK(double(sum[std::size_t(j)]) ==
+                Approx(kernel::column_sum_reference(range, view, j, peak[std::size_t(j)], slope.data())).epsilon(4e-6));
+          for (Index i = 0; i < rows; ++i) worst = std::max(worst, std::abs(double(work(i, j + 1)) - slope[std::size_t(i)]));
+        }
+        CHECK(worst < 4e-6);
+        for (Index i = 0; i < rows; ++i) {
+          REQUIRE(work(i, 0) == X(i, 0));
+          REQUIRE(work(i, cols + 1) == X(i, cols + 1));
+        }
+      };
+      check(kernel::PowerRange(8));
+      check(kernel::PowerRange(16));
+      check(kernel::ExponentialRange(5));
+    }
+}
+
+TEST_CASE("scaling of rows and of columns", "[kernel][range]") {
+  for (const Index n : {0, 1, 7, 17, 33, 129}) {
+    const auto X = test::gaussian(3, n + 1, 8);
+    auto work = X;
+    kernel::scale_row(work.data(), n, 3.0f);
+    for (Index j = 0; j <= n; ++j) CHECK(work(0, j) == (j < n ? 3.0f * X(0, j) : X(0, j)));
+    std::vector<float> c(static_cast<std::size_t>(n));
+    for (Index j = 0; j < n; ++j) c[std::size_t(j)] = float(j) - 2.0f;
+    work = X;
+    kernel::scale_columns(work.view().col_block(0, n), c.data());
+    for (Index i = 0; i < 3; ++i)
+      for (Index j = 0; j <= n; ++j) REQUIRE(work(i, j) == (j < n ? X(i, j) * c[std::size_t(j)] : X(i, j)));
+  }
+}

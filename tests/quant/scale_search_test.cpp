@@ -1,0 +1,174 @@
+#include "cafeq/quant/scale_search.hpp"
+
+#include "cafeq/quant/affine.hpp"
+#include "cafeq/quant/midrise.hpp"
+#include "laws.hpp"
+#include "support/golden.hpp"
+
+using namespace cafeq;
+
+namespace {
+
+using Halves = kernel::UniformLevels<false, true>;
+
+/// The least error of any fp16 scale.
+template <class Levels>
+double exhaustive_error(std::span<const float> x, const Levels& levels, float smallest, float largest) {
+  double best = 1e300;
+  for (std::uint16_t bits = fp16(smallest).bits; bits <= fp16(largest).bits; ++bits) {
+    const Line line[] = {{float(fp16::from_bits(bits)), 0}};
+    best = std::min(best, best_line(x, levels, std::span<const Line>(line)).error);
+  }
+  return best;
+}
+
+template <int Bits>
+void check_golden(const nlohmann::json& file) {
+  const auto W = test::golden_matrix<float>(file["W"]);
+  const auto& golden = file["bits"][std::to_string(Bits)];
+  const Index m = 1 << (Bits - 1);
+  const Halves halves{-float(m), float(m - 1)};
+  std::vector<std::uint8_t> codes(std::size_t(W.cols()));
+  for (std::size_t i = 0; i < std::size_t(W.rows()); ++i) {
+    CAPTURE(Bits, i);
+    const auto x = W.row(Index(i));
+    const auto same_codes = [&](const nlohmann::json& expected, Index shift) {
+      for (std::size_t j = 0; j < codes.size(); ++j)
+        if (Index(codes[j]) != expected[i][j].template get<Index>() + shift) return false;
+      return true;
+    };
+    const auto number = [&](const nlohmann::json& values) { return values[i].template get<double>(); };
+    {
+      const auto& g = golden["asym"];
+      const Affine<Bits> q{.search = ScaleSearch::minmax};
+      const auto p = q.fit(x);
+      CHECK(double(q.scale(p)) == Approx(number(g["scale"])).epsilon(5e-4).margin(1e-11));
+      CHECK(double(q.offset(p)) == Approx(number(g["zero"])).epsilon(5e-4));
+      kernel::encode(x, q.levels(), Line{float(number(g["scale"])), float(number(g["zero"]))}, codes);
+      CHECK(same_codes(g["codes"], 0));
+    }
+    {
+      const auto& g = golden["sym_absmax"];
+      const Symmetric<Bits> q{.search = ScaleSearch::absmax};
+      CHECK(double(q.scale(q.fit(x))) == Approx(number(g["scale"])).epsilon(5e-4).margin(1e-11));
+      kernel::encode(x, q.levels(), Line{float(number(g["scale"])), 0}, codes);
+      CHECK(same_codes(g["codes"], m));
+    }
+    {
+      const auto& g = golden["midrise_mse"];
+      CHECK(double(narrowest_fraction(Bits)) == Approx(g["lo"].template get<double>()));
+      const float absmax = std::max(kernel::range(x).absmax(), 1e-12f);
+      const SearchSpace space{{absmax / (float(m) - 0.5f), 0}, 0, narrowest_fraction(Bits), {}};
+      const ScoredLine best = search_ranges(x, halves, space);
+      const Line refined = refine_line(x, halves, best.line);
+      if (i > 0) {
+        CHECK(double(best.line.scale) == Approx(number(g["grid_scale"])).epsilon(1e-5));
+        CHECK(best.error == Approx(number(g["grid_err"])).epsilon(1e-5).margin(1e-9));
+        CHECK(double(refined.scale) == Approx(number(g["scale"])).epsilon(1e-5));
+        CHECK(kernel::level_sums(x, halves, refined).residual_level == Approx(0).margin(1e-5));
+      }
+      kernel::encode(x, halves, Line{float(number(g["scale"])), 0}, codes);
+      CHECK(same_codes(g["codes"], m));
+      // The whole search at stored precision is as good as the unrounded one, or better where it had more starts.
+      const Midrise<Bits> q;
+      CHECK(test::squared_error(q, x, q.fit(x)) <= number(g["sqerr"]) * 1.002 + 1e-6);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("range, grid search, least squares and codes equal the golden values") {
+  const auto file = test::golden("rtn.json");
+  check_golden<2>(file);
+  check_golden<3>(file);
+  check_golden<4>(file);
+}
+
+TEST_CASE("the first of equal lines wins") {
+  const std::vector<float> x{1, 2};
+  const Line lines[] = {{9, 0}, {2, 0}, {2, 1}};
+  const auto best = best_line(x, Halves{-2, 1}, std::span<const Line>(lines));
+  CHECK(best.line == Line{2, 0});
+  CHECK(best.error == 1);
+}
+
+TEST_CASE("least squares never adds error, and ends at a fixed point") {
+  for (const auto& x : test::awkward_groups()) {
+    const float absmax = kernel::range(x).absmax();
+    if (absmax > 1e30f || absmax < 1e-30f) continue;
+    CAPTURE(x.size(), x[0]);
+    const kernel::UniformLevels<true, false> levels{0, 7};
+    Line line{2 * absmax / 7, -absmax};
+    double error = 1e300;
+    for (int round = 0; round < 8; ++round) {
+      const Line now[] = {line};
+      const double next = best_line(x, levels, std::span<const Line>(now)).error;
+      CHECK(next <= error * (1 + 1e-4) + 1e-6 * double(absmax) * double(absmax));
+      error = next;
+      line = refine_line(x, levels, line, 1);
+      CHECK(line.scale > 0);
+    }
+    const Line settled = refine_line(x, Halves{-4, 3}, {absmax / 4, 0}, 500);
+    CHECK(refine_line(x, Halves{-4, 3}, settled, 1).scale == Approx(settled.scale).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("the search comes close to trying every scale, with and without an outlier") {
+  double found = 0, least = 0;
+  for (std::uint64_t seed = 0; seed < 12; ++seed) {
+    auto x = test::bell(256, seed, 1);
+    x[7] = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 12.0f : -40.0f;
+    const Midrise<4> q;
+    const double error = test::squared_error(q, x, q.fit(x));
+    const double optimum = exhaustive_error(x, q.levels(), 0.02f, 8);
+    CAPTURE(seed, error, optimum);
+    CHECK(error <= 1.1 * optimum);
+    found += error;
+    least += optimum;
+  }
+  CHECK(found <= 1.02 * least);
+}
+
+TEST_CASE("where the spread lies below all candidates it is a start of its own") {
+  // All but one weight are exactly ±1/2, which scale 1 reproduces; the outlier pulls every candidate far above.
+  std::vector<float> x(4000, 0.5f);
+  for (std::size_t i = 0; i < x.size(); i += 2) x[i] = -0.5f;
+  x[9] = 60;
+  const Halves halves{-8, 7};
+  const SearchSpace blind{{60 / 7.5f, 0}, 0, narrowest_fraction(4), {}};
+  SearchSpace seeing = blind;
+  seeing.typical = {gaussian_step(4), 0};
+  const double without = search_line(x, halves, blind, detail::scale_in_fp16).error;
+  const double with = search_line(x, halves, seeing, detail::scale_in_fp16).error;
+  CHECK(with <= without);
+  const Midrise<4> q;
+  CHECK(test::squared_error(q, x, q.fit(x)) <= 1.02 * exhaustive_error(x, halves, 0.05f, 8));
+}
+
+TEST_CASE("scales and codes are the same bits whatever the compiler, contraction or optimisation") {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&](std::uint64_t value) { hash = (hash ^ value) * 0x100000001b3u; };
+  const auto add_all = [&](const auto& q) {
+    for (const Index n : {64, 100, 5000})
+      for (std::uint64_t seed = 0; seed < 4; ++seed) {
+        const auto x = test::bell(n, seed, 1000, 30);
+        const auto p = q.fit(x);
+        add(fp16(q.scale(p)).bits);
+        add(fp16(q.offset(p)).bits);
+        for (const float v : x) {
+          const std::uint8_t code = q.encode(v, p);
+          add(code);
+          add(std::bit_cast<std::uint32_t>(q.decode(code, p)));
+        }
+      }
+  };
+  add_all(Midrise<3>{});
+  add_all(Affine<2>{});
+  add_all(Affine<4>{});
+  add_all(AffineIntegerZero<3>{});
+  add_all(Symmetric<4>{});
+#if defined(__FMA__)
+  CHECK(hash == 0xa3f0743dd85a8f21u);
+#endif
+}
