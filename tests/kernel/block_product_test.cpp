@@ -12,7 +12,7 @@ namespace {
 
 template <class T>
 bool same(const Matrix<T>& a, const Matrix<T>& b) {
-  return std::memcmp(a.data(), b.data(), std::size_t(a.size()) * sizeof(T)) == 0;
+  return a.empty() || std::memcmp(a.data(), b.data(), std::size_t(a.size()) * sizeof(T)) == 0;
 }
 
 }  // namespace

@@ -94,6 +94,17 @@ inline fp16 positive_fp16(float value) noexcept {
 /// Exponent e with 2^e <= |value| < 2^(e+1); 0 for zero.
 inline int floor_log2(double value) noexcept { return value == 0 ? 0 : std::ilogb(value); }
 
+/// Multiplies by 2^e for any e that doubles can meet; exact unless the result is subnormal or overflows.
+class PowerOfTwo {
+ public:
+  explicit PowerOfTwo(int e) noexcept : first_(std::ldexp(1.0, e / 2)), second_(std::ldexp(1.0, e - e / 2)) {}
+  double operator()(double x) const noexcept { return x * first_ * second_; }
+
+ private:
+  double first_;
+  double second_;
+};
+
 inline constexpr Index ceil_div(Index a, Index b) noexcept { return (a + b - 1) / b; }
 inline constexpr bool is_power_of_two(Index n) noexcept { return n > 0 && (n & (n - 1)) == 0; }
 /// The largest power of two that is at most n, for n >= 1.

@@ -52,9 +52,7 @@ class PackedCodes {
  public:
   PackedCodes() = default;
   PackedCodes(Index rows, Index cols, int bits)
-      : rows_(rows), cols_(cols), bits_(bits), row_bytes_(ceil_div(cols * bits, 8)), bytes_(std::size_t(rows * row_bytes_)) {
-    if (bits < 1 || bits > 8) raise(ErrorCode::invalid_argument, message("PackedCodes: bits is ", bits, ", must be 1 to 8"));
-  }
+      : rows_(rows), cols_(cols), bits_(checked(bits)), row_bytes_(ceil_div(cols * bits, 8)), bytes_(std::size_t(rows * row_bytes_)) {}
 
   Index rows() const noexcept { return rows_; }
   Index cols() const noexcept { return cols_; }
@@ -70,6 +68,11 @@ class PackedCodes {
   void unpack_row(Index i, std::span<std::uint8_t> codes) const noexcept { unpack_codes(row(i), bits_, codes); }
 
  private:
+  static int checked(int bits) {
+    if (bits < 1 || bits > 8) raise(ErrorCode::invalid_argument, message("PackedCodes: bits is ", bits, ", must be 1 to 8"));
+    return bits;
+  }
+
   Index rows_ = 0;
   Index cols_ = 0;
   int bits_ = 8;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <concepts>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -205,21 +206,40 @@ auto as_vector(V&& v) {
   }
 }
 
-/// Raises unless the view has data, non-negative sizes and elements that do not overlap.
+/// What is wrong with a view, if anything: a negative size, no data, elements that overlap.
 template <class T>
-void check_view(View<T> view, std::string_view name) {
-  if (view.rows < 0 || view.cols < 0)
-    raise(ErrorCode::invalid_shape, message(name, ": negative size ", view.rows, " x ", view.cols));
-  if (view.empty()) return;
-  if (view.data == nullptr) raise(ErrorCode::invalid_stride, message(name, ": no data for ", view.rows, " x ", view.cols));
+std::optional<Error> view_fault(View<T> view, std::string_view name) {
+  if (view.rows < 0 || view.cols < 0) return Error(ErrorCode::invalid_shape, message(name, ": negative size ", view.rows, " x ", view.cols));
+  if (view.empty()) return std::nullopt;
+  if (view.data == nullptr) return Error(ErrorCode::invalid_stride, message(name, ": no data for ", view.rows, " x ", view.cols));
   const Index r = view.row_stride < 0 ? -view.row_stride : view.row_stride;
   const Index c = view.col_stride < 0 ? -view.col_stride : view.col_stride;
   // One of the strides must step over everything that the other one walks through.
   const bool by_rows = (view.cols == 1 || c >= 1) && (view.rows == 1 || r > (view.cols - 1) * c);
   const bool by_cols = (view.rows == 1 || r >= 1) && (view.cols == 1 || c > (view.rows - 1) * r);
-  if (!by_rows && !by_cols)
-    raise(ErrorCode::invalid_stride, message(name, ": elements overlap: ", view.rows, " x ", view.cols, " with strides ", view.row_stride,
-                                             " and ", view.col_stride));
+  if (by_rows || by_cols) return std::nullopt;
+  return Error(ErrorCode::invalid_stride, message(name, ": elements overlap: ", view.rows, " x ", view.cols, " with strides ", view.row_stride,
+                                                  " and ", view.col_stride));
+}
+
+/// The first NaN or infinity, named by row and column.
+template <class T>
+std::optional<Error> finite_fault(View<T> view, std::string_view name) {
+  for (Index i = 0; i < view.rows; ++i)
+    for (Index j = 0; j < view.cols; ++j)
+      if (!std::isfinite(double(view(i, j))))
+        return Error(ErrorCode::non_finite, message(name, ": row ", i, ", column ", j, " is ", double(view(i, j))));
+  return std::nullopt;
+}
+
+template <class T>
+void check_view(View<T> view, std::string_view name) {
+  if (auto fault = view_fault(view, name)) raise(*fault);
+}
+
+template <class T>
+void check_finite(View<T> view, std::string_view name) {
+  if (auto fault = finite_fault(view, name)) raise(*fault);
 }
 
 template <class T, class U>
@@ -229,13 +249,22 @@ void check_same_shape(View<T> a, std::string_view a_name, View<U> b, std::string
           message(a_name, " is ", a.rows, " x ", a.cols, " but ", b_name, " is ", b.rows, " x ", b.cols));
 }
 
-/// Raises at the first NaN or infinity, naming its row and column.
+/// The largest magnitude, in double; 0 for an empty view, NaN passed over.
 template <class T>
-void check_finite(View<T> view, std::string_view name) {
+double largest_magnitude(View<T> view) noexcept {
+  double largest = 0;
+  for (Index i = 0; i < view.rows; ++i)
+    for (Index j = 0; j < view.cols; ++j) largest = std::max(largest, std::abs(double(view(i, j))));
+  return largest;
+}
+
+/// Whether all elements are equal: nothing to transform, and one level holds them all.
+template <class T>
+bool is_constant(View<T> view) noexcept {
   for (Index i = 0; i < view.rows; ++i)
     for (Index j = 0; j < view.cols; ++j)
-      if (!std::isfinite(double(view(i, j))))
-        raise(ErrorCode::non_finite, message(name, ": row ", i, ", column ", j, " is ", double(view(i, j))));
+      if (double(view(i, j)) != double(view(0, 0))) return false;
+  return true;
 }
 
 /// Copies element by element, converting through float (or double where both ends hold it); shapes must agree. Where the two memory orders
@@ -243,7 +272,7 @@ void check_finite(View<T> view, std::string_view name) {
 template <class T, class U>
 void copy(View<T> from, View<U> to) {
   check_same_shape(from, "from", to, "to");
-  using Wide = std::conditional_t<std::is_same_v<std::remove_const_t<T>, double>, double, float>;
+  using Wide = std::conditional_t<std::is_same_v<std::remove_const_t<T>, double> && std::is_same_v<U, double>, double, float>;
   constexpr Index tile = 16;
   const Index step = from.col_stride == 1 && to.col_stride == 1 ? from.cols : tile;
   for (Index i0 = 0; i0 < from.rows; i0 += tile)

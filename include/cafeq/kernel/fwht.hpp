@@ -43,9 +43,9 @@ inline Batch<T, Arch> exchange_lanes(Batch<T, Arch> v, std::index_sequence<Lane.
 
 /// One level inside a vector: lanes l and l ^ H become their sum and difference. The products with ±1 are exact.
 template <std::size_t H, class T, class Arch, std::size_t... Lane>
-inline Batch<T, Arch> lane_level(Batch<T, Arch> v, std::index_sequence<Lane...> lanes) noexcept {
+inline Batch<T, Arch> lane_level(Batch<T, Arch> v, std::index_sequence<Lane...> indices) noexcept {
   alignas(64) static constexpr T sign[] = {(Lane & H ? T(-1) : T(1))...};
-  return xsimd::fma(v, Batch<T, Arch>::load_aligned(sign), exchange_lanes<H, T, Arch>(v, lanes));
+  return xsimd::fma(v, Batch<T, Arch>::load_aligned(sign), exchange_lanes<H, T, Arch>(v, indices));
 }
 
 /// The levels H, 2H, … below Lanes.

@@ -52,7 +52,7 @@ class Metric {
 
   /// Any symmetric positive definite matrix, for example a Hessian XᵀX of the caller's data (which turns error feedback into GPTQ).
   template <class M>
-    requires MatrixView<M>
+    requires MatrixView<M&>  // copied, so a temporary will do
   static Metric dense(M&& H) {
     std::vector<Matrix<double>> blocks;
     blocks.push_back(to_matrix<double>(as_view(H)));

@@ -50,7 +50,8 @@ template <class S>
 using FittedOf = decltype(std::declval<const S&>().fit(std::declval<View<const float>>(), std::declval<ExecutorRef>()));
 }
 
-/// Something that becomes a transform once it sees the matrix whose columns it acts on.
+/// Something that becomes a transform once it sees the matrix whose columns it acts on. A spec that looks at the shape of W alone says so with
+/// `static constexpr bool depends_on_weights = false`, which saves compositions a copy of W.
 template <class S>
 concept TransformSpec = Transform<S> || requires { requires Transform<detail::FittedOf<S>>; };
 
@@ -58,7 +59,8 @@ concept TransformSpec = Transform<S> || requires { requires Transform<detail::Fi
 template <TransformSpec S>
 auto fit_transform(const S& spec, View<const float> W, ExecutorRef executor = {}) {
   if constexpr (Transform<S>) {
-    if (spec.dim() != W.cols) raise(ErrorCode::invalid_shape, message("transform: dimension ", Index(spec.dim()), " does not fit ", W.cols, " columns"));
+    if (spec.dim() != W.cols)
+      raise(ErrorCode::invalid_shape, message("transform: dimension ", Index(spec.dim()), " does not fit ", W.cols, " columns"));
     return spec;
   } else {
     return spec.fit(W, executor);
@@ -71,15 +73,17 @@ using FittedTransform = decltype(fit_transform(std::declval<const S&>(), View<co
 /// X ← X·op(M), rows in parallel.
 template <Transform T, class E>
 void apply_right(const T& t, View<E> X, Op op = Op::forward, ExecutorRef executor = {}) {
-  if (X.cols != t.dim()) raise(ErrorCode::invalid_shape, message("apply_right: ", X.cols, " columns, but the transform has dimension ", Index(t.dim())));
-  const Index grain = std::max<Index>(1, 32768 / std::max<Index>(1, X.cols));
+  if (X.cols != t.dim())
+    raise(ErrorCode::invalid_shape, message("apply_right: ", X.cols, " columns, but the transform has dimension ", Index(t.dim())));
+  const Index grain = std::max<Index>(1, 131072 / std::max<Index>(1, X.cols));
   executor.parallel_for(X.rows, grain, [&](Index begin, Index end, Index) { t.apply(X.row_block(begin, end - begin), op); });
 }
 
 /// X ← op(M)·X, columns in parallel.
 template <Transform T, class E>
 void apply_left(const T& t, View<E> X, Op op = Op::forward, ExecutorRef executor = {}) {
-  if (X.rows != t.dim()) raise(ErrorCode::invalid_shape, message("apply_left: ", X.rows, " rows, but the transform has dimension ", Index(t.dim())));
+  if (X.rows != t.dim())
+    raise(ErrorCode::invalid_shape, message("apply_left: ", X.rows, " rows, but the transform has dimension ", Index(t.dim())));
   apply_right(t, X.transposed(), transposed(op), executor);  // op(M)·X = (Xᵀ·op(M)ᵀ)ᵀ
 }
 
@@ -93,6 +97,7 @@ Matrix<E> to_dense(const T& t, Op op = Op::forward) {
 
 /// M = I: nothing to do, nothing to store. A spec and a transform of every dimension.
 struct Identity {
+  static constexpr bool depends_on_weights = false;
   struct Fitted {
     Index size = 0;
     Index dim() const noexcept { return size; }
@@ -111,7 +116,7 @@ template <class E, class F>
 void on_row_panels(View<E> X, F&& f) {
   if (X.empty()) return;
   if (X.rows_contiguous()) return f(X);
-  const Index step = std::min<Index>(X.rows, 16);
+  const Index step = std::min<Index>(X.rows, 64);
   Matrix<E> panel(step, X.cols);
   for (Index i = 0; i < X.rows; i += step) {
     const Index n = std::min(step, X.rows - i);

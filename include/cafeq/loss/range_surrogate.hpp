@@ -1,0 +1,160 @@
+/// Smooth stand-ins for the quantization range of each scale's set of weights: what a learned transform makes small.
+///
+/// The weights of X that share a scale form a set: a row, a group of a row, a column, a group of a column. With R_s the smooth range of set s,
+///   f(X) = log mean R²,
+/// the mean taken over sets, each weighted by its number of weights (so that a short last group counts for what it holds).
+#pragma once
+
+#include <concepts>
+#include <cmath>
+#include <limits>
+
+#include "cafeq/core/executor.hpp"
+#include "cafeq/core/matrix.hpp"
+#include "cafeq/kernel/range.hpp"
+
+namespace cafeq {
+
+/// Which weights of a matrix share a scale.
+struct ScaleSets {
+  enum class Axis { row, column };
+
+  Axis axis = Axis::row;
+  Index group = 0;  ///< consecutive weights along the axis that share a scale; 0: all of them
+
+  /// One scale a row.
+  static constexpr ScaleSets rows() noexcept { return {Axis::row, 0}; }
+  /// One scale for `group` consecutive weights of a row.
+  static constexpr ScaleSets groups(Index group) noexcept { return {Axis::row, group}; }
+  /// One scale a column, or one for `group` consecutive weights of a column.
+  static constexpr ScaleSets columns(Index group = 0) noexcept { return {Axis::column, group}; }
+};
+
+/// R² of one set, and ∂R²/∂x_j divided by the slope φ'(x_j) that the kernels return.
+struct SetRange {
+  double squared = 0;
+  double slope_factor = 0;
+};
+
+/// What sums of φ and of its slopes taken relative to one peak must be multiplied by to be relative to a larger one.
+struct PeakChange {
+  double sum = 1;
+  double slope = 1;
+};
+
+/// R² = S^(2/p), S = mean_j |x_j|^p, p even: 8 in general, 16 at four bits and more. Sets of zeros add nothing.
+struct PNorm {
+  int p = 8;
+
+  void check() const {
+    if (p < 2 || p > 64 || p % 2 != 0) raise(ErrorCode::invalid_argument, message("p-norm: p is ", p, ", must be even, 2 to 64"));
+  }
+  kernel::PowerRange kernel() const noexcept { return kernel::PowerRange(p); }
+
+  /// For n weights with largest magnitude `peak` and sum Σ (x/peak)^p.
+  SetRange range(float peak, double sum, Index n) const noexcept {
+    if (!(sum > 0)) return {sum, 0};  // zeros, or NaN
+    const double a = double(peak);
+    const double mean = sum / double(n);
+    const double power = std::pow(mean, 2.0 / p);
+    return {a * a * power, 2.0 * a * power / (mean * double(n))};
+  }
+  PeakChange change(float from, float to) const noexcept {
+    if (from == to) return {};
+    const double ratio = double(from) / double(to);
+    const double slope = std::pow(ratio, p - 1);
+    return {slope * ratio, slope};
+  }
+};
+
+/// R = t⁻¹ log Σ_j (e^(t x_j) + e^(−t x_j)). Meant for X of unit RMS: R has the scale of t in it.
+struct LogSumExp {
+  float t = 5;
+
+  void check() const {
+    if (!(t > 0) || !std::isfinite(t)) raise(ErrorCode::invalid_argument, message("log-sum-exp: t is ", double(t), ", must be positive"));
+  }
+  kernel::ExponentialRange kernel() const noexcept { return kernel::ExponentialRange(t); }
+
+  /// For a sum relative to e^(t peak).
+  SetRange range(float peak, double sum, Index) const noexcept {
+    // t·peak as the kernel rounds it, so that the rounding cancels.
+    const double R = (double(kernel().prepare(peak).a) + std::log(sum)) / double(t);
+    return {R * R, 2.0 * R / sum};
+  }
+  PeakChange change(float from, float to) const noexcept {
+    const double factor = std::exp(double(kernel().prepare(from).a) - double(kernel().prepare(to).a));
+    return {factor, factor};
+  }
+};
+
+/// A smooth range: a kernel for φ and its slope, and what turns Σ φ into R².
+template <class S>
+concept RangeSurrogate = std::copyable<S> && requires(const S& s, float peak, double sum, Index n, float* x) {
+  s.check();
+  { kernel::row_sum<DefaultArch>(s.kernel(), x, n, peak, x) } -> std::same_as<double>;
+  { s.range(peak, sum, n) } -> std::same_as<SetRange>;
+  { s.change(peak, peak) } -> std::same_as<PeakChange>;
+};
+
+namespace detail {
+
+inline void check_scale_sets(const ScaleSets& sets) {
+  if (sets.group < 0)
+    raise(ErrorCode::invalid_argument, message("scale sets: group is ", sets.group, ", must be positive, or 0 for whole rows or columns"));
+}
+
+/// Replaces one row by n_s ∂R_s²/∂x for each of its sets; returns Σ n_s R_s².
+template <RangeSurrogate S>
+double row_ranges(const S& surrogate, float* x, Index n, Index group) noexcept {
+  const auto phi = surrogate.kernel();
+  double total = 0;
+  for (Index j = 0; j < n; j += group) {
+    const Index size = std::min(group, n - j);
+    const float peak = kernel::row_peak(x + j, size);
+    const SetRange set = surrogate.range(peak, kernel::row_sum(phi, x + j, size, peak, x + j), size);
+    total += double(size) * set.squared;
+    kernel::scale_row(x + j, size, float(double(size) * set.slope_factor));
+  }
+  return total;
+}
+
+}  // namespace detail
+
+/// f(X), and ∂f/∂X in `gradient` where that is not empty. X of any element type and strides; entries are taken as floats. −infinity with no
+/// gradient where every R is zero. Scratch: a row a chunk.
+template <RangeSurrogate S, class M, Element G = float>
+  requires MatrixView<M>
+double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<G> gradient = {}, ExecutorRef executor = {}) {
+  auto X = as_view(matrix);
+  check_view(X, "X");
+  surrogate.check();
+  detail::check_scale_sets(sets);
+  if (X.empty()) raise(ErrorCode::invalid_shape, message("X: ", X.rows, " x ", X.cols, " has no range"));
+  const bool with_gradient = gradient.data != nullptr;
+  if (with_gradient) check_same_shape(X, "X", gradient, "gradient");
+  if (sets.axis == ScaleSets::Axis::column) {
+    X = X.transposed();
+    gradient = gradient.transposed();
+  }
+  const Index group = sets.group > 0 ? sets.group : X.cols;
+  const Index grain = std::max<Index>(1, 16384 / X.cols);
+  const double total = parallel_sum(executor, X.rows, grain, [&](Index begin, Index end) {
+    Matrix<float> row(1, X.cols);
+    double sum = 0;
+    for (Index i = begin; i < end; ++i) {
+      copy(X.row_block(i, 1), row.view());
+      sum += detail::row_ranges(surrogate, row.data(), X.cols, group);
+      if (with_gradient) copy(row.view(), gradient.row_block(i, 1));
+    }
+    return sum;
+  });
+  if (with_gradient && total > 0)
+    executor.parallel_for(X.rows, grain, [&](Index begin, Index end, Index) {
+      for (Index i = begin; i < end; ++i)
+        for (Index j = 0; j < X.cols; ++j) gradient(i, j) = static_cast<G>(float(double(gradient(i, j)) / total));
+    });
+  return std::log(total / double(X.size()));
+}
+
+}  // namespace cafeq

@@ -1,0 +1,167 @@
+/// The error of a reconstructed matrix: ‖W − Ŵ‖², and relative to ‖W‖², plain or in a metric.
+///
+/// Sums run in fp64 in an order that does not depend on the executor; the difference of two floats (or of narrower types) is exact in it.
+#pragma once
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "cafeq/core/executor.hpp"
+#include "cafeq/core/matrix.hpp"
+#include "cafeq/kernel/product.hpp"
+#include "cafeq/loss/metric.hpp"
+
+namespace cafeq {
+
+namespace detail {
+
+/// ‖E‖² in a metric and ‖W‖² in the same.
+struct ErrorAndNorm {
+  double error = 0;
+  double norm = 0;
+
+  double relative() const noexcept {
+    if (norm > 0 || std::isnan(error) || std::isnan(norm)) return error / norm;
+    return error > 0 ? std::numeric_limits<double>::infinity() : 0.0;
+  }
+};
+
+/// Adds up f(begin, end) over chunks of rows, in order.
+template <class F>
+ErrorAndNorm sum_over_rows(Index rows, Index cols, ExecutorRef executor, F&& f) {
+  const Index grain = std::max<Index>(1, 32768 / std::max<Index>(1, cols));
+  std::vector<ErrorAndNorm> partial(std::size_t(ceil_div(rows, grain)));
+  executor.parallel_for(rows, grain, [&](Index begin, Index end, Index) { partial[std::size_t(begin / grain)] = f(begin, end); });
+  ErrorAndNorm sum;
+  for (const ErrorAndNorm& p : partial) {
+    sum.error += p.error;
+    sum.norm += p.norm;
+  }
+  return sum;
+}
+
+/// Eight sums side by side: independent chains that a compiler may keep in vectors.
+struct LaneSum {
+  static constexpr Index lanes = 8;
+  double lane[lanes] = {};
+
+  double total() const noexcept { return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7])); }
+};
+
+/// Column stride 1 is a constant for the compiler, any other one is not.
+template <bool Contiguous, class T, class U>
+ErrorAndNorm plain_rows(View<T> W, View<U> W_hat) noexcept {
+  LaneSum error;
+  LaneSum norm;
+  const auto add = [&](double w, double w_hat, Index lane) {
+    const double d = w - w_hat;
+    error.lane[lane] += d * d;
+    norm.lane[lane] += w * w;
+  };
+  const Index step = Contiguous ? 1 : W.col_stride;
+  const Index step_hat = Contiguous ? 1 : W_hat.col_stride;
+  for (Index i = 0; i < W.rows; ++i) {
+    const T* w = W.data + i * W.row_stride;
+    const U* w_hat = W_hat.data + i * W_hat.row_stride;
+    Index j = 0;
+    for (; j + LaneSum::lanes <= W.cols; j += LaneSum::lanes)
+      for (Index l = 0; l < LaneSum::lanes; ++l) add(double(w[(j + l) * step]), double(w_hat[(j + l) * step_hat]), l);
+    for (Index l = 0; j < W.cols; ++j, ++l) add(double(w[j * step]), double(w_hat[j * step_hat]), l);
+  }
+  return {error.total(), norm.total()};
+}
+
+template <class T, class U>
+ErrorAndNorm plain_error(View<T> W, View<U> W_hat, ExecutorRef executor) {
+  if (std::abs(W.col_stride) > std::abs(W.row_stride)) {  // walk along memory
+    W = W.transposed();
+    W_hat = W_hat.transposed();
+  }
+  return sum_over_rows(W.rows, W.cols, executor, [&](Index begin, Index end) {
+    const auto w = W.row_block(begin, end - begin);
+    const auto w_hat = W_hat.row_block(begin, end - begin);
+    return w.col_stride == 1 && w_hat.col_stride == 1 ? plain_rows<true>(w, w_hat) : plain_rows<false>(w, w_hat);
+  });
+}
+
+/// tr(E H Eᵀ) for one block of H and the rows of E that are in `E`; `product` is scratch of the same shape.
+inline double quadratic_form(const Metric::Block& block, View<const double> E, View<double> product) noexcept {
+  double sum = 0;
+  if (block.is_dense()) kernel::multiply<double>(E, block.dense.view(), product);  // [rows, n] · [n, n]
+  for (Index i = 0; i < E.rows; ++i)
+    for (Index j = 0; j < E.cols; ++j) sum += E(i, j) * (block.is_dense() ? product(i, j) : E(i, j) * block.weight(j));
+  return sum;
+}
+
+template <class T, class U>
+ErrorAndNorm metric_error(View<T> W, View<U> W_hat, const Metric& metric, Side side, ExecutorRef executor) {
+  if (side == Side::output) {  // tr(Eᵀ H E) is the input side of Eᵀ
+    W = W.transposed();
+    W_hat = W_hat.transposed();
+  }
+  if (metric.dim() != W.cols)
+    raise(ErrorCode::invalid_shape, message("metric: dimension ", metric.dim(), " does not fit the ", W.cols,
+                                            side == Side::input ? " columns of W" : " rows of W"));
+  Index widest = 0;
+  for (const Metric::Block& block : metric.blocks()) widest = std::max(widest, block.size);
+  return sum_over_rows(W.rows, W.cols, executor, [&](Index begin, Index end) {
+    const Index n = end - begin;
+    Matrix<double> w(n, W.cols);
+    Matrix<double> e(n, W.cols);
+    Matrix<double> product(n, widest);
+    copy(W.row_block(begin, n), w.view());
+    copy(W_hat.row_block(begin, n), e.view());
+    for (Index i = 0; i < w.size(); ++i) e.data()[i] = w.data()[i] - e.data()[i];
+    ErrorAndNorm sum;
+    for (const Metric::Block& block : metric.blocks()) {
+      const auto scratch = product.view().col_block(0, block.size);
+      sum.error += quadratic_form(block, e.view().col_block(block.offset, block.size), scratch);
+      sum.norm += quadratic_form(block, w.view().col_block(block.offset, block.size), scratch);
+    }
+    return sum;
+  });
+}
+
+template <class T, class U>
+void check_pair(View<T> W, View<U> W_hat) {
+  check_view(W, "W");
+  check_view(W_hat, "W_hat");
+  check_same_shape(W, "W", W_hat, "W_hat");
+}
+
+}  // namespace detail
+
+/// ‖W − Ŵ‖²_F for two views of one shape and any element types.
+template <class M, class N>
+  requires MatrixView<M> && MatrixView<N>
+double squared_error(M&& W, N&& W_hat, ExecutorRef executor = {}) {
+  detail::check_pair(as_view(W), as_view(W_hat));
+  return detail::plain_error(as_view(W), as_view(W_hat), executor).error;
+}
+
+/// tr((W − Ŵ) H (W − Ŵ)ᵀ) for a metric on the input side, tr((W − Ŵ)ᵀ H (W − Ŵ)) on the output side. Scratch: three chunks of rows a worker.
+template <class M, class N>
+  requires MatrixView<M> && MatrixView<N>
+double squared_error(M&& W, N&& W_hat, const Metric& metric, Side side, ExecutorRef executor = {}) {
+  detail::check_pair(as_view(W), as_view(W_hat));
+  return detail::metric_error(as_view(W), as_view(W_hat), metric, side, executor).error;
+}
+
+/// ‖W − Ŵ‖²_F / ‖W‖²_F. Where W is zero (or empty): 0 if Ŵ is zero too, infinity if it is not.
+template <class M, class N>
+  requires MatrixView<M> && MatrixView<N>
+double relative_error(M&& W, N&& W_hat, ExecutorRef executor = {}) {
+  detail::check_pair(as_view(W), as_view(W_hat));
+  return detail::plain_error(as_view(W), as_view(W_hat), executor).relative();
+}
+
+/// The same with both norms in a metric.
+template <class M, class N>
+  requires MatrixView<M> && MatrixView<N>
+double relative_error(M&& W, N&& W_hat, const Metric& metric, Side side, ExecutorRef executor = {}) {
+  detail::check_pair(as_view(W), as_view(W_hat));
+  return detail::metric_error(as_view(W), as_view(W_hat), metric, side, executor).relative();
+}
+
+}  // namespace cafeq

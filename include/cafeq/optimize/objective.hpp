@@ -1,0 +1,111 @@
+/// What an optimizer is, and what it minimises.
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "cafeq/core/error.hpp"
+#include "cafeq/core/numeric.hpp"
+
+namespace cafeq {
+
+/// f(x, gradient) returns the value at x and writes the gradient there. A value that is not finite means "outside the domain": optimizers back
+/// off and do not look at the gradient.
+template <class F>
+concept DifferentiableObjective = requires(F& f, std::span<const double> x, std::span<double> gradient) {
+  { f(x, gradient) } -> std::convertible_to<double>;
+};
+
+/// A reference to an objective that outlives the call: an object or a plain function.
+class ObjectiveRef {
+ public:
+  template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, ObjectiveRef> && DifferentiableObjective<std::remove_reference_t<F>>)
+  ObjectiveRef(F&& f) noexcept {  // NOLINT(google-explicit-constructor)
+    using Target = std::remove_reference_t<F>;
+    if constexpr (std::is_function_v<Target>) {
+      target_.function = reinterpret_cast<void (*)()>(&f);
+      call_ = [](Storage target, std::span<const double> x, std::span<double> gradient) -> double {
+        return reinterpret_cast<Target*>(target.function)(x, gradient);
+      };
+    } else {
+      target_.object = const_cast<void*>(static_cast<const void*>(std::addressof(f)));
+      call_ = [](Storage target, std::span<const double> x, std::span<double> gradient) -> double {
+        return (*static_cast<Target*>(target.object))(x, gradient);
+      };
+    }
+  }
+
+  double operator()(std::span<const double> x, std::span<double> gradient) const { return call_(target_, x, gradient); }
+
+ private:
+  union Storage {
+    void* object;
+    void (*function)();
+  };
+  Storage target_;
+  double (*call_)(Storage, std::span<const double>, std::span<double>);
+};
+
+/// The best point that an optimizer has seen.
+struct Minimum {
+  std::vector<double> x;
+  double value = 0;
+  Index iterations = 0;
+  Index evaluations = 0;
+  bool converged = false;  ///< stopped because nothing was left to gain, rather than at the limit of iterations
+};
+
+/// Minimises any differentiable objective from a start; never returns a worse point than the start.
+template <class O>
+concept Optimizer = requires(const O& optimizer, ObjectiveRef f, std::vector<double> x0) {
+  { optimizer.minimize(f, x0) } -> std::same_as<Minimum>;
+};
+
+namespace detail {
+
+/// Says when the best value has fallen by less than `tolerance` over `window` iterations.
+class GainWindow {
+ public:
+  GainWindow(double tolerance, Index window) : tolerance_(tolerance), best_(std::size_t(window)) {}
+
+  /// Called once an iteration with the best value so far.
+  bool exhausted(double best) {
+    double& oldest = best_[std::size_t(count_) % best_.size()];
+    const bool stop = tolerance_ > 0 && count_ >= Index(best_.size()) && oldest - best < tolerance_;
+    oldest = best;
+    ++count_;
+    return stop;
+  }
+
+ private:
+  double tolerance_;
+  std::vector<double> best_;
+  Index count_ = 0;
+};
+
+inline double dot(std::span<const double> a, std::span<const double> b) noexcept {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+inline double max_magnitude(std::span<const double> a) noexcept {
+  double largest = 0;
+  for (const double v : a) largest = largest < std::abs(v) ? std::abs(v) : largest;
+  return largest;
+}
+
+inline void check_stopping(double tolerance, Index window, double gradient_tolerance) {
+  if (!(tolerance >= 0)) raise(ErrorCode::invalid_argument, message("optimizer: tolerance is ", tolerance, ", must not be negative"));
+  if (window < 1) raise(ErrorCode::invalid_argument, message("optimizer: window is ", window, ", must be positive"));
+  if (!(gradient_tolerance >= 0))
+    raise(ErrorCode::invalid_argument, message("optimizer: gradient_tolerance is ", gradient_tolerance, ", must not be negative"));
+}
+
+}  // namespace detail
+}  // namespace cafeq

@@ -1,0 +1,17 @@
+/// Rounding to nearest: each weight by itself, whatever the metric.
+#pragma once
+
+#include "cafeq/rounding/rounder.hpp"
+
+namespace cafeq {
+
+struct Nearest {
+  static constexpr bool uses_metric = false;
+
+  template <Quantizer Q>
+  void round(View<const float> X, const Metric&, Side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
+    encoding.encode(X, executor);
+  }
+};
+
+}  // namespace cafeq

@@ -1,0 +1,153 @@
+/// Least-squares parameters for given codes, in a metric.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "cafeq/core/workspace.hpp"
+#include "cafeq/kernel/product.hpp"
+#include "cafeq/loss/metric.hpp"
+#include "cafeq/quant/encoding.hpp"
+
+namespace cafeq::rounding {
+
+namespace detail {
+
+/// The normal equations of x ≈ s·c + z: sums of c·c, c·1, 1·1, c·x, 1·x in a metric.
+struct NormalEquations {
+  double cc = 0, c1 = 0, n1 = 0, cx = 0, x1 = 0;
+
+  /// The parameters that solve them; `params` where the codes do not determine a scale.
+  template <LinearGrid Q>
+  typename Q::Params solve(const Q& q, const typename Q::Params& params) const {
+    if constexpr (Q::has_offset) {
+      // Explicit fma: the same bits whether or not the compiler contracts.
+      const double determinant = std::fma(cc, n1, -(c1 * c1));
+      if (!(determinant > 1e-9 * cc * n1)) return params;
+      return q.with_scale(params, float(std::fma(cx, n1, -(c1 * x1)) / determinant), float(std::fma(cc, x1, -(c1 * cx)) / determinant));
+    } else {
+      if (!(cc > 0)) return params;
+      return q.with_scale(params, float(cx / cc), 0.0f);
+    }
+  }
+};
+
+}  // namespace detail
+
+/// The parameters of row i, group by group, that fit its codes to the targets t in plain squared error: what a row of an output-side metric needs.
+template <LinearGrid Q>
+void refit_row(Encoding<Q>& encoding, Index i, std::span<const float> t) {
+  const Q& q = encoding.quantizer();
+  const Index width = encoding.grouping().width();
+  for (Index j = 0; j < encoding.cols(); j += width) {
+    detail::NormalEquations sums;
+    for (Index l = j; l < std::min(j + width, encoding.cols()); ++l) {
+      const double c = q.level(encoding.code(i, l));
+      const double x = t[std::size_t(l)];
+      sums.cc += c * c;
+      sums.c1 += c;
+      sums.n1 += 1;
+      sums.cx += c * x;
+      sums.x1 += x;
+    }
+    encoding.params(i, j) = sums.solve(q, encoding.params(i, j));
+  }
+}
+
+/// A metric's blocks in fp32, as the loops over lines need them.
+struct MetricFloats {
+  struct Block {
+    Index offset = 0;
+    Index size = 0;
+    Matrix<float> H;            ///< empty unless dense
+    Matrix<float> L;            ///< H = L D Lᵀ; empty unless dense
+    std::vector<float> weights;  ///< of a diagonal; empty for the identity and for dense
+  };
+  std::vector<Block> blocks;
+
+  explicit MetricFloats(const Metric& metric) {
+    for (const Metric::Block& block : metric.blocks()) {
+      Block b{block.offset, block.size, {}, {}, {}};
+      if (block.is_dense()) {
+        auto factor = linalg::factor_ldl(block.dense.view());
+        if (!factor) raise(ErrorCode::not_positive_definite, message("metric: the block at ", block.offset, " is not positive definite"));
+        b.H = to_matrix<float>(block.dense.view());
+        b.L = to_matrix<float>(factor->L.view());
+      } else {
+        for (const double w : block.diagonal) b.weights.push_back(float(w));
+      }
+      blocks.push_back(std::move(b));
+    }
+  }
+};
+
+/// Least-squares parameters in an input-side metric for rows [row, row + m) of X, given as lines X [cols, m]; E [cols, m] holds the errors and follows the new
+/// parameters. Groups one after another, each with the errors of the others fixed: s = (E′ H c)/(c H c), E′ the error without this group (affine
+/// grids: the 2 × 2 system of slope and offset). A per-tensor scale spans all rows and is left as it is.
+template <LinearGrid Q>
+void refit_lines(View<const float> X, View<float> E, const MetricFloats& metric, Encoding<Q>& encoding, Index row, Workspace& workspace) {
+  const Q& q = encoding.quantizer();
+  if (encoding.grouping().group == per_tensor) return;
+  const Index m = X.cols;
+  const Index width = encoding.grouping().width();
+  const Workspace::Frame frame(workspace);
+  const auto sums = workspace.take<detail::NormalEquations>(m);
+  for (Index begin = 0; begin < X.rows; begin += width) {
+    const Index end = std::min(begin + width, X.rows);
+    std::fill(sums.begin(), sums.end(), detail::NormalEquations{});
+    for (const auto& block : metric.blocks) {
+      const Index a = std::max(begin, block.offset);
+      const Index b = std::min(end, block.offset + block.size);
+      if (a >= b) continue;
+      const Workspace::Frame block_frame(workspace);
+      const auto C = workspace.take<float>(b - a, m);
+      for (Index j = a; j < b; ++j)
+        for (Index l = 0; l < m; ++l) C(j - a, l) = q.level(encoding.code(row + l, j));
+      const bool dense = !block.H.empty();
+      auto P = workspace.take<float>(b - a, m);  // H·E′ of the group's lines
+      auto R = workspace.take<float>(b - a, m);  // H·C of the group's lines
+      View<const float> H;
+      if (dense) {
+        const auto Eb = workspace.take<float>(block.size, m);
+        copy(View<const float>(E).row_block(block.offset, block.size), Eb);
+        copy(X.row_block(a, b - a), Eb.row_block(a - block.offset, b - a));
+        const View<const float> rows = block.H.view().row_block(a - block.offset, b - a);
+        H = rows.col_block(a - block.offset, b - a);
+        kernel::multiply<float>(rows, Eb, P);
+        kernel::multiply<float>(H, C, R);
+      } else {
+        for (Index j = a; j < b; ++j) {
+          const float w = block.weights.empty() ? 1.0f : block.weights[std::size_t(j - block.offset)];
+          for (Index l = 0; l < m; ++l) P(j - a, l) = w * X(j, l), R(j - a, l) = w * C(j - a, l);
+        }
+      }
+      for (Index j = a; j < b; ++j) {
+        double h1 = 1.0;  // Σ_i H_ji over the group's lines
+        if (dense) {
+          h1 = 0;
+          for (Index i = 0; i < b - a; ++i) h1 += double(H(j - a, i));
+        } else if (!block.weights.empty()) {
+          h1 = double(block.weights[std::size_t(j - block.offset)]);
+        }
+        for (Index l = 0; l < m; ++l) {
+          auto& s = sums[std::size_t(l)];
+          const double c = double(C(j - a, l));
+          s.cc += c * double(R(j - a, l));
+          s.cx += c * double(P(j - a, l));
+          if constexpr (Q::has_offset) {
+            s.c1 += double(R(j - a, l));
+            s.n1 += h1;
+            s.x1 += double(P(j - a, l));
+          }
+        }
+      }
+    }
+    for (Index l = 0; l < m; ++l) {
+      auto& params = encoding.params(row + l, begin);
+      params = sums[std::size_t(l)].solve(q, params);
+      for (Index j = begin; j < end; ++j) E(j, l) = X(j, l) - q.decode(encoding.code(row + l, j), params);
+    }
+  }
+}
+
+}  // namespace cafeq::rounding

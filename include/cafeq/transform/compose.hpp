@@ -1,0 +1,81 @@
+/// a * b: apply a, then b. M = M_a·M_b; of specs, a is fitted to W and b to what a makes of W.
+#pragma once
+
+#include <utility>
+
+#include "cafeq/transform/transform.hpp"
+
+namespace cafeq {
+
+/// The product of two transforms of one dimension.
+template <Transform A, Transform B>
+class Composed {
+ public:
+  Composed(A first, B second) : first_(std::move(first)), second_(std::move(second)) {
+    if (first_.dim() != second_.dim())
+      raise(ErrorCode::invalid_shape, message("a * b: a has dimension ", Index(first_.dim()), " but b has ", Index(second_.dim())));
+  }
+
+  Index dim() const noexcept { return first_.dim(); }
+  const A& first() const noexcept { return first_; }
+  const B& second() const noexcept { return second_; }
+
+  template <class E>
+  void apply(View<E> X, Op op = Op::forward) const {
+    if (op == Op::forward || op == Op::inverse_transpose) {
+      first_.apply(X, op);
+      second_.apply(X, op);
+    } else {  // (M_a M_b)⁻¹ = M_b⁻¹ M_a⁻¹, and so for the transpose
+      second_.apply(X, op);
+      first_.apply(X, op);
+    }
+  }
+  bool is_orthogonal() const noexcept { return first_.is_orthogonal() && second_.is_orthogonal(); }
+  std::int64_t storage_bits() const noexcept { return first_.storage_bits() + second_.storage_bits(); }
+
+ private:
+  A first_;
+  B second_;
+};
+
+namespace detail {
+
+/// Whether fitting a spec reads more of W than its shape; a spec says no by `static constexpr bool depends_on_weights = false`.
+template <TransformSpec S>
+consteval bool depends_on_weights() {
+  if constexpr (Transform<S>) return false;
+  else if constexpr (requires { S::depends_on_weights; }) return S::depends_on_weights;
+  else return true;
+}
+
+}  // namespace detail
+
+/// The product of two specs, at least one of which waits for a matrix.
+template <TransformSpec A, TransformSpec B>
+struct ComposedSpec {
+  static constexpr bool depends_on_weights = detail::depends_on_weights<A>() || detail::depends_on_weights<B>();
+  A first;
+  B second;
+
+  /// Memory: one copy of W, unless b does not look at the weights.
+  auto fit(View<const float> W, ExecutorRef executor = {}) const {
+    auto a = fit_transform(first, W, executor);
+    if constexpr (!detail::depends_on_weights<B>()) {
+      return Composed(std::move(a), fit_transform(second, W, executor));
+    } else {
+      auto transformed = to_matrix<float>(W);
+      apply_right(a, transformed.view(), Op::forward, executor);
+      auto b = fit_transform(second, std::as_const(transformed).view(), executor);
+      return Composed(std::move(a), std::move(b));
+    }
+  }
+};
+
+template <class A, class B>
+  requires TransformSpec<A> && TransformSpec<B>
+auto operator*(A a, B b) {
+  if constexpr (Transform<A> && Transform<B>) return Composed<A, B>(std::move(a), std::move(b));
+  else return ComposedSpec<A, B>{std::move(a), std::move(b)};
+}
+
+}  // namespace cafeq

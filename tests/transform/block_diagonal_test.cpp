@@ -1,0 +1,139 @@
+#include "cafeq/transform/block_diagonal.hpp"
+
+#include <limits>
+
+#include "laws.hpp"
+
+using namespace cafeq;
+using namespace cafeq::test;
+
+namespace {
+
+constexpr InversePrecision all_precisions[] = {InversePrecision::fp32, InversePrecision::fp16, InversePrecision::int8};
+
+// Well-conditioned: identity plus noise.
+std::vector<Matrix<double>> general_blocks(const std::vector<Index>& sizes, double scale = 1) {
+  std::vector<Matrix<double>> blocks;
+  for (const Index n : sizes) {
+    auto A = gaussian<double>(n, n, std::uint64_t(100 + n), 0.3 * scale / std::sqrt(double(n)));
+    for (Index i = 0; i < n; ++i) A(i, i) += scale;
+    blocks.push_back(std::move(A));
+  }
+  return blocks;
+}
+
+std::vector<Matrix<double>> orthogonal_blocks(const std::vector<Index>& sizes) {
+  std::vector<Matrix<double>> blocks;
+  for (const Index n : sizes) blocks.push_back(linalg::random_orthogonal(n, CounterRng(std::uint64_t(n))));
+  return blocks;
+}
+
+double rounding_of(InversePrecision p) { return p == InversePrecision::fp32 ? 1e-6 : (p == InversePrecision::fp16 ? 2e-3 : 3e-2); }
+
+}  // namespace
+
+TEST_CASE("block-diagonal transforms obey the laws in every precision") {
+  for (const auto precision : all_precisions) {
+    for (const std::vector<Index>& sizes : {std::vector<Index>{}, {1}, {2}, {7}, {12}, {17}, {33}, {64}, {129}, {64, 64, 33, 1}}) {
+      check_laws(BlockDiagonal::from_forward(general_blocks(sizes), precision));
+      check_laws(BlockDiagonal::from_inverse(general_blocks(sizes), precision));
+    }
+    check_laws(BlockDiagonal::orthogonal(orthogonal_blocks(uneven_blocks(172, 64)), precision), rounding_of(precision));
+  }
+  check_round_trip(BlockDiagonal::from_inverse(general_blocks(uneven_blocks(2304, 64))));
+}
+
+TEST_CASE("the transform undoes exactly what is stored") {
+  for (const auto precision : all_precisions) {
+    const auto N = general_blocks({40, 8}, 37.0);
+    const auto t = BlockDiagonal::from_inverse(N, precision);
+    CHECK(t.blocks()[1].offset == 40);
+    CHECK(t.precision() == precision);
+    for (Index b = 0; b < 2; ++b) {
+      const auto& stored = t.inverse(b);
+      const double tolerance = precision == InversePrecision::fp32 ? 4e-6 : (precision == InversePrecision::fp16 ? 3e-2 : 0.3);
+      CHECK(max_difference(stored.view(), N[std::size_t(b)].view()) < tolerance);
+      CHECK(max_difference(stored.view(), N[std::size_t(b)].view()) > tolerance / 1e3);  // it was rounded
+      const auto product = linalg::product(t.blocks()[std::size_t(b)].M.view(), stored.view());
+      CHECK(max_difference(product.view(), identity_matrix<double>(stored.rows())) < 1e-13);
+    }
+    // Storing what is stored changes nothing.
+    std::vector<Matrix<double>> again;
+    for (const auto& block : t.blocks()) again.push_back(block.N);
+    const auto u = BlockDiagonal::from_inverse(again, precision);
+    CHECK(same_bits(u.inverse(0), t.inverse(0)));
+  }
+}
+
+TEST_CASE("int8 keeps codes and one exponent a row") {
+  const auto t = BlockDiagonal::from_inverse(general_blocks({33}), InversePrecision::int8);
+  const auto stored = t.stored(0);
+  REQUIRE(stored.codes.size() == 33 * 33);
+  REQUIRE(stored.exponents.size() == 33);
+  for (Index i = 0; i < 33; ++i) {
+    int largest = 0;
+    for (Index j = 0; j < 33; ++j) {
+      const int code = stored.codes[std::size_t(i * 33 + j)];
+      largest = std::max(largest, std::abs(code));
+      REQUIRE(std::ldexp(double(code), stored.exponents[std::size_t(i)]) == t.inverse(0)(i, j));
+    }
+    CHECK(largest >= 64);  // no bit of the eight is idle
+    CHECK(largest <= 127);
+  }
+  CHECK_THROWS_AS(BlockDiagonal::from_inverse(general_blocks({3}), InversePrecision::fp32).stored(0), Error);
+}
+
+TEST_CASE("a row whose largest entry rounds up past 127 takes the next exponent") {
+  std::vector<Matrix<double>> N{identity_matrix<double>(2)};
+  N[0](0, 0) = 127.75;
+  N[0](0, 1) = 1.0;
+  const auto t = BlockDiagonal::from_inverse(N, InversePrecision::int8);
+  CHECK(t.inverse(0)(0, 0) == 128);
+  CHECK(t.stored(0).exponents[0] == 1);
+}
+
+TEST_CASE("storage counts entries and row exponents") {
+  const std::vector<Index> sizes{64, 64, 32};
+  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::fp32).storage_bits() == 32 * (64 * 64 * 2 + 32 * 32));
+  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::fp16).storage_bits() == 16 * (64 * 64 * 2 + 32 * 32));
+  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::int8).storage_bits() == 8 * (64 * 64 * 2 + 32 * 32) + 8 * 160);
+}
+
+TEST_CASE("the metric is what an error of X costs in W") {
+  const auto t = BlockDiagonal::from_inverse(general_blocks({7, 12}));
+  const auto E = gaussian<double>(5, 19, 8);
+  auto in_w = E;
+  t.apply(in_w.view(), Op::inverse);
+  const auto metric = t.metric();
+  REQUIRE(metric.dim() == 19);
+  double cost = 0;
+  for (const auto& block : metric.blocks()) {
+    REQUIRE(block.is_dense());
+    for (Index r = 0; r < 5; ++r)
+      for (Index i = 0; i < block.size; ++i)
+        for (Index j = 0; j < block.size; ++j) cost += E(r, block.offset + i) * block.dense(i, j) * E(r, block.offset + j);
+  }
+  CHECK(cost == Approx(squared_norm(in_w.view())).epsilon(1e-12));
+  const auto q = BlockDiagonal::orthogonal(orthogonal_blocks({16, 16}));
+  CHECK(q.is_orthogonal());
+  CHECK(q.metric().is_identity());
+  CHECK(q.metric().dim() == 32);
+  CHECK_FALSE(t.is_orthogonal());
+}
+
+TEST_CASE("blocks that make no transform are refused") {
+  auto singular = general_blocks({4, 5});
+  for (Index j = 0; j < 5; ++j) singular[1](3, j) = singular[1](2, j);
+  check_error([&] { BlockDiagonal::from_inverse(singular); }, ErrorCode::singular, "block 1");
+  check_error([&] { BlockDiagonal::from_forward(singular); }, ErrorCode::singular, "block 1");
+  auto bad = general_blocks({4});
+  bad[0](2, 1) = std::numeric_limits<double>::quiet_NaN();
+  check_error([&] { BlockDiagonal::from_forward(bad); }, ErrorCode::non_finite, "row 2, column 1");
+  std::vector<Matrix<double>> oblong;
+  oblong.emplace_back(3, 4);
+  check_error([&] { BlockDiagonal::from_forward(oblong); }, ErrorCode::invalid_shape, "3 x 4");
+  check_error([&] { BlockDiagonal::orthogonal(general_blocks({6})); }, ErrorCode::invalid_argument, "not orthogonal");
+  std::vector<Matrix<double>> zero;
+  zero.emplace_back(3, 3);
+  for (const auto precision : all_precisions) check_error([&] { BlockDiagonal::from_inverse(zero, precision); }, ErrorCode::singular, "block 0");
+}

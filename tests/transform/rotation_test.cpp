@@ -1,0 +1,60 @@
+#include "cafeq/transform/rotation.hpp"
+
+#include "cafeq/transform/hadamard.hpp"
+#include "laws.hpp"
+
+using namespace cafeq;
+using namespace cafeq::test;
+
+TEST_CASE("dense rotations obey the laws") {
+  for (const Index n : {0, 1, 2, 7, 12, 17, 33, 64, 129}) {
+    const DenseOrthogonal seeded(n, 7);
+    check_laws(seeded);
+    CHECK(seeded.storage_bits() == 64);
+    if (n == 0) continue;
+    const auto Q = linalg::random_orthogonal(n, CounterRng(3));
+    const DenseOrthogonal given(Q.view());
+    check_laws(given, 2e-3);
+    CHECK(given.storage_bits() == 16 * n * n);
+    CHECK(max_difference(to_dense<double>(given), Q.view()) < 1e-2);
+  }
+  const auto general = gaussian<double>(5, 5, 1);
+  const auto oblong = gaussian<float>(5, 6, 1);
+  check_error([&] { DenseOrthogonal{general}; }, ErrorCode::invalid_argument, "not orthogonal");
+  check_error([&] { DenseOrthogonal{oblong}; }, ErrorCode::invalid_shape, "5 x 6");
+}
+
+TEST_CASE("random rotations are a function of the seed") {
+  const auto W = gaussian<float>(3, 24, 1);
+  const auto a = to_dense<double>(RandomRotation{1}.fit(W.view()));
+  CHECK(max_difference(a.view(), to_dense<double>(RandomRotation{1}.fit(W.view()))) == 0);
+  CHECK(max_difference(a.view(), to_dense<double>(RandomRotation{2}.fit(W.view()))) > 0.1);
+}
+
+TEST_CASE("a Kronecker product obeys the laws and is one") {
+  std::vector<Matrix<double>> blocks;
+  blocks.push_back(gaussian<double>(5, 5, 3));
+  const auto A = BlockDiagonal::from_forward(blocks, InversePrecision::fp16);
+  const Hadamard B(Signs(12, 4));
+  const Kronecker product(A, B);
+  check_laws(product);
+  CHECK_FALSE(product.is_orthogonal());
+  CHECK(product.storage_bits() == A.storage_bits() + 64);
+  const auto M = to_dense<double>(product), a = to_dense<double>(A), b = to_dense<double>(B);
+  Matrix<double> expected(60, 60);
+  for (Index i = 0; i < 60; ++i)
+    for (Index j = 0; j < 60; ++j) expected(i, j) = a(i / 12, j / 12) * b(i % 12, j % 12);
+  CHECK(max_difference(M.view(), expected.view()) < 1e-12);
+  check_laws(Kronecker(DenseOrthogonal(7, 1), Kronecker(DenseOrthogonal(3, 2), Signs(4, 3))));
+}
+
+TEST_CASE("random Kronecker factors") {
+  const auto W = gaussian<float>(2, 172, 1);
+  const auto even = RandomKronecker{}.fit(W.view());
+  CHECK(even.left().dim() == 4);
+  CHECK(even.right().dim() == 43);
+  CHECK(even.is_orthogonal());
+  check_laws(even);
+  CHECK(RandomKronecker{.left = 43}.fit(W.view()).left().dim() == 43);
+  check_error([&] { RandomKronecker{.left = 5}.fit(W.view()); }, ErrorCode::invalid_argument, "left is 5");
+}
