@@ -37,7 +37,8 @@ TEST_CASE("an output projection enters as a transposed view", "[pair_product]") 
   const auto Wo = gaussian(19, 30, 1), Wv = gaussian(15, 23, 2);
   const auto Wo_hat = perturbed(Wo, 0.1, 3), Wv_hat = perturbed(Wv, 0.1, 4);
   const double error = pair_error(Wo.view().transposed(), Wv, Wo_hat.view().transposed(), Wv_hat, layout);
-  CHECK(error == Approx(dense_pair_error<float>(Wo.view().transposed(), Wv.view(), Wo_hat.view().transposed(), Wv_hat.view(), layout)).epsilon(1e-10));
+  const double expected = dense_pair_error<float>(Wo.view().transposed(), Wv.view(), Wo_hat.view().transposed(), Wv_hat.view(), layout);
+  CHECK(error == Approx(expected).epsilon(1e-10));
   const auto copied = to_matrix<float>(Wo.view().transposed());
   const auto copied_hat = to_matrix<float>(Wo_hat.view().transposed());
   CHECK(error == pair_error(copied, Wv, copied_hat, Wv_hat, layout));
@@ -90,8 +91,10 @@ TEST_CASE("layouts that do not fit name the argument and the numbers", "[pair_pr
 
   const HeadLayout layout{.head_dim = 4, .heads = 4, .kv_heads = 2};
   const auto first = gaussian(16, 3, 1), second = gaussian(8, 3, 2), wrong = gaussian(15, 3, 3);
-  CHECK(raises(ErrorCode::invalid_shape, "first: 15 rows, but heads * head_dim is 4 * 4 = 16", [&] { pair_error(wrong, second, wrong, second, layout); }));
-  CHECK(raises(ErrorCode::invalid_shape, "second: 15 rows, but kv_heads * head_dim is 2 * 4 = 8", [&] { pair_error(first, wrong, first, wrong, layout); }));
+  CHECK(raises(ErrorCode::invalid_shape, "first: 15 rows, but heads * head_dim is 4 * 4 = 16",
+               [&] { pair_error(wrong, second, wrong, second, layout); }));
+  CHECK(raises(ErrorCode::invalid_shape, "second: 15 rows, but kv_heads * head_dim is 2 * 4 = 8",
+               [&] { pair_error(first, wrong, first, wrong, layout); }));
   CHECK(raises(ErrorCode::invalid_shape, "first_hat", [&] { pair_error(first, second, wrong, second, layout); }));
   CHECK(raises(ErrorCode::invalid_shape, "second_hat", [&] { pair_error(first, second, first, wrong, layout); }));
 }

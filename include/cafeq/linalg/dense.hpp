@@ -63,10 +63,20 @@ inline std::optional<Matrix<double>> solve_spd(View<const double> H, View<const 
   return detail::from_eigen(llt.solve(detail::to_eigen(B)));
 }
 
-/// A⁻¹ B by LU; nothing where the reciprocal condition number of A is below `min_rcond` or not a number.
+namespace detail {
+
+/// Whether a factorization's matrix can be inverted. The estimate of the condition means nothing where a pivot vanished, so pivots are looked at first.
+inline bool invertible(const Eigen::PartialPivLU<EigenMatrix>& lu, double min_rcond) {
+  const auto pivots = lu.matrixLU().diagonal().array();
+  return pivots.isFinite().all() && (pivots != 0.0).all() && lu.rcond() > min_rcond;
+}
+
+}  // namespace detail
+
+/// A⁻¹ B by LU; nothing where A is not finite, or its reciprocal condition number not above `min_rcond`.
 inline std::optional<Matrix<double>> solve(View<const double> A, View<const double> B, double min_rcond = 1e-14) {
   const Eigen::PartialPivLU<detail::EigenMatrix> lu(detail::to_eigen(A));
-  if (!(lu.rcond() > min_rcond)) return std::nullopt;
+  if (!detail::invertible(lu, min_rcond)) return std::nullopt;
   return detail::from_eigen(lu.solve(detail::to_eigen(B)));
 }
 
@@ -105,16 +115,17 @@ inline Svd svd(View<const double> A) {
   return result;
 }
 
-/// The orthogonal polar factor U Vᵀ of a square A = U S Vᵀ: the orthogonal M that maximises tr(MᵀA). By Newton's iteration with determinantal scaling (Higham 1986);
-/// by SVD where A is close to singular.
+/// The orthogonal polar factor U Vᵀ of a square, finite A = U S Vᵀ: the orthogonal M that maximises tr(MᵀA). By Newton's iteration with Frobenius
+/// scaling (Higham, "Computing the polar decomposition", 1986); by SVD where A is close to singular.
 inline Matrix<double> polar(View<const double> A) {
   const Index n = A.rows;
   detail::EigenMatrix X = detail::to_eigen(A);
+  CAFEQ_ASSERT(X.allFinite());
   for (int round = 0; round < 30; ++round) {
     const Eigen::PartialPivLU<detail::EigenMatrix> lu(X);
-    if (!(lu.rcond() > 1e-10)) break;
+    if (!detail::invertible(lu, 1e-10)) break;
     const detail::EigenMatrix Y = lu.inverse().transpose();
-    // Frobenius scaling: brings the singular values near 1 within a few rounds.
+    // The scaling brings the singular values near 1 within a few rounds.
     const double g = std::sqrt(Y.norm() / X.norm());
     const detail::EigenMatrix next = 0.5 * (g * X + Y / g);
     const double change = (next - X).norm();

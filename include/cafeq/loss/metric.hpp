@@ -90,7 +90,8 @@ class Metric {
     if (H.rows() != H.cols()) raise(ErrorCode::invalid_shape, message("metric: ", H.rows(), " x ", H.cols(), " is not square"));
     for (Index i = 0; i < H.rows(); ++i)
       for (Index j = 0; j <= i; ++j) {
-        if (!std::isfinite(H(i, j))) raise(ErrorCode::non_finite, message("metric: row ", i, ", column ", j, " is ", H(i, j)));
+        for (const auto& [r, c] : {std::pair(i, j), std::pair(j, i)})
+          if (!std::isfinite(H(r, c))) raise(ErrorCode::non_finite, message("metric: row ", r, ", column ", c, " is ", H(r, c)));
         if (std::abs(H(i, j) - H(j, i)) > 1e-6 * (std::abs(H(i, i)) + std::abs(H(j, j))))
           raise(ErrorCode::not_positive_definite, message("metric: not symmetric at row ", i, ", column ", j));
       }

@@ -127,7 +127,8 @@ inline Matrix<double> difference(Matrix<double> A, const Matrix<double>& B) {
 
 inline void check_head_rows(Index size, Index heads, Index head_dim, std::string_view name, std::string_view unit, std::string_view count) {
   if (size != heads * head_dim)
-    raise(ErrorCode::invalid_shape, message(name, ": ", size, " ", unit, ", but ", count, " * head_dim is ", heads, " * ", head_dim, " = ", heads * head_dim));
+    raise(ErrorCode::invalid_shape, message(name, ": ", size, " ", unit, ", but ", count, " * head_dim is ", heads, " * ", head_dim, " = ",
+                                            heads * head_dim));
 }
 
 }  // namespace detail

@@ -11,6 +11,7 @@
 #include "cafeq/rounding/error_feedback.hpp"
 #include "cafeq/transform/block_diagonal.hpp"
 #include "cafeq/transform/blocks.hpp"
+#include "cafeq/transform/dual_scaling.hpp"
 #include "cafeq/transform/hadamard.hpp"
 
 namespace cafeq {
@@ -27,10 +28,12 @@ inline MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t 
 }
 
 /// A spec: fit(W) learns M for W M to be quantized by `quantizer` and rounded by `rounder`, and returns it with the inverse as it will be stored.
-///   1. M₀: a randomized Hadamard in each block (uneven blocks, largest first)
-///   2. the range surrogate minimised over M, orthogonal or general, by the optimizer
-///   3. ITQ, `itq_rounds`; orthogonal M only
-///   4. ALS to a general inverse, `als_rounds`
+///   1. W D, D = diag(c^-scaling_power) by dual scaling: an outlier channel must not set the scale of every row, and D costs nothing, since
+///      D⁻¹ becomes part of the general inverse (0: no scaling)
+///   2. M₀: a randomized Hadamard in each block (uneven blocks, largest first)
+///   3. the range surrogate of W D M minimised over M, orthogonal or general, by the optimizer
+///   4. ITQ, `itq_rounds`; orthogonal M only
+///   5. ALS from N = M⁻¹ D⁻¹ to a general inverse of W itself, `als_rounds`
 /// Memory: four matrices like W.
 template <LinearGrid Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs, RounderFor<Q> R = ErrorFeedback>
 struct LearnedBlockDiagonal {
@@ -40,6 +43,7 @@ struct LearnedBlockDiagonal {
   O optimizer{};
   R rounder{};
   Parametrization parametrization = Parametrization::orthogonal;
+  double scaling_power = 0.75;
   int itq_rounds = 20;
   int als_rounds = 10;
   InversePrecision precision = InversePrecision::int8;
@@ -50,26 +54,45 @@ struct LearnedBlockDiagonal {
     if (is_constant(W))  // every grid holds it as it is
       return BlockDiagonal::from_inverse(MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
     const auto sizes = uneven_blocks(W.cols, block);
-    MatrixBlocks M = hadamard_blocks(sizes, seed);
+    // At 2^10 the scales of the polish are normal halves.
+    Matrix<float> X = to_matrix<float>(W);
+    for (Index i = 0; i < X.size(); ++i) X.data()[i] *= 0x1p10f;
+    const Diagonal scaling = scaling_power != 0 ? DualScaling{.power = scaling_power}.fit(X.view(), executor) : unscaled(W.cols);
+    apply_right(scaling, X.view(), Op::forward, executor);
+
     std::vector<RangeTerm> terms;
-    terms.emplace_back(W, scale_sets(quantizer.group));
-    M = learn_transform(std::move(terms), std::move(M), surrogate, parametrization, optimizer, executor).M;
-    // Scales of the polish must be normal halves.
-    Matrix<float> scaled = to_matrix<float>(W);
-    for (Index i = 0; i < scaled.size(); ++i) scaled.data()[i] *= 0x1p10f;
-    if (parametrization == Parametrization::orthogonal) itq(View<const float>(scaled.view()), M, quantizer, itq_rounds, executor);
-    MatrixBlocks N;
-    for (const auto& m : M) N.push_back(inverse_of(m));
-    N = als(View<const float>(scaled.view()), std::move(N), quantizer, rounder, als_rounds, executor);
+    terms.emplace_back(X, scale_sets(quantizer.group));
+    MatrixBlocks M = learn_transform(std::move(terms), hadamard_blocks(sizes, seed), surrogate, parametrization, optimizer, executor).M;
+    if (parametrization == Parametrization::orthogonal) itq(View<const float>(X.view()), M, quantizer, itq_rounds, executor);
+
+    MatrixBlocks N = inverses(M);
+    apply_right(scaling, X.view(), Op::inverse, executor);
+    for (Index b = 0, offset = 0; b < Index(N.size()); offset += N[std::size_t(b++)].rows()) scale_columns(N[std::size_t(b)], scaling, offset);
+    N = als(View<const float>(X.view()), std::move(N), quantizer, rounder, als_rounds, executor);
     return BlockDiagonal::from_inverse(std::move(N), precision);
   }
 
  private:
-  Matrix<double> inverse_of(const Matrix<double>& m) const {
-    if (parametrization == Parametrization::orthogonal) return to_matrix<double>(m.view().transposed());
-    auto inverse = linalg::inverse(m.view());
-    if (!inverse) raise(ErrorCode::singular, "learned transform: a block became singular; try fewer steps or a smaller learning rate");
-    return std::move(*inverse);
+  static Diagonal unscaled(Index dim) { return Diagonal(std::vector<double>(std::size_t(dim), 1.0)); }
+
+  /// N ← N D⁻¹ for the columns of one block.
+  static void scale_columns(Matrix<double>& N, const Diagonal& D, Index offset) {
+    for (Index i = 0; i < N.rows(); ++i)
+      for (Index j = 0; j < N.cols(); ++j) N(i, j) /= double(D.entries()[std::size_t(offset + j)]);
+  }
+
+  MatrixBlocks inverses(const MatrixBlocks& M) const {
+    MatrixBlocks N;
+    for (const auto& m : M) {
+      if (parametrization == Parametrization::orthogonal) {
+        N.push_back(to_matrix<double>(m.view().transposed()));
+        continue;
+      }
+      auto inverse = linalg::inverse(m.view());
+      if (!inverse) raise(ErrorCode::singular, "learned transform: a block became singular; try fewer steps or a smaller learning rate");
+      N.push_back(std::move(*inverse));
+    }
+    return N;
   }
 };
 

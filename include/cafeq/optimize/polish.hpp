@@ -65,9 +65,32 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, E
   }
 }
 
+namespace detail {
+
+/// Lifts columns of N that nearly vanished (an input channel of zeros needs nothing) to 1e-4 of the columns' RMS norm, in their direction before, so that N stays
+/// invertible; what they add to Ŵ is 1e-8 of its energy.
+inline void keep_invertible(Matrix<double>& N, const Matrix<double>& before) {
+  const auto norm = [](const Matrix<double>& A, Index j) {
+    double sum = 0;
+    for (Index i = 0; i < A.rows(); ++i) sum += A(i, j) * A(i, j);
+    return std::sqrt(sum);
+  };
+  double mean_square = 0;
+  for (Index i = 0; i < N.size(); ++i) mean_square += N.data()[i] * N.data()[i] / double(N.cols());
+  const double floor = 1e-4 * std::sqrt(mean_square);
+  for (Index j = 0; j < N.cols(); ++j)
+    if (norm(N, j) < floor) {
+      const double scale = floor / norm(before, j);
+      for (Index i = 0; i < N.rows(); ++i) N(i, j) = before(i, j) * scale;
+    }
+}
+
+}  // namespace detail
+
 /// ALS: W ≈ Q N with Q on the grid and N any invertible blocks. Each round: X = W N⁻¹, the rounder's codes of X in the metric N Nᵀ (which is the
-/// error of W itself), then N = (QᵀQ)⁻¹ QᵀW in fp64 (ridge 1e-7 of the mean diagonal). Returns the N with the smallest error. W [n, Σk];
-/// N the start, invertible. Memory: two matrices like W and the codes.
+/// error of W itself), then N = (QᵀQ)⁻¹ QᵀW in fp64, with a ridge of 1e-7 of the mean diagonal that holds N to the one before, so that directions which
+/// the codes do not see stay as they were. Returns the N with the smallest error. W [n, Σk]; N the start, invertible. Memory: two matrices like W
+/// and the codes.
 template <LinearGrid Q, RounderFor<Q> R>
 MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const R& rounder, int rounds, ExecutorRef executor = {}) {
   Matrix<float> X(W.rows, W.cols);
@@ -92,13 +115,20 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
     detail::for_each_block(N, executor, [&](std::size_t b, Index offset, Index k) {
       const auto codes = View<const float>(X.view()).col_block(offset, k);
       const auto weights = W.col_block(offset, k);
-      auto G = kernel::gram<float>(codes);
-      const auto C = kernel::cross_gram<float>(codes, weights);
+      const auto G = kernel::gram<float>(codes);
+      const auto C = kernel::cross_gram<float>(codes, weights);  // QᵀW
       double trace = 0;
       for (Index i = 0; i < k; ++i) trace += G(i, i);
-      for (Index i = 0; i < k; ++i) G(i, i) += 1e-7 * trace / double(k) + std::numeric_limits<double>::min();
-      if (auto solution = linalg::solve_spd(G.view(), C.view())) N[b] = std::move(*solution);
-      const auto GN = linalg::product(G.view(), N[b].view());
+      auto residual = linalg::product(G.view(), std::as_const(N[b]).view());
+      for (Index i = 0; i < k * k; ++i) residual.data()[i] = C.data()[i] - residual.data()[i];
+      auto ridged = G;
+      for (Index i = 0; i < k; ++i) ridged(i, i) += 1e-7 * trace / double(k) + std::numeric_limits<double>::min();
+      if (const auto step = linalg::solve_spd(ridged.view(), residual.view())) {
+        const Matrix<double> before = N[b];
+        for (Index i = 0; i < k * k; ++i) N[b].data()[i] += step->data()[i];
+        detail::keep_invertible(N[b], before);
+      }
+      const auto GN = linalg::product(G.view(), std::as_const(N[b]).view());
       double error = 0;  // ‖W − Q N‖² − ‖W‖², summed from small parts
       for (Index i = 0; i < k * k; ++i) error += N[b].data()[i] * (GN.data()[i] - 2 * C.data()[i]);
       errors[b] = error;

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -22,7 +24,19 @@ namespace cafeq {
 enum class InversePrecision {
   fp32,
   fp16,
-  int8,  ///< code · 2^e, code in [−127, 127], one 8-bit e a row of each block. That e is coarse costs nothing: M is inverted from what is stored
+  int8,  ///< as Int8Inverse
+};
+
+/// An int8 inverse: N(r, c) = codes[r·k + c] · 2^(base − exponents[c] / 8) in a block of size k, codes in [−127, 127]. A scale a column, since a column of N
+/// makes one input channel, weak or strong; an eighth of an octave keeps all but 4 % of the range of a code in use.
+struct Int8Inverse {
+  struct Block {
+    Index size = 0;
+    std::vector<std::int8_t> codes;        ///< size² of them
+    std::vector<std::uint8_t> exponents;  ///< `size` of them
+  };
+  int base = 0;
+  std::vector<Block> blocks;
 };
 
 class BlockDiagonal {
@@ -42,6 +56,8 @@ class BlockDiagonal {
   static BlockDiagonal from_forward(std::vector<Matrix<double>> M, InversePrecision precision = InversePrecision::int8);
   /// From the blocks of N = M⁻¹.
   static BlockDiagonal from_inverse(std::vector<Matrix<double>> N, InversePrecision precision = InversePrecision::int8);
+  /// From what int8_inverse() gave.
+  static BlockDiagonal from_int8(const Int8Inverse& stored);
   /// From the blocks of an orthogonal M: |MᵀM − I| at most 1e-6. The stored transform is orthogonal to the precision of storage.
   static BlockDiagonal orthogonal(std::vector<Matrix<double>> M, InversePrecision precision = InversePrecision::int8);
 
@@ -49,18 +65,14 @@ class BlockDiagonal {
   const std::vector<Block>& blocks() const noexcept { return blocks_; }
   /// Block i of N, as stored: rounding it again to the precision changes nothing.
   const Matrix<double>& inverse(Index i) const noexcept { return blocks_[std::size_t(i)].N; }
-  /// What int8 storage keeps of block i: N(r, c) = codes[r·k + c] · 2^exponents[r].
-  struct Int8Block {
-    std::vector<std::int8_t> codes;
-    std::vector<std::int8_t> exponents;
-  };
-  Int8Block stored(Index i) const;
+  /// What int8 storage keeps; raises for another precision.
+  Int8Inverse int8_inverse() const;
   InversePrecision precision() const noexcept { return precision_; }
 
   template <class E>
   void apply(View<E> X, Op op = Op::forward) const;
   bool is_orthogonal() const noexcept { return is_orthogonal_; }
-  /// Entries of N, and the row exponents of int8.
+  /// Entries of N; for int8 an exponent a column and the base besides.
   std::int64_t storage_bits() const noexcept;
 
   /// H = N Nᵀ: the error E of X = W M costs tr(E H Eᵀ) in W. The identity for an orthogonal M.
@@ -103,19 +115,61 @@ inline void round_to_half(std::vector<Matrix<double>>& blocks) {
     for (Index i = 0; i < N.size(); ++i) N.data()[i] = std::ldexp(double(float(fp16(float(std::ldexp(N.data()[i], -exponent))))), exponent);
 }
 
-/// The smallest e for which codes up to 127 reach the largest magnitude of a row.
-inline int row_exponent(View<const double> row) {
-  const double largest = largest_magnitude(row);
-  const int e = floor_log2(largest) - 6;  // 64 … 127 of 2^e
-  return std::nearbyint(std::ldexp(largest, -e)) > 127 ? e + 1 : e;
+/// 2^(e/8) for any integer e: the same bits everywhere.
+inline double eighth_octave(int e) {
+  constexpr double fractions[8] = {1.0,
+                                   1.0905077326652577,
+                                   1.189207115002721,
+                                   1.2968395546510096,
+                                   1.4142135623730951,
+                                   1.5422108254079407,
+                                   1.681792830507429,
+                                   1.8340080864093424};
+  return std::ldexp(fractions[e & 7], e >> 3);
 }
 
-inline void round_to_int8(std::vector<Matrix<double>>& blocks) {
-  for (auto& N : blocks)
-    for (Index i = 0; i < N.rows(); ++i) {
-      const int e = row_exponent(std::as_const(N).view().row_block(i, 1));
-      for (double& x : N.row(i)) x = std::ldexp(std::nearbyint(std::ldexp(x, -e)), e);
+/// The smallest e for which codes of 2^(e/8) up to 127 reach `largest` when rounded. What is rounded that way has a code of 117 or more, so it
+/// gives the same e again.
+inline int int8_exponent(double largest) {
+  int e = 8 * (floor_log2(largest) - 7);
+  while (std::nearbyint(largest / eighth_octave(e)) > 127) ++e;
+  return e;
+}
+
+inline Int8Inverse to_int8(const std::vector<Matrix<double>>& blocks) {
+  int highest = std::numeric_limits<int>::min();
+  for (const auto& N : blocks)
+    if (const double largest = largest_magnitude(N.view()); largest > 0) highest = std::max(highest, int8_exponent(largest));
+  Int8Inverse result;
+  result.base = highest == std::numeric_limits<int>::min() ? 0 : (highest + 7) >> 3;
+  for (const auto& N : blocks) {
+    Int8Inverse::Block block{N.rows(), std::vector<std::int8_t>(std::size_t(N.size())), {}};
+    for (Index c = 0; c < N.cols(); ++c) {
+      const double largest = largest_magnitude(N.view().col_block(c, 1));
+      const int below = largest > 0 ? std::min(8 * result.base - int8_exponent(largest), 255) : 0;
+      block.exponents.push_back(std::uint8_t(below));
+      const double scale = eighth_octave(8 * result.base - below);
+      for (Index r = 0; r < N.rows(); ++r) block.codes[std::size_t(r * N.cols() + c)] = std::int8_t(std::nearbyint(N(r, c) / scale));
     }
+    result.blocks.push_back(std::move(block));
+  }
+  return result;
+}
+
+inline std::vector<Matrix<double>> from_int8(const Int8Inverse& stored) {
+  std::vector<Matrix<double>> result;
+  for (std::size_t b = 0; b < stored.blocks.size(); ++b) {
+    const auto& block = stored.blocks[b];
+    if (block.size < 1 || Index(block.codes.size()) != block.size * block.size || Index(block.exponents.size()) != block.size)
+      raise(ErrorCode::corrupt, message("BlockDiagonal: block ", b, " of size ", block.size, " has ", block.codes.size(), " codes and ",
+                                        block.exponents.size(), " exponents"));
+    Matrix<double> N(block.size, block.size);
+    for (Index r = 0; r < block.size; ++r)
+      for (Index c = 0; c < block.size; ++c)
+        N(r, c) = double(block.codes[std::size_t(r * block.size + c)]) * eighth_octave(8 * stored.base - int(block.exponents[std::size_t(c)]));
+    result.push_back(std::move(N));
+  }
+  return result;
 }
 
 inline void round_inverse(std::vector<Matrix<double>>& blocks, InversePrecision precision) {
@@ -125,7 +179,7 @@ inline void round_inverse(std::vector<Matrix<double>>& blocks, InversePrecision 
         for (Index i = 0; i < N.size(); ++i) N.data()[i] = double(float(N.data()[i]));
       return;
     case InversePrecision::fp16: return round_to_half(blocks);
-    case InversePrecision::int8: return round_to_int8(blocks);
+    case InversePrecision::int8: blocks = from_int8(to_int8(blocks)); return;
   }
 }
 
@@ -187,22 +241,19 @@ void BlockDiagonal::apply(View<E> X, Op op) const {
 
 inline std::int64_t BlockDiagonal::storage_bits() const noexcept {
   const std::int64_t entry = precision_ == InversePrecision::fp32 ? 32 : (precision_ == InversePrecision::fp16 ? 16 : 8);
-  std::int64_t bits = precision_ == InversePrecision::int8 ? 8 * std::int64_t(dim_) : 0;
+  std::int64_t bits = precision_ == InversePrecision::int8 ? 8 * std::int64_t(dim_) + 16 : 0;
   for (const Block& block : blocks_) bits += entry * block.N.size();
   return bits;
 }
 
-inline BlockDiagonal::Int8Block BlockDiagonal::stored(Index i) const {
+inline Int8Inverse BlockDiagonal::int8_inverse() const {
   if (precision_ != InversePrecision::int8) raise(ErrorCode::unsupported, "BlockDiagonal: the inverse is not stored in int8");
-  const View<const double> N = inverse(i).view();
-  Int8Block result;
-  for (Index r = 0; r < N.rows; ++r) {
-    const int e = detail::row_exponent(N.row_block(r, 1));
-    result.exponents.push_back(std::int8_t(e));
-    for (Index c = 0; c < N.cols; ++c) result.codes.push_back(std::int8_t(std::ldexp(N(r, c), -e)));
-  }
-  return result;
+  std::vector<Matrix<double>> N;
+  for (const Block& block : blocks_) N.push_back(block.N);
+  return detail::to_int8(N);
 }
+
+inline BlockDiagonal BlockDiagonal::from_int8(const Int8Inverse& stored) { return from_inverse(detail::from_int8(stored), InversePrecision::int8); }
 
 inline Metric BlockDiagonal::metric() const {
   if (is_orthogonal_) return Metric::identity(dim_);

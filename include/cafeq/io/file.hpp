@@ -1,0 +1,177 @@
+/// Files as the readers and writers of this floor need them: checked reads, read-only mappings, writes that appear whole or not at all.
+///
+/// Every failure is an Error of code io that names the file and what the system said. POSIX.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "cafeq/core/error.hpp"
+#include "cafeq/core/matrix.hpp"
+
+namespace cafeq {
+
+namespace detail {
+
+[[noreturn]] inline void raise_system(const std::string& path, std::string_view action, int error) {
+  raise(ErrorCode::io, message(path, ": cannot ", action, ": ", std::generic_category().message(error)));
+}
+
+/// Closes on destruction.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd = -1) noexcept : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~FileDescriptor() { close(); }
+
+  int get() const noexcept { return fd_; }
+  /// 0, or the error number: a full disk may only show here.
+  int close() noexcept { return fd_ >= 0 && ::close(std::exchange(fd_, -1)) != 0 ? errno : 0; }
+
+ private:
+  int fd_;
+};
+
+}  // namespace detail
+
+/// A regular file open for reading; read() goes on where the last one ended.
+class InputFile {
+ public:
+  explicit InputFile(std::string path) : path_(std::move(path)) {
+    // Without O_NONBLOCK, opening a pipe would wait for a writer before it could be refused.
+    fd_ = detail::FileDescriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    struct stat status{};
+    if (fd_.get() < 0 || ::fstat(fd_.get(), &status) != 0) detail::raise_system(path_, "open", errno);
+    if (!S_ISREG(status.st_mode)) raise(ErrorCode::io, message(path_, ": is not a regular file"));
+    size_ = Index(status.st_size);
+  }
+
+  const std::string& path() const noexcept { return path_; }
+  Index size() const noexcept { return size_; }
+  int descriptor() const noexcept { return fd_.get(); }
+
+  /// Fills `to`, or raises.
+  void read(std::span<std::byte> to) {
+    while (!to.empty()) {
+      const ssize_t count = ::read(fd_.get(), to.data(), to.size());
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) detail::raise_system(path_, "read", errno);
+      if (count == 0) raise(ErrorCode::io, message(path_, ": ends ", to.size(), " bytes early"));
+      to = to.subspan(std::size_t(count));
+    }
+  }
+
+ private:
+  std::string path_;
+  detail::FileDescriptor fd_;
+  Index size_ = 0;
+};
+
+/// A whole file in memory.
+inline Buffer<std::byte> read_file(const std::string& path) {
+  InputFile file(path);
+  Buffer<std::byte> bytes(std::size_t(file.size()));
+  file.read(bytes);
+  return bytes;
+}
+
+/// A file's pages, read by the system when they are touched. The file must not shrink while it is mapped.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path) {
+    const InputFile file(path);
+    size_ = std::size_t(file.size());
+    if (size_ == 0) return;
+    void* pages = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
+    if (pages == MAP_FAILED) detail::raise_system(path, "map", errno);
+    data_ = static_cast<const std::byte*>(pages);
+  }
+  MappedFile(MappedFile&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  MappedFile& operator=(MappedFile&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~MappedFile() {
+    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  }
+
+  std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// A file written under a temporary name beside its target, which it replaces on commit(). Until then, and whenever something fails, the
+/// target is untouched; the temporary file goes with this object.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path) : path_(std::move(path)) {
+    static std::atomic<unsigned> counter{0};
+    do {
+      temporary_ = message(path_, ".", Index(::getpid()), ".", counter++, ".tmp");
+      fd_ = detail::FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    } while (fd_.get() < 0 && errno == EEXIST);
+    if (fd_.get() < 0) detail::raise_system(path_, "create a temporary file beside it", errno);
+  }
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile() { discard(); }
+
+  void write(std::span<const std::byte> bytes) {
+    constexpr std::size_t most = std::size_t(1) << 30;  // the system takes no more than 2 GiB a call
+    while (!bytes.empty()) {
+      const ssize_t count = ::write(fd_.get(), bytes.data(), std::min(bytes.size(), most));
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) fail("write", errno);
+      bytes = bytes.subspan(std::size_t(count));
+    }
+  }
+
+  /// Brings the content to the disk, then gives it its name.
+  void commit() {
+    if (::fsync(fd_.get()) != 0) fail("write", errno);
+    if (const int error = fd_.close(); error != 0) fail("write", error);
+    if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace", errno);
+    temporary_.clear();
+    const auto slash = path_.rfind('/');
+    const std::string directory = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
+    // The name is durable once its directory is; a file system that cannot sync a directory is no reason to fail.
+    const detail::FileDescriptor entry(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (entry.get() >= 0) ::fsync(entry.get());
+  }
+
+ private:
+  void discard() noexcept {
+    fd_.close();
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+    temporary_.clear();
+  }
+  [[noreturn]] void fail(std::string_view action, int error) {
+    discard();  // not left to the destructor, which a host without exceptions never reaches
+    detail::raise_system(path_, action, error);
+  }
+
+  std::string path_;
+  std::string temporary_;
+  detail::FileDescriptor fd_;
+};
+
+}  // namespace cafeq

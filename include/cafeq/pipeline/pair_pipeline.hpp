@@ -1,0 +1,150 @@
+/// PairPipeline: the transform between two matrices that meet in the graph, a quantizer and a rounder for both.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "cafeq/optimize/lbfgs.hpp"
+#include "cafeq/pair/learn_pair.hpp"
+#include "cafeq/pair/query_key.hpp"
+#include "cafeq/pipeline/pipeline.hpp"
+#include "cafeq/rounding/alternating.hpp"
+#include "cafeq/rounding/error_feedback.hpp"
+
+namespace cafeq {
+
+enum class PairTransform {
+  none,      ///< M = I
+  balanced,  ///< balance and a randomized Hadamard a head
+  learned,   ///< a rotation learned on top of that, or of the plain factors where those round better
+};
+
+/// One matrix of a pair as stored, [rows, cols], and the side on which its heads lie.
+template <class T>
+struct PairInput {
+  View<T> W;
+  Side inner = Side::output;
+};
+
+/// Both matrices of a pair, quantized. Inference needs no transform.
+template <Quantizer Q>
+struct RoundedPair {
+  Quantized<Identity::Fitted, Q> first;   ///< the output or query projection
+  Quantized<Identity::Fitted, Q> second;  ///< the value or key projection
+  HeadTransform transform;                ///< M of each KV head: `second` stands for M W, `first` for M⁻ᵀ W (heads on rows) or W M⁻¹
+  double nearest_error = 0;               ///< relative error of the product by M and rounding to nearest
+  double error = 0;                       ///< after alternating rounding; never above nearest_error
+};
+
+namespace detail {
+
+/// The two factors in fp32 on their way to the grid: each W·2^-exponent, in its stored orientation.
+struct PairFactors {
+  HeadLayout layout;
+  std::array<Matrix<float>, 2> W;
+  std::array<Side, 2> inner{};
+  std::array<int, 2> exponent{};
+
+  PairFactor factor(std::size_t i) const noexcept { return {W[i].view(), inner[i], i == 0 ? layout.heads : layout.kv_heads}; }
+  View<const float> inner_first(std::size_t i) const noexcept { return factor(i).inner_first(); }
+  View<float> inner_first(std::size_t i) noexcept { return inner[i] == Side::output ? W[i].view() : W[i].view().transposed(); }
+
+  void apply(const HeadTransform& M, ExecutorRef executor) {
+    M.apply_first(inner_first(0), executor);
+    M.apply_second(inner_first(1), executor);
+  }
+  void scale(ExecutorRef executor) {
+    for (std::size_t i = 0; i < 2; ++i) exponent[i] -= scale_for_grid(W[i].view(), executor);
+  }
+};
+
+}  // namespace detail
+
+template <LinearGrid Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs, RounderFor<Q> R = ErrorFeedback>
+struct PairPipeline {
+  Q quantizer{};
+  PairTransform transform = PairTransform::learned;
+  S surrogate{};
+  O optimizer{};
+  R rounder{};
+  int alternations = 10;
+  std::uint64_t seed = 0;
+
+  /// Quantizes both. With rotary positions M is the balance that commutes with the rotation, and rounding is to nearest: the product depends on
+  /// the distance of two tokens, so there is no one product to alternate for. Memory beyond the result: each matrix in fp32 about seven times.
+  template <class T, class U>
+  RoundedPair<Q> quantize(const PairInput<T>& first, const PairInput<U>& second, const HeadLayout& layout, const std::optional<Rotary>& rotary = {},
+                          ExecutorRef executor = {}) const {
+    check_quantizer(quantizer);
+    if (alternations < 0) raise(ErrorCode::invalid_argument, message("alternations is ", alternations, ", must not be negative"));
+    detail::PairFactors plain{layout, {}, {first.inner, second.inner}, {}};
+    plain.W[0] = detail::normalized(first.W, plain.exponent[0]);
+    plain.W[1] = detail::normalized(second.W, plain.exponent[1]);
+
+    Candidate best = rotary ? commuting(plain, *rotary, executor)
+                            : (transform == PairTransform::none ? plain_candidate(plain, executor) : rotated(plain, true, executor));
+    if (transform == PairTransform::learned && !rotary) {
+      Candidate other = rotated(plain, false, executor);
+      if (other.nearest_error < best.nearest_error) best = std::move(other);
+    }
+    const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);
+    const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
+      return Quantized<Identity::Fitted, Q>(encoding, {encoding.cols()}, Side::input, best.factors.exponent[i]);
+    };
+    return {pack(rounded.first, 0), pack(rounded.second, 1), std::move(best.M), best.nearest_error, rounded.error};
+  }
+
+ private:
+  struct Candidate {
+    detail::PairFactors factors;
+    HeadTransform M;
+    double nearest_error;
+  };
+
+  AlternatedPair<Q> round(const detail::PairFactors& factors, int rounds, ExecutorRef executor) const {
+    const PairProduct<float> product(factors.inner_first(0), factors.inner_first(1), factors.layout, executor);
+    return alternate(
+        factors.factor(0), factors.factor(1), quantizer, rounder, rounds,
+        [&](View<const float> a, View<const float> b) { return product.relative_error(a, b, executor); }, executor);
+  }
+
+  Candidate judge(detail::PairFactors factors, HeadTransform M, ExecutorRef executor) const {
+    factors.scale(executor);
+    const double error = round(factors, 0, executor).error;
+    return {std::move(factors), std::move(M), error};
+  }
+
+  Candidate plain_candidate(const detail::PairFactors& plain, ExecutorRef executor) const {
+    return judge(plain, HeadTransform(plain.layout), executor);
+  }
+
+  Candidate commuting(detail::PairFactors factors, const Rotary& rotary, ExecutorRef executor) const {
+    HeadTransform M(factors.layout);
+    if (transform != PairTransform::none)
+      M = balance_commuting(std::as_const(factors).inner_first(0), std::as_const(factors).inner_first(1), factors.layout, rotary, {}, executor);
+    factors.apply(M, executor);
+    return judge(std::move(factors), std::move(M), executor);
+  }
+
+  /// Balance and Hadamard, or neither, then the learned rotation where one is asked for.
+  Candidate rotated(detail::PairFactors factors, bool balanced, ExecutorRef executor) const {
+    const HeadLayout& layout = factors.layout;
+    HeadTransform M(layout);
+    if (balanced) {
+      M = balance(std::as_const(factors).inner_first(0), std::as_const(factors).inner_first(1), layout, {}, {}, executor);
+      factors.apply(M, executor);
+    }
+    auto start = balanced ? head_hadamards(layout, seed) : std::vector<Matrix<double>>(std::size_t(layout.kv_heads), identity_matrix<double>(layout.head_dim));
+    const HeadTransform rotation =
+        transform == PairTransform::learned
+            ? learn_head_rotation(std::as_const(factors).inner_first(0), pair_scale_sets(factors.inner[0] == Side::output, quantizer.group),
+                                  std::as_const(factors).inner_first(1), pair_scale_sets(factors.inner[1] == Side::output, quantizer.group), layout,
+                                  std::move(start), surrogate, optimizer, executor)
+            : head_rotation(layout, start);
+    factors.apply(rotation, executor);
+    return judge(std::move(factors), M.then(rotation), executor);
+  }
+};
+
+}  // namespace cafeq

@@ -1,0 +1,186 @@
+/// quantize_value_output() and quantize_query_key(): two matrices that meet in an attention layer, by a recipe.
+#pragma once
+
+#include <vector>
+
+#include "cafeq/pair/value_output.hpp"
+#include "cafeq/pipeline/pair_pipeline.hpp"
+#include "cafeq/pipeline/quantize.hpp"
+
+namespace cafeq {
+
+/// Something with pair(): the PairPipeline for two matrices that meet.
+template <class R>
+concept PairRecipe = requires(const R& r) { r.pair(); };
+
+template <class R>
+using PairQuantizerOf = std::remove_cvref_t<decltype(std::declval<const R&>().pair().quantizer)>;
+
+/// Biases and habits of the layer around a value/output pair.
+struct ValueOutputOptions {
+  VectorView<const float> value_bias{};   ///< [kv_heads · head_dim]; empty if the model has none
+  VectorView<const float> output_bias{};  ///< [out]; empty if the model has none
+  AttentionTraits traits{};
+};
+
+struct QueryKeyOptions {
+  VectorView<const float> query_bias{};  ///< [heads · head_dim]; empty if the model has none
+  VectorView<const float> key_bias{};    ///< [kv_heads · head_dim]; empty if the model has none
+  AttentionTraits traits{};
+};
+
+namespace detail {
+
+/// What the two results have in common.
+template <Quantizer Q>
+class QuantizedPair {
+ public:
+  explicit QuantizedPair(RoundedPair<Q> pair) : pair_(std::move(pair)) {}
+
+  /// M of each KV head.
+  const HeadTransform& transform() const noexcept { return pair_.transform; }
+  /// Σ_h ‖P_h − P̂_h‖² / Σ_h ‖P_h‖² of the products that the layer computes, in fp64.
+  double error() const noexcept { return pair_.error; }
+  /// The same by M and rounding to nearest, without alternating.
+  double nearest_error() const noexcept { return pair_.nearest_error; }
+  /// Of both matrices together, everything counted; the transform costs nothing.
+  double bits_per_weight() const {
+    const auto& a = pair_.first;
+    const auto& b = pair_.second;
+    return double(a.storage_bits() + b.storage_bits()) / (double(a.rows()) * double(a.cols()) + double(b.rows()) * double(b.cols()));
+  }
+
+ protected:
+  RoundedPair<Q> pair_;
+};
+
+inline std::vector<float> copy_bias(VectorView<const float> bias) {
+  std::vector<float> result;
+  for (Index i = 0; i < bias.size; ++i) result.push_back(bias[i]);
+  return result;
+}
+inline VectorView<float> bias_view(std::vector<float>& bias) noexcept { return {bias.empty() ? nullptr : bias.data(), Index(bias.size()), 1}; }
+
+inline void check_bias_values(VectorView<const float> bias, Index size, std::string_view name) {
+  check_bias(bias, size, name);
+  if (bias.data != nullptr) check_finite(View<const float>{bias.data, bias.size, 1, bias.stride, 1}, name);
+}
+
+}  // namespace detail
+
+/// A value and an output projection. Replace both matrices and both biases together.
+template <Quantizer Q>
+class QuantizedValueOutput : public detail::QuantizedPair<Q> {
+ public:
+  QuantizedValueOutput(RoundedPair<Q> pair, std::vector<float> value_bias, std::vector<float> output_bias)
+      : detail::QuantizedPair<Q>(std::move(pair)), value_bias_(std::move(value_bias)), output_bias_(std::move(output_bias)) {}
+
+  const Quantized<Identity::Fitted, Q>& value() const noexcept { return this->pair_.second; }
+  const Quantized<Identity::Fitted, Q>& output() const noexcept { return this->pair_.first; }
+  /// Empty where the model has none; zeros where the output bias took it.
+  const std::vector<float>& value_bias() const noexcept { return value_bias_; }
+  const std::vector<float>& output_bias() const noexcept { return output_bias_; }
+
+ private:
+  std::vector<float> value_bias_;
+  std::vector<float> output_bias_;
+};
+
+/// A query and a key projection. Replace both matrices and both biases together.
+template <Quantizer Q>
+class QuantizedQueryKey : public detail::QuantizedPair<Q> {
+ public:
+  QuantizedQueryKey(RoundedPair<Q> pair, std::vector<float> query_bias, std::vector<float> key_bias)
+      : detail::QuantizedPair<Q>(std::move(pair)), query_bias_(std::move(query_bias)), key_bias_(std::move(key_bias)) {}
+
+  const Quantized<Identity::Fitted, Q>& query() const noexcept { return this->pair_.first; }
+  const Quantized<Identity::Fitted, Q>& key() const noexcept { return this->pair_.second; }
+  const std::vector<float>& query_bias() const noexcept { return query_bias_; }
+  const std::vector<float>& key_bias() const noexcept { return key_bias_; }
+
+ private:
+  std::vector<float> query_bias_;
+  std::vector<float> key_bias_;
+};
+
+/// Quantizes W_v [kv_heads · head_dim, in] and W_o [out, heads · head_dim] so that the error of their products, head by head, is small
+/// (CafeQ, arXiv 2511.19705: a dual transform, then alternating rounding). One M serves all query heads of a group. A value bias moves into the output bias,
+/// which is exact; where the model has no output bias the value bias is fitted to what the quantized W_o makes of it. Raises for wrong layouts,
+/// values that are not finite, and layers for which the method is not exact.
+template <MatrixView Value, MatrixView Output, PairRecipe R>
+auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe, const ValueOutputOptions& options = {},
+                           ExecutorRef executor = {}) {
+  const auto value = as_view(Wv);
+  const auto output = as_view(Wo);
+  layout.check();
+  if (auto fault = weights_fault(value, "Wv")) raise(*fault);
+  if (auto fault = weights_fault(output, "Wo")) raise(*fault);
+  layout.check_second(value.rows, "Wv");
+  layout.check_first(output.cols, "Wo", "columns");
+  detail::check_bias_values(options.value_bias, value.rows, "value bias");
+  detail::check_bias_values(options.output_bias, output.rows, "output bias");
+
+  auto rounded = recipe.pair().quantize(PairInput{output, Side::input}, PairInput{value, Side::output}, layout, {}, executor);
+  check_value_output(options.traits, rounded.transform);
+  std::vector<float> value_bias = detail::copy_bias(options.value_bias);
+  std::vector<float> output_bias = detail::copy_bias(options.output_bias);
+  if (!value_bias.empty()) {
+    if (!output_bias.empty() && value_bias_is_constant(options.traits)) {
+      fold_value_bias(output, layout, detail::bias_view(value_bias), detail::bias_view(output_bias), options.traits);
+    } else {
+      rounded.transform.apply_second(detail::bias_view(value_bias));
+      if (output_bias.empty() && value_bias_is_constant(options.traits)) {
+        Matrix<float> hat(output.rows, output.cols);
+        rounded.first.dequantize(hat, executor);
+        fit_value_bias(output, options.value_bias, hat, detail::bias_view(value_bias), layout, options.traits);
+      }
+    }
+  }
+  return QuantizedValueOutput<PairQuantizerOf<R>>(std::move(rounded), std::move(value_bias), std::move(output_bias));
+}
+
+/// Quantizes W_q [heads · head_dim, in] and W_k [kv_heads · head_dim, in] so that the error of the scores' bilinear forms is small. With
+/// rotary positions (options.traits) M is restricted to what commutes with them. Raises as quantize_value_output() does.
+template <MatrixView Query, MatrixView Key, PairRecipe R>
+auto quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe, const QueryKeyOptions& options = {},
+                        ExecutorRef executor = {}) {
+  const auto query = as_view(Wq);
+  const auto key = as_view(Wk);
+  layout.check();
+  if (auto fault = weights_fault(query, "Wq")) raise(*fault);
+  if (auto fault = weights_fault(key, "Wk")) raise(*fault);
+  layout.check_first(query.rows, "Wq");
+  layout.check_second(key.rows, "Wk");
+  if (query.cols != key.cols) raise(ErrorCode::invalid_shape, message("Wq has ", query.cols, " columns but Wk has ", key.cols));
+  detail::check_bias_values(options.query_bias, query.rows, "query bias");
+  detail::check_bias_values(options.key_bias, key.rows, "key bias");
+  check_query_key(options.traits, HeadTransform(layout));
+
+  auto rounded = recipe.pair().quantize(PairInput{query, Side::output}, PairInput{key, Side::output}, layout, options.traits.rotary, executor);
+  check_query_key(options.traits, rounded.transform);
+  std::vector<float> query_bias = detail::copy_bias(options.query_bias);
+  std::vector<float> key_bias = detail::copy_bias(options.key_bias);
+  if (!query_bias.empty()) rounded.transform.apply_first(detail::bias_view(query_bias));
+  if (!key_bias.empty()) rounded.transform.apply_second(detail::bias_view(key_bias));
+  return QuantizedQueryKey<PairQuantizerOf<R>>(std::move(rounded), std::move(query_bias), std::move(key_bias));
+}
+
+/// quantize_value_output() for callers without exceptions.
+template <MatrixView Value, MatrixView Output, PairRecipe R>
+auto try_quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe, const ValueOutputOptions& options = {},
+                               ExecutorRef executor = {}) -> Result<decltype(quantize_value_output(Wv, Wo, layout, recipe, options, executor))> {
+  if (auto fault = weights_fault(as_view(Wv), "Wv")) return *fault;
+  if (auto fault = weights_fault(as_view(Wo), "Wo")) return *fault;
+  return catch_error([&] { return quantize_value_output(Wv, Wo, layout, recipe, options, executor); });
+}
+
+/// quantize_query_key() for callers without exceptions.
+template <MatrixView Query, MatrixView Key, PairRecipe R>
+auto try_quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe, const QueryKeyOptions& options = {},
+                            ExecutorRef executor = {}) -> Result<decltype(quantize_query_key(Wq, Wk, layout, recipe, options, executor))> {
+  if (auto fault = weights_fault(as_view(Wq), "Wq")) return *fault;
+  if (auto fault = weights_fault(as_view(Wk), "Wk")) return *fault;
+  return catch_error([&] { return quantize_query_key(Wq, Wk, layout, recipe, options, executor); });
+}
+
+}  // namespace cafeq

@@ -1,0 +1,160 @@
+/// Quantized: the owning result of quantizing one matrix.
+#pragma once
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "cafeq/core/packed.hpp"
+#include "cafeq/quant/encoding.hpp"
+#include "cafeq/transform/transform.hpp"
+#include "cafeq/loss/metric.hpp"
+
+namespace cafeq {
+
+/// Packed codes, the parameters of every group, one power-of-two exponent and the fitted transform. It stands for
+/// `Ŵ = 2^exponent · X̂ M⁻¹` (input side) or `2^exponent · M⁻¹ X̂` (output side), X̂ the decoded codes.
+template <Transform T, Quantizer Q>
+class Quantized {
+ public:
+  using Params = typename Q::Params;
+
+  Quantized(const Encoding<Q>& encoding, T transform, Side side, int exponent)
+      : quantizer_(encoding.quantizer()),
+        grouping_(encoding.grouping()),
+        transform_(std::move(transform)),
+        side_(side),
+        exponent_(exponent),
+        codes_(encoding.rows(), encoding.cols(), encoding.quantizer().bits),
+        params_(encoding.all_params().begin(), encoding.all_params().end()) {
+    for (Index i = 0; i < rows(); ++i) codes_.pack_row(i, encoding.codes(i));
+  }
+
+  /// From stored parts; raises where they contradict each other.
+  Quantized(Q quantizer, Index cols, PackedCodes codes, std::vector<Params> params, T transform, Side side, int exponent)
+      : quantizer_(std::move(quantizer)),
+        grouping_{codes.rows(), cols, quantizer_.group},
+        transform_(std::move(transform)),
+        side_(side),
+        exponent_(exponent),
+        codes_(std::move(codes)),
+        params_(std::move(params)) {
+    if (codes_.cols() != cols || codes_.bits() != quantizer_.bits)
+      raise(ErrorCode::corrupt, message("Quantized: codes of ", codes_.cols(), " columns and ", codes_.bits(), " bits, expected ", cols, " and ", int(quantizer_.bits)));
+    if (Index(params_.size()) != grouping_.count())
+      raise(ErrorCode::corrupt, message("Quantized: ", params_.size(), " groups of parameters, expected ", grouping_.count()));
+    if (transform_.dim() != (side_ == Side::input ? cols : rows()))
+      raise(ErrorCode::corrupt, message("Quantized: a transform of dimension ", Index(transform_.dim()), " on ", rows(), " x ", cols));
+  }
+
+  Index rows() const noexcept { return grouping_.rows; }
+  Index cols() const noexcept { return grouping_.cols; }
+  int bits() const noexcept { return quantizer_.bits; }
+  const Q& quantizer() const noexcept { return quantizer_; }
+  const Grouping& grouping() const noexcept { return grouping_; }
+  const T& transform() const noexcept { return transform_; }
+  Side side() const noexcept { return side_; }
+  int exponent() const noexcept { return exponent_; }
+  const PackedCodes& codes() const noexcept { return codes_; }
+  std::span<const Params> params() const noexcept { return params_; }
+
+  /// Everything that inference needs, in bits: codes, parameters, tensor-wide state, exponent (16) and what undoes the transform.
+  std::int64_t storage_bits() const {
+    return std::int64_t(rows()) * cols() * bits() + std::int64_t(params_.size()) * param_bits(quantizer_) + tensor_bits(quantizer_) + 16 +
+           std::int64_t(transform_.storage_bits());
+  }
+  double bits_per_weight() const { return double(storage_bits()) / (double(rows()) * double(cols())); }
+
+  /// X̂ of rows [begin, begin + out.rows), before exponent and transform.
+  void decode_rows(Index begin, View<float> out) const {
+    Buffer<std::uint8_t> row(static_cast<std::size_t>(cols()));
+    for (Index i = 0; i < out.rows; ++i) {
+      codes_.unpack_row(begin + i, row);
+      for (Index j = 0; j < cols(); j += grouping_.width()) {
+        const Params& p = params_[std::size_t(grouping_.index(begin + i, j))];
+        for (Index l = j; l < std::min(j + grouping_.width(), cols()); ++l) out(i, l) = quantizer_.decode(row[std::size_t(l)], p);
+      }
+    }
+  }
+
+  /// Ŵ into `out` [rows, cols], any strides and element type. Memory: a few rows (input side), or one fp32 matrix (output side).
+  template <MatrixView M>
+  void dequantize(M&& out, ExecutorRef executor = {}) const {
+    const auto view = as_view(out);
+    check_view(view, "out");
+    if (view.rows != rows() || view.cols != cols())
+      raise(ErrorCode::invalid_shape, message("dequantize: out is ", view.rows, " x ", view.cols, ", the result ", rows(), " x ", cols()));
+    const PowerOfTwo scale(exponent_);
+    for_each_panel(executor, [&](Index begin, View<const float> panel) {
+      for (Index i = 0; i < panel.rows; ++i)
+        for (Index j = 0; j < panel.cols; ++j) store(scale(double(panel(i, j))), view(begin + i, j));
+      return 0.0;
+    });
+  }
+
+  /// ‖W − Ŵ‖²_F / ‖W‖²_F, summed in fp64 (0 where W is zero and reproduced).
+  template <MatrixView M>
+  double error(M&& W, ExecutorRef executor = {}) const {
+    const auto view = as_view(W);
+    if (view.rows != rows() || view.cols != cols())
+      raise(ErrorCode::invalid_shape, message("error: W is ", view.rows, " x ", view.cols, ", the result ", rows(), " x ", cols()));
+    // In units of 2^exponent, so that weights near 1e±38 neither overflow nor vanish when squared.
+    const PowerOfTwo scale(-exponent_);
+    const double squared = for_each_panel(executor, [&](Index begin, View<const float> panel) {
+      double sum = 0;
+      for (Index i = 0; i < panel.rows; ++i)
+        for (Index j = 0; j < panel.cols; ++j) {
+          const double d = scale(double(view(begin + i, j))) - double(panel(i, j));
+          sum += d * d;
+        }
+      return sum;
+    });
+    double norm = 0;
+    for (Index i = 0; i < rows(); ++i)
+      for (Index j = 0; j < cols(); ++j) {
+        const double w = scale(double(view(i, j)));
+        norm += w * w;
+      }
+    return norm > 0 ? squared / norm : (squared > 0 ? std::numeric_limits<double>::infinity() : 0.0);
+  }
+
+ private:
+  template <class E>
+  static void store(double value, E& out) noexcept {
+    if constexpr (std::is_same_v<E, double>) out = value;
+    else out = E(float(value));
+  }
+
+  /// f(first row, X̂ M⁻¹ of some rows), its results summed in the order of the rows.
+  template <class F>
+  double for_each_panel(ExecutorRef executor, F&& f) const {
+    const Index grain = std::max<Index>(1, 32768 / std::max<Index>(1, cols()));
+    if (side_ == Side::input)
+      return parallel_sum(executor, rows(), grain, [&](Index begin, Index end) {
+        Matrix<float> panel(end - begin, cols());
+        decode_rows(begin, panel.view());
+        transform_.apply(panel.view(), Op::inverse);
+        return f(begin, View<const float>(panel.view()));
+      });
+    Matrix<float> all(rows(), cols());
+    executor.parallel_for(rows(), grain, [&](Index begin, Index end, Index) { decode_rows(begin, all.view().row_block(begin, end - begin)); });
+    apply_left(transform_, all.view(), Op::inverse, executor);
+    return parallel_sum(executor, rows(), grain, [&](Index begin, Index end) { return f(begin, View<const float>(all.view()).row_block(begin, end - begin)); });
+  }
+
+  Q quantizer_;
+  Grouping grouping_;
+  T transform_;
+  Side side_;
+  int exponent_;
+  PackedCodes codes_;
+  std::vector<Params> params_;
+};
+
+/// Ŵ into `out`, [rows, cols] of any strides and element type.
+template <Transform T, Quantizer Q, MatrixView M>
+void dequantize(const Quantized<T, Q>& quantized, M&& out, ExecutorRef executor = {}) {
+  quantized.dequantize(out, executor);
+}
+
+}  // namespace cafeq

@@ -1,0 +1,117 @@
+/// Recipes: pipelines with every choice made.
+///
+/// A recipe is anything with pipeline(rows, cols), which gives the Pipeline for a matrix of that shape. Its members are the choices a caller may
+/// change; bits and grid are part of its type.
+#pragma once
+
+#include <algorithm>
+
+#include "cafeq/optimize/adam.hpp"
+#include "cafeq/optimize/learned_block_diagonal.hpp"
+#include "cafeq/pipeline/pair_pipeline.hpp"
+#include "cafeq/pipeline/pipeline.hpp"
+#include "cafeq/quant/affine.hpp"
+#include "cafeq/quant/midrise.hpp"
+#include "cafeq/rounding/error_feedback.hpp"
+#include "cafeq/transform/compose.hpp"
+#include "cafeq/transform/dual_scaling.hpp"
+#include "cafeq/transform/hadamard.hpp"
+
+namespace cafeq::recipes {
+
+/// Round to nearest on the plain matrix, min/max scales: what everything else is compared with. b + 32/group bits.
+template <int Bits, class Grid = Affine<Bits>>
+struct rtn {
+  Index group = per_row;
+
+  auto pipeline(Index, Index) const { return Pipeline{Identity{}, Grid{.group = group, .search = ScaleSearch::minmax}, Nearest{}}; }
+};
+
+/// The same with scales by MSE search.
+template <int Bits, class Grid = Affine<Bits>>
+struct mse {
+  Index group = per_row;
+
+  auto pipeline(Index, Index) const { return Pipeline{Identity{}, Grid{.group = group}, Nearest{}}; }
+  auto pair() const { return PairPipeline<Grid>{.quantizer = {.group = group}, .transform = PairTransform::none, .alternations = 0}; }
+};
+
+/// A randomized Hadamard over the whole width, then MSE scales.
+template <int Bits, class Grid = Affine<Bits>>
+struct hadamard {
+  Index group = per_row;
+  std::uint64_t seed = 0;
+
+  auto pipeline(Index, Index) const { return Pipeline{RandomizedHadamard{.seed = seed}, Grid{.group = group}, Nearest{}}; }
+};
+
+/// Dual scaling, a randomized Hadamard, MSE scales: nearly as fast as reading the weights. b + 32/group bits for the affine grid, b + 16/group for
+/// midrise, and 16/rows for the scaling.
+template <int Bits, class Grid = Affine<Bits>>
+struct fast {
+  Index group = 64;
+  std::uint64_t seed = 0;
+
+  auto pipeline(Index, Index) const { return Pipeline{DualScaling{} * RandomizedHadamard{.seed = seed}, Grid{.group = group}, Nearest{}}; }
+  auto pair() const {
+    return PairPipeline<Grid>{.quantizer = {.group = group}, .transform = PairTransform::balanced, .alternations = 0, .seed = seed};
+  }
+};
+
+/// The largest power of two k for which an int8 inverse, 8k/rows + 8/rows bits a weight, costs at most `budget`; 1 where none does.
+inline Index affordable_block(Index rows, Index cols, double budget, Index max_block) {
+  Index k = 1;
+  const auto bits = [cols](Index size) { return double(8 * size + 8) + 16.0 / double(cols); };  // a column of W
+  while (2 * k <= max_block && k < cols && bits(2 * k) <= budget * double(rows)) k *= 2;
+  return k;
+}
+
+/// The best known scalar recipe: dual scaling, p-norm by L-BFGS over an orthogonal block-diagonal M, ITQ, ALS to a general inverse stored in int8 that takes
+/// up the scaling, LDLQ in the metric of that inverse. k is the largest block that keeps the stored inverse within `transform_bits` a weight.
+template <int Bits, class Grid = Midrise<Bits>>
+struct learned {
+  Index group = per_row;
+  double transform_bits = 0.34;
+  Index max_block = 128;
+  std::uint64_t seed = 0;
+
+  auto pipeline(Index rows, Index cols) const {
+    const Grid grid{.group = group};
+    return Pipeline{LearnedBlockDiagonal<Grid>{.block = affordable_block(rows, cols, transform_bits, max_block),
+                                               .quantizer = grid,
+                                               .surrogate = {.p = Bits >= 4 ? 16 : 8},
+                                               .seed = seed},
+                    grid, ErrorFeedback{.sweeps = 3}};
+  }
+  auto pair() const { return PairPipeline<Grid>{.quantizer = {.group = group}, .surrogate = {.p = Bits >= 4 ? 16 : 8}, .seed = seed}; }
+};
+
+/// As published: LogSumExp with t = 5, a general M from a randomized Hadamard, Adam, nearest rounding; no polish.
+template <int Bits, class Grid = Midrise<Bits>>
+struct paper {
+  Index group = per_row;
+  double transform_bits = 0.34;
+  Index max_block = 128;
+  double learning_rate = 1e-2;
+  Index steps = 3000;
+  std::uint64_t seed = 0;
+
+  auto pipeline(Index rows, Index cols) const {
+    const Grid grid{.group = group, .search = ScaleSearch::absmax};
+    return Pipeline{LearnedBlockDiagonal<Grid, LogSumExp, Adam>{.block = affordable_block(rows, cols, transform_bits, max_block),
+                                                                .quantizer = grid,
+                                                                .optimizer = {.learning_rate = learning_rate, .steps = steps},
+                                                                .parametrization = Parametrization::general,
+                                                                .scaling_power = 0,
+                                                                .itq_rounds = 0,
+                                                                .als_rounds = 0,
+                                                                .seed = seed},
+                    grid, Nearest{}};
+  }
+  auto pair() const {
+    return PairPipeline<Grid, LogSumExp, Adam>{
+        .quantizer = {.group = group}, .optimizer = {.learning_rate = learning_rate, .steps = steps}, .seed = seed};
+  }
+};
+
+}  // namespace cafeq::recipes

@@ -1,0 +1,147 @@
+#include "cafeq/pipeline/recipes.hpp"
+
+#include "cafeq/pipeline/quantize.hpp"
+#include "cafeq/quant/codebook.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+using namespace cafeq;
+
+namespace {
+
+// Limits are those of the published figures plus 5 %.
+template <class R>
+double error_of(const Matrix<float>& W, const R& recipe) {
+  static ThreadPool pool(2);
+  return quantize(W, recipe, pool).error(W, pool);
+}
+
+}  // namespace
+
+TEST_CASE("On a Gaussian matrix the fast recipe meets the best uniform grid") {
+  const auto W = test::gaussian<float>(256, 512, 1);
+  const double slack = 1.05;
+  CHECK(error_of(W, recipes::fast<2>{.group = per_row}) < slack * 0.1189);
+  CHECK(error_of(W, recipes::fast<3>{.group = per_row}) < slack * 0.0374);
+  CHECK(error_of(W, recipes::fast<4>{.group = per_row}) < slack * 0.01154);
+  CHECK(error_of(W, recipes::fast<2>{}) < slack * 0.1031);
+  CHECK(error_of(W, recipes::fast<3>{}) < slack * 0.0279);
+  CHECK(error_of(W, recipes::fast<4>{}) < slack * 0.00687);
+  CHECK(error_of(W, recipes::fast<2, Midrise<2>>{}) < slack * 0.1116);
+  CHECK(error_of(W, recipes::fast<3, Midrise<3>>{}) < slack * 0.0325);
+  CHECK(error_of(W, recipes::fast<4, Midrise<4>>{}) < slack * 0.0086);
+}
+
+TEST_CASE("The learned recipe goes below what any scalar grid reaches on a Gaussian") {
+  const auto W = test::gaussian<float>(4096, 64, 6);
+  const auto q = quantize(W, recipes::learned<3>{.max_block = 64});
+  CHECK(q.error(W) < 1.05 * 0.0258);  // [8192, 64], k = 64
+  CHECK(q.bits_per_weight() < 3 + 16.0 / 64 + 0.34);
+}
+
+TEST_CASE("Recipes in the order of their worth, on heavy tails with outlier channels") {
+  const auto W = test::heavy_tailed(768, 256, 2, 4);
+  const double rtn = error_of(W, recipes::rtn<3>{});
+  const double mse = error_of(W, recipes::mse<3>{});
+  const double hadamard = error_of(W, recipes::hadamard<3>{});
+  const double fast = error_of(W, recipes::fast<3>{.group = per_row});
+  const double paper = error_of(W, recipes::paper<3>{.steps = 300});
+  const double learned = error_of(W, recipes::learned<3>{});
+  CHECK(mse < 0.7 * rtn);
+  CHECK(hadamard < mse);
+  CHECK(fast < hadamard);
+  CHECK(paper < 0.8 * rtn);
+  CHECK(learned < 0.72 * fast);
+  CHECK(learned < paper);
+}
+
+TEST_CASE("Errors fall with every bit") {
+  const auto W = test::heavy_tailed(200, 96, 4, 1);
+  double before = 1;
+  const auto next = [&](double error) {
+    CHECK(error < 0.5 * before);
+    before = error;
+  };
+  next(error_of(W, recipes::fast<2>{}));
+  next(error_of(W, recipes::fast<3>{}));
+  next(error_of(W, recipes::fast<4>{}));
+  next(error_of(W, recipes::fast<5>{}));
+  next(error_of(W, recipes::fast<6>{}));
+  next(error_of(W, recipes::fast<7>{}));
+  next(error_of(W, recipes::fast<8>{}));
+}
+
+TEST_CASE("The stored inverse costs at most what the recipe allows, and its int8 rounding next to nothing") {
+  for (const Index rows : {16, 64, 200, 768, 1536}) {
+    const Index k = recipes::affordable_block(rows, 512, 0.34, 128);
+    CHECK(double(8 * k + 8) <= 0.34 * double(rows) + (k == 1 ? 16.0 : 0.0));
+    if (k < 128) CHECK(double(8 * 2 * k + 8) > 0.34 * double(rows));
+  }
+  const auto W = test::heavy_tailed(768, 64, 2, 2);
+  const auto pipeline = recipes::learned<4>{}.pipeline(768, 64);
+  auto exact = pipeline;
+  exact.transform.precision = InversePrecision::fp32;
+  const auto q = pipeline.quantize(W);
+  CHECK(q.error(W) < 1.01 * exact.quantize(W).error(W));
+  CHECK(double(q.transform().storage_bits()) <= 0.34 * 768 * 64);
+}
+
+TEST_CASE("Any linear grid can be learned for: groups, offsets, code books") {
+  const auto W = test::heavy_tailed(400, 64, 3, 1);
+  CHECK(error_of(W, recipes::learned<3>{.group = 32}) < 0.8 * error_of(W, recipes::fast<3, Midrise<3>>{.group = 32}));
+  CHECK(error_of(W, recipes::learned<3, Affine<3>>{}) < 0.8 * error_of(W, recipes::fast<3>{.group = per_row}));
+  CHECK(error_of(W, recipes::learned<2, Symmetric<2>>{}) < 0.9 * error_of(W, recipes::fast<2, Symmetric<2>>{.group = per_row}));
+}
+
+TEST_CASE("Dead input channels, repeated rows and low rank") {
+  auto W = test::heavy_tailed(400, 64, 7);
+  for (Index i = 0; i < W.rows(); ++i)
+    for (const Index dead : {0, 5, 6, 40}) W(i, dead) = 0;
+  const auto q = quantize(W, recipes::learned<3>{});
+  CHECK(q.error(W) < 0.03);
+  Matrix<float> What(400, 64);
+  q.dequantize(What);
+  for (Index i = 0; i < W.rows(); ++i) CHECK(std::abs(What(i, 5)) < 1e-4f);
+  for (Index i = 0; i < W.rows(); ++i)
+    for (Index j = 0; j < W.cols(); ++j) W(i, j) = float(i % 7 + 1) * float(j % 5 + 1);  // rank 1
+  CHECK(quantize(W, recipes::learned<3>{}).error(W) < 0.02);
+}
+
+TEST_CASE("Widths that no block divides") {
+  const auto W = test::heavy_tailed(600, 172, 5);
+  const auto q = quantize(W, recipes::learned<3>{});
+  CHECK(q.transform().blocks().size() > 1);
+  CHECK(q.error(W) < 0.8 * error_of(W, recipes::fast<3>{.group = per_row}));
+}
+
+TEST_CASE("Small and degenerate matrices") {
+  for (const Index rows : {1, 3, 17})
+    for (const Index cols : {1, 2, 7, 33}) {
+      INFO(rows << " x " << cols);
+      const auto W = test::gaussian<float>(rows, cols, 9);
+      CHECK(std::isfinite(error_of(W, recipes::fast<4>{})));
+      CHECK(error_of(W, recipes::learned<4>{}) < 0.1);
+      CHECK(std::isfinite(error_of(W, recipes::paper<4>{.steps = 5})));
+      Matrix<float> constant(rows, cols);
+      CHECK(error_of(constant, recipes::fast<3>{}) == 0);
+      CHECK(error_of(constant, recipes::learned<3>{}) == 0);
+      CHECK(error_of(constant, recipes::paper<3>{.steps = 5}) == 0);
+      for (Index i = 0; i < constant.size(); ++i) constant.data()[i] = -0.7f;
+      CHECK(error_of(constant, recipes::rtn<3>{}) < 1e-6);
+      CHECK(error_of(constant, recipes::mse<3>{}) < 1e-6);
+      CHECK(error_of(constant, recipes::fast<3>{}) < 1e-6);
+      CHECK(error_of(constant, recipes::learned<3>{}) < 1e-6);
+    }
+}
+
+TEST_CASE("A seed decides everything, and nothing else does") {
+  const auto W = test::heavy_tailed(300, 32, 2, 1);
+  const auto a = quantize(W, recipes::learned<3>{.seed = 5});
+  ThreadPool pool(3);
+  const auto b = quantize(W, recipes::learned<3>{.seed = 5}, pool);
+  const auto c = quantize(W, recipes::learned<3>{.seed = 6});
+  CHECK(a.error(W) == b.error(W));
+  CHECK(a.error(W) != c.error(W));
+  REQUIRE(a.codes().bytes().size() == b.codes().bytes().size());
+  CHECK(std::equal(a.codes().bytes().begin(), a.codes().bytes().end(), b.codes().bytes().begin()));
+}

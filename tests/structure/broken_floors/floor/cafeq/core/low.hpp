@@ -1,0 +1,2 @@
+#pragma once
+#include "cafeq/quant/high.hpp"
