@@ -5,6 +5,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
+#include <optional>
 #include <string>
 
 #include "cafeq/io/file.hpp"
@@ -55,7 +57,9 @@ int run(int argc, char** argv) {
   app.add_option("--seed", options.seed, "of every random rotation")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
-  example::create_directories(output);
+  std::error_code failure;
+  std::filesystem::create_directories(output, failure);
+  if (failure) raise(ErrorCode::io, message(output, ": cannot create: ", failure.message()));
   auto model = open_model(model_directory, builtin);
   std::printf("Model: %s\n", model.name.c_str());
   example::Job job(std::move(model), options);
@@ -67,7 +71,9 @@ int run(int argc, char** argv) {
   job.verify(tensors);
   std::printf("%s: %lld quantized matrices, reloaded bit for bit\n", tensors.c_str(), static_cast<long long>(job.stored_count()));
   const std::string json = to_json(results).dump(1) + "\n";
-  write_file(output + "/result.json", std::as_bytes(std::span(json)));
+  AtomicFile file(output + "/result.json");
+  file.write(std::as_bytes(std::span(json)));
+  file.commit();
   std::printf("%s/result.json: every number above\n", output.c_str());
   return 0;
 }
