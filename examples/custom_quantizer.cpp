@@ -32,6 +32,7 @@ int main() {
   cafeq::Matrix<float> W(512, 512);
   const cafeq::CounterRng rng(7);
   for (cafeq::Index i = 0; i < W.size(); ++i) W.data()[i] = float(rng.normal(std::uint64_t(i)));
+  for (cafeq::Index i = 0; i < W.rows(); ++i) W(i, 100) *= 20;  // an outlier channel
 
   const auto plain = cafeq::Pipeline{cafeq::Identity{}, PowersOfTwo{.group = 64}, cafeq::Nearest{}}.quantize(W);
   const auto rotated = cafeq::Pipeline{cafeq::RandomizedHadamard{}, PowersOfTwo{.group = 64}, cafeq::Nearest{}}.quantize(W);

@@ -14,6 +14,7 @@ has() {
     pkg-config) command -v pkg-config || command -v pkgconf ;;
     g++) compiles g++ ;;
     clang) compiles clang++ ;;
+    libclang-rt-dev) links_with_sanitizers clang++ ;;
     libeigen3-dev) has_file share/eigen3/cmake/Eigen3Config.cmake ;;
     libxsimd-dev) has_file include/xsimd/xsimd.hpp ;;
     catch2) has_file include/catch2/catch.hpp || has_file include/catch2/catch_all.hpp ;;
@@ -26,6 +27,7 @@ has() {
 compiles() {
   command -v "$1" && printf '#include <concepts>\n#include <span>\nint main() {}\n' | "$1" -std=c++20 -fsyntax-only -x c++ -
 }
+links_with_sanitizers() { printf 'int main() {}\n' | "$1" -fsanitize=address,undefined -o /dev/null -x c++ -; }
 
 has_file() { [ -e "/usr/$1" ] || [ -e "/usr/local/$1" ]; }
 

@@ -3,13 +3,19 @@
 /// Sizes are those of blocks and heads (up to a few hundred). No Eigen type appears in a signature.
 #pragma once
 
-#include <Eigen/Dense>
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
+#include <Eigen/LU>
+#include <Eigen/QR>
 #include <Eigen/SVD>
 #include <cmath>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/core/rng.hpp"
+#include "cafeq/kernel/product.hpp"
 
 namespace cafeq::linalg {
 
@@ -19,7 +25,7 @@ using EigenMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen:
 using EigenView = Eigen::Map<EigenMatrix, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
 using ConstEigenView = Eigen::Map<const EigenMatrix, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
 
-inline ConstEigenView to_eigen(View<const double> A) {
+CAFEQ_LAZY ConstEigenView to_eigen(View<const double> A) {
   return {A.data, A.rows, A.cols, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(A.row_stride, A.col_stride)};
 }
 template <class Derived>
@@ -31,9 +37,11 @@ Matrix<double> from_eigen(const Eigen::MatrixBase<Derived>& A) {
 
 }  // namespace detail
 
-/// A·B.
+/// A·B, [m, k]·[k, n].
 inline Matrix<double> product(View<const double> A, View<const double> B) {
-  return detail::from_eigen(detail::to_eigen(A) * detail::to_eigen(B));
+  Matrix<double> result(A.rows, B.cols);
+  kernel::multiply<double>(A, B, result.view());
+  return result;
 }
 
 /// H = L D Lᵀ with L unit lower triangular and D positive.
@@ -43,7 +51,7 @@ struct Ldl {
 };
 
 /// Nothing where H is not positive definite (to working precision).
-inline std::optional<Ldl> factor_ldl(View<const double> H) {
+CAFEQ_LAZY std::optional<Ldl> factor_ldl(View<const double> H) {
   const Eigen::LLT<detail::EigenMatrix> llt(detail::to_eigen(H));
   if (llt.info() != Eigen::Success) return std::nullopt;
   Ldl result{detail::from_eigen(detail::EigenMatrix(llt.matrixL())), std::vector<double>(std::size_t(H.rows))};
@@ -57,7 +65,7 @@ inline std::optional<Ldl> factor_ldl(View<const double> H) {
 }
 
 /// H⁻¹ B for symmetric positive definite H; nothing where H is not.
-inline std::optional<Matrix<double>> solve_spd(View<const double> H, View<const double> B) {
+CAFEQ_LAZY std::optional<Matrix<double>> solve_spd(View<const double> H, View<const double> B) {
   const Eigen::LLT<detail::EigenMatrix> llt(detail::to_eigen(H));
   if (llt.info() != Eigen::Success) return std::nullopt;
   return detail::from_eigen(llt.solve(detail::to_eigen(B)));
@@ -66,7 +74,7 @@ inline std::optional<Matrix<double>> solve_spd(View<const double> H, View<const 
 namespace detail {
 
 /// Whether a factorization's matrix can be inverted. The estimate of the condition means nothing where a pivot vanished, so pivots are looked at first.
-inline bool invertible(const Eigen::PartialPivLU<EigenMatrix>& lu, double min_rcond) {
+CAFEQ_LAZY bool invertible(const Eigen::PartialPivLU<EigenMatrix>& lu, double min_rcond) {
   const auto pivots = lu.matrixLU().diagonal().array();
   return pivots.isFinite().all() && (pivots != 0.0).all() && lu.rcond() > min_rcond;
 }
@@ -74,14 +82,14 @@ inline bool invertible(const Eigen::PartialPivLU<EigenMatrix>& lu, double min_rc
 }  // namespace detail
 
 /// A⁻¹ B by LU; nothing where A is not finite, or its reciprocal condition number not above `min_rcond`.
-inline std::optional<Matrix<double>> solve(View<const double> A, View<const double> B, double min_rcond = 1e-14) {
+CAFEQ_LAZY std::optional<Matrix<double>> solve(View<const double> A, View<const double> B, double min_rcond = 1e-14) {
   const Eigen::PartialPivLU<detail::EigenMatrix> lu(detail::to_eigen(A));
   if (!detail::invertible(lu, min_rcond)) return std::nullopt;
   return detail::from_eigen(lu.solve(detail::to_eigen(B)));
 }
 
 /// A⁻¹; nothing where A is singular to working precision.
-inline std::optional<Matrix<double>> inverse(View<const double> A, double min_rcond = 1e-14) {
+CAFEQ_LAZY std::optional<Matrix<double>> inverse(View<const double> A, double min_rcond = 1e-14) {
   const auto identity = identity_matrix<double>(A.rows);
   return solve(A, identity.view(), min_rcond);
 }
@@ -92,7 +100,7 @@ struct Qr {
 };
 
 /// Thin QR by Householder reflections.
-inline Qr thin_qr(View<const double> A) {
+CAFEQ_LAZY Qr thin_qr(View<const double> A) {
   const Eigen::HouseholderQR<detail::EigenMatrix> qr(detail::to_eigen(A));
   const Index n = std::min(A.rows, A.cols);
   const detail::EigenMatrix Q = qr.householderQ() * detail::EigenMatrix::Identity(A.rows, n);
@@ -107,7 +115,7 @@ struct Svd {
 };
 
 /// SVD of a square matrix (Jacobi without a preconditioner: quick to compile, accurate for small singular values).
-inline Svd svd(View<const double> A) {
+CAFEQ_LAZY Svd svd(View<const double> A) {
   const Eigen::JacobiSVD<detail::EigenMatrix, Eigen::NoQRPreconditioner> svd(detail::to_eigen(A),
                                                                              Eigen::ComputeFullU | Eigen::ComputeFullV);
   Svd result{detail::from_eigen(svd.matrixU()), std::vector<double>(std::size_t(A.rows)), detail::from_eigen(svd.matrixV())};
@@ -117,7 +125,7 @@ inline Svd svd(View<const double> A) {
 
 /// The orthogonal polar factor U Vᵀ of a square, finite A = U S Vᵀ: the orthogonal M that maximises tr(MᵀA). By Newton's iteration with Frobenius
 /// scaling (Higham, "Computing the polar decomposition", 1986); by SVD where A is close to singular.
-inline Matrix<double> polar(View<const double> A) {
+CAFEQ_LAZY Matrix<double> polar(View<const double> A) {
   const Index n = A.rows;
   detail::EigenMatrix X = detail::to_eigen(A);
   CAFEQ_ASSERT(X.allFinite());
@@ -141,7 +149,7 @@ struct SymmetricEigen {
   Matrix<double> vectors;      ///< A = V diag(values) Vᵀ, eigenvectors as columns
 };
 
-inline SymmetricEigen symmetric_eigen(View<const double> A) {
+CAFEQ_LAZY SymmetricEigen symmetric_eigen(View<const double> A) {
   const Eigen::SelfAdjointEigenSolver<detail::EigenMatrix> solver(detail::to_eigen(A));
   SymmetricEigen result{std::vector<double>(std::size_t(A.rows)), detail::from_eigen(solver.eigenvectors())};
   for (Index i = 0; i < A.rows; ++i) result.values[std::size_t(i)] = solver.eigenvalues()(i);
@@ -149,7 +157,7 @@ inline SymmetricEigen symmetric_eigen(View<const double> A) {
 }
 
 /// A random orthogonal n × n matrix, uniform (Haar): QR of a Gaussian with the signs of R's diagonal moved into Q.
-inline Matrix<double> random_orthogonal(Index n, const CounterRng& rng) {
+CAFEQ_LAZY Matrix<double> random_orthogonal(Index n, const CounterRng& rng) {
   Matrix<double> gaussian(n, n);
   for (Index i = 0; i < n * n; ++i) gaussian.data()[i] = rng.normal(std::uint64_t(i));
   auto qr = thin_qr(gaussian.view());

@@ -59,7 +59,7 @@ class Metric {
     return block_diagonal(std::move(blocks));
   }
 
-  static Metric block_diagonal(std::vector<Matrix<double>> blocks) {
+  CAFEQ_LAZY static Metric block_diagonal(std::vector<Matrix<double>> blocks) {
     Metric metric;
     for (auto& H : blocks) {
       check_symmetric(H);

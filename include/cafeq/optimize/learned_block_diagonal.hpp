@@ -51,6 +51,8 @@ struct LearnedBlockDiagonal {
 
   BlockDiagonal fit(View<const float> W, ExecutorRef executor = {}) const {
     if (block < 1) raise(ErrorCode::invalid_argument, message("block is ", block, ", must be at least 1"));
+    if (itq_rounds < 0) raise(ErrorCode::invalid_argument, message("itq_rounds is ", itq_rounds, ", must not be negative"));
+    if (als_rounds < 0) raise(ErrorCode::invalid_argument, message("als_rounds is ", als_rounds, ", must not be negative"));
     if (is_constant(W))  // every grid holds it as it is
       return BlockDiagonal::from_inverse(MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
     const auto sizes = uneven_blocks(W.cols, block);

@@ -32,7 +32,7 @@ class CayleyParametrization {
   /// The unknowns of M₀: zeros.
   std::vector<double> origin() const { return std::vector<double>(std::size_t(size_)); }
 
-  void matrices(std::span<const double> unknowns, std::span<Matrix<double>> M) {
+  CAFEQ_LAZY void matrices(std::span<const double> unknowns, std::span<Matrix<double>> M) {
     CAFEQ_ASSERT(Index(unknowns.size()) == size_ && M.size() == start_.size());
     executor_.parallel_for(Index(start_.size()), 1, [&](Index begin, Index, Index) {
       Block& block = blocks_[std::size_t(begin)];

@@ -27,7 +27,7 @@ struct BalancedHead {
 /// Λ^½ Eᵀ BᵀB E Λ^½ = V S² Vᵀ: M = M₀ᵀ S^½ Vᵀ Λ^{-½} Eᵀ (that is M₀ᵀ S^½ Vᵀ R_A^{-ᵀ} with R_A = Λ^½ Eᵀ), M⁻¹ = E Λ^½ V S^{-½} M₀.
 /// Gram matrices cost half the digits of a QR: singular values are good to 1e-8 of the largest, three digits below the floor. Directions that A
 /// lacks are floored too, so M is finite and invertible for every input; where a factor or the product is zero, M = M₀ᵀ.
-inline BalancedHead balance_grams(View<const double> first, View<const double> second, View<const double> M0 = {}, BalanceOptions options = {});
+CAFEQ_LAZY BalancedHead balance_grams(View<const double> first, View<const double> second, View<const double> M0 = {}, BalanceOptions options = {});
 
 /// balance_grams() for each KV head of two canonical factors; M0 [d, d] serves all heads.
 template <MatrixView First, MatrixView Second>
@@ -100,7 +100,8 @@ inline double trace(View<const double> A) {
 
 }  // namespace detail
 
-inline BalancedHead balance_grams(View<const double> first, View<const double> second, View<const double> M0, BalanceOptions options) {
+template <class>
+BalancedHead balance_grams(View<const double> first, View<const double> second, View<const double> M0, BalanceOptions options) {
   const Index d = second.rows;
   if (first.rows != d || first.cols != d || second.cols != d)
     raise(ErrorCode::invalid_shape, message("balance: Gram matrices of ", first.rows, " x ", first.cols, " and ", second.rows, " x ", second.cols));

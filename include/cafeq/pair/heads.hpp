@@ -53,7 +53,7 @@ class HeadTransform {
   explicit HeadTransform(HeadLayout layout);
 
   /// `M` [kv_heads · d, d] holds the matrices one below the other; their inverses are computed. Raises `singular` where there is none.
-  HeadTransform(HeadLayout layout, Matrix<double> M);
+  CAFEQ_LAZY HeadTransform(HeadLayout layout, Matrix<double> M);
   template <MatrixView Dense>
     requires(!std::is_same_v<std::remove_cvref_t<Dense>, Matrix<double>>)
   HeadTransform(HeadLayout layout, Dense&& M) : HeadTransform(layout, to_matrix<double>(as_view(M))) {}
@@ -108,7 +108,8 @@ inline HeadTransform::HeadTransform(HeadLayout layout) : layout_(layout) {
   inverse_ = forward_;
 }
 
-inline HeadTransform::HeadTransform(HeadLayout layout, Matrix<double> M) : layout_(layout), forward_(std::move(M)) {
+template <class>
+HeadTransform::HeadTransform(HeadLayout layout, Matrix<double> M) : layout_(layout), forward_(std::move(M)) {
   layout.check();
   check_stacked(forward_, "M");
   inverse_ = Matrix<double>(forward_.rows(), forward_.cols());

@@ -23,7 +23,7 @@ inline bool commutes(const HeadTransform& M, const Rotary& rotary);
 
 /// The nearest matrices (Frobenius) that commute: (a, b) of each pair by averaging, the block of unrotated coordinates as it is, zero between them.
 /// A pair or a block that this makes singular becomes the identity.
-inline HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary);
+CAFEQ_LAZY HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary);
 
 /// The commuting M that serves quantization best in closed form. Each frequency pair gets the scale that equalises both factors' norms and the angle
 /// that minimises Σᵢ ‖q row i‖² ‖k row i‖², which is what the product error grows with where each row has its own scale; the unrotated
@@ -119,7 +119,8 @@ inline bool commutes(const HeadTransform& M, const Rotary& rotary) {
   return true;
 }
 
-inline HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary) {
+template <class>
+HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary) {
   const HeadLayout layout = M.layout();
   rotary.check(layout.head_dim);
   const Index d = layout.head_dim;

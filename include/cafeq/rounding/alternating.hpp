@@ -40,7 +40,7 @@ struct PartnerView {
 
 /// `rounded` stands for `exact` (both [heads · d, n] of one factor); `heads` is the number of heads of the other factor. Head h of the factor with more
 /// heads meets head h / (ratio) of the one with fewer: a factor with fewer heads sums over the group that reads it.
-inline PartnerView view_of_partner(View<const float> exact, View<const float> rounded, Index partner_heads, Index heads, ExecutorRef executor) {
+CAFEQ_LAZY PartnerView view_of_partner(View<const float> exact, View<const float> rounded, Index partner_heads, Index heads, ExecutorRef executor) {
   const Index d = exact.rows / partner_heads;
   std::vector<Matrix<double>> G(std::size_t(heads), Matrix<double>(d, d));
   std::vector<Matrix<double>> C(std::size_t(heads), Matrix<double>(d, d));

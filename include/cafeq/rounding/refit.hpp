@@ -23,7 +23,7 @@ struct NormalEquations {
     if constexpr (Q::has_offset) {
       // Explicit fma: the same bits whether or not the compiler contracts.
       const double determinant = std::fma(cc, n1, -(c1 * c1));
-      if (!(determinant > 1e-9 * cc * n1)) return params;
+      if (!(determinant > 1e-6 * cc * n1)) return params;  // the sums carry the rounding of float products
       return q.with_scale(params, float(std::fma(cx, n1, -(c1 * x1)) / determinant), float(std::fma(cc, x1, -(c1 * cx)) / determinant));
     } else {
       if (!(cc > 0)) return params;
@@ -65,7 +65,7 @@ struct MetricFloats {
   };
   std::vector<Block> blocks;
 
-  explicit MetricFloats(const Metric& metric) {
+  CAFEQ_LAZY explicit MetricFloats(const Metric& metric) {
     for (const Metric::Block& block : metric.blocks()) {
       Block b{block.offset, block.size, {}, {}, {}};
       if (block.is_dense()) {

@@ -53,13 +53,13 @@ class BlockDiagonal {
 
   BlockDiagonal() = default;
   /// From the blocks of M, any square invertible ones; sizes may differ.
-  static BlockDiagonal from_forward(std::vector<Matrix<double>> M, InversePrecision precision = InversePrecision::int8);
+  CAFEQ_LAZY static BlockDiagonal from_forward(std::vector<Matrix<double>> M, InversePrecision precision = InversePrecision::int8);
   /// From the blocks of N = M⁻¹.
-  static BlockDiagonal from_inverse(std::vector<Matrix<double>> N, InversePrecision precision = InversePrecision::int8);
+  CAFEQ_LAZY static BlockDiagonal from_inverse(std::vector<Matrix<double>> N, InversePrecision precision = InversePrecision::int8);
   /// From what int8_inverse() gave.
-  static BlockDiagonal from_int8(const Int8Inverse& stored);
+  CAFEQ_LAZY static BlockDiagonal from_int8(const Int8Inverse& stored);
   /// From the blocks of an orthogonal M: |MᵀM − I| at most 1e-6. The stored transform is orthogonal to the precision of storage.
-  static BlockDiagonal orthogonal(std::vector<Matrix<double>> M, InversePrecision precision = InversePrecision::int8);
+  CAFEQ_LAZY static BlockDiagonal orthogonal(std::vector<Matrix<double>> M, InversePrecision precision = InversePrecision::int8);
 
   Index dim() const noexcept { return dim_; }
   const std::vector<Block>& blocks() const noexcept { return blocks_; }
@@ -76,7 +76,7 @@ class BlockDiagonal {
   std::int64_t storage_bits() const noexcept;
 
   /// H = N Nᵀ: the error E of X = W M costs tr(E H Eᵀ) in W. The identity for an orthogonal M.
-  Metric metric() const;
+  CAFEQ_LAZY Metric metric() const;
 
  private:
   Index dim_ = 0;
@@ -98,7 +98,7 @@ inline void check_blocks(const std::vector<Matrix<double>>& blocks, const char* 
   }
 }
 
-inline Matrix<double> invert_block(const Matrix<double>& A, std::size_t b, const char* name) {
+CAFEQ_LAZY Matrix<double> invert_block(const Matrix<double>& A, std::size_t b, const char* name) {
   auto inverse = linalg::inverse(A.view());
   if (!inverse) raise(ErrorCode::singular, message(name, ": block ", b, " of size ", A.rows(), " is singular"));
   return std::move(*inverse);
@@ -185,7 +185,8 @@ inline void round_inverse(std::vector<Matrix<double>>& blocks, InversePrecision 
 
 }  // namespace detail
 
-inline BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N, InversePrecision precision) {
+template <class>
+BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N, InversePrecision precision) {
   detail::check_blocks(N, "BlockDiagonal");
   detail::round_inverse(N, precision);
   BlockDiagonal result;
@@ -200,13 +201,15 @@ inline BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N, 
   return result;
 }
 
-inline BlockDiagonal BlockDiagonal::from_forward(std::vector<Matrix<double>> M, InversePrecision precision) {
+template <class>
+BlockDiagonal BlockDiagonal::from_forward(std::vector<Matrix<double>> M, InversePrecision precision) {
   detail::check_blocks(M, "BlockDiagonal");
   for (std::size_t b = 0; b < M.size(); ++b) M[b] = detail::invert_block(M[b], b, "BlockDiagonal");
   return from_inverse(std::move(M), precision);
 }
 
-inline BlockDiagonal BlockDiagonal::orthogonal(std::vector<Matrix<double>> M, InversePrecision precision) {
+template <class>
+BlockDiagonal BlockDiagonal::orthogonal(std::vector<Matrix<double>> M, InversePrecision precision) {
   detail::check_blocks(M, "BlockDiagonal");
   for (std::size_t b = 0; b < M.size(); ++b) {
     const auto G = kernel::gram<double>(M[b].view());
@@ -253,9 +256,11 @@ inline Int8Inverse BlockDiagonal::int8_inverse() const {
   return detail::to_int8(N);
 }
 
-inline BlockDiagonal BlockDiagonal::from_int8(const Int8Inverse& stored) { return from_inverse(detail::from_int8(stored), InversePrecision::int8); }
+template <class>
+BlockDiagonal BlockDiagonal::from_int8(const Int8Inverse& stored) { return from_inverse(detail::from_int8(stored), InversePrecision::int8); }
 
-inline Metric BlockDiagonal::metric() const {
+template <class>
+Metric BlockDiagonal::metric() const {
   if (is_orthogonal_) return Metric::identity(dim_);
   std::vector<Matrix<double>> H;
   for (const Block& block : blocks_) H.push_back(kernel::gram<double>(block.N.view().transposed()));  // (Nᵀ)ᵀ Nᵀ

@@ -12,7 +12,7 @@ class DenseOrthogonal {
  public:
   DenseOrthogonal() = default;
   /// Uniformly random (Haar), a function of the seed.
-  DenseOrthogonal(Index dim, std::uint64_t seed) : seeded_(true) {
+  CAFEQ_LAZY DenseOrthogonal(Index dim, std::uint64_t seed) : seeded_(true) {
     if (dim < 0) raise(ErrorCode::invalid_shape, message("DenseOrthogonal: dim is ", dim));
     const CounterRng rng(seed, stream_of("rotation"));
     if (dim > 0) matrix_ = BlockDiagonal::orthogonal(one(linalg::random_orthogonal(dim, rng)), InversePrecision::fp32);
@@ -46,7 +46,7 @@ class DenseOrthogonal {
 struct RandomRotation {
   static constexpr bool depends_on_weights = false;
   std::uint64_t seed = 0;
-  DenseOrthogonal fit(View<const float> W, ExecutorRef = {}) const { return DenseOrthogonal(W.cols, seed); }
+  CAFEQ_LAZY DenseOrthogonal fit(View<const float> W, ExecutorRef = {}) const { return DenseOrthogonal(W.cols, seed); }
 };
 
 /// M = A ⊗ B: a row x, read as [a, b], becomes Aᵀ x B. a + b operations an element where A and B are dense.
@@ -87,7 +87,7 @@ struct RandomKronecker {
   Index left = 0;  ///< 0: the divisor of the width that is nearest to its square root from below
   std::uint64_t seed = 0;
 
-  Kronecker<DenseOrthogonal, DenseOrthogonal> fit(View<const float> W, ExecutorRef = {}) const {
+  CAFEQ_LAZY Kronecker<DenseOrthogonal, DenseOrthogonal> fit(View<const float> W, ExecutorRef = {}) const {
     Index a = left;
     if (a == 0)
       for (Index d = 1; d * d <= std::max<Index>(W.cols, 1); ++d)
