@@ -19,6 +19,7 @@ has() {
     libxsimd-dev) has_file include/xsimd/xsimd.hpp ;;
     catch2) has_file include/catch2/catch.hpp || has_file include/catch2/catch_all.hpp ;;
     nlohmann-json3-dev) has_file include/nlohmann/json.hpp ;;
+    libcli11-dev) has_file include/CLI/CLI.hpp ;;
     *) return 1 ;;
   esac >/dev/null 2>&1 || [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }

@@ -143,18 +143,9 @@ class Job {
       results_.seconds += seconds;
       learned = paper_transforms_.emplace(name, std::pair(std::move(transform), seconds)).first;
     }
-    measure(name, "paper", "midrise", W, FixedPipeline{Pipeline{learned->second.first, pipeline.quantizer, pipeline.rounder}}, rtn_error);
+    measure(name, "paper", "midrise", W, Pipeline{learned->second.first, pipeline.quantizer, pipeline.rounder}, rtn_error);
     results_.matrices.back().seconds += learned->second.second;
   }
-
-  /// A pipeline as a recipe.
-  template <class P>
-  struct FixedPipeline {
-    P value;
-    const P& pipeline(Index, Index) const { return value; }
-  };
-  template <class P>
-  FixedPipeline(P) -> FixedPipeline<P>;
 
   /// Quantizes, takes the time, notes the result. rtn_error 0: this is the RTN that others are compared with.
   template <class Recipe>

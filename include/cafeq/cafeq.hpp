@@ -1,6 +1,7 @@
 /// Everything but the file formats (include what you need from cafeq/io).
 #pragma once
 
+#include "cafeq/loss/reconstruction.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/pipeline/quantize_pair.hpp"

@@ -39,7 +39,7 @@ BlockDiagonal skewed(Index dim, Index block) {
   for (Index offset = 0; offset < dim; offset += block) {
     auto n = linalg::random_orthogonal(block, CounterRng(std::uint64_t(offset) + 3));
     for (Index i = 0; i < block; ++i)
-      for (double& x : n.row(i)) x *= 0.5 + double(i) / double(block);
+      for (Index j = 0; j < block; ++j) n(i, j) *= (0.5 + double(i) / double(block)) * (0.4 + double(j) / double(block));
     N.push_back(std::move(n));
   }
   return BlockDiagonal::from_inverse(std::move(N));
@@ -62,7 +62,7 @@ TEST_CASE("What error() says is the error of what dequantize() writes") {
 TEST_CASE("Bits are counted one by one") {
   const auto W = test::gaussian<float>(10, 100, 1);
   const auto q = Pipeline{Identity{}, Midrise<3>{.group = 64}, Nearest{}}.quantize(W);
-  CHECK(q.storage_bits() == 10 * 100 * 3 + 10 * 2 * 16 + 16);  // codes, two groups a row, the exponent
+  CHECK(q.storage_bits() == 10 * 38 * 8 + 10 * 2 * 16 + 16);  // codes in rows of whole bytes, two groups a row, the exponent
   const auto a = Pipeline{RandomizedHadamard{}, Affine<4>{}, Nearest{}}.quantize(W);
   CHECK(a.storage_bits() == 10 * 100 * 4 + 10 * 32 + 16 + 64);  // the seed of the signs
   CHECK(a.bits_per_weight() == Approx(double(a.storage_bits()) / 1000));
@@ -114,6 +114,28 @@ TEST_CASE("Error feedback rounds in the metric that the transform induces") {
     INFO("side " << int(side));
     CHECK(fed.error(W) < 0.97 * nearest.error(W));
   }
+}
+
+TEST_CASE("The output side of W is the input side of its transpose") {
+  const auto W = test::heavy_tailed(96, 64, 3, 2);
+  const auto transposed = to_matrix<float>(W.view().transposed());
+  const auto compare = [&](const auto& transform, const auto& rounder) {
+    const auto input = Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder}.quantize(W);
+    const auto output = Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder, Side::output}.quantize(transposed);
+    CHECK(output.error(transposed) == Approx(input.error(W)).epsilon(1e-3));
+  };
+  compare(DualScaling{} * RandomizedHadamard{}, Nearest{});
+  compare(DualScaling{} * RandomizedHadamard{}, ErrorFeedback{.sweeps = 2});
+  compare(skewed(64, 32), Nearest{});
+  compare(skewed(64, 32), ErrorFeedback{.sweeps = 2});
+}
+
+TEST_CASE("The scale of a metric does not matter") {
+  const auto W = test::gaussian<float>(32, 64, 3);
+  const auto error = [&](double d) { return Pipeline{Diagonal(std::vector<double>(64, d)), Midrise<3>{}, ErrorFeedback{}}.quantize(W).error(W); };
+  const double expected = error(1.5);
+  CHECK(error(1.5e-20) == Approx(expected).epsilon(1e-3));
+  CHECK(error(1.5e+20) == Approx(expected).epsilon(1e-3));
 }
 
 TEST_CASE("A Hadamard tames outlier channels") {
@@ -173,6 +195,8 @@ TEST_CASE("Bad input is named") {
   Matrix<float> wrong(6, 4);
   CHECK_THROWS_WITH(dequantize(q, wrong), Contains("out is 6 x 4"));
   CHECK_THROWS_WITH(q.error(wrong), Contains("W is 6 x 4"));
+  W(1, 1) = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH(q.error(W), Contains("W: row 1, column 1 is nan"));
   try {
     pipeline.quantize(empty);
     FAIL("no error");

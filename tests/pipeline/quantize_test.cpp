@@ -34,6 +34,13 @@ struct MyRecipe {
 };
 }  // namespace
 
+TEST_CASE("A pipeline is a recipe too") {
+  const auto W = test::gaussian<float>(4, 8, 2);
+  const auto pipeline = MyRecipe{}.pipeline(4, 8);
+  CHECK(quantize(W, pipeline).error(W) == pipeline.quantize(W).error(W));
+  CHECK(try_quantize(W, pipeline).has_value());
+}
+
 TEST_CASE("A recipe of the caller's own") {
   const auto W = test::gaussian<float>(4, 8, 2);
   CHECK(quantize(W, MyRecipe{}).error(W) < 1e-4);

@@ -89,7 +89,7 @@ TEST_CASE("The stored inverse costs at most what the recipe allows, and its int8
 TEST_CASE("Any linear grid can be learned for: groups, offsets, code books") {
   const auto W = test::heavy_tailed(400, 64, 3, 1);
   CHECK(error_of(W, recipes::learned<3>{.group = 32}) < 0.8 * error_of(W, recipes::fast<3, Midrise<3>>{.group = 32}));
-  CHECK(error_of(W, recipes::learned<3, Affine<3>>{}) < 0.8 * error_of(W, recipes::fast<3>{.group = per_row}));
+  CHECK(error_of(W, recipes::learned<3, Affine<3>>{}) < 0.85 * error_of(W, recipes::fast<3>{.group = per_row}));
   CHECK(error_of(W, recipes::learned<2, Symmetric<2>>{}) < 0.9 * error_of(W, recipes::fast<2, Symmetric<2>>{.group = per_row}));
 }
 
@@ -105,6 +105,23 @@ TEST_CASE("Dead input channels, repeated rows and low rank") {
   for (Index i = 0; i < W.rows(); ++i)
     for (Index j = 0; j < W.cols(); ++j) W(i, j) = float(i % 7 + 1) * float(j % 5 + 1);  // rank 1
   CHECK(quantize(W, recipes::learned<3>{}).error(W) < 0.02);
+}
+
+TEST_CASE("Dead channels at any height, channels twelve decades apart, one weight alone") {
+  for (const Index rows : {8, 32, 80, 128, 512}) {
+    auto dead = test::gaussian<float>(rows, 128, 1);
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < 128; j += 2) dead(i, j) = 0;
+    INFO(rows << " rows");
+    CHECK(error_of(dead, recipes::learned<3>{}) < 0.05);
+  }
+  auto apart = test::gaussian<float>(256, 64, 1);
+  for (Index i = 0; i < 256; ++i)
+    for (Index j = 0; j < 64; ++j) apart(i, j) *= j < 32 ? 1e-12f : (j == 40 ? 1e12f : 1.0f);
+  CHECK(error_of(apart, recipes::learned<3>{}) < 0.05);
+  Matrix<float> lone(64, 64);
+  lone(3, 5) = 1;
+  CHECK(error_of(lone, recipes::learned<3>{}) < 0.05);
 }
 
 TEST_CASE("Widths that no block divides") {

@@ -4,6 +4,9 @@
 #include "cafeq/rounding/nearest.hpp"
 
 #include "cafeq/kernel/gram.hpp"
+#include "cafeq/quant/affine.hpp"
+#include "cafeq/quant/codebook.hpp"
+#include "cafeq/quant/midrise.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/random.hpp"
@@ -15,7 +18,8 @@ using cafeq::test::ToyMidrise;
 namespace {
 
 /// tr((X − X̂) H (X − X̂)ᵀ) or its output-side twin, by the definition.
-double metric_error(View<const float> X, const Encoding<ToyMidrise>& encoding, View<const double> H, Side side) {
+template <class Q>
+double metric_error(View<const float> X, const Encoding<Q>& encoding, View<const double> H, Side side) {
   Matrix<float> decoded(X.rows, X.cols);
   encoding.decode(decoded.view());
   Matrix<double> E(X.rows, X.cols);
@@ -105,6 +109,40 @@ TEST_CASE("Sweeps never increase the error") {
     const double error = metric_error(X.view(), encoding, H.view(), Side::input);
     CHECK(error <= before * (1 + 1e-6));
     before = error;
+  }
+}
+
+TEST_CASE("Adaptive rounding is never worse than nearest, whatever the grid and the mean") {
+  for (const float mean : {0.0f, 1.0f, 3.0f}) {
+    auto X = test::gaussian<float>(24, 64, 12);
+    for (Index i = 0; i < X.size(); ++i) X.data()[i] = 1000 * (X.data()[i] + mean);
+    const auto H = random_metric(64, 3);
+    const auto metric = Metric::dense(H);
+    const auto compare = [&](const auto& quantizer) {
+      const auto near = round(Nearest{}, X.view(), quantizer, metric);
+      const auto fed = round(CoordinateDescent{.sweeps = 2}, X.view(), quantizer, metric);
+      CHECK(metric_error(X.view(), fed, H.view(), Side::input) <= metric_error(X.view(), near, H.view(), Side::input) * (1 + 1e-6));
+    };
+    INFO("mean " << mean);
+    compare(Midrise<3>{});
+    compare(Symmetric<4>{.group = 16});
+    compare(Affine<3>{});
+    compare(AffineIntegerZero<4>{});
+    compare(AffineIntegerZero<3>{.group = 16});
+    compare(nf4(32));
+  }
+}
+
+TEST_CASE("Metrics of any magnitude give the same codes") {
+  const auto X = test::gaussian<float>(9, 40, 2);
+  const auto H = random_metric(40, 3);
+  const auto expected = round(ErrorFeedback{.sweeps = 2}, X.view(), ToyMidrise{}, Metric::dense(H));
+  for (const double scale : {0x1p-160, 0x1p+130}) {
+    auto scaled = H;
+    for (Index i = 0; i < H.size(); ++i) scaled.data()[i] *= scale;
+    const auto encoding = round(ErrorFeedback{.sweeps = 2}, X.view(), ToyMidrise{}, Metric::dense(scaled));
+    for (Index i = 0; i < X.rows(); ++i)
+      for (Index j = 0; j < X.cols(); ++j) REQUIRE(encoding.code(i, j) == expected.code(i, j));
   }
 }
 

@@ -5,8 +5,8 @@
 
 #include "cafeq/config/version.hpp"
 
-#if defined(__FAST_MATH__)
-#error "cafeq: -ffast-math changes codes and hides NaN; compile this translation unit without it"
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__ASSOCIATIVE_MATH__)
+#error "cafeq: -ffast-math and its parts change codes and hide NaN; compile this translation unit without it"
 #endif
 
 /// 1 where errors are thrown, 0 where they reach the handler of set_error_handler().

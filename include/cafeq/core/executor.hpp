@@ -38,7 +38,8 @@ class LoopBody {
 };
 
 /// parallel_for(n, grain, f) calls f(begin, end, worker) once for each chunk [k * grain, min(n, (k + 1) * grain)), in any order and on any
-/// thread, with 0 <= worker < concurrency() distinct among calls that run at the same time, and returns when all are done.
+/// thread, with 0 <= worker < concurrency() distinct among calls that run at the same time, and returns when all are done. A body may throw (no
+/// memory, an Error); the executor passes the first exception on to its caller.
 template <class E>
 concept Executor = requires(E& e, const E& c, Index n, LoopBody f) {
   { c.concurrency() } -> std::convertible_to<Index>;
@@ -49,6 +50,7 @@ concept Executor = requires(E& e, const E& c, Index n, LoopBody f) {
 struct InlineExecutor {
   Index concurrency() const noexcept { return 1; }
   void parallel_for(Index n, Index grain, LoopBody f) const {
+    grain = std::max<Index>(grain, 1);
     for (Index begin = 0; begin < n; begin += grain) f(begin, std::min(begin + grain, n), 0);
   }
 };
@@ -180,10 +182,20 @@ class ThreadPool {
   Index running_ = 0;
   std::uint64_t generation_ = 0;
   bool stop_ = false;
-#if CAFEQ_EXCEPTIONS
-  std::exception_ptr failure_;
-#endif
+  std::exception_ptr failure_;  // there without exceptions too, so that the layout is one
 };
+
+namespace detail {
+
+/// f(i, worker) for each i in [0, n), one a chunk.
+template <class F>
+void for_each(ExecutorRef executor, Index n, F&& f) {
+  executor.parallel_for(n, 1, [&](Index begin, Index end, Index worker) {
+    for (Index i = begin; i < end; ++i) f(i, worker);
+  });
+}
+
+}  // namespace detail
 
 /// f(chunk) for chunks of `grain`, its results added in the order of the chunks: the same sum for every executor.
 template <class F>

@@ -37,8 +37,8 @@ class CounterRng {
     const auto b = block(position);
     return std::uint64_t(b[1]) << 32 | b[0];
   }
-  /// In (0, 1), a multiple of 2^-53 shifted by half a step.
-  double uniform(std::uint64_t position) const noexcept { return (double(bits(position) >> 11) + 0.5) * 0x1p-53; }
+  /// In (0, 1): an odd multiple of 2^-53.
+  double uniform(std::uint64_t position) const noexcept { return to_uniform(bits(position)); }
   /// An integer in [0, n).
   std::uint64_t below(std::uint64_t position, std::uint64_t n) const noexcept {
     return std::uint64_t(uniform(position) * double(n));
@@ -51,12 +51,14 @@ class CounterRng {
   /// Standard normal (Box–Muller on two uniforms of the same block).
   double normal(std::uint64_t position) const noexcept {
     const auto b = block(position);
-    const double u = (double((std::uint64_t(b[1]) << 32 | b[0]) >> 11) + 0.5) * 0x1p-53;
-    const double v = (double((std::uint64_t(b[3]) << 32 | b[2]) >> 11) + 0.5) * 0x1p-53;
+    const double u = to_uniform(std::uint64_t(b[1]) << 32 | b[0]);
+    const double v = to_uniform(std::uint64_t(b[3]) << 32 | b[2]);
     return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
   }
 
  private:
+  static double to_uniform(std::uint64_t bits) noexcept { return (double(bits >> 12) + 0.5) * 0x1p-52; }
+
   std::uint64_t seed_;
   std::uint64_t stream_;
 };

@@ -70,7 +70,10 @@ class Workspace {
 class WorkspacePool {
  public:
   explicit WorkspacePool(Index workers) : workspaces_(std::size_t(workers)) {}
-  Workspace& operator[](Index worker) noexcept { return workspaces_[std::size_t(worker)]; }
+  Workspace& operator[](Index worker) noexcept {
+    CAFEQ_ASSERT(worker >= 0 && worker < Index(workspaces_.size()));
+    return workspaces_[std::size_t(worker)];
+  }
 
  private:
   std::vector<Workspace> workspaces_;

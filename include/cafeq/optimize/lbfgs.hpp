@@ -137,16 +137,21 @@ class InverseHessian {
   void clear() noexcept { count_ = 0; }
 
   void add(std::span<const double> x, std::span<const double> x_next, std::span<const double> g, std::span<const double> g_next) {
-    Pair& pair = pairs_[std::size_t(next_)];
+    double sy = 0;
+    double yy = 0;
+    for (std::size_t i = 0; i < n_; ++i) {
+      const double y = g_next[i] - g[i];
+      sy = std::fma(x_next[i] - x[i], y, sy);
+      yy = std::fma(y, y, yy);
+    }
+    if (!(sy > std::numeric_limits<double>::epsilon() * yy)) return;  // no positive curvature: the pair would spoil definiteness
+    Pair& pair = pairs_[std::size_t(next_)];  // only now: the oldest pair stays where this one is refused
     pair.s.resize(n_);
     pair.y.resize(n_);
     for (std::size_t i = 0; i < n_; ++i) {
       pair.s[i] = x_next[i] - x[i];
       pair.y[i] = g_next[i] - g[i];
     }
-    const double sy = dot(pair.s, pair.y);
-    const double yy = dot(pair.y, pair.y);
-    if (!(sy > std::numeric_limits<double>::epsilon() * yy)) return;  // no positive curvature: the pair would spoil definiteness
     pair.inverse_sy = 1 / sy;
     scale_ = sy / yy;
     next_ = (next_ + 1) % Index(pairs_.size());

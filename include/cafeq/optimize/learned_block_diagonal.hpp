@@ -51,16 +51,18 @@ struct LearnedBlockDiagonal {
 
   BlockDiagonal fit(View<const float> W, ExecutorRef executor = {}) const {
     if (block < 1) raise(ErrorCode::invalid_argument, message("block is ", block, ", must be at least 1"));
+    if (!std::isfinite(scaling_power)) raise(ErrorCode::invalid_argument, message("scaling_power is ", scaling_power));
     if (itq_rounds < 0) raise(ErrorCode::invalid_argument, message("itq_rounds is ", itq_rounds, ", must not be negative"));
     if (als_rounds < 0) raise(ErrorCode::invalid_argument, message("als_rounds is ", als_rounds, ", must not be negative"));
     if (is_constant(W))  // every grid holds it as it is
       return BlockDiagonal::from_inverse(MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
     const auto sizes = uneven_blocks(W.cols, block);
-    // At 2^10 the scales of the polish are normal halves.
     Matrix<float> X = to_matrix<float>(W);
-    for (Index i = 0; i < X.size(); ++i) X.data()[i] *= 0x1p10f;
     const Diagonal scaling = scaling_power != 0 ? DualScaling{.power = scaling_power}.fit(X.view(), executor) : unscaled(W.cols);
     apply_right(scaling, X.view(), Op::forward, executor);
+    // Scales of the polish are then normal halves.
+    const PowerOfTwo enlarge(10 - floor_log2(largest_magnitude(X.view())));
+    for (Index i = 0; i < X.size(); ++i) X.data()[i] = float(enlarge(double(X.data()[i])));
 
     std::vector<RangeTerm> terms;
     terms.emplace_back(X, scale_sets(quantizer.group));
@@ -70,12 +72,21 @@ struct LearnedBlockDiagonal {
     MatrixBlocks N = inverses(M);
     apply_right(scaling, X.view(), Op::inverse, executor);
     for (Index b = 0, offset = 0; b < Index(N.size()); offset += N[std::size_t(b++)].rows()) scale_columns(N[std::size_t(b)], scaling, offset);
-    N = als(View<const float>(X.view()), std::move(N), quantizer, rounder, als_rounds, executor);
+    MatrixBlocks polished = als(View<const float>(X.view()), N, quantizer, rounder, als_rounds, executor);
+    for (std::size_t b = 0; b < N.size(); ++b)
+      if (is_storable(polished[b])) N[b] = std::move(polished[b]);
     return BlockDiagonal::from_inverse(std::move(N), precision);
   }
 
  private:
   static Diagonal unscaled(Index dim) { return Diagonal(std::vector<double>(std::size_t(dim), 1.0)); }
+
+  /// Whether a block can still be inverted once it is rounded. Where channels are dead or all alike, ALS may lead to one that cannot.
+  bool is_storable(const Matrix<double>& N) const {
+    std::vector<Matrix<double>> rounded{N};
+    detail::round_inverse(rounded, precision);
+    return linalg::inverse(rounded[0].view(), 1e-5).has_value();
+  }
 
   /// N ← N D⁻¹ for the columns of one block.
   static void scale_columns(Matrix<double>& N, const Diagonal& D, Index offset) {

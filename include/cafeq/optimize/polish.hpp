@@ -7,6 +7,7 @@
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/rounding/error_feedback.hpp"
+#include "cafeq/transform/block_diagonal.hpp"
 
 namespace cafeq {
 
@@ -36,7 +37,7 @@ void for_each_block(const MatrixBlocks& blocks, ExecutorRef executor, F&& f) {
     offsets.push_back(offset);
     offset += block.rows();
   }
-  executor.parallel_for(Index(blocks.size()), 1, [&](Index b, Index, Index) { f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows()); });
+  for_each(executor, Index(blocks.size()), [&](Index b, Index) { f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows()); });
 }
 
 }  // namespace detail
@@ -104,8 +105,8 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
       auto inverse = linalg::inverse(block.view());
       if (!inverse) return best;  // the last step left the invertible matrices; what came before is kept
       M.push_back(std::move(*inverse));
-      H.push_back(linalg::product(block.view(), View<const double>(block.view()).transposed()));
-      for (Index i = 0; i < block.rows(); ++i) H.back()(i, i) *= 1 + 1e-9;
+      H.push_back(kernel::gram<double>(View<const double>(block.view()).transposed()));  // N Nᵀ
+      detail::add_to_diagonal(H.back(), 1e-9);
     }
     detail::multiply_blocks(W, M, X.view(), executor);
     if (round == 0) encoding.fit(X.view(), executor);

@@ -27,6 +27,9 @@ struct PairInput {
   Side inner = Side::output;
 };
 
+template <class T>
+PairInput(View<T>, Side) -> PairInput<T>;
+
 /// Both matrices of a pair, quantized. Inference needs no transform.
 template <Quantizer Q>
 struct RoundedPair {

@@ -1,6 +1,7 @@
 /// Pipeline: a transform, a quantizer and a rounder, composed.
 #pragma once
 
+#include "cafeq/kernel/gram.hpp"
 #include "cafeq/pipeline/quantized.hpp"
 #include "cafeq/rounding/nearest.hpp"
 
@@ -30,15 +31,17 @@ inline int scale_for_grid(View<float> X, ExecutorRef executor) {
   return e;
 }
 
-/// The metric in which rounding errors of W M count: N Nᵀ (input side) or NᵀN (output side), N = M⁻¹; the identity for orthogonal M.
+/// The metric in which rounding errors of W M, or of Mᵀ W on the output side, count: N Nᵀ, N = M⁻¹; the identity for orthogonal M. A transform that knows
+/// it better has metric(); for any other N is formed, which takes dim² doubles three times.
 template <Transform T>
-Metric induced_metric(const T& t, Side side) {
+Metric induced_metric(const T& t) {
   if (t.is_orthogonal()) return Metric::identity(t.dim());
-  if constexpr (requires { { t.metric() } -> std::same_as<Metric>; })
-    if (side == Side::input) return t.metric();
-  const auto N = to_dense<double>(t, side == Side::input ? Op::inverse : Op::inverse_transpose);
-  const auto H = linalg::product(N.view(), View<const double>(N.view()).transposed());
-  return Metric::dense(H);
+  if constexpr (requires { { t.metric() } -> std::same_as<Metric>; }) {
+    return t.metric();
+  } else {
+    const auto N = to_dense<double>(t, Op::inverse);
+    return Metric::dense(kernel::gram<double>(View<const double>(N.view()).transposed()));
+  }
 }
 
 }  // namespace detail
@@ -57,7 +60,7 @@ struct Pipeline {
   T transform;
   Q quantizer;
   R rounder{};
-  Side side = Side::input;  ///< which dimension of W the transform acts on
+  Side side = Side::input;  ///< which dimension of W the transform acts on: W M (input) or Mᵀ W (output), M fitted to W or to Wᵀ
 
   /// Quantizes W [out, in]. Memory beyond the result: W in fp32, and what the parts state.
   template <MatrixView M>
@@ -69,9 +72,9 @@ struct Pipeline {
     Matrix<float> X = detail::normalized(weights, exponent);
     auto fitted = side == Side::input ? fit_transform(transform, X.view(), executor) : fit_output_side(X, executor);
     if (side == Side::input) apply_right(fitted, X.view(), Op::forward, executor);
-    else apply_left(fitted, X.view(), Op::forward, executor);
+    else apply_left(fitted, X.view(), Op::transpose, executor);
     exponent -= detail::scale_for_grid(X.view(), executor);
-    const Metric metric = uses_metric<R> ? detail::induced_metric(fitted, side) : Metric::identity(fitted.dim());
+    const Metric metric = uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
     const auto encoding = round(rounder, View<const float>(X.view()), quantizer, metric, side, executor);
     return Quantized<FittedTransform<T>, Q>(encoding, std::move(fitted), side, exponent);
   }

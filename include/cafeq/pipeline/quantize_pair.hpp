@@ -120,6 +120,11 @@ auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, co
   detail::check_bias_values(options.value_bias, value.rows, "value bias");
   detail::check_bias_values(options.output_bias, output.rows, "output bias");
 
+  // Alternating rounding mixes the channels of a head, so that even M = I would not do.
+  if (options.traits.gated_output)
+    raise(ErrorCode::unsupported, "value/output: the heads' output is gated channel by channel, which does not commute with what the pair does");
+  check_value_output(options.traits, HeadTransform(layout));
+
   auto rounded = recipe.pair().quantize(PairInput{output, Side::input}, PairInput{value, Side::output}, layout, {}, executor);
   check_value_output(options.traits, rounded.transform);
   std::vector<float> value_bias = detail::copy_bias(options.value_bias);

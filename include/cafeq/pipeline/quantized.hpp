@@ -13,7 +13,7 @@
 namespace cafeq {
 
 /// Packed codes, the parameters of every group, one power-of-two exponent and the fitted transform. It stands for
-/// `Ŵ = 2^exponent · X̂ M⁻¹` (input side) or `2^exponent · M⁻¹ X̂` (output side), X̂ the decoded codes.
+/// `Ŵ = 2^exponent · X̂ M⁻¹` (input side) or `2^exponent · M⁻ᵀ X̂` (output side), X̂ the decoded codes.
 template <Transform T, Quantizer Q>
 class Quantized {
  public:
@@ -58,15 +58,17 @@ class Quantized {
   const PackedCodes& codes() const noexcept { return codes_; }
   std::span<const Params> params() const noexcept { return params_; }
 
-  /// Everything that inference needs, in bits: codes, parameters, tensor-wide state, exponent (16) and what undoes the transform.
+  /// Everything that inference needs, in bits: codes (rows start at a byte), parameters, tensor-wide state, exponent (16) and what undoes the transform.
   std::int64_t storage_bits() const {
-    return std::int64_t(rows()) * cols() * bits() + std::int64_t(params_.size()) * param_bits(quantizer_) + tensor_bits(quantizer_) + 16 +
+    return 8 * std::int64_t(codes_.bytes().size()) + std::int64_t(params_.size()) * param_bits(quantizer_) + tensor_bits(quantizer_) + 16 +
            std::int64_t(transform_.storage_bits());
   }
   double bits_per_weight() const { return double(storage_bits()) / (double(rows()) * double(cols())); }
 
   /// X̂ of rows [begin, begin + out.rows), before exponent and transform.
   void decode_rows(Index begin, View<float> out) const {
+    if (begin < 0 || begin + out.rows > rows() || out.cols != cols())
+      raise(ErrorCode::invalid_shape, message("decode_rows: rows ", begin, " to ", begin + out.rows, " of ", out.cols, " columns, the result is ", rows(), " x ", cols()));
     Buffer<std::uint8_t> row(static_cast<std::size_t>(cols()));
     for (Index i = 0; i < out.rows; ++i) {
       codes_.unpack_row(begin + i, row);
@@ -98,6 +100,8 @@ class Quantized {
     const auto view = as_view(W);
     if (view.rows != rows() || view.cols != cols())
       raise(ErrorCode::invalid_shape, message("error: W is ", view.rows, " x ", view.cols, ", the result ", rows(), " x ", cols()));
+    check_view(view, "W");
+    check_finite(view, "W");
     // In units of 2^exponent, so that weights near 1e±38 neither overflow nor vanish when squared.
     const PowerOfTwo scale(-exponent_);
     const double squared = for_each_panel(executor, [&](Index begin, View<const float> panel) {
@@ -138,7 +142,7 @@ class Quantized {
       });
     Matrix<float> all(rows(), cols());
     executor.parallel_for(rows(), grain, [&](Index begin, Index end, Index) { decode_rows(begin, all.view().row_block(begin, end - begin)); });
-    apply_left(transform_, all.view(), Op::inverse, executor);
+    apply_left(transform_, all.view(), Op::inverse_transpose, executor);
     return parallel_sum(executor, rows(), grain, [&](Index begin, Index end) { return f(begin, View<const float>(all.view()).row_block(begin, end - begin)); });
   }
 

@@ -20,7 +20,7 @@ inline constexpr Index per_row = 0;
 inline constexpr Index per_tensor = -1;
 
 /// A scalar quantizer.
-///   bits               2 to 8 (a static constant or a member)
+///   bits               1 to 8 (a static constant or a member)
 ///   group              per_row, per_tensor, or the number of consecutive weights of a row that share parameters (the last may be shorter)
 ///   Params             trivially copyable; its stored size is counted (see param_bits)
 ///   fit(span)          parameters for the weights of one group

@@ -44,7 +44,7 @@ CAFEQ_LAZY PartnerView view_of_partner(View<const float> exact, View<const float
   const Index d = exact.rows / partner_heads;
   std::vector<Matrix<double>> G(std::size_t(heads), Matrix<double>(d, d));
   std::vector<Matrix<double>> C(std::size_t(heads), Matrix<double>(d, d));
-  executor.parallel_for(heads, 1, [&](Index h, Index, Index) {
+  detail::for_each(executor, heads, [&](Index h, Index) {
     const Index first = heads >= partner_heads ? h / (heads / partner_heads) : h * (partner_heads / heads);
     const Index count = heads >= partner_heads ? 1 : partner_heads / heads;
     for (Index p = first; p < first + count; ++p) {
@@ -71,7 +71,7 @@ CAFEQ_LAZY PartnerView view_of_partner(View<const float> exact, View<const float
 /// blockdiag(K)·F in the stored orientation of the factor.
 inline void least_squares_target(const PairFactor& factor, const std::vector<Matrix<double>>& K, View<float> target, ExecutorRef executor) {
   const Index d = factor.head_dim();
-  executor.parallel_for(factor.heads, 1, [&](Index h, Index, Index) {
+  detail::for_each(executor, factor.heads, [&](Index h, Index) {
     const auto k = to_matrix<float>(K[std::size_t(h)].view());
     if (factor.inner == Side::output)
       kernel::multiply<float>(k.view(), factor.X.row_block(h * d, d), target.row_block(h * d, d));

@@ -17,6 +17,7 @@ struct ErrorFeedback {
   template <Quantizer Q>
   void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
     check_metric(X, metric, side);
+    if (sweeps < 0) raise(ErrorCode::invalid_argument, message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
     if (X.empty()) return;
     const rounding::MetricFloats floats(metric);
     if (side == Side::input) round_input(X, floats, encoding, executor);
@@ -55,8 +56,8 @@ struct ErrorFeedback {
   void round_output(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding, ExecutorRef executor) const {
     CAFEQ_ASSERT(X.rows_contiguous());
     WorkspacePool workspaces(executor.concurrency());
-    executor.parallel_for(Index(metric.blocks.size()), 1, [&](Index begin, Index, Index worker) {
-      const auto& block = metric.blocks[std::size_t(begin)];
+    detail::for_each(executor, Index(metric.blocks.size()), [&](Index b, Index worker) {
+      const auto& block = metric.blocks[std::size_t(b)];
       Workspace& workspace = workspaces[worker];
       const Workspace::Frame frame(workspace);
       const auto lines = X.row_block(block.offset, block.size);

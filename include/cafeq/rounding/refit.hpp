@@ -1,7 +1,9 @@
 /// Least-squares parameters for given codes, in a metric.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "cafeq/core/workspace.hpp"
@@ -17,18 +19,40 @@ namespace detail {
 struct NormalEquations {
   double cc = 0, c1 = 0, n1 = 0, cx = 0, x1 = 0;
 
-  /// The parameters that solve them; `params` where the codes do not determine a scale.
+  /// s²·cc + 2 s z·c1 + z²·1 − 2 s·cx − 2 z·x1: the squared error but for a constant.
+  double error(double s, double z) const noexcept {
+    // Explicit fma, here and below: the same bits whether or not the compiler contracts.
+    return std::fma(s, std::fma(s, cc, 2 * std::fma(z, c1, -cx)), z * std::fma(z, n1, -2 * x1));
+  }
+
+  /// The best parameters that can be stored: the least-squares solution, for affine grids also the one that keeps offset/scale (a format may round its
+  /// offset), or `params` where neither is better.
   template <LinearGrid Q>
   typename Q::Params solve(const Q& q, const typename Q::Params& params) const {
+    typename Q::Params best = params;
+    double least = error(double(q.scale(params)), double(q.offset(params)));
+    const auto offer = [&](double s, double z) {
+      if (!std::isfinite(s) || !std::isfinite(z)) return;
+      const auto candidate = q.with_scale(params, float(s), float(z));
+      const double now = error(double(q.scale(candidate)), double(q.offset(candidate)));
+      if (now < least) {
+        least = now;
+        best = candidate;
+      }
+    };
     if constexpr (Q::has_offset) {
-      // Explicit fma: the same bits whether or not the compiler contracts.
       const double determinant = std::fma(cc, n1, -(c1 * c1));
-      if (!(determinant > 1e-6 * cc * n1)) return params;  // the sums carry the rounding of float products
-      return q.with_scale(params, float(std::fma(cx, n1, -(c1 * x1)) / determinant), float(std::fma(cc, x1, -(c1 * cx)) / determinant));
-    } else {
-      if (!(cc > 0)) return params;
-      return q.with_scale(params, float(cx / cc), 0.0f);
+      if (determinant > 1e-6 * cc * n1)  // the sums carry the rounding of float products
+        offer(std::fma(cx, n1, -(c1 * x1)) / determinant, std::fma(cc, x1, -(c1 * cx)) / determinant);
+      if (q.scale(params) != 0) {
+        const double r = double(q.offset(params)) / double(q.scale(params));
+        const double square = std::fma(r, std::fma(r, n1, 2 * c1), cc);
+        if (square > 0) offer(std::fma(r, x1, cx) / square, r * std::fma(r, x1, cx) / square);
+      }
+    } else if (cc > 0) {
+      offer(cx / cc, 0.0);
     }
+    return best;
   }
 };
 
@@ -54,27 +78,39 @@ void refit_row(Encoding<Q>& encoding, Index i, std::span<const float> t) {
   }
 }
 
-/// A metric's blocks in fp32, as the loops over lines need them.
+/// A metric's blocks in fp32, as the loops over lines need them: each H = scale · H, scale a power of two, so that a metric of any magnitude fits.
 struct MetricFloats {
   struct Block {
     Index offset = 0;
     Index size = 0;
-    Matrix<float> H;            ///< empty unless dense
-    Matrix<float> L;            ///< H = L D Lᵀ; empty unless dense
+    double scale = 1;
+    Matrix<float> H;             ///< empty unless dense
+    Matrix<float> L;             ///< H = L D Lᵀ; empty unless dense
     std::vector<float> weights;  ///< of a diagonal; empty for the identity and for dense
   };
   std::vector<Block> blocks;
 
   CAFEQ_LAZY explicit MetricFloats(const Metric& metric) {
+    int highest = std::numeric_limits<int>::min();
+    std::vector<int> exponents;
     for (const Metric::Block& block : metric.blocks()) {
-      Block b{block.offset, block.size, {}, {}, {}};
+      double largest = 0;
+      for (Index i = 0; i < block.size; ++i) largest = std::max(largest, block.weight(i));
+      exponents.push_back(floor_log2(largest));
+      highest = std::max(highest, exponents.back());
+    }
+    for (std::size_t n = 0; n < exponents.size(); ++n) {
+      const Metric::Block& block = metric.blocks()[n];
+      Block b{block.offset, block.size, std::ldexp(1.0, exponents[n] - highest), {}, {}, {}};
+      const PowerOfTwo normalize(-exponents[n]);
       if (block.is_dense()) {
         auto factor = linalg::factor_ldl(block.dense.view());
         if (!factor) raise(ErrorCode::not_positive_definite, message("metric: the block at ", block.offset, " is not positive definite"));
-        b.H = to_matrix<float>(block.dense.view());
+        b.H = Matrix<float>(block.size, block.size);
+        for (Index i = 0; i < b.H.size(); ++i) b.H.data()[i] = float(normalize(block.dense.data()[i]));
         b.L = to_matrix<float>(factor->L.view());
       } else {
-        for (const double w : block.diagonal) b.weights.push_back(float(w));
+        for (const double w : block.diagonal) b.weights.push_back(float(normalize(w)));
       }
       blocks.push_back(std::move(b));
     }
@@ -131,13 +167,13 @@ void refit_lines(View<const float> X, View<float> E, const MetricFloats& metric,
         }
         for (Index l = 0; l < m; ++l) {
           auto& s = sums[std::size_t(l)];
-          const double c = double(C(j - a, l));
+          const double c = block.scale * double(C(j - a, l));  // a power of two: the products below stay exact
           s.cc += c * double(R(j - a, l));
           s.cx += c * double(P(j - a, l));
           if constexpr (Q::has_offset) {
-            s.c1 += double(R(j - a, l));
-            s.n1 += h1;
-            s.x1 += double(P(j - a, l));
+            s.c1 += block.scale * double(R(j - a, l));
+            s.n1 += block.scale * h1;
+            s.x1 += block.scale * double(P(j - a, l));
           }
         }
       }

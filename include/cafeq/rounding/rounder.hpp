@@ -35,6 +35,10 @@ template <Quantizer Q, RounderFor<Q> R>
 Encoding<Q> round(const R& rounder, View<const float> X, const Q& quantizer, const Metric& metric, Side side = Side::input,
                   ExecutorRef executor = {}) {
   check_metric(X, metric, side);
+  if (!X.rows_contiguous()) {
+    const Matrix<float> dense = to_matrix<float>(X);
+    return round(rounder, dense.view(), quantizer, metric, side, executor);
+  }
   Encoding<Q> encoding(quantizer, X.rows, X.cols);
   encoding.fit(X, executor);
   rounder.round(X, metric, side, encoding, executor);

@@ -31,6 +31,8 @@ class Linear {
 
   /// Y ← X Ŵᵀ: one activation a row, X [n, in], Y [n, out]. Memory: X in fp32 and one row of codes a worker.
   void multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor = {}) const {
+    check_view(X, "x");
+    check_view(Y, "y");
     if (X.cols != in()) raise(ErrorCode::invalid_shape, message("multiply: x has ", X.cols, " entries, the weights ", in(), " columns"));
     if (Y.cols != out() || Y.rows != X.rows)
       raise(ErrorCode::invalid_shape, message("multiply: y is ", Y.rows, " x ", Y.cols, ", expected ", X.rows, " x ", out()));
@@ -44,7 +46,7 @@ class Linear {
         for (Index n = 0; n < X.rows; ++n) Y(n, i) = float(std::ldexp(dot(i, codes, inputs.row(n)), weights_.exponent()));
       }
     });
-    if (weights_.side() == Side::output) weights_.transform().apply(Y, Op::inverse_transpose);
+    if (weights_.side() == Side::output) weights_.transform().apply(Y, Op::inverse);  // (M⁻ᵀ z)ᵀ = zᵀ M⁻¹
   }
 
  private:

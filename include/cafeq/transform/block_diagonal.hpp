@@ -104,6 +104,13 @@ CAFEQ_LAZY Matrix<double> invert_block(const Matrix<double>& A, std::size_t b, c
   return std::move(*inverse);
 }
 
+/// A ← A + part · (mean of the diagonal) · I.
+inline void add_to_diagonal(Matrix<double>& A, double part) {
+  double mean = 0;
+  for (Index i = 0; i < A.rows(); ++i) mean += A(i, i) / double(A.rows());
+  for (Index i = 0; i < A.rows(); ++i) A(i, i) += part * mean;
+}
+
 /// The largest value of what a 16-bit number keeps lands in [2^14, 2^15).
 inline int half_exponent(double largest) { return floor_log2(largest) - 14; }
 
@@ -146,9 +153,10 @@ inline Int8Inverse to_int8(const std::vector<Matrix<double>>& blocks) {
     Int8Inverse::Block block{N.rows(), std::vector<std::int8_t>(std::size_t(N.size())), {}};
     for (Index c = 0; c < N.cols(); ++c) {
       const double largest = largest_magnitude(N.view().col_block(c, 1));
-      const int below = largest > 0 ? std::min(8 * result.base - int8_exponent(largest), 255) : 0;
-      block.exponents.push_back(std::uint8_t(below));
-      const double scale = eighth_octave(8 * result.base - below);
+      const int exponent = largest > 0 ? int8_exponent(largest) : 8 * result.base;
+      // A column 2^32 below the strongest is lifted to that: M stays its inverse, and what the channel then adds is nothing beside the others.
+      block.exponents.push_back(std::uint8_t(std::min(8 * result.base - exponent, 255)));
+      const double scale = eighth_octave(exponent);
       for (Index r = 0; r < N.rows(); ++r) block.codes[std::size_t(r * N.cols() + c)] = std::int8_t(std::nearbyint(N(r, c) / scale));
     }
     result.blocks.push_back(std::move(block));
@@ -263,7 +271,10 @@ template <class>
 Metric BlockDiagonal::metric() const {
   if (is_orthogonal_) return Metric::identity(dim_);
   std::vector<Matrix<double>> H;
-  for (const Block& block : blocks_) H.push_back(kernel::gram<double>(block.N.view().transposed()));  // (Nᵀ)ᵀ Nᵀ
+  for (const Block& block : blocks_) {
+    H.push_back(kernel::gram<double>(block.N.view().transposed()));  // (Nᵀ)ᵀ Nᵀ
+    detail::add_to_diagonal(H.back(), 1e-9);  // positive definite to working precision, however far apart the channels are
+  }
   return Metric::block_diagonal(std::move(H));
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cafeq/core/rng.hpp"
+#include "cafeq/loss/metric.hpp"
 #include "cafeq/transform/transform.hpp"
 
 namespace cafeq {
@@ -27,6 +28,12 @@ class Diagonal {
   void apply(View<E> X, Op op = Op::forward) const;
   /// Whether every entry is 1 or -1.
   bool is_orthogonal() const noexcept { return is_orthogonal_; }
+  /// H = N Nᵀ = diag(1/d²).
+  Metric metric() const {
+    std::vector<double> weights;
+    for (const float d : entries_) weights.push_back(1.0 / (double(d) * double(d)));
+    return Metric::diagonal(std::move(weights));
+  }
   /// 16 an entry; the power of two joins that of the weights' scales.
   std::int64_t storage_bits() const noexcept { return 16 * std::int64_t(entries_.size()); }
 
