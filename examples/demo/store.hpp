@@ -86,40 +86,50 @@ std::vector<T> stored_values(const SafetensorsReader& file, const std::string& n
   return {values.begin(), values.end()};
 }
 
+/// The one value of a tensor.
+template <class T>
+T stored_value(const SafetensorsReader& file, const std::string& name) {
+  const auto values = stored_values<T>(file, name);
+  if (values.size() != 1) raise(ErrorCode::corrupt, message(name, ": ", values.size(), " values, expected 1"));
+  return values.front();
+}
+
 template <class T>
 struct StoredTransform;
 
 template <>
 struct StoredTransform<Diagonal> {
-  static Diagonal load(const SafetensorsReader& file, const std::string& name) {
-    const int exponent = stored_values<std::int32_t>(file, name + ".diagonal_exponent").at(0);
+  static Diagonal load(const SafetensorsReader& file, const std::string& name, Index dim) {
+    const int exponent = stored_value<std::int32_t>(file, name + ".diagonal_exponent");
     std::vector<double> entries;
     for (const fp16 half : stored_values<fp16>(file, name + ".diagonal")) entries.push_back(std::ldexp(double(float(half)), exponent));
+    if (Index(entries.size()) != dim) raise(ErrorCode::corrupt, message(name, ": a diagonal of ", entries.size(), ", expected ", dim));
     return Diagonal(std::move(entries));
   }
 };
 
 template <>
 struct StoredTransform<Hadamard> {
-  static Hadamard load(const SafetensorsReader& file, const std::string& name) {
+  static Hadamard load(const SafetensorsReader& file, const std::string& name, Index dim) {
     const auto values = stored_values<std::uint64_t>(file, name + ".hadamard");
-    return Hadamard(Signs(Index(values.at(0)), values.at(1)));
+    if (values.size() != 2 || values[0] != std::uint64_t(dim)) raise(ErrorCode::corrupt, message(name, ": its Hadamard is not of dimension ", dim));
+    return Hadamard(Signs(dim, values[1]));
   }
 };
 
 template <class A, class B>
 struct StoredTransform<Composed<A, B>> {
-  static Composed<A, B> load(const SafetensorsReader& file, const std::string& name) {
-    return {StoredTransform<A>::load(file, name), StoredTransform<B>::load(file, name)};
+  static Composed<A, B> load(const SafetensorsReader& file, const std::string& name, Index dim) {
+    return {StoredTransform<A>::load(file, name, dim), StoredTransform<B>::load(file, name, dim)};
   }
 };
 
 template <>
 struct StoredTransform<BlockDiagonal> {
-  static BlockDiagonal load(const SafetensorsReader& file, const std::string& name) {
+  static BlockDiagonal load(const SafetensorsReader& file, const std::string& name, Index dim) {
     const auto codes = stored_values<std::int8_t>(file, name + ".inverse");
     const auto exponents = stored_values<std::uint8_t>(file, name + ".inverse_exponents");
-    Int8Inverse stored{stored_values<std::int32_t>(file, name + ".inverse_base").at(0), {}};
+    Int8Inverse stored{stored_value<std::int32_t>(file, name + ".inverse_base"), {}};
     auto code = codes.begin();
     auto exponent = exponents.begin();
     for (const std::int64_t size : stored_values<std::int64_t>(file, name + ".block_sizes")) {
@@ -128,6 +138,8 @@ struct StoredTransform<BlockDiagonal> {
       code += size * size;
       exponent += size;
     }
+    if (Index(exponents.size()) != dim || exponent != exponents.end() || code != codes.end())
+      raise(ErrorCode::corrupt, message(name, ": blocks for ", exponent - exponents.begin(), " columns, expected ", dim));
     return BlockDiagonal::from_int8(stored);
   }
 };
@@ -139,19 +151,29 @@ template <Transform T, Quantizer Q>
 Quantized<T, Q> load_quantized(const SafetensorsReader& file, const std::string& name) {
   const auto entry = file.metadata().find(name);
   if (entry == file.metadata().end()) raise(ErrorCode::corrupt, message("no quantized matrix is named ", name));
-  const auto shape = cafeq::detail::parse_json(entry->second, name);
-  const auto number = [&](const char* key) { return shape.at(key).template get<std::int64_t>(); };
+  const auto json = cafeq::detail::parse_json(entry->second, name);
+  const auto number = [&](const char* key) {
+    const auto* member = cafeq::detail::find_member(json, key);
+    if (member == nullptr || !member->is_number_integer()) raise(ErrorCode::corrupt, message(name, ": its metadata has no whole number ", key));
+    return Index(member->template get<std::int64_t>());
+  };
   Q quantizer{};
-  quantizer.group = Index(number("group"));
-  PackedCodes codes(Index(number("rows")), Index(number("cols")), int(number("bits")));
-  const auto bytes = tensor_at(file.tensors(), name + ".codes").values<std::uint8_t>(name + ".codes");
-  if (bytes.size() != codes.bytes().size()) raise(ErrorCode::corrupt, message(name, ": ", bytes.size(), " bytes of codes, expected ", codes.bytes().size()));
+  quantizer.group = number("group");
+  check_quantizer(quantizer);
+  const Index rows = number("rows"), cols = number("cols"), bits = number("bits");
+  const TensorView& stored_codes = tensor_at(file.tensors(), name + ".codes");
+  const auto bytes = stored_codes.values<std::uint8_t>(name + ".codes");
+  // Before anything of that size is allocated.
+  if (bits != quantizer.bits || cols < 1 || cols > Index(bytes.size()) * 8 || stored_codes.shape != std::vector<Index>{rows, ceil_div(cols * bits, 8)})
+    raise(ErrorCode::corrupt, message(name, ": codes are ", describe(stored_codes.type, stored_codes.shape), ", expected ", rows, " x ", cols, " of ", bits, " bits"));
+  PackedCodes codes(rows, cols, int(bits));
   std::memcpy(codes.bytes().data(), bytes.data(), bytes.size());
   using Params = typename Q::Params;
   const auto stored = tensor_at(file.tensors(), name + ".params").values<std::uint8_t>(name + ".params");
+  if (stored.size() % sizeof(Params) != 0) raise(ErrorCode::corrupt, message(name, ": ", stored.size(), " bytes of parameters"));
   std::vector<Params> params(stored.size() / sizeof(Params));
-  std::memcpy(params.data(), stored.data(), params.size() * sizeof(Params));
-  return Quantized<T, Q>(quantizer, codes.cols(), std::move(codes), std::move(params), detail::StoredTransform<T>::load(file, name), Side::input,
+  if (!params.empty()) std::memcpy(params.data(), stored.data(), params.size() * sizeof(Params));
+  return Quantized<T, Q>(quantizer, codes.cols(), std::move(codes), std::move(params), detail::StoredTransform<T>::load(file, name, cols), Side::input,
                          int(number("exponent")));
 }
 

@@ -18,8 +18,8 @@ class HostPool {
  public:
   Index concurrency() const { return 4; }
   void parallel_for(Index n, Index grain, LoopBody f) {
-    std::vector<std::future<void>> running;
     std::atomic<Index> next{ceil_div(n, grain)};
+    std::vector<std::future<void>> running;  // waited for before `next` ends, whatever is thrown
     for (Index worker = 0; worker < concurrency(); ++worker)
       running.push_back(std::async(std::launch::async, [&, worker] {
         for (Index chunk; (chunk = --next) >= 0;) f(chunk * grain, std::min(n, (chunk + 1) * grain), worker);

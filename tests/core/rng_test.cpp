@@ -80,6 +80,15 @@ TEST_CASE("normal numbers have the moments and the tails of the normal distribut
   CHECK(std::abs(double(beyond_two) / n - p) < 5 * std::sqrt(p * (1 - p)) / root_n);
 }
 
+TEST_CASE("a normal number comes from the two uniforms of its block", "[core][rng]") {
+  const CounterRng rng(2);
+  for (std::uint64_t position = 0; position < 100; ++position) {
+    const auto b = rng.block(position);
+    const double angle = 2 * std::numbers::pi * (double(b[3]) + double(b[2]) * 0x1p-32) * 0x1p-32;
+    CHECK(rng.normal(position) == Approx(std::sqrt(-2 * std::log(rng.uniform(position))) * std::cos(angle)).margin(1e-9));
+  }
+}
+
 TEST_CASE("below covers its range evenly and never reaches its end", "[core][rng]") {
   const CounterRng rng(3);
   std::array<int, 7> counts{};

@@ -4,6 +4,7 @@
 
 #include "encoder/sentences.hpp"
 #include "io/temporary_directory.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;
@@ -96,6 +97,10 @@ TEST_CASE("the generated model has the published shapes, heavy tails and outlyin
 }
 
 TEST_CASE("the generated model is the same every time") {
+  if (cafeq::test::sanitized) {
+    WARN("left out: takes minutes under a sanitizer");
+    return;
+  }
   EncoderWeights first = builtin().weights;
   EncoderWeights second = builtin_weights();
   for (const auto& [name, matrix] : first.matrices())
@@ -103,6 +108,10 @@ TEST_CASE("the generated model is the same every time") {
 }
 
 TEST_CASE("the generated model's activations are of sensible size") {
+  if (cafeq::test::sanitized) {
+    WARN("left out: takes minutes under a sanitizer");
+    return;
+  }
   const auto tokens = builtin().tokenize_all(some_sentences());
   const Matrix<float> logits = encode_logits(builtin().weights, tokens);
   double squares = 0;
@@ -118,6 +127,10 @@ TEST_CASE("the generated model's activations are of sensible size") {
 }
 
 TEST_CASE("the generated model tells sentences apart by their words") {
+  if (cafeq::test::sanitized) {
+    WARN("left out: takes minutes under a sanitizer");
+    return;
+  }
   const auto& model = builtin();
   const char* sentence = "The old bridge was closed for repairs until the end of spring.";
   const double near = similarity(model, sentence, "The old bridge was closed for repairs until the end of winter.");
@@ -157,6 +170,10 @@ TEST_CASE("a directory without a model is an error") {
 }
 
 TEST_CASE("the published model judges sentences as people do") {
+  if (cafeq::test::sanitized) {
+    WARN("left out: takes minutes under a sanitizer");
+    return;
+  }
   const std::string directory = default_model_directory();
   if (!std::filesystem::exists(directory + "/model.json")) {
     WARN("skipped: no model in \"" << directory << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");

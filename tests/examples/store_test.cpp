@@ -185,7 +185,9 @@ TEST_CASE("A tensor that is missing, of another type or too short is an Error th
   const auto best = learned<3>(weights());
   const auto check = [](const auto& quantized) {
     const Parts parts(quantized);
-    for (const auto& [name, tensor] : parts.tensors) {
+    for (const auto& item : parts.tensors) {
+      const std::string& name = item.first;
+      const Tensor& tensor = item.second;
       INFO(name);
       CHECK_THAT(parts.after(quantized, [&](TensorMap& tensors, Metadata&) { tensors.erase(name); }).message(), Contains(name));
       const auto retype = [&](TensorMap& tensors, Metadata&) {
@@ -233,8 +235,8 @@ TEST_CASE("Metadata that is missing, broken or wrong is an Error") {
   CHECK(with_value("bits", 4).code() == ErrorCode::corrupt);
   CHECK(with_value("bits", 99).message() != no_error);
   for (const char* key : {"rows", "cols"})
-    for (const auto& wrong : {nlohmann::ordered_json(0), nlohmann::ordered_json(45), nlohmann::ordered_json(-1), nlohmann::ordered_json(std::int64_t(1) << 62)}) {
-      INFO(key << " " << wrong.dump());
+    for (const std::int64_t wrong : {std::int64_t(0), std::int64_t(45), std::int64_t(-1), std::int64_t(1) << 62}) {
+      INFO(key << " " << wrong);
       CHECK(with_value(key, wrong).code() == ErrorCode::corrupt);
     }
   CHECK(with_value("group", 8).code() == ErrorCode::corrupt);

@@ -56,7 +56,7 @@ TEST_CASE("With heavy tails and outlier channels it is much better than a Hadama
     WARN("skipped: takes too long in this build");
     return;
   }
-  // Published for [1024, 4096]: .140 with a Hadamard, .0234 learned with k = 64; a width of 512 has the same out / k, but shows a row less of a Gaussian.
+  // Published for [1024, 4096]: .140 with a Hadamard, .0234 learned with k = 64. A width of 512 has the same out / k.
   const auto W = test::heavy_tailed(1024, 512, 3, 8);
   const double hadamard = error_of(W, RandomizedHadamard{});
   const double learned = learned_error(W, Learned{.block = 64, .rounder = {.sweeps = 3}});

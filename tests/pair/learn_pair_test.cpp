@@ -15,6 +15,10 @@ std::vector<Matrix<double>> identities(const HeadLayout& layout) {
   return std::vector<Matrix<double>>(std::size_t(layout.kv_heads), identity_matrix<double>(layout.head_dim));
 }
 
+std::vector<Matrix<double>> head_hadamards(const HeadLayout& layout, std::uint64_t seed) {
+  return hadamard_blocks(std::vector<Index>(std::size_t(layout.kv_heads), layout.head_dim), seed);
+}
+
 /// Canonical factors with strong channels, so that there is something to spread.
 struct Factors {
   Matrix<float> first, second;
@@ -117,7 +121,8 @@ TEST_CASE("Threads and copies change nothing in what a pair learns") {
   const auto first_transposed = to_matrix<float>(f.first.view().transposed());
   const Lbfgs optimizer{.max_iterations = 10};
   const auto learn = [&](View<const float> first, ExecutorRef executor) {
-    return learn_head_rotation(first, ScaleSets::rows(), f.second.view(), ScaleSets::columns(), layout, head_hadamards(layout, 2), PNorm{}, optimizer, executor);
+    return learn_head_rotation(first, ScaleSets::rows(), f.second.view(), ScaleSets::columns(), layout, head_hadamards(layout, 2), PNorm{}, optimizer,
+                               executor);
   };
   const auto expected = learn(f.first.view(), {});
   const auto equal = [&](const HeadTransform& M) {
@@ -140,11 +145,13 @@ TEST_CASE("Heads of zeros, and factors of nothing but zeros, keep their start") 
   for (Matrix<float>* m : {&f.first, &f.second})
     for (Index i = 0; i < 8; ++i)
       for (float& x : m->row(i)) x = 0;
-  const auto M = learn_head_rotation(f.first.view(), ScaleSets::rows(), f.second.view(), ScaleSets::columns(), layout, head_hadamards(layout, 2), PNorm{}, Lbfgs{});
-  CHECK(orthogonality(M.matrix(0)) < 1e-10);
-  const Matrix<float> zero(16, 20);
   const auto start = head_hadamards(layout, 2);
-  const auto same = learn_head_rotation(zero.view(), ScaleSets::rows(), zero.view(), ScaleSets::columns(), layout, start, PNorm{}, Lbfgs{});
+  const auto learn = [&](const Matrix<float>& first, const Matrix<float>& second) {
+    return learn_head_rotation(first.view(), ScaleSets::rows(), second.view(), ScaleSets::columns(), layout, start, PNorm{}, Lbfgs{});
+  };
+  CHECK(orthogonality(learn(f.first, f.second).matrix(0)) < 1e-10);
+  const Matrix<float> zero(16, 20);
+  const auto same = learn(zero, zero);
   for (Index i = 0; i < 8; ++i) CHECK(same.inverse(1)(i, 3) == start[1](i, 3));
 }
 
@@ -153,7 +160,8 @@ TEST_CASE("Factors that do not fit the layout are named") {
   const auto good = gaussian<float>(16, 10, 1);
   const auto bad = gaussian<float>(15, 10, 1);
   const auto refused = [&](View<const float> first, View<const float> second, HeadLayout l) {
-    return error_of([&] { learn_head_rotation(first, ScaleSets::rows(), second, ScaleSets::columns(), l, identities(layout), PNorm{}, Lbfgs{}); }).message();
+    const auto learn = [&] { learn_head_rotation(first, ScaleSets::rows(), second, ScaleSets::columns(), l, identities(layout), PNorm{}, Lbfgs{}); };
+    return error_of(learn).message();
   };
   CHECK_THAT(refused(bad.view(), good.view(), layout), Contains("first: 15 rows"));
   CHECK_THAT(refused(good.view(), bad.view(), layout), Contains("second: 15 rows"));

@@ -2,6 +2,7 @@
 
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/quant/codebook.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -16,9 +17,15 @@ double error_of(const Matrix<float>& W, const R& recipe) {
   return quantize(W, recipe, pool).error(W, pool);
 }
 
+bool left_out_when_sanitized() {
+  if (test::sanitized) WARN("left out: takes minutes under a sanitizer");
+  return test::sanitized;
+}
+
 }  // namespace
 
 TEST_CASE("On a Gaussian matrix the fast recipe meets the best uniform grid") {
+  if (left_out_when_sanitized()) return;
   const auto W = test::gaussian<float>(256, 512, 1);
   const double slack = 1.05;
   CHECK(error_of(W, recipes::fast<2>{.group = per_row}) < slack * 0.1189);
@@ -33,6 +40,7 @@ TEST_CASE("On a Gaussian matrix the fast recipe meets the best uniform grid") {
 }
 
 TEST_CASE("The learned recipe goes below what any scalar grid reaches on a Gaussian") {
+  if (left_out_when_sanitized()) return;
   const auto W = test::gaussian<float>(4096, 64, 6);
   const auto q = quantize(W, recipes::learned<3>{.max_block = 64});
   CHECK(q.error(W) < 1.05 * 0.0258);  // [8192, 64], k = 64
@@ -40,6 +48,7 @@ TEST_CASE("The learned recipe goes below what any scalar grid reaches on a Gauss
 }
 
 TEST_CASE("Recipes in the order of their worth, on heavy tails with outlier channels") {
+  if (left_out_when_sanitized()) return;
   const auto W = test::heavy_tailed(768, 256, 2, 4);
   const double rtn = error_of(W, recipes::rtn<3>{});
   const double mse = error_of(W, recipes::mse<3>{});
@@ -56,6 +65,7 @@ TEST_CASE("Recipes in the order of their worth, on heavy tails with outlier chan
 }
 
 TEST_CASE("Errors fall with every bit") {
+  if (left_out_when_sanitized()) return;
   const auto W = test::heavy_tailed(200, 96, 4, 1);
   double before = 1;
   const auto next = [&](double error) {
@@ -72,6 +82,7 @@ TEST_CASE("Errors fall with every bit") {
 }
 
 TEST_CASE("The stored inverse costs at most what the recipe allows, and its int8 rounding next to nothing") {
+  if (left_out_when_sanitized()) return;
   for (const Index rows : {16, 64, 200, 768, 1536}) {
     const Index k = recipes::affordable_block(rows, 512, 0.34, 128);
     CHECK(double(8 * k + 8) <= 0.34 * double(rows) + (k == 1 ? 16.0 : 0.0));
@@ -87,6 +98,7 @@ TEST_CASE("The stored inverse costs at most what the recipe allows, and its int8
 }
 
 TEST_CASE("Any linear grid can be learned for: groups, offsets, code books") {
+  if (left_out_when_sanitized()) return;
   const auto W = test::heavy_tailed(400, 64, 3, 1);
   CHECK(error_of(W, recipes::learned<3>{.group = 32}) < 0.8 * error_of(W, recipes::fast<3, Midrise<3>>{.group = 32}));
   CHECK(error_of(W, recipes::learned<3, Affine<3>>{}) < 0.85 * error_of(W, recipes::fast<3>{.group = per_row}));
@@ -94,6 +106,7 @@ TEST_CASE("Any linear grid can be learned for: groups, offsets, code books") {
 }
 
 TEST_CASE("Dead input channels, repeated rows and low rank") {
+  if (left_out_when_sanitized()) return;
   auto W = test::heavy_tailed(400, 64, 7);
   for (Index i = 0; i < W.rows(); ++i)
     for (const Index dead : {0, 5, 6, 40}) W(i, dead) = 0;
@@ -108,6 +121,7 @@ TEST_CASE("Dead input channels, repeated rows and low rank") {
 }
 
 TEST_CASE("Dead channels at any height, channels twelve decades apart, one weight alone") {
+  if (left_out_when_sanitized()) return;
   for (const Index rows : {8, 32, 80, 128, 512}) {
     auto dead = test::gaussian<float>(rows, 128, 1);
     for (Index i = 0; i < rows; ++i)
@@ -125,6 +139,7 @@ TEST_CASE("Dead channels at any height, channels twelve decades apart, one weigh
 }
 
 TEST_CASE("Widths that no block divides") {
+  if (left_out_when_sanitized()) return;
   const auto W = test::heavy_tailed(600, 172, 5);
   const auto q = quantize(W, recipes::learned<3>{});
   CHECK(q.transform().blocks().size() > 1);

@@ -61,8 +61,8 @@ struct Solution {
 };
 
 /// The s and z of one group that minimise eᵀHe, e = x − s c − z, by the normal equations written out; `e` holds the errors of the other groups.
-Solution least_squares(const Matrix<double>& H, std::vector<double> e, const std::vector<double>& x, const std::vector<double>& c, Index begin, Index end,
-                       bool has_offset) {
+Solution least_squares(const Matrix<double>& H, std::vector<double> e, const std::vector<double>& x, const std::vector<double>& c, Index begin,
+                       Index end, bool has_offset) {
   for (Index j = begin; j < end; ++j) e[std::size_t(j)] = x[std::size_t(j)];
   double cc = 0, c1 = 0, n1 = 0, cx = 0, x1 = 0;
   for (Index a = begin; a < end; ++a) {
@@ -132,8 +132,8 @@ std::vector<Metric> metrics() {
   return {Metric::dense(random_metric(24, 3)), Metric::block_diagonal(two_blocks()), Metric::diagonal(weights(24)), Metric::identity(24)};
 }
 
-/// Group after group, as refit_lines promises, but by dense algebra in fp64. tolerance: of a parameter, relative to the largest of scale and offset; where
-/// several numbers are rounded together only the loss counts.
+/// Group after group, as refit_lines promises, but by dense algebra in fp64. tolerance: of a parameter, relative to scale and offset together;
+/// where both are rounded only the loss counts.
 template <class Q>
 void check_closed_form(const Q& quantizer, const Metric& metric, double tolerance, double magnitude = 1.0) {
   Problem<Q> problem(quantizer, 5, metric.dim(), 4, magnitude);

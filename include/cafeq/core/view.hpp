@@ -45,7 +45,7 @@ struct View {
   View transposed() const noexcept { return {data, cols, rows, col_stride, row_stride}; }
   View block(Index i, Index j, Index block_rows, Index block_cols) const noexcept {
     CAFEQ_ASSERT(i >= 0 && j >= 0 && i + block_rows <= rows && j + block_cols <= cols);
-    return {data + i * row_stride + j * col_stride, block_rows, block_cols, row_stride, col_stride};
+    return {data == nullptr ? nullptr : data + i * row_stride + j * col_stride, block_rows, block_cols, row_stride, col_stride};
   }
   View row_block(Index i, Index count) const noexcept { return block(i, 0, count, cols); }
   View col_block(Index j, Index count) const noexcept { return block(0, j, rows, count); }
@@ -258,9 +258,10 @@ double largest_magnitude(View<T> view) noexcept {
   return largest;
 }
 
-/// Whether all elements are equal: nothing to transform, and one level holds them all.
+/// Whether all of several elements are equal and not zero: one level holds them all as they are, where a rotation would spread them.
 template <class T>
 bool is_constant(View<T> view) noexcept {
+  if (view.empty() || view.size() == 1 || double(view(0, 0)) == 0) return false;
   for (Index i = 0; i < view.rows; ++i)
     for (Index j = 0; j < view.cols; ++j)
       if (double(view(i, j)) != double(view(0, 0))) return false;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -27,11 +28,23 @@ struct HeadLayout {
   Index group() const noexcept { return heads / kv_heads; }
   Index kv_head(Index head) const noexcept { return head / group(); }
 
-  void check() const;
-  /// That `size`, the number of rows or columns of the named matrix, is heads · head_dim.
-  void check_first(Index size, std::string_view name, std::string_view unit = "rows") const;
-  /// That `size` is kv_heads · head_dim.
-  void check_second(Index size, std::string_view name, std::string_view unit = "rows") const;
+  /// What is wrong with the numbers themselves, if anything.
+  std::optional<Error> fault() const;
+  /// Unless `size`, the number of rows or columns of the named matrix, is heads · head_dim.
+  std::optional<Error> first_fault(Index size, std::string_view name, std::string_view unit = "rows") const;
+  /// Unless `size` is kv_heads · head_dim.
+  std::optional<Error> second_fault(Index size, std::string_view name, std::string_view unit = "rows") const;
+
+  // The same, raised.
+  void check() const {
+    if (auto error = fault()) raise(*error);
+  }
+  void check_first(Index size, std::string_view name, std::string_view unit = "rows") const {
+    if (auto error = first_fault(size, name, unit)) raise(*error);
+  }
+  void check_second(Index size, std::string_view name, std::string_view unit = "rows") const {
+    if (auto error = second_fault(size, name, unit)) raise(*error);
+  }
 };
 
 /// One head of dimension 1 for each of the channels between an up and a down matrix.
@@ -125,28 +138,33 @@ inline Matrix<double> difference(Matrix<double> A, const Matrix<double>& B) {
   return A;
 }
 
-inline void check_head_rows(Index size, Index heads, Index head_dim, std::string_view name, std::string_view unit, std::string_view count) {
-  if (size != heads * head_dim)
-    raise(ErrorCode::invalid_shape, message(name, ": ", size, " ", unit, ", but ", count, " * head_dim is ", heads, " * ", head_dim, " = ",
-                                            heads * head_dim));
+inline std::optional<Error> head_rows_fault(Index size, Index heads, Index head_dim, std::string_view name, std::string_view unit,
+                                            std::string_view count) {
+  if (size == heads * head_dim) return std::nullopt;
+  return Error(ErrorCode::invalid_shape,
+               message(name, ": ", size, " ", unit, ", but ", count, " * head_dim is ", heads, " * ", head_dim, " = ", heads * head_dim));
 }
 
 }  // namespace detail
 
-inline void HeadLayout::check() const {
-  if (head_dim < 1) raise(ErrorCode::invalid_argument, message("layout: head_dim is ", head_dim, ", must be at least 1"));
-  if (heads < 1) raise(ErrorCode::invalid_argument, message("layout: heads is ", heads, ", must be at least 1"));
-  if (kv_heads < 1) raise(ErrorCode::invalid_argument, message("layout: kv_heads is ", kv_heads, ", must be at least 1"));
+inline std::optional<Error> HeadLayout::fault() const {
+  const auto below_one = [](std::string_view name, Index value) {
+    return Error(ErrorCode::invalid_argument, message("layout: ", name, " is ", value, ", must be at least 1"));
+  };
+  if (head_dim < 1) return below_one("head_dim", head_dim);
+  if (heads < 1) return below_one("heads", heads);
+  if (kv_heads < 1) return below_one("kv_heads", kv_heads);
   if (heads % kv_heads != 0)
-    raise(ErrorCode::invalid_argument, message("layout: heads (", heads, ") is not a multiple of kv_heads (", kv_heads, ")"));
+    return Error(ErrorCode::invalid_argument, message("layout: heads (", heads, ") is not a multiple of kv_heads (", kv_heads, ")"));
+  return std::nullopt;
 }
 
-inline void HeadLayout::check_first(Index size, std::string_view name, std::string_view unit) const {
-  detail::check_head_rows(size, heads, head_dim, name, unit, "heads");
+inline std::optional<Error> HeadLayout::first_fault(Index size, std::string_view name, std::string_view unit) const {
+  return detail::head_rows_fault(size, heads, head_dim, name, unit, "heads");
 }
 
-inline void HeadLayout::check_second(Index size, std::string_view name, std::string_view unit) const {
-  detail::check_head_rows(size, kv_heads, head_dim, name, unit, "kv_heads");
+inline std::optional<Error> HeadLayout::second_fault(Index size, std::string_view name, std::string_view unit) const {
+  return detail::head_rows_fault(size, kv_heads, head_dim, name, unit, "kv_heads");
 }
 
 template <class T>

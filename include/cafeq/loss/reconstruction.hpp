@@ -10,7 +10,7 @@
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/kernel/product.hpp"
-#include "cafeq/loss/metric.hpp"
+#include "cafeq/linalg/metric.hpp"
 
 namespace cafeq {
 

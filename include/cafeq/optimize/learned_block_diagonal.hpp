@@ -54,7 +54,7 @@ struct LearnedBlockDiagonal {
     if (!std::isfinite(scaling_power)) raise(ErrorCode::invalid_argument, message("scaling_power is ", scaling_power));
     if (itq_rounds < 0) raise(ErrorCode::invalid_argument, message("itq_rounds is ", itq_rounds, ", must not be negative"));
     if (als_rounds < 0) raise(ErrorCode::invalid_argument, message("als_rounds is ", als_rounds, ", must not be negative"));
-    if (is_constant(W))  // every grid holds it as it is
+    if (is_constant(W) || largest_magnitude(W) == 0)  // every grid holds it as it is
       return BlockDiagonal::from_inverse(MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
     const auto sizes = uneven_blocks(W.cols, block);
     Matrix<float> X = to_matrix<float>(W);

@@ -29,9 +29,12 @@ struct Rotary {
   std::pair<Index, Index> pair(Index i) const noexcept {
     return pairing == Pairing::interleaved ? std::pair{2 * i, 2 * i + 1} : std::pair{i, i + dims / 2};
   }
+  std::optional<Error> fault(Index head_dim) const {
+    if (dims >= 0 && dims % 2 == 0 && dims <= head_dim) return std::nullopt;
+    return Error(ErrorCode::invalid_argument, message("rotary: dims is ", dims, ", must be even and at most head_dim (", head_dim, ")"));
+  }
   void check(Index head_dim) const {
-    if (dims < 0 || dims % 2 != 0 || dims > head_dim)
-      raise(ErrorCode::invalid_argument, message("rotary: dims is ", dims, ", must be even and at most head_dim (", head_dim, ")"));
+    if (auto error = fault(head_dim)) raise(*error);
   }
 };
 

@@ -4,9 +4,8 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/optimize/learn_transform.hpp"
+#include "cafeq/optimize/learned_block_diagonal.hpp"
 #include "cafeq/pair/balance.hpp"
-#include "cafeq/transform/hadamard.hpp"
 
 namespace cafeq {
 
@@ -28,14 +27,6 @@ inline HeadTransform head_rotation(HeadLayout layout, const std::vector<Matrix<d
     copy(R, inverse.view().row_block(kv * layout.head_dim, layout.head_dim));
   }
   return HeadTransform::with_inverse(layout, std::move(M), std::move(inverse));
-}
-
-/// A randomized Hadamard [d, d] for each KV head.
-inline std::vector<Matrix<double>> head_hadamards(HeadLayout layout, std::uint64_t seed) {
-  std::vector<Matrix<double>> result;
-  for (Index kv = 0; kv < layout.kv_heads; ++kv)
-    result.push_back(to_dense<double>(Hadamard(Signs(layout.head_dim, seed + std::uint64_t(kv)))));
-  return result;
 }
 
 /// An orthogonal R for each KV head, as the transform M = Rᵀ, that minimises log mean R²(F₁ᵀR) + log mean R²(F₂ᵀR) from the given start (CafeQ,

@@ -32,6 +32,9 @@ template <MatrixView First, MatrixView Second>
 HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layout, const Rotary& rotary, BalanceOptions options = {},
                                 ExecutorRef executor = {});
 
+/// Why a layer takes no M between query and key at all, if so.
+inline std::optional<Error> query_key_refusal(const AttentionTraits& traits);
+
 /// Raises `unsupported`, with the reason, where M between query and key would change the scores.
 inline void check_query_key(const AttentionTraits& traits, const HeadTransform& M);
 
@@ -57,10 +60,15 @@ void transform_query_key(Query&& Wq, Key&& Wk, HeadLayout layout, const HeadTran
   if (biases.key.data != nullptr) M.apply_second(biases.key);
 }
 
+inline std::optional<Error> query_key_refusal(const AttentionTraits& traits) {
+  const auto refuse = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
+  if (traits.qk_norm) return refuse("query/key: queries or keys are normalised after their projection, which does not commute with M");
+  if (traits.clipped) return refuse("query/key: queries and keys are clipped, which does not commute with M");
+  return std::nullopt;
+}
+
 inline void check_query_key(const AttentionTraits& traits, const HeadTransform& M) {
-  if (traits.qk_norm)
-    raise(ErrorCode::unsupported, "query/key: queries or keys are normalised after their projection, which does not commute with M");
-  if (traits.clipped) raise(ErrorCode::unsupported, "query/key: queries and keys are clipped, which does not commute with M");
+  if (auto refusal = query_key_refusal(traits)) raise(*refusal);
   if (traits.rotary && !commutes(M, *traits.rotary))
     raise(ErrorCode::unsupported, message("query/key: M does not commute with the rotary embedding of ", traits.rotary->dims,
                                           " dimensions; project_to_commuting() and balance_commuting() make one that does"));

@@ -17,6 +17,9 @@ struct ValueOutputBiases {
   VectorView<T> output{};
 };
 
+/// Why a layer takes no M between value and output at all, if so.
+inline std::optional<Error> value_output_refusal(const AttentionTraits& traits);
+
 /// Raises `unsupported`, with the reason, where an M between value and output would change the layer. A gate on the output allows a diagonal M.
 inline void check_value_output(const AttentionTraits& traits, const HeadTransform& M);
 
@@ -64,11 +67,17 @@ Matrix<double> summed_output_blocks(View<T> Wo, const HeadLayout& layout) {
 
 }  // namespace detail
 
-inline void check_value_output(const AttentionTraits& traits, const HeadTransform& M) {
-  if (traits.value_norm) raise(ErrorCode::unsupported, "value/output: values are normalised after their projection, which does not commute with M");
+inline std::optional<Error> value_output_refusal(const AttentionTraits& traits) {
+  const auto refuse = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
+  if (traits.value_norm) return refuse("value/output: values are normalised after their projection, which does not commute with M");
   if (traits.output_norm)
-    raise(ErrorCode::unsupported, "value/output: the heads' output is normalised ahead of the output projection, which does not commute with M");
-  if (traits.clipped) raise(ErrorCode::unsupported, "value/output: values are clipped, which does not commute with M");
+    return refuse("value/output: the heads' output is normalised ahead of the output projection, which does not commute with M");
+  if (traits.clipped) return refuse("value/output: values are clipped, which does not commute with M");
+  return std::nullopt;
+}
+
+inline void check_value_output(const AttentionTraits& traits, const HeadTransform& M) {
+  if (auto refusal = value_output_refusal(traits)) raise(*refusal);
   if (traits.gated_output && !M.is_diagonal())
     raise(ErrorCode::unsupported, "value/output: the heads' output is gated channel by channel, which commutes with a diagonal M only");
 }

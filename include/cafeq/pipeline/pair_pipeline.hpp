@@ -75,7 +75,7 @@ struct PairPipeline {
   std::uint64_t seed = 0;
 
   /// Quantizes both. With rotary positions M is the balance that commutes with the rotation, and rounding is to nearest: the product depends on
-  /// the distance of two tokens, so there is no one product to alternate for. Memory beyond the result: each matrix in fp32 about seven times.
+  /// the distance of two tokens, so there is no one product to alternate for. Memory beyond the result: each matrix in fp32 about nine times.
   template <class T, class U>
   RoundedPair<Q> quantize(const PairInput<T>& first, const PairInput<U>& second, const HeadLayout& layout, const std::optional<Rotary>& rotary = {},
                           ExecutorRef executor = {}) const {
@@ -138,7 +138,8 @@ struct PairPipeline {
       M = balance(std::as_const(factors).inner_first(0), std::as_const(factors).inner_first(1), layout, {}, {}, executor);
       factors.apply(M, executor);
     }
-    auto start = balanced ? head_hadamards(layout, seed) : std::vector<Matrix<double>>(std::size_t(layout.kv_heads), identity_matrix<double>(layout.head_dim));
+    const auto heads = std::size_t(layout.kv_heads);
+    auto start = balanced ? hadamard_blocks(std::vector<Index>(heads, layout.head_dim), seed) : MatrixBlocks(heads, identity_matrix<double>(layout.head_dim));
     const HeadTransform rotation =
         transform == PairTransform::learned
             ? learn_head_rotation(std::as_const(factors).inner_first(0), pair_scale_sets(factors.inner[0] == Side::output, quantizer.group),

@@ -19,10 +19,13 @@ auto quantize(M&& W, const R& recipe, ExecutorRef executor = {}) {
   else return recipe.quantize(view, executor);
 }
 
-/// quantize() for callers without exceptions: what is wrong with W comes back as an Error.
+/// quantize() for callers without exceptions: what is wrong with W, bits or group comes back as an Error (with exceptions, whatever else is, too).
 template <MatrixView M, Recipe R>
 auto try_quantize(M&& W, const R& recipe, ExecutorRef executor = {}) -> Result<decltype(quantize(W, recipe, executor))> {
-  if (auto fault = weights_fault(as_view(W), "W")) return *fault;
+  const auto view = as_view(W);
+  if (auto fault = weights_fault(view, "W")) return *fault;
+  if constexpr (requires { recipe.pipeline(view.rows, view.cols).quantizer; })
+    if (auto fault = quantizer_fault(recipe.pipeline(view.rows, view.cols).quantizer)) return *fault;
   return catch_error([&] { return quantize(W, recipe, executor); });
 }
 

@@ -1,6 +1,7 @@
 /// quantize_value_output() and quantize_query_key(): two matrices that meet in an attention layer, by a recipe.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "cafeq/pair/value_output.hpp"
@@ -61,9 +62,45 @@ inline std::vector<float> copy_bias(VectorView<const float> bias) {
 }
 inline VectorView<float> bias_view(std::vector<float>& bias) noexcept { return {bias.empty() ? nullptr : bias.data(), Index(bias.size()), 1}; }
 
-inline void check_bias_values(VectorView<const float> bias, Index size, std::string_view name) {
-  check_bias(bias, size, name);
-  if (bias.data != nullptr) check_finite(View<const float>{bias.data, bias.size, 1, bias.stride, 1}, name);
+inline std::optional<Error> bias_fault(VectorView<const float> bias, Index size, std::string_view name) {
+  if (bias.size == 0) return std::nullopt;
+  if (bias.data == nullptr) return Error(ErrorCode::invalid_stride, message(name, ": no data for ", bias.size, " entries"));
+  if (bias.size != size) return Error(ErrorCode::invalid_shape, message(name, ": ", bias.size, " entries, but the matrix has ", size, " rows"));
+  return finite_fault(View<const float>{bias.data, bias.size, 1, bias.stride, 1}, name);
+}
+
+/// What keeps a value/output pair from being quantized, if anything.
+template <class T, class U>
+std::optional<Error> value_output_fault(View<T> value, View<U> output, const HeadLayout& layout, VectorView<const float> value_bias,
+                                        VectorView<const float> output_bias, const AttentionTraits& traits) {
+  if (auto fault = layout.fault()) return fault;
+  if (auto fault = weights_fault(value, "Wv")) return fault;
+  if (auto fault = weights_fault(output, "Wo")) return fault;
+  if (auto fault = layout.second_fault(value.rows, "Wv")) return fault;
+  if (auto fault = layout.first_fault(output.cols, "Wo", "columns")) return fault;
+  if (auto fault = bias_fault(value_bias, value.rows, "value bias")) return fault;
+  if (auto fault = bias_fault(output_bias, output.rows, "output bias")) return fault;
+  // Alternating rounding mixes the channels of a head, so that even M = I would not do here.
+  if (traits.gated_output)
+    return Error(ErrorCode::unsupported, "value/output: the heads' output is gated channel by channel, which does not commute with what the pair does");
+  return value_output_refusal(traits);
+}
+
+/// What keeps a query/key pair from being quantized, if anything.
+template <class T, class U>
+std::optional<Error> query_key_fault(View<T> query, View<U> key, const HeadLayout& layout, VectorView<const float> query_bias,
+                                     VectorView<const float> key_bias, const AttentionTraits& traits) {
+  if (auto fault = layout.fault()) return fault;
+  if (auto fault = weights_fault(query, "Wq")) return fault;
+  if (auto fault = weights_fault(key, "Wk")) return fault;
+  if (auto fault = layout.first_fault(query.rows, "Wq")) return fault;
+  if (auto fault = layout.second_fault(key.rows, "Wk")) return fault;
+  if (query.cols != key.cols) return Error(ErrorCode::invalid_shape, message("Wq has ", query.cols, " columns but Wk has ", key.cols));
+  if (auto fault = bias_fault(query_bias, query.rows, "query bias")) return fault;
+  if (auto fault = bias_fault(key_bias, key.rows, "key bias")) return fault;
+  if (traits.rotary)
+    if (auto fault = traits.rotary->fault(layout.head_dim)) return fault;
+  return query_key_refusal(traits);
 }
 
 }  // namespace detail
@@ -112,19 +149,7 @@ auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, co
                            ExecutorRef executor = {}) {
   const auto value = as_view(Wv);
   const auto output = as_view(Wo);
-  layout.check();
-  if (auto fault = weights_fault(value, "Wv")) raise(*fault);
-  if (auto fault = weights_fault(output, "Wo")) raise(*fault);
-  layout.check_second(value.rows, "Wv");
-  layout.check_first(output.cols, "Wo", "columns");
-  detail::check_bias_values(options.value_bias, value.rows, "value bias");
-  detail::check_bias_values(options.output_bias, output.rows, "output bias");
-
-  // Alternating rounding mixes the channels of a head, so that even M = I would not do.
-  if (options.traits.gated_output)
-    raise(ErrorCode::unsupported, "value/output: the heads' output is gated channel by channel, which does not commute with what the pair does");
-  check_value_output(options.traits, HeadTransform(layout));
-
+  if (auto fault = detail::value_output_fault(value, output, layout, options.value_bias, options.output_bias, options.traits)) raise(*fault);
   auto rounded = recipe.pair().quantize(PairInput{output, Side::input}, PairInput{value, Side::output}, layout, {}, executor);
   check_value_output(options.traits, rounded.transform);
   std::vector<float> value_bias = detail::copy_bias(options.value_bias);
@@ -151,16 +176,7 @@ auto quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R&
                         ExecutorRef executor = {}) {
   const auto query = as_view(Wq);
   const auto key = as_view(Wk);
-  layout.check();
-  if (auto fault = weights_fault(query, "Wq")) raise(*fault);
-  if (auto fault = weights_fault(key, "Wk")) raise(*fault);
-  layout.check_first(query.rows, "Wq");
-  layout.check_second(key.rows, "Wk");
-  if (query.cols != key.cols) raise(ErrorCode::invalid_shape, message("Wq has ", query.cols, " columns but Wk has ", key.cols));
-  detail::check_bias_values(options.query_bias, query.rows, "query bias");
-  detail::check_bias_values(options.key_bias, key.rows, "key bias");
-  check_query_key(options.traits, HeadTransform(layout));
-
+  if (auto fault = detail::query_key_fault(query, key, layout, options.query_bias, options.key_bias, options.traits)) raise(*fault);
   auto rounded = recipe.pair().quantize(PairInput{query, Side::output}, PairInput{key, Side::output}, layout, options.traits.rotary, executor);
   check_query_key(options.traits, rounded.transform);
   std::vector<float> query_bias = detail::copy_bias(options.query_bias);
@@ -174,8 +190,7 @@ auto quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R&
 template <MatrixView Value, MatrixView Output, PairRecipe R>
 auto try_quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe, const ValueOutputOptions& options = {},
                                ExecutorRef executor = {}) -> Result<decltype(quantize_value_output(Wv, Wo, layout, recipe, options, executor))> {
-  if (auto fault = weights_fault(as_view(Wv), "Wv")) return *fault;
-  if (auto fault = weights_fault(as_view(Wo), "Wo")) return *fault;
+  if (auto fault = detail::value_output_fault(as_view(Wv), as_view(Wo), layout, options.value_bias, options.output_bias, options.traits)) return *fault;
   return catch_error([&] { return quantize_value_output(Wv, Wo, layout, recipe, options, executor); });
 }
 
@@ -183,8 +198,7 @@ auto try_quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout
 template <MatrixView Query, MatrixView Key, PairRecipe R>
 auto try_quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe, const QueryKeyOptions& options = {},
                             ExecutorRef executor = {}) -> Result<decltype(quantize_query_key(Wq, Wk, layout, recipe, options, executor))> {
-  if (auto fault = weights_fault(as_view(Wq), "Wq")) return *fault;
-  if (auto fault = weights_fault(as_view(Wk), "Wk")) return *fault;
+  if (auto fault = detail::query_key_fault(as_view(Wq), as_view(Wk), layout, options.query_bias, options.key_bias, options.traits)) return *fault;
   return catch_error([&] { return quantize_query_key(Wq, Wk, layout, recipe, options, executor); });
 }
 

@@ -8,7 +8,7 @@
 #include "cafeq/core/packed.hpp"
 #include "cafeq/quant/encoding.hpp"
 #include "cafeq/transform/transform.hpp"
-#include "cafeq/loss/metric.hpp"
+#include "cafeq/linalg/metric.hpp"
 
 namespace cafeq {
 

@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <type_traits>
 
@@ -77,12 +78,19 @@ Q for_tensor(const Q& q, View<const float> X) {
   else return q;
 }
 
+/// What is wrong with bits or group, if anything.
+template <Quantizer Q>
+std::optional<Error> quantizer_fault(const Q& q) {
+  if (q.bits < 1 || q.bits > 8) return Error(ErrorCode::invalid_argument, message("quantizer: bits is ", int(q.bits), ", must be 1 to 8"));
+  if (q.group < per_tensor)
+    return Error(ErrorCode::invalid_argument, message("quantizer: group is ", Index(q.group), ", must be positive, per_row or per_tensor"));
+  return std::nullopt;
+}
+
 /// Raises where bits or group are out of range, or where the quantizer's own check() does.
 template <Quantizer Q>
 void check_quantizer(const Q& q) {
-  if (q.bits < 1 || q.bits > 8) raise(ErrorCode::invalid_argument, message("quantizer: bits is ", int(q.bits), ", must be 1 to 8"));
-  if (q.group < per_tensor)
-    raise(ErrorCode::invalid_argument, message("quantizer: group is ", Index(q.group), ", must be positive, per_row or per_tensor"));
+  if (auto fault = quantizer_fault(q)) raise(*fault);
   if constexpr (requires { q.check(); }) q.check();
 }
 

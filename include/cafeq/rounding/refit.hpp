@@ -8,7 +8,7 @@
 
 #include "cafeq/core/workspace.hpp"
 #include "cafeq/kernel/product.hpp"
-#include "cafeq/loss/metric.hpp"
+#include "cafeq/linalg/metric.hpp"
 #include "cafeq/quant/encoding.hpp"
 
 namespace cafeq::rounding {

@@ -4,7 +4,7 @@
 #include <concepts>
 
 #include "cafeq/core/executor.hpp"
-#include "cafeq/loss/metric.hpp"
+#include "cafeq/linalg/metric.hpp"
 #include "cafeq/quant/encoding.hpp"
 
 namespace cafeq {

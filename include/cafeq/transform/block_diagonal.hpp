@@ -14,7 +14,7 @@
 #include "cafeq/kernel/block_product.hpp"
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
-#include "cafeq/loss/metric.hpp"
+#include "cafeq/linalg/metric.hpp"
 #include "cafeq/transform/blocks.hpp"
 #include "cafeq/transform/transform.hpp"
 
@@ -273,7 +273,7 @@ Metric BlockDiagonal::metric() const {
   std::vector<Matrix<double>> H;
   for (const Block& block : blocks_) {
     H.push_back(kernel::gram<double>(block.N.view().transposed()));  // (Nᵀ)ᵀ Nᵀ
-    detail::add_to_diagonal(H.back(), 1e-9);  // positive definite to working precision, however far apart the channels are
+    if (!linalg::factor_ldl(H.back().view())) detail::add_to_diagonal(H.back(), 1e-9);  // channels too far apart for fp64
   }
   return Metric::block_diagonal(std::move(H));
 }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cafeq/core/rng.hpp"
-#include "cafeq/loss/metric.hpp"
+#include "cafeq/linalg/metric.hpp"
 #include "cafeq/transform/transform.hpp"
 
 namespace cafeq {

@@ -1,28 +1,19 @@
-#include "cafeq/loss/metric.hpp"
+#include "cafeq/linalg/metric.hpp"
 
 #include <limits>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
 #include "support/random.hpp"
 
 using namespace cafeq;
+using cafeq::test::error_of;
 
 namespace {
 
 Matrix<double> spd(Index n, std::uint64_t seed) {
   const auto A = test::gaussian<double>(n + 3, n, seed);
   return linalg::product(A.view().transposed(), A.view());
-}
-
-template <class F>
-Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("no error");
-  return Error(ErrorCode::io, "");
 }
 
 }  // namespace
