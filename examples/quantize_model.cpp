@@ -49,7 +49,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", CAFEQ_VERSION);
   app.add_flag("--builtin", builtin, "quantize a generated model; nothing is fetched");
   app.add_option("--model", model_directory, "a directory that holds the model; nothing is fetched")->excludes("--builtin");
-  app.add_option("--output", output, "where result.json and quantized.safetensors go")->capture_default_str();
+  app.add_option("--output", output, "where result.json and quantized.safetensors go")->capture_default_str()->take_last();
   app.add_option("--threads", options.threads, "threads (default: all cores)")->check(CLI::Range(1, 1024));
   app.add_option("--bits", options.bits, "bits a weight")->check(CLI::IsMember({2, 3, 4}))->capture_default_str();
   app.add_option("--only", options.only, "matrices and pairs to quantize, by name; without embeddings to compare");
