@@ -104,6 +104,7 @@ inline void check_columns(Index cols, Index dim, const char* name) {
 /// f(x, d_j) for every x of column j, along whichever stride is short.
 template <class E, class F>
 void for_each_entry(View<E> X, const float* d, F&& f) {
+  if (X.empty()) return;
   if (X.rows_contiguous()) {
     for (Index i = 0; i < X.rows; ++i) {
       E* x = X.data + i * X.row_stride;
