@@ -35,8 +35,7 @@ Matrix<double> cross_gram(View<const T> A, View<const T> B, ExecutorRef executor
 /// AᵀA [n, n], exactly symmetric.
 template <class T, class Arch = DefaultArch>
 Matrix<double> gram(View<const T> A, ExecutorRef executor = {}) {
-  auto result = cross_gram<T, Arch>(A, A, executor);
-  return result;  // every element is the same chain of exact products as its mirror image
+  return cross_gram<T, Arch>(A, A, executor);  // every element is the same chain of exact products as its mirror image
 }
 
 }  // namespace cafeq::kernel

@@ -44,6 +44,13 @@ inline Matrix<double> product(View<const double> A, View<const double> B) {
   return result;
 }
 
+/// A ← A + part · (mean of the diagonal) · I, so that a Gram matrix that lost rank can still be factored; a zero A becomes the identity.
+inline void add_ridge(Matrix<double>& A, double part) noexcept {
+  double mean = 0;
+  for (Index i = 0; i < A.rows(); ++i) mean += A(i, i) / double(A.rows());
+  for (Index i = 0; i < A.rows(); ++i) A(i, i) += mean > 0 ? part * mean : 1.0;
+}
+
 /// H = L D Lᵀ with L unit lower triangular and D positive.
 struct Ldl {
   Matrix<double> L;

@@ -7,7 +7,6 @@
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/rounding/error_feedback.hpp"
-#include "cafeq/transform/block_diagonal.hpp"
 
 namespace cafeq {
 
@@ -106,7 +105,7 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
       if (!inverse) return best;  // the last step left the invertible matrices; what came before is kept
       M.push_back(std::move(*inverse));
       H.push_back(kernel::gram<double>(View<const double>(block.view()).transposed()));  // N Nᵀ
-      detail::add_to_diagonal(H.back(), 1e-9);
+      linalg::add_ridge(H.back(), 1e-9);
     }
     detail::multiply_blocks(W, M, X.view(), executor);
     if (round == 0) encoding.fit(X.view(), executor);

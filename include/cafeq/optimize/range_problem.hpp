@@ -2,6 +2,7 @@
 ///
 ///   f = Σ_t log mean_s n_s R_s²(X_t)   (loss/range_surrogate.hpp),   ∇_{M_m} f = Σ_t Σ_{b: m(b) = m} W_{t,b}ᵀ G_{t,b},  G_t = ∂f/∂X_t
 /// Every W_t is scaled to unit RMS first. A row scale couples all blocks of a row; column blocks may share a matrix (grouped-query heads).
+/// Longer than most headers: its passes by row and by column share chunks, slabs and buffers that would have to be public if they were apart.
 #pragma once
 
 #include <algorithm>

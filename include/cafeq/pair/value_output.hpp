@@ -160,9 +160,7 @@ double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
   std::vector<Matrix<double>> grams;
   for (Index kv = 0; kv < layout.kv_heads; ++kv) {
     auto G = kernel::gram<double>(B.view().col_block(kv * d, d));
-    double mean = 0;
-    for (Index i = 0; i < d; ++i) mean += G(i, i) / double(d);
-    for (Index i = 0; i < d; ++i) G(i, i) += mean > 0 ? 1e-6 * mean : 1.0;
+    linalg::add_ridge(G, 1e-6);
     grams.push_back(std::move(G));
   }
   for (int round = 0; round < rounds; ++round)

@@ -25,13 +25,6 @@ struct PairFactor {
 
 namespace detail {
 
-/// G + 1e-6 of its mean diagonal, so that a head that lost rank can still be solved for; the identity for a head of zeros.
-inline void add_ridge(Matrix<double>& G) {
-  double mean = 0;
-  for (Index i = 0; i < G.rows(); ++i) mean += G(i, i) / double(G.rows());
-  for (Index i = 0; i < G.rows(); ++i) G(i, i) += mean > 0 ? 1e-6 * mean : 1.0;
-}
-
 /// What one factor's rounding makes of the other: the metric, and K such that K_h F_h is the least-squares target of head h.
 struct PartnerView {
   Metric metric;
@@ -56,7 +49,7 @@ CAFEQ_LAZY PartnerView view_of_partner(View<const float> exact, View<const float
         C[std::size_t(h)].data()[i] += c.data()[i];
       }
     }
-    add_ridge(G[std::size_t(h)]);
+    linalg::add_ridge(G[std::size_t(h)], 1e-6);
   });
   PartnerView result;
   for (Index h = 0; h < heads; ++h) {

@@ -104,13 +104,6 @@ CAFEQ_LAZY Matrix<double> invert_block(const Matrix<double>& A, std::size_t b, c
   return std::move(*inverse);
 }
 
-/// A ← A + part · (mean of the diagonal) · I.
-inline void add_to_diagonal(Matrix<double>& A, double part) {
-  double mean = 0;
-  for (Index i = 0; i < A.rows(); ++i) mean += A(i, i) / double(A.rows());
-  for (Index i = 0; i < A.rows(); ++i) A(i, i) += part * mean;
-}
-
 /// The largest value of what a 16-bit number keeps lands in [2^14, 2^15).
 inline int half_exponent(double largest) { return floor_log2(largest) - 14; }
 
@@ -273,7 +266,7 @@ Metric BlockDiagonal::metric() const {
   std::vector<Matrix<double>> H;
   for (const Block& block : blocks_) {
     H.push_back(kernel::gram<double>(block.N.view().transposed()));  // (Nᵀ)ᵀ Nᵀ
-    if (!linalg::factor_ldl(H.back().view())) detail::add_to_diagonal(H.back(), 1e-9);  // channels too far apart for fp64
+    if (!linalg::factor_ldl(H.back().view())) linalg::add_ridge(H.back(), 1e-9);  // channels too far apart for fp64
   }
   return Metric::block_diagonal(std::move(H));
 }
