@@ -20,6 +20,10 @@ has() {
     catch2) has_file include/catch2/catch.hpp || has_file include/catch2/catch_all.hpp ;;
     nlohmann-json3-dev) has_file include/nlohmann/json.hpp ;;
     libcli11-dev) has_file include/CLI/CLI.hpp ;;
+    libbenchmark-dev) has_file include/benchmark/benchmark.h ;;
+    libopenblas-dev) has_file include/cblas.h || has_file "include/$(uname -m)-linux-gnu/cblas.h" ;;
+    libfftw3-dev) has_file include/fftw3.h ;;
+    libdnnl-dev) has_file include/dnnl.hpp ;;
     *) return 1 ;;
   esac >/dev/null 2>&1 || [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
