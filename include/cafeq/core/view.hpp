@@ -6,12 +6,15 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
+#include <cstdlib>
 #include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
 
+#include "cafeq/core/bits.hpp"
 #include "cafeq/core/error.hpp"
 #include "cafeq/core/numeric.hpp"
 
@@ -222,9 +225,27 @@ std::optional<Error> view_fault(View<T> view, std::string_view name) {
                                                   " and ", view.col_stride));
 }
 
+namespace detail {
+
+/// Scans the elements of a view that is not empty, along memory.
+template <class T>
+BitScan<std::remove_const_t<T>> scan_bits(View<T> view) noexcept {
+  BitScan<std::remove_const_t<T>> scan(view(0, 0));
+  if (view.contiguous()) {
+    scan.line(view.data, view.size(), 1);
+    return scan;
+  }
+  if (std::abs(view.col_stride) > std::abs(view.row_stride)) view = view.transposed();
+  for (Index i = 0; i < view.rows; ++i) scan.line(view.data + i * view.row_stride, view.cols, view.col_stride);
+  return scan;
+}
+
+}  // namespace detail
+
 /// The first NaN or infinity, named by row and column.
 template <class T>
 std::optional<Error> finite_fault(View<T> view, std::string_view name) {
+  if (view.empty() || detail::scan_bits(view).finite()) return std::nullopt;
   for (Index i = 0; i < view.rows; ++i)
     for (Index j = 0; j < view.cols; ++j)
       if (!std::isfinite(double(view(i, j))))
@@ -252,6 +273,9 @@ void check_same_shape(View<T> a, std::string_view a_name, View<U> b, std::string
 /// The largest magnitude, in double; 0 for an empty view, NaN passed over.
 template <class T>
 double largest_magnitude(View<T> view) noexcept {
+  if (view.empty()) return 0;
+  const auto scan = detail::scan_bits(view);
+  if (!scan.has_nan()) return scan.largest_value();
   double largest = 0;
   for (Index i = 0; i < view.rows; ++i)
     for (Index j = 0; j < view.cols; ++j) largest = std::max(largest, std::abs(double(view(i, j))));
@@ -261,12 +285,21 @@ double largest_magnitude(View<T> view) noexcept {
 /// Whether all of several elements are equal and not zero: one level holds them all as they are, where a rotation would spread them.
 template <class T>
 bool is_constant(View<T> view) noexcept {
-  if (view.empty() || view.size() == 1 || double(view(0, 0)) == 0) return false;
-  for (Index i = 0; i < view.rows; ++i)
-    for (Index j = 0; j < view.cols; ++j)
-      if (double(view(i, j)) != double(view(0, 0))) return false;
-  return true;
+  if (view.empty() || view.size() == 1) return false;
+  if (double(view(0, 0)) != double(view(view.rows - 1, view.cols - 1)) || double(view(0, 0)) != double(view(view.rows / 2, view.cols / 2)))
+    return false;  // nearly every matrix is seen through by this
+  return detail::scan_bits(view).constant();
 }
+
+namespace detail {
+
+/// n elements, converted through Wide. Steps of 1 that the compiler sees become vectors.
+template <class Wide, class T, class U, class FromStep, class ToStep>
+void copy_line(const T* from, FromStep from_step, U* to, ToStep to_step, Index n) noexcept {
+  for (Index j = 0; j < n; ++j) to[j * to_step] = static_cast<U>(static_cast<Wide>(from[j * from_step]));
+}
+
+}  // namespace detail
 
 /// Copies element by element, converting through float (or double where both ends hold it); shapes must agree. Where the two memory orders
 /// differ the copy walks in tiles, so that neither side is read a cache line an element.
@@ -274,12 +307,25 @@ template <class T, class U>
 void copy(View<T> from, View<U> to) {
   check_same_shape(from, "from", to, "to");
   using Wide = std::conditional_t<std::is_same_v<std::remove_const_t<T>, double> && std::is_same_v<U, double>, double, float>;
+  using Dense = std::integral_constant<Index, 1>;
+  if (from.empty()) return;
+  if (std::abs(to.col_stride) > std::abs(to.row_stride)) {  // lines run along the memory that is written
+    from = from.transposed();
+    to = to.transposed();
+  }
+  if (from.col_stride == 1 && to.col_stride == 1) {
+    for (Index i = 0; i < from.rows; ++i)
+      detail::copy_line<Wide>(from.data + i * from.row_stride, Dense{}, to.data + i * to.row_stride, Dense{}, from.cols);
+    return;
+  }
   constexpr Index tile = 16;
-  const Index step = from.col_stride == 1 && to.col_stride == 1 ? from.cols : tile;
-  for (Index i0 = 0; i0 < from.rows; i0 += tile)
-    for (Index j0 = 0; j0 < from.cols; j0 += step)
-      for (Index i = i0; i < std::min(i0 + tile, from.rows); ++i)
-        for (Index j = j0; j < std::min(j0 + step, from.cols); ++j) to(i, j) = static_cast<U>(static_cast<Wide>(from(i, j)));
+  for (Index i = 0; i < from.rows; i += tile)
+    for (Index j = 0; j < from.cols; j += tile) {
+      const Index n = std::min(tile, from.cols - j);
+      for (Index l = i; l < std::min(i + tile, from.rows); ++l)
+        detail::copy_line<Wide>(from.data + l * from.row_stride + j * from.col_stride, from.col_stride,
+                                to.data + l * to.row_stride + j * to.col_stride, to.col_stride, n);
+    }
 }
 
 }  // namespace cafeq
