@@ -1,0 +1,148 @@
+// Every branch against plain loops: the default architecture and, where it is another, the narrowest one.
+#include "cafeq/simd/compat.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "support/catch.hpp"
+
+using namespace cafeq;
+
+namespace {
+
+#if defined(__SSE2__)
+using Narrow = xsimd::sse2;
+#else
+using Narrow = DefaultArch;
+#endif
+
+template <class Arch>
+constexpr std::size_t width = Batch<float, Arch>::size;
+
+template <class Arch>
+std::array<float, width<Arch>> lanes(Batch<float, Arch> v) {
+  std::array<float, width<Arch>> out;
+  v.store_unaligned(out.data());
+  return out;
+}
+
+/// Every half-precision number, and what lies between two of them, on both sides of the tie.
+std::vector<float> around_halves() {
+  std::vector<float> values;
+  for (std::uint32_t h = 0; h < 0x10000; h += 7) {
+    const float x = float(fp16::from_bits(std::uint16_t(h)));
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+    for (const std::uint32_t step : {0u, 1u, 0xfffu, 0x1000u, 0x1001u, 0x7fffu, 0x8000u, 0x8001u})
+      values.push_back(std::bit_cast<float>(bits + step));
+  }
+  for (const float x : {0.0f, -0.0f, 65519.0f, 65520.0f, 1e30f, -1e30f, 3.4e38f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, 0x1p-149f}) values.push_back(x);
+  values.push_back(std::numeric_limits<float>::infinity());
+  values.push_back(std::numeric_limits<float>::quiet_NaN());
+  while (values.size() % 16 != 0) values.push_back(1.0f);
+  return values;
+}
+
+bool same(float a, float b) { return std::isnan(a) ? std::isnan(b) : std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); }
+
+}  // namespace
+
+#if defined(__FMA__) || defined(__aarch64__)
+TEST_CASE("fma, fms and fnma round once", "[simd][compat]") {
+  STATIC_REQUIRE(simd::has_fma<DefaultArch>);
+  const auto check = [](auto zero, auto eps) {  // a² = 1 + 2 eps + eps², whose last term one rounding keeps
+    using T = decltype(zero);
+    using V = Batch<T>;
+    const V a(T(1) + eps), square(T(1) + 2 * eps);
+    std::array<T, V::size> fma, fms, fnma;
+    simd::fma(a, a, -square).store_unaligned(fma.data());
+    simd::fms(a, a, square).store_unaligned(fms.data());
+    simd::fnma(a, a, square).store_unaligned(fnma.data());
+    for (std::size_t l = 0; l < V::size; ++l) {
+      CHECK(fma[l] == eps * eps);
+      CHECK(fms[l] == eps * eps);
+      CHECK(fnma[l] == -eps * eps);
+    }
+  };
+  check(0.0f, 0x1p-12f);
+  check(0.0, 0x1p-27);
+}
+#endif
+
+TEMPLATE_TEST_CASE("reductions", "[simd][compat]", DefaultArch, Narrow) {
+  constexpr std::size_t w = width<TestType>;
+  using V = Batch<float, TestType>;
+  std::array<float, w> x;
+  for (std::size_t shift = 0; shift < w; ++shift) {
+    for (std::size_t l = 0; l < w; ++l) x[(l + shift) % w] = std::ldexp(1.0f + 0.37f * float(l), int(3 * l)) * (l % 2 == 0 ? 1.0f : -1.0f);
+    const V v = V::load_unaligned(x.data());
+    std::array<float, w> tree = x;
+    for (std::size_t half = w / 2; half > 0; half /= 2)
+      for (std::size_t l = 0; l < half; ++l) tree[l] += tree[l + half];
+    CHECK(simd::reduce_add(v) == tree[0]);
+    CHECK(simd::reduce_min(v) == *std::min_element(x.begin(), x.end()));
+    CHECK(simd::reduce_max(v) == *std::max_element(x.begin(), x.end()));
+  }
+  const Batch<double, TestType> two(1.5);
+  CHECK(simd::reduce_add(two) == 1.5 * double(Batch<double, TestType>::size));
+  CHECK(simd::reduce_max(two) == 1.5);
+}
+
+TEMPLATE_TEST_CASE("transpose", "[simd][compat]", DefaultArch, Narrow) {
+  constexpr std::size_t w = width<TestType>;
+  Batch<float, TestType> rows[w];
+  std::array<float, w> line;
+  for (std::size_t i = 0; i < w; ++i) {
+    for (std::size_t j = 0; j < w; ++j) line[j] = float(100 * i + j);
+    rows[i] = Batch<float, TestType>::load_unaligned(line.data());
+  }
+  simd::transpose<TestType>(rows);
+  for (std::size_t i = 0; i < w; ++i) {
+    line = lanes<TestType>(rows[i]);
+    for (std::size_t j = 0; j < w; ++j) CHECK(line[j] == float(100 * j + i));
+  }
+}
+
+TEMPLATE_TEST_CASE("bytes widen", "[simd][compat]", DefaultArch, Narrow) {
+  constexpr std::size_t w = width<TestType>;
+  std::array<std::uint8_t, 256> bytes;
+  std::array<std::int8_t, 256> numbers;
+  for (std::size_t i = 0; i < 256; ++i) numbers[i] = std::int8_t(bytes[i] = std::uint8_t(i * 37));
+  for (std::size_t i = 0; i + w <= 256; ++i) {
+    std::array<std::int32_t, w> wide;
+    simd::load_int32<TestType>(bytes.data() + i).store_unaligned(wide.data());
+    const auto unsigned_floats = lanes<TestType>(simd::load_float<TestType>(bytes.data() + i));
+    bool right = true;
+    for (std::size_t l = 0; l < w; ++l) right = right && wide[l] == bytes[i + l] && unsigned_floats[l] == float(bytes[i + l]);
+    simd::load_int32<TestType>(numbers.data() + i).store_unaligned(wide.data());
+    const auto signed_floats = lanes<TestType>(simd::load_float<TestType>(numbers.data() + i));
+    for (std::size_t l = 0; l < w; ++l) right = right && wide[l] == numbers[i + l] && signed_floats[l] == float(numbers[i + l]);
+    CHECK(right);
+  }
+}
+
+TEMPLATE_TEST_CASE("half and brain floats", "[simd][compat]", DefaultArch, Narrow) {
+  constexpr std::size_t w = width<TestType>;
+  const std::vector<float> values = around_halves();
+  const auto check = [&](auto zero) {
+    using T = decltype(zero);
+    std::size_t wrong = 0;
+    std::array<T, w + 1> stored;  // one off, so that nothing is aligned
+    for (std::size_t i = 0; i < values.size(); i += w) {
+      simd::store_float<TestType>(stored.data() + 1, Batch<float, TestType>::load_unaligned(values.data() + i));
+      const auto loaded = lanes<TestType>(simd::load_float<TestType>(stored.data() + 1));
+      for (std::size_t l = 0; l < w; ++l) {
+        const T expected(values[i + l]);
+        wrong += !same(float(stored[l + 1]), float(expected)) || !same(loaded[l], float(expected));
+      }
+    }
+    CHECK(wrong == 0);
+  };
+  check(fp16());
+  check(bf16());
+  check(0.0f);
+  check(0.0);
+}
