@@ -4,8 +4,10 @@
 /// without a branch, which compilers turn into vectors by themselves.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -64,8 +66,10 @@ struct BitScan {
   explicit BitScan(T start) noexcept : first(Element::of(start)) {}
 
   void line(const T* x, Index n, Index stride) noexcept {
-    if (stride == 1) walk(x, n, std::integral_constant<Index, 1>{});
-    else walk(x, n, stride);
+#if defined(__GNUC__)
+    if (stride == 1 && n >= step) return long_line(x, n);
+#endif
+    for (Index j = 0; j < n; ++j) add(Element::of(x[j * stride]));
   }
   void merge(const BitScan& other) noexcept {
     largest = largest < other.largest ? other.largest : largest;
@@ -79,19 +83,44 @@ struct BitScan {
   bool constant() const noexcept { return difference == 0 && (first & magnitude_mask) != 0 && !has_nan(); }
 
  private:
-  template <class Stride>
-  void walk(const T* x, Index n, Stride stride) noexcept {
-    Bits most = largest;
-    Bits different = difference;
-    for (Index j = 0; j < n; ++j) {
-      const Bits bits = Element::of(x[j * stride]);
-      const Bits magnitude = Bits(bits & magnitude_mask);
-      most = most < magnitude ? magnitude : most;
-      different = Bits(different | (bits ^ first));
-    }
-    largest = most;
-    difference = different;
+  void add(Bits bits) noexcept {
+    const Bits magnitude = Bits(bits & magnitude_mask);
+    largest = largest < magnitude ? magnitude : largest;
+    difference = Bits(difference | (bits ^ first));
   }
+
+#if defined(__GNUC__)
+  typedef Bits Lanes __attribute__((vector_size(32)));
+  static constexpr int chains = 4;  // one chain of maxima would wait for itself
+  static constexpr Index lanes = Index(sizeof(Lanes) / sizeof(T));
+  static constexpr Index step = chains * lanes;
+
+  void long_line(const T* x, Index n) noexcept {
+    const Lanes mask = Lanes{} + magnitude_mask;
+    const Lanes like = Lanes{} + first;
+    Lanes most[chains] = {}, different[chains] = {};
+    for (Index j = 0; j < n; j += step) {
+      const T* from = x + std::min(j, n - step);  // the last step meets some elements again, which changes nothing
+      CAFEQ_UNROLL
+      for (int c = 0; c < chains; ++c) {
+        Lanes bits;
+        std::memcpy(&bits, from + c * lanes, sizeof bits);
+        const Lanes magnitude = bits & mask;
+        most[c] = most[c] < magnitude ? magnitude : most[c];
+        different[c] |= bits ^ like;
+      }
+    }
+    CAFEQ_UNROLL
+    for (int c = 1; c < chains; ++c) {
+      most[0] = most[0] < most[c] ? most[c] : most[0];
+      different[0] |= different[c];
+    }
+    for (Index l = 0; l < lanes; ++l) {
+      largest = std::max<Bits>(largest, most[0][l]);
+      difference = Bits(difference | different[0][l]);
+    }
+  }
+#endif
 };
 
 }  // namespace cafeq::detail

@@ -17,34 +17,40 @@ using Index = std::ptrdiff_t;
 
 namespace detail {
 
+// Without branches, so that loops over these become vectors; choices by masks, which no compiler turns back into branches.
+
+inline std::uint32_t choose(bool condition, std::uint32_t yes, std::uint32_t no) noexcept {
+  const std::uint32_t mask = 0u - std::uint32_t(condition);
+  return (yes & mask) | (no & ~mask);
+}
+
 /// IEEE binary16 to binary32; exact.
 inline float half_to_float(std::uint16_t half) noexcept {
   const std::uint32_t sign = std::uint32_t(half & 0x8000u) << 16;
   const std::uint32_t magnitude = std::uint32_t(half & 0x7fffu) << 13;
-  if ((half & 0x7c00u) == 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x007fffffu));
+  const std::uint32_t not_finite = choose(magnitude >= 0x0f800000u, 0x7f800000u, 0u);
   // Moves the exponent from bias 15 to bias 127; subnormals come out normalised by the multiplication.
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f) | sign);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f) | not_finite | sign);
 }
 
 /// binary32 to binary16, ties to even; overflow gives infinity, NaN stays NaN.
 inline std::uint16_t float_to_half(float value) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = std::uint16_t((bits >> 16) & 0x8000u);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return std::uint16_t(sign | 0x7e00u);
-  if (magnitude >= 0x477ff000u) return std::uint16_t(sign | 0x7c00u);  // 65520 and above round to infinity
-  if (magnitude < 0x38800000u) {                                      // subnormal: units of 2^-24
-    const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;
-    return std::uint16_t(sign | std::uint16_t(std::nearbyint(scaled)));
-  }
-  const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u) - (112u << 23);
-  return std::uint16_t(sign | (rounded >> 13));
+  // A subnormal counts units of 2^-24, which is what the last place of numbers in [0.5, 1) is worth.
+  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  const std::uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - (112u << 23)) >> 13;
+  const std::uint32_t finite = choose(magnitude < 0x38800000u, subnormal, normal);
+  const std::uint32_t too_large = choose(magnitude > 0x7f800000u, 0x7e00u, 0x7c00u);
+  return std::uint16_t(sign | choose(magnitude >= 0x477ff000u, too_large, finite));  // 65520 and above round to infinity
 }
 
 inline std::uint16_t float_to_brain(float value) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return std::uint16_t((bits >> 16) | 0x40u);
-  return std::uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  const std::uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const std::uint32_t nan = bits | 0x400000u;
+  return std::uint16_t(choose((bits & 0x7fffffffu) > 0x7f800000u, nan, rounded) >> 16);
 }
 
 }  // namespace detail
