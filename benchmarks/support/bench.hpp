@@ -81,6 +81,9 @@ class Contest {
 /// Registers a case; `body` sets it up and ends with contest.run().
 void add(std::string kernel, std::string name, std::function<void(Contest&)> body);
 
+/// Registers a job that is too long for rounds: it runs once and calls record().
+void add_job(std::string name, std::function<void()> body);
+
 /// A figure that no contest gives: a memory footprint, a speed-up. Written beside the others.
 void record(std::string kernel, std::string name, double value, std::string unit);
 

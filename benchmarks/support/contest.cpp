@@ -113,6 +113,16 @@ void bench::add(std::string kernel, std::string name, std::function<void(Contest
   })->UseManualTime()->Iterations(1)->Unit(benchmark::kMicrosecond);
 }
 
+void bench::add_job(std::string name, std::function<void()> body) {
+  benchmark::RegisterBenchmark(name.c_str(), [body = std::move(body)](benchmark::State& state) {
+    for (auto _ : state) {
+      const auto start = Clock::now();
+      if (!smoke) body();
+      state.SetIterationTime(std::chrono::duration<double>(Clock::now() - start).count());
+    }
+  })->UseManualTime()->Iterations(1)->Unit(benchmark::kSecond);
+}
+
 void bench::record(std::string kernel, std::string name, double value, std::string unit) {
   rows.push_back({{"kernel", std::move(kernel)}, {"case", std::move(name)}, {"value", value},    {"unit", std::move(unit)},
                   {"limit", nullptr},            {"limit_ratio", nullptr},  {"peer", nullptr},   {"peer_ratio", nullptr}});

@@ -1,8 +1,10 @@
 /// The objective of learned transforms: the smooth ranges of X_t = W_t · blockdiag(M_b(1), M_b(2), …), as a function of the matrices M.
 ///
 ///   f = Σ_t log mean_s n_s R_s²(X_t)   (loss/range_surrogate.hpp),   ∇_{M_m} f = Σ_t Σ_{b: m(b) = m} W_{t,b}ᵀ G_{t,b},  G_t = ∂f/∂X_t
-/// Every W_t is scaled to unit RMS first. A row scale couples all blocks of a row; column blocks may share a matrix (grouped-query heads).
-/// Longer than most headers: its passes by row and by column share chunks, slabs and buffers that would have to be public if they were apart.
+/// Every W_t is taken at unit RMS. A row scale couples all blocks of a row; column blocks may share a matrix (grouped-query heads).
+///
+/// A strip of some hundred rows goes through three steps, each parallel in its own way: X = W M (blocks), ranges and slopes of X (rows, or columns),
+/// gradient += Wᵀ G (blocks). A strip of X stays in L3, its factors in L2.
 #pragma once
 
 #include <algorithm>
@@ -22,35 +24,29 @@
 
 namespace cafeq {
 
-/// Evaluates f and its gradient. All buffers are allocated by the constructor: a float copy of each W, Σ sizes² floats for each of 16 slabs of
-/// rows, and a chunk of X for each worker. The executor must outlive the problem.
+/// Evaluates f and its gradient. All buffers are allocated by the constructor: a strip of X (about a million floats), and for each of the blocks
+/// a float copy of its matrix and its gradient in fp64. The executor, and what the terms view, must outlive the problem.
 template <RangeSurrogate S>
 class RangeProblem {
  public:
   RangeProblem(std::vector<RangeTerm> terms, std::vector<Index> sizes, const S& surrogate, ExecutorRef executor = {})
       : surrogate_(surrogate), sizes_(std::move(sizes)), executor_(executor) {
     surrogate_.check();
-    for (std::size_t m = 0; m < sizes_.size(); ++m) {
+    for (std::size_t m = 0; m < sizes_.size(); ++m)
       if (sizes_[m] < 1) raise(ErrorCode::invalid_shape, message("sizes: matrix ", m, " has size ", sizes_[m]));
-      M_.emplace_back(sizes_[m], sizes_[m]);
-    }
     for (auto& term : terms) add(std::move(term));
     allocate();
   }
 
   std::span<const Index> sizes() const noexcept { return sizes_; }
 
-  /// f at M; the gradient as well where `gradient` is not empty. One fused pass over each W, rows in parallel; the same bits on any number of
-  /// threads. Not finite where M is not.
+  /// f at M; the gradient as well where `gradient` is not empty. The same bits on any number of threads. Not finite where M is not.
   double evaluate(std::span<const Matrix<double>> M, std::span<Matrix<double>> gradient = {}) {
     check_matrices(M, "M");
     if (!gradient.empty()) check_matrices(gradient, "gradient");
-    for (std::size_t m = 0; m < sizes_.size(); ++m) {
-      copy(M[m].view(), M_[m].view());
-      if (!gradient.empty()) std::fill_n(gradient[m].data(), gradient[m].size(), 0.0);
-    }
+    for (auto& g : gradient) std::fill_n(g.data(), g.size(), 0.0);
     double f = 0;
-    for (const Term& term : terms_) f += evaluate_term(term, gradient);
+    for (const Term& term : terms_) f += evaluate_term(term, M, gradient);
     return f;
   }
 
@@ -91,94 +87,79 @@ class RangeProblem {
   }
 
  private:
-  static constexpr Index slabs = 16;
+  static constexpr Index rows_a_task = 96;
 
   struct Block {
     std::size_t matrix;
     Index size;
     Index column;  // of W
-    Index area;    // where its [size, size] gradient starts in a slab's
+    Index area;    // where its [size, size] matrices start
   };
-  /// W is kept block by block, rows of a block dense: a chunk of it stays in L1.
   struct Term {
-    Index rows = 0;
-    Index cols = 0;
-    Index area = 0;
-    Index chunk = 0;      // rows at a time
-    Index slab_rows = 0;  // rows that one slab adds up
-    ScaleSets sets;
+    RangeTerm weights;
+    Index strip = 0;  // rows at a time
+    Index chunk = 0;  // rows of a strip that one task finds the ranges of
     std::vector<Block> blocks;
-    Buffer<float> W;
-  };
-  struct Slab {
-    double total = 0;        // Σ n_s R_s² of the sets that lie inside
-    Buffer<float> gradient;  // W_bᵀ G_b of every block
-    Buffer<float> peak;      // of whole columns, so far
-    Buffer<double> sum;      // Σ φ of whole columns, relative to `peak`
-  };
-  struct Worker {
-    Buffer<float> X;
-    std::array<Buffer<float>, 4> column;
+
+    Index rows() const noexcept { return weights.rows(); }
+    Index cols() const noexcept { return weights.cols(); }
+    bool by_row() const noexcept { return weights.sets().axis == ScaleSets::Axis::row; }
+    bool whole_columns() const noexcept { return !by_row() && weights.sets().group == 0; }
   };
 
   void add(RangeTerm from) {
-    Term term{from.rows(), from.cols(), 0, 0, 0, from.sets(), {}, Buffer<float>(std::size_t(from.rows() * from.cols()))};
-    auto& order = from.matrix_of_block_;
+    std::vector<Block> blocks;
+    std::vector<Index> order(from.matrix_of_block().begin(), from.matrix_of_block().end());
     if (order.empty())
       for (std::size_t m = 0; m < sizes_.size(); ++m) order.push_back(Index(m));
     Index column = 0;
+    Index area = 0;
     for (const Index m : order) {
       if (m < 0 || m >= Index(sizes_.size()))
         raise(ErrorCode::invalid_argument, message("matrix_of_block: there is no matrix ", m, " among ", sizes_.size()));
       const Index k = sizes_[std::size_t(m)];
-      if (column + k <= term.cols) copy(from.W_.view().col_block(column, k), block_of(term, {0, k, column, 0}));
-      term.blocks.push_back({std::size_t(m), k, column, term.area});
+      blocks.push_back({std::size_t(m), k, column, area});
       column += k;
-      term.area += k * k;
+      area += k * k;
     }
-    if (column != term.cols) raise(ErrorCode::invalid_shape, message("W: ", term.cols, " columns, but the blocks have ", column));
+    if (column != from.cols()) raise(ErrorCode::invalid_shape, message("W: ", from.cols(), " columns, but the blocks have ", column));
     if (from.vanishes()) return;
-    // A chunk of X stays in L2, is a multiple of the product's tiles of six rows, and holds whole groups of columns.
-    const bool column_groups = term.sets.axis == ScaleSets::Axis::column && term.sets.group > 0;
-    const Index unit = column_groups ? std::min(term.sets.group, term.rows) : 6;
-    const Index rows = std::clamp<Index>(98304 / term.cols, 24, 96);
-    term.chunk = std::max<Index>(1, rows / unit) * unit;
-    term.slab_rows = ceil_div(ceil_div(term.rows, slabs), term.chunk) * term.chunk;
-    terms_.push_back(std::move(term));
+    // Strips and chunks hold whole groups of columns, and whole tiles of the products elsewhere.
+    const Index unit = from.sets().axis == ScaleSets::Axis::column && from.sets().group > 0 ? std::min(from.sets().group, from.rows()) : 6;
+    const auto units = [unit](Index rows) { return std::max<Index>(1, rows / unit) * unit; };
+    const Index strip = units(std::clamp<Index>((Index(1) << 20) / from.cols(), rows_a_task, 4 * rows_a_task));
+    const Index chunk = units(std::clamp<Index>((Index(1) << 16) / from.cols(), 6, 48));
+    terms_.push_back({std::move(from), strip, chunk, std::move(blocks)});
   }
 
   void allocate() {
     Index area = 0;
-    Index chunk = 0;
+    Index strip = 0;
     Index cols = 0;
+    Index chunks = 0;
+    Index largest = 0;
     for (const Term& term : terms_) {
-      area = std::max(area, term.area);
-      chunk = std::max(chunk, term.chunk * leading_dimension(term));
-      cols = std::max(cols, term.cols);
+      area = std::max(area, term.blocks.back().area + term.blocks.back().size * term.blocks.back().size);
+      strip = std::max(strip, std::min(term.strip, term.rows()) * leading_dimension(term));
+      cols = std::max(cols, term.cols());
+      chunks = std::max(chunks, ceil_div(term.strip, term.chunk));
     }
-    slab_.resize(slabs);
-    for (Slab& slab : slab_) {
-      slab.gradient.resize(std::size_t(area));
-      slab.peak.resize(std::size_t(cols));
-      slab.sum.resize(std::size_t(cols));
-    }
+    for (const Index k : sizes_) largest = std::max(largest, k);
+    factor_.resize(std::size_t(area));
+    sum_of_blocks_.resize(std::size_t(area));
+    X_.resize(std::size_t(strip));
+    peak_.resize(std::size_t(cols));
+    column_sum_.resize(std::size_t(cols));
+    total_.resize(std::size_t(chunks));
     worker_.resize(std::size_t(executor_.concurrency()));
     for (Worker& worker : worker_) {
-      worker.X.resize(std::size_t(chunk));
+      worker.product = Matrix<float>(largest, largest);
       for (auto& column : worker.column) column.resize(std::size_t(cols));
     }
   }
 
   /// Rows of X a cache line more than a power of two apart, so that a column of tiles does not fall on one cache set.
-  static Index leading_dimension(const Term& term) noexcept { return ceil_div(term.cols, 16) * 16 + 16; }
-
-  static View<float> block_of(Term& term, const Block& block) noexcept {
-    return {term.W.data() + term.rows * block.column, term.rows, block.size, block.size, 1};
-  }
-  static View<const float> block_of(const Term& term, const Block& block) noexcept {
-    return {term.W.data() + term.rows * block.column, term.rows, block.size, block.size, 1};
-  }
-  static bool whole_columns(const Term& term) noexcept { return term.sets.axis == ScaleSets::Axis::column && term.sets.group == 0; }
+  static Index leading_dimension(const Term& term) noexcept { return ceil_div(term.cols(), 16) * 16 + 16; }
 
   template <class Matrices>
   void check_matrices(const Matrices& M, std::string_view name) const {
@@ -188,54 +169,82 @@ class RangeProblem {
         raise(ErrorCode::invalid_shape, message(name, ": matrix ", m, " is ", M[m].rows(), " x ", M[m].cols(), ", not of size ", sizes_[m]));
   }
 
-  double evaluate_term(const Term& term, std::span<Matrix<double>> gradient) {
+  View<float> factor(const Block& block) noexcept { return {factor_.data() + block.area, block.size, block.size, block.size, 1}; }
+
+  double evaluate_term(const Term& term, std::span<const Matrix<double>> M, std::span<Matrix<double>> gradient) {
     const bool with_gradient = !gradient.empty();
-    const Index used = ceil_div(term.rows, term.slab_rows);
-    executor_.parallel_for(used, 1, [&](Index begin, Index, Index worker) {
-      run_slab(term, begin, slab_[std::size_t(begin)], worker_[std::size_t(worker)], with_gradient);
-    });
-    const double total = whole_columns(term) ? finish_columns(term, used) : sum_of_totals(used);
-    if (with_gradient) {
-      executor_.parallel_for(Index(sizes_.size()), 1, [&](Index m, Index, Index) {
+    const Index blocks = Index(term.blocks.size());
+    detail::for_each(executor_, blocks, [&](Index b, Index) { prepare(term, term.blocks[std::size_t(b)], M, with_gradient); });
+    double total = 0;
+    for (Index begin = 0; begin < term.rows(); begin += term.strip) {
+      const Index n = std::min(term.strip, term.rows() - begin);
+      const View<const float> W = term.weights.weights().row_block(begin, n);
+      const View<float> X{X_.data(), n, term.cols(), leading_dimension(term), 1};
+      multiply(term, W, X);
+      if (!term.whole_columns()) total += ranges(term, X);
+      if (with_gradient || term.whole_columns())
+        detail::for_each(executor_, blocks, [&](Index b, Index worker) {
+          const Block& block = term.blocks[std::size_t(b)];
+          const View<float> Xb = X.col_block(block.column, block.size);
+          if (term.whole_columns()) extend_columns(block, Xb, worker_[std::size_t(worker)], with_gradient);
+          if (with_gradient) add_product(block, W.col_block(block.column, block.size), Xb, worker_[std::size_t(worker)]);
+        });
+    }
+    if (term.whole_columns()) total = finish_columns(term);
+    if (with_gradient)
+      detail::for_each(executor_, Index(sizes_.size()), [&](Index m, Index) {
         for (const Block& block : term.blocks)
-          if (Index(block.matrix) == m) collect(term, block, used, 1 / total, gradient[block.matrix]);
+          if (Index(block.matrix) == m) collect(term, block, 1 / total, gradient[block.matrix]);
       });
-    }
-    return std::log(total / (double(term.rows) * double(term.cols)));
+    return std::log(total / (double(term.rows()) * double(term.cols())));
   }
 
-  void run_slab(const Term& term, Index index, Slab& slab, Worker& worker, bool with_gradient) const noexcept {
-    const Index begin = index * term.slab_rows;
-    const Index end = std::min(begin + term.slab_rows, term.rows);
-    slab.total = 0;
-    if (whole_columns(term)) {
-      std::fill_n(slab.peak.data(), term.cols, 0.0f);
-      std::fill_n(slab.sum.data(), term.cols, 0.0);
+  /// The factor of one block: M with its rows scaled as the columns of W are to be.
+  void prepare(const Term& term, const Block& block, std::span<const Matrix<double>> M, bool with_gradient) noexcept {
+    const View<float> to = factor(block);
+    for (Index i = 0; i < block.size; ++i) {
+      const double scale = term.weights.factor(block.column + i);
+      for (Index j = 0; j < block.size; ++j) to(i, j) = float(scale * M[block.matrix](i, j));
     }
-    for (Index i = begin; i < end; i += term.chunk) {
-      const Index n = std::min(term.chunk, end - i);
-      const View<float> X{worker.X.data(), n, term.cols, leading_dimension(term), 1};
-      for (const Block& block : term.blocks)  // [n, k] · [k, k]
-        kernel::multiply<float>(block_of(term, block).row_block(i, n), M_[block.matrix].view(), X.col_block(block.column, block.size));
-      if (term.sets.axis == ScaleSets::Axis::row) {
-        const Index group = term.sets.group > 0 ? term.sets.group : term.cols;
-        for (Index r = 0; r < n; ++r) slab.total += detail::row_ranges(surrogate_, X.row(r).data(), term.cols, group);
-      } else if (term.sets.group > 0) {
-        for (Index r = 0; r < n; r += term.sets.group) slab.total += column_ranges(X.row_block(r, std::min(term.sets.group, n - r)), worker);
+    if (with_gradient) std::fill_n(sum_of_blocks_.data() + block.area, block.size * block.size, 0.0);
+    if (!term.whole_columns()) return;
+    std::fill_n(peak_.data() + block.column, block.size, 0.0f);
+    std::fill_n(column_sum_.data() + block.column, block.size, 0.0);
+  }
+
+  /// X = W M, [n, k]·[k, k] block by block.
+  void multiply(const Term& term, View<const float> W, View<float> X) {
+    const Index parts = ceil_div(W.rows, rows_a_task);
+    detail::for_each(executor_, parts * Index(term.blocks.size()), [&](Index task, Index) {
+      const Block& block = term.blocks[std::size_t(task / parts)];
+      const Index row = task % parts * rows_a_task;
+      const Index n = std::min(rows_a_task, W.rows - row);
+      kernel::multiply<float>(W.block(row, block.column, n, block.size), factor(block), X.block(row, block.column, n, block.size));
+    });
+  }
+
+  /// Replaces a strip by n_s ∂R_s²/∂X; returns Σ n_s R_s² of its sets.
+  double ranges(const Term& term, View<float> X) {
+    executor_.parallel_for(X.rows, term.chunk, [&](Index begin, Index end, Index worker) {
+      const Index group = term.weights.sets().group;
+      double total = 0;
+      if (term.by_row()) {
+        for (Index r = begin; r < end; ++r) total += detail::row_ranges(surrogate_, X.row(r).data(), X.cols, group > 0 ? group : X.cols);
       } else {
-        extend_columns(term, X, slab, worker, with_gradient && i > begin);
+        for (Index r = begin; r < end; r += group)
+          total += column_ranges(X.row_block(r, std::min(group, end - r)), worker_[std::size_t(worker)]);
       }
-      if (!with_gradient) continue;
-      const auto store = i == begin ? kernel::Store::overwrite : kernel::Store::add;
-      for (const Block& block : term.blocks)  // [k, n] · [n, k]
-        kernel::multiply<float>(block_of(term, block).row_block(i, n).transposed(), X.col_block(block.column, block.size),
-                                slab_block(slab, block), store);
-    }
+      total_[std::size_t(begin / term.chunk)] = total;
+    });
+    double total = 0;
+    for (Index c = 0; c < ceil_div(X.rows, term.chunk); ++c) total += total_[std::size_t(c)];
+    return total;
   }
 
-  static View<float> slab_block(Slab& slab, const Block& block) noexcept {
-    return {slab.gradient.data() + block.area, block.size, block.size, block.size, 1};
-  }
+  struct Worker {
+    Matrix<float> product;
+    std::array<Buffer<float>, 4> column;
+  };
 
   /// Sets are the columns of X: replaces X by n_s ∂R_s²/∂X; returns Σ n_s R_s².
   double column_ranges(View<float> X, Worker& worker) const noexcept {
@@ -263,66 +272,55 @@ class RangeProblem {
     kernel::column_sums(phi, X, a.data(), b.data(), sum.data());
   }
 
-  /// Adds a chunk to the sums of whole columns and replaces X by slopes. Where a peak grows, what was summed relative to the old one is brought
-  /// to the new one, as in an online softmax: one pass is enough.
-  void extend_columns(const Term& term, View<float> X, Slab& slab, Worker& worker, bool rescale_gradient) const noexcept {
+  /// Adds a strip of one block to the sums of whole columns and replaces it by slopes. Where a peak grows, what was summed relative to the old one is
+  /// brought to the new one, as in an online softmax: one pass is enough.
+  void extend_columns(const Block& block, View<float> X, Worker& worker, bool with_gradient) noexcept {
     auto& [before, a, b, sum] = worker.column;
-    std::copy_n(slab.peak.data(), X.cols, before.data());
-    kernel::column_peaks(X, slab.peak.data());
-    for (const Block& block : term.blocks)
-      for (Index c = 0; c < block.size; ++c) {
-        const auto j = std::size_t(block.column + c);
-        if (slab.peak[j] == before[j]) continue;
-        const PeakChange change = surrogate_.change(before[j], slab.peak[j]);
-        slab.sum[j] *= change.sum;
-        if (!rescale_gradient) continue;
-        const auto gradient = slab_block(slab, block);
-        for (Index r = 0; r < block.size; ++r) gradient(r, c) *= float(change.slope);
-      }
-    slopes_of_columns(X, slab.peak.data(), a, b, sum);
-    for (std::size_t j = 0; j < std::size_t(X.cols); ++j) slab.sum[j] += double(sum[j]);
+    float* peak = peak_.data() + block.column;
+    double* column_sum = column_sum_.data() + block.column;
+    std::copy_n(peak, X.cols, before.data());
+    kernel::column_peaks(X, peak);
+    for (Index c = 0; c < block.size; ++c) {
+      if (peak[c] == before[std::size_t(c)]) continue;
+      const PeakChange change = surrogate_.change(before[std::size_t(c)], peak[c]);
+      column_sum[c] *= change.sum;
+      if (!with_gradient) continue;
+      double* gradient = sum_of_blocks_.data() + block.area + c;
+      for (Index r = 0; r < block.size; ++r) gradient[r * block.size] *= change.slope;
+    }
+    // In pieces of about a hundred rows, which kernel::column_sums adds in fp32.
+    for (Index r = 0; r < X.rows; r += rows_a_task) {
+      slopes_of_columns(X.row_block(r, std::min(rows_a_task, X.rows - r)), peak, a, b, sum);
+      for (Index c = 0; c < block.size; ++c) column_sum[c] += double(sum[std::size_t(c)]);
+    }
   }
 
-  double sum_of_totals(Index used) const noexcept {
-    double total = 0;
-    for (Index s = 0; s < used; ++s) total += slab_[std::size_t(s)].total;
-    return total;
+  /// Adds WᵀG, [k, n]·[n, k] for a strip of n rows: fp32 within the strip, fp64 from strip to strip.
+  void add_product(const Block& block, View<const float> W, View<const float> G, Worker& worker) noexcept {
+    const View<float> product = worker.product.view().block(0, 0, block.size, block.size);
+    kernel::multiply<float>(W.transposed(), G, product);
+    double* to = sum_of_blocks_.data() + block.area;
+    for (Index i = 0; i < block.size; ++i)
+      for (Index j = 0; j < block.size; ++j) to[i * block.size + j] += double(product(i, j));
   }
 
-  /// Brings the slabs' columns to one peak; leaves in each slab's `sum` what its gradient columns must be multiplied by. Returns Σ n_s R_s².
-  double finish_columns(const Term& term, Index used) noexcept {
+  /// Σ n_s R_s² of whole columns; leaves in each column's sum what its gradient must be multiplied by.
+  double finish_columns(const Term& term) noexcept {
     double total = 0;
-    for (std::size_t j = 0; j < std::size_t(term.cols); ++j) {
-      float peak = 0;
-      for (Index s = 0; s < used; ++s) peak = std::max(peak, slab_[std::size_t(s)].peak[j]);
-      double sum = 0;
-      for (Index s = 0; s < used; ++s) {
-        Slab& slab = slab_[std::size_t(s)];
-        const PeakChange change = surrogate_.change(slab.peak[j], peak);
-        sum += slab.sum[j] * change.sum;
-        slab.sum[j] = change.slope;
-      }
-      const SetRange set = surrogate_.range(peak, sum, term.rows);
-      total += double(term.rows) * set.squared;
-      for (Index s = 0; s < used; ++s) slab_[std::size_t(s)].sum[j] *= double(term.rows) * set.slope_factor;
+    for (std::size_t j = 0; j < std::size_t(term.cols()); ++j) {
+      const SetRange set = surrogate_.range(peak_[j], column_sum_[j], term.rows());
+      total += double(term.rows()) * set.squared;
+      column_sum_[j] = double(term.rows()) * set.slope_factor;
     }
     return total;
   }
 
-  /// Adds the slabs' gradients of one block, in order.
-  void collect(const Term& term, const Block& block, Index used, double factor, Matrix<double>& gradient) noexcept {
-    const bool by_column = whole_columns(term);
+  void collect(const Term& term, const Block& block, double factor, Matrix<double>& gradient) noexcept {
+    const double* column = column_sum_.data() + block.column;
     for (Index i = 0; i < block.size; ++i) {
-      double* to = gradient.data() + i * block.size;
-      for (Index s = 0; s < used; ++s) {
-        Slab& slab = slab_[std::size_t(s)];
-        const float* from = slab.gradient.data() + block.area + i * block.size;
-        const double* column = slab.sum.data() + block.column;
-        if (by_column)
-          for (Index j = 0; j < block.size; ++j) to[j] += factor * column[j] * double(from[j]);
-        else
-          for (Index j = 0; j < block.size; ++j) to[j] += factor * double(from[j]);
-      }
+      const double scale = factor * term.weights.factor(block.column + i);
+      const double* from = sum_of_blocks_.data() + block.area + i * block.size;
+      for (Index j = 0; j < block.size; ++j) gradient(i, j) += scale * (term.whole_columns() ? column[j] * from[j] : from[j]);
     }
   }
 
@@ -330,8 +328,12 @@ class RangeProblem {
   std::vector<Index> sizes_;
   ExecutorRef executor_;
   std::vector<Term> terms_;
-  std::vector<Matrix<float>> M_;
-  std::vector<Slab> slab_;
+  Buffer<float> factor_;           // of each block of the term at hand
+  Buffer<double> sum_of_blocks_;   // their gradients so far
+  Buffer<float> X_;                // a strip
+  Buffer<float> peak_;             // of whole columns, so far
+  Buffer<double> column_sum_;      // Σ φ of whole columns, relative to the peak
+  std::vector<double> total_;      // of each chunk of a strip
   std::vector<Worker> worker_;
 };
 

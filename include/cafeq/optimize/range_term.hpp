@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -10,43 +11,80 @@
 
 namespace cafeq {
 
-template <RangeSurrogate S>
-class RangeProblem;
-
-/// One matrix W [n, Σ sizes] whose columns the transforms act on: a float copy at unit RMS, made once.
+/// One matrix W [n, Σ sizes] whose columns the transforms act on, taken at unit RMS. Floats with contiguous rows are read where they are and must outlive
+/// the term; anything else is copied.
 class RangeTerm {
  public:
-  /// W: any view. matrix_of_block: which matrix acts on each column block, in order; empty for one matrix a block.
+  /// W: any view. matrix_of_block: which matrix acts on each column block, in order; empty for one matrix a block. column_scale: W stands for W·diag(column_scale);
+  /// empty for ones.
   template <class M>
     requires MatrixView<M>
-  explicit RangeTerm(M&& W, ScaleSets sets = {}, std::vector<Index> matrix_of_block = {})
-      : sets_(sets), matrix_of_block_(std::move(matrix_of_block)) {
+  explicit RangeTerm(M&& W, ScaleSets sets = {}, std::vector<Index> matrix_of_block = {}, std::vector<float> column_scale = {})
+      : sets_(sets), matrix_of_block_(std::move(matrix_of_block)), column_scale_(std::move(column_scale)) {
     const auto view = as_view(W);
     check_view(view, "W");
     check_finite(view, "W");
     detail::check_scale_sets(sets);
-    double sum = 0;
-    for (Index i = 0; i < view.rows; ++i)
-      for (Index j = 0; j < view.cols; ++j) sum += double(view(i, j)) * double(view(i, j));
+    if (!column_scale_.empty() && Index(column_scale_.size()) != view.cols)
+      raise(ErrorCode::invalid_shape, message("column_scale: ", column_scale_.size(), " factors for ", view.cols, " columns"));
+    using T = typename decltype(view)::value_type;
+    // Sums of squares must not leave the floats' range in the products either.
+    const int exponent = floor_log2(largest_magnitude(view));
+    const bool in_place = std::is_same_v<T, float> && view.rows_contiguous() && std::abs(exponent) <= 40;
+    if constexpr (std::is_same_v<T, float>) {
+      if (in_place) W_ = view;
+    }
+    if (!in_place) {
+      const PowerOfTwo shrink(-exponent);
+      copy_ = Matrix<float>(view.rows, view.cols);
+      for (Index i = 0; i < view.rows; ++i)
+        for (Index j = 0; j < view.cols; ++j) copy_(i, j) = float(shrink(double(view(i, j))));
+      W_ = std::as_const(copy_).view();
+    }
+    const double sum = sum_of_squares();
     scale_ = sum > 0 ? std::sqrt(double(view.size()) / sum) : 0.0;
-    W_ = Matrix<float>(view.rows, view.cols);
-    for (Index i = 0; i < view.rows; ++i)
-      for (Index j = 0; j < view.cols; ++j) W_(i, j) = float(double(view(i, j)) * scale_);
   }
 
-  Index rows() const noexcept { return W_.rows(); }
-  Index cols() const noexcept { return W_.cols(); }
+  RangeTerm(RangeTerm&&) noexcept = default;
+  RangeTerm& operator=(RangeTerm&&) noexcept = default;
+  RangeTerm(const RangeTerm&) = delete;  // the view may be one of the term's own copy
+  RangeTerm& operator=(const RangeTerm&) = delete;
+
+  Index rows() const noexcept { return W_.rows; }
+  Index cols() const noexcept { return W_.cols; }
   ScaleSets sets() const noexcept { return sets_; }
+  std::span<const Index> matrix_of_block() const noexcept { return matrix_of_block_; }
+  /// The weights as floats, rows contiguous; the term is weights()·diag(factor(0), factor(1), …).
+  View<const float> weights() const noexcept { return W_; }
+  double factor(Index column) const noexcept { return column_scale_.empty() ? scale_ : scale_ * double(column_scale_[std::size_t(column)]); }
   /// Nothing to learn from: no rows, or all zeros. Such a term is left out of f.
   bool vanishes() const noexcept { return scale_ == 0; }
 
  private:
-  template <RangeSurrogate S>
-  friend class RangeProblem;
+  /// Of W·diag(column_scale), in eight lanes.
+  double sum_of_squares() const noexcept {
+    double lane[8] = {};
+    for (Index i = 0; i < W_.rows; ++i) {
+      const float* w = W_.data + i * W_.row_stride;
+      const auto add = [&](Index j, Index l) {
+        const double x = double(w[j]) * (column_scale_.empty() ? 1.0 : double(column_scale_[std::size_t(j)]));
+        lane[l] += x * x;
+      };
+      Index j = 0;
+      for (; j + 8 <= W_.cols; j += 8)
+        for (Index l = 0; l < 8; ++l) add(j + l, l);
+      for (Index l = 0; j + l < W_.cols; ++l) add(j + l, l);
+    }
+    double sum = 0;
+    for (const double l : lane) sum += l;
+    return sum;
+  }
 
-  Matrix<float> W_;
+  View<const float> W_;
+  Matrix<float> copy_;
   ScaleSets sets_;
   std::vector<Index> matrix_of_block_;
+  std::vector<float> column_scale_;
   double scale_ = 0;
 };
 
