@@ -31,6 +31,12 @@ void for_each_part(Index begin, Index end, Index width, F&& f) {
 
 }  // namespace detail
 
+/// Whether the parameters of one row depend on the others: one scale, or other state, for the whole tensor.
+template <Quantizer Q>
+bool couples_rows(const Q& q) noexcept {
+  return q.group == per_tensor || requires(View<const float> X) { q.for_tensor(X); };
+}
+
 /// The codes of the weights of one group.
 template <Quantizer Q>
 void encode_group(const Q& q, std::span<const float> x, const typename Q::Params& params, std::span<std::uint8_t> codes) {

@@ -8,6 +8,8 @@ namespace cafeq {
 /// Nearest codes, then `sweeps` sweeps of exact minimisation over one line at a time in the metric. Never worse than nearest in that metric for
 /// given parameters; usually worse than ErrorFeedback, which starts from better codes.
 struct CoordinateDescent {
+  static constexpr bool row_by_row = true;
+
   int sweeps = 4;
 
   template <Quantizer Q>

@@ -11,6 +11,8 @@ namespace cafeq {
 /// where the grid allows it. With a Hessian from data as the metric this is GPTQ with refined scales; where a block of the metric is diagonal
 /// there is nothing to feed back and it rounds to nearest.
 struct ErrorFeedback {
+  static constexpr bool row_by_row = true;
+
   int sweeps = 1;
   bool feedback = true;  ///< false: start from nearest codes instead (plain coordinate descent)
 

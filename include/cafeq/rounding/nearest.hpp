@@ -7,6 +7,7 @@ namespace cafeq {
 
 struct Nearest {
   static constexpr bool uses_metric = false;
+  static constexpr bool row_by_row = true;
 
   template <Quantizer Q>
   void round(View<const float> X, const Metric&, Side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {

@@ -23,6 +23,14 @@ template <class R>
   requires(!R::uses_metric)
 inline constexpr bool uses_metric<R> = false;
 
+/// Whether, on the input side, rows may be rounded in any portions with the same result; a rounder says so with
+/// `static constexpr bool row_by_row = true`, which lets pipelines work without a copy of the matrix.
+template <class R>
+inline constexpr bool rounds_row_by_row = false;
+template <class R>
+  requires(R::row_by_row)
+inline constexpr bool rounds_row_by_row<R> = true;
+
 inline void check_metric(View<const float> X, const Metric& metric, Side side) {
   const Index n = side == Side::input ? X.cols : X.rows;
   if (metric.dim() != n)
