@@ -146,3 +146,46 @@ TEMPLATE_TEST_CASE("half and brain floats", "[simd][compat]", DefaultArch, Narro
   check(0.0f);
   check(0.0);
 }
+
+namespace {
+
+template <class Arch>
+void check_rows_and_bits() {
+  using V = Batch<float, Arch>;
+  constexpr std::size_t size = width<Arch>;
+  const std::array<float, 8> numbers{1.5f, -2.25f, 0.0f, -0.0f, 7e30f, -3e-20f, 2.5f, -1e9f};
+  V row[size];
+  float value[size][size];
+  for (std::size_t i = 0; i < size; ++i) {
+    for (std::size_t l = 0; l < size; ++l) value[i][l] = float((i * 31 + l * l * 17) % 23) * 0.37f - 3;
+    row[i] = V::load_unaligned(value[i]);
+  }
+  const auto sums = lanes<Arch>(simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return a + b; }));
+  const auto least = lanes<Arch>(simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return xsimd::min(a, b); }));
+  for (std::size_t i = 0; i < size; ++i) {
+    CHECK(sums[i] == simd::reduce_add(row[i]));
+    CHECK(least[i] == *std::min_element(value[i], value[i] + size));
+  }
+  for (const float a : numbers)
+    for (const float b : numbers) {
+      const auto signed_bits = [](float v) { return std::bit_cast<std::int32_t>(v); };
+      const auto unsigned_bits = [](float v) { return std::bit_cast<std::uint32_t>(v); };
+      const auto first = [](V v) { return lanes<Arch>(v)[size - 1]; };
+      CHECK(signed_bits(first(simd::max_signed_bits(V(a), V(b)))) == std::max(signed_bits(a), signed_bits(b)));
+      CHECK(signed_bits(first(simd::min_signed_bits(V(a), V(b)))) == std::min(signed_bits(a), signed_bits(b)));
+      CHECK(unsigned_bits(first(simd::max_unsigned_bits(V(a), V(b)))) == std::max(unsigned_bits(a), unsigned_bits(b)));
+      CHECK(first(simd::in_register(V(a))) == a);
+    }
+  for (const float v : {0.5f, 1.5f, -0.5f, -2.5f, 7.3f, -1e6f, 123456.5f}) {
+    std::int32_t whole[size];
+    simd::nearest_int32(V(v)).store_unaligned(whole);
+    CHECK(whole[size - 1] == std::int32_t(std::nearbyint(v)));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("rows reduced together, the order of bits, nearest integers") {
+  check_rows_and_bits<DefaultArch>();
+  check_rows_and_bits<Narrow>();
+}

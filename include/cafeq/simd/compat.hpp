@@ -4,6 +4,7 @@
 /// xsimd; a batch of it has `Batch<float, Arch>::size` lanes.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -230,7 +231,7 @@ inline void transpose(Batch<float, Arch>* row) noexcept {
 
 /// Lane i of the result is row[i] folded by f as a tree of halves: f(lane l, lane l + size/2), and so on, for as many rows as there are lanes. f takes two
 /// batches and must be commutative. One reduction of each row would cost three times as much.
-template <class F, class Arch>
+template <class Arch, class F>
 inline Batch<float, Arch> reduce_rows(const Batch<float, Arch>* row, F&& f) noexcept {
   using V = Batch<float, Arch>;
   constexpr std::size_t size = V::size;
@@ -256,6 +257,72 @@ inline Batch<float, Arch> reduce_rows(const Batch<float, Arch>* row, F&& f) noex
     for (std::size_t l = 0; l < half; ++l) r[l] = f(r[l], r[l + half]);
   }
   return r[0];
+}
+
+/// The same vector, as a register: a value that several instructions read from memory would otherwise be loaded once for each of them.
+template <class Arch>
+inline Batch<float, Arch> in_register(Batch<float, Arch> v) noexcept {
+#if defined(__AVX__) && defined(__GNUC__)
+  typename Batch<float, Arch>::register_type r = v;
+  asm("" : "+x"(r));
+  return r;
+#else
+  return v;
+#endif
+}
+
+namespace detail {
+
+template <class Word, class Arch, class F>
+inline Batch<float, Arch> pick_bits(Batch<float, Arch> a, Batch<float, Arch> b, F&& first) noexcept {
+  constexpr std::size_t size = Batch<float, Arch>::size;
+  alignas(64) float s[size], t[size];
+  a.store_aligned(s);
+  b.store_aligned(t);
+  for (std::size_t l = 0; l < size; ++l)
+    if (!first(std::bit_cast<Word>(s[l]), std::bit_cast<Word>(t[l]))) s[l] = t[l];
+  return Batch<float, Arch>::load_aligned(s);
+}
+
+}  // namespace detail
+
+/// The float whose bits are the larger signed integer: the larger float unless both are negative. (Integer units are free where the float ones are busy.)
+template <class Arch>
+inline Batch<float, Arch> max_signed_bits(Batch<float, Arch> a, Batch<float, Arch> b) noexcept {
+#if defined(__AVX2__)
+  if constexpr (is_avx2<Arch> && Batch<float, Arch>::size == 8)
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+#endif
+#if defined(__AVX512F__)
+  if constexpr (is_avx512<Arch>) return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+#endif
+  return detail::pick_bits<std::int32_t>(a, b, [](std::int32_t s, std::int32_t t) { return s > t; });
+}
+
+/// The float whose bits are the smaller signed integer: the smaller float unless both are negative.
+template <class Arch>
+inline Batch<float, Arch> min_signed_bits(Batch<float, Arch> a, Batch<float, Arch> b) noexcept {
+#if defined(__AVX2__)
+  if constexpr (is_avx2<Arch> && Batch<float, Arch>::size == 8)
+    return _mm256_castsi256_ps(_mm256_min_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+#endif
+#if defined(__AVX512F__)
+  if constexpr (is_avx512<Arch>) return _mm512_castsi512_ps(_mm512_min_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+#endif
+  return detail::pick_bits<std::int32_t>(a, b, [](std::int32_t s, std::int32_t t) { return s < t; });
+}
+
+/// The float whose bits are the larger unsigned integer: a negative float before any positive one, of two of one sign the larger magnitude.
+template <class Arch>
+inline Batch<float, Arch> max_unsigned_bits(Batch<float, Arch> a, Batch<float, Arch> b) noexcept {
+#if defined(__AVX2__)
+  if constexpr (is_avx2<Arch> && Batch<float, Arch>::size == 8)
+    return _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+#endif
+#if defined(__AVX512F__)
+  if constexpr (is_avx512<Arch>) return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+#endif
+  return detail::pick_bits<std::uint32_t>(a, b, [](std::uint32_t s, std::uint32_t t) { return s > t; });
 }
 
 /// The nearest integers, ties to even; of what no int32 holds, some integer.
@@ -472,6 +539,72 @@ inline void store_float(bf16* p, Batch<float, Arch> v) noexcept {
   }
 #endif
   detail::store_lanes<bf16, Arch>(p, v);
+}
+
+/// Floats that are whole numbers 0 … 255 as consecutive bytes. Writes no byte beyond them.
+template <class Arch>
+inline void store_uint8(std::uint8_t* p, Batch<float, Arch> v) noexcept {
+#if defined(__AVX2__)
+  if constexpr (is_avx2<Arch>) {
+    const __m256i words = _mm256_cvttps_epi32(v);
+    const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
+  } else
+#endif
+#if defined(__AVX512F__)
+    if constexpr (is_avx512<Arch>)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v)));
+  else
+#endif
+#if defined(__SSE2__)
+    if constexpr (is_sse2<Arch> && Batch<float, Arch>::size == 4) {
+    const __m128i words = _mm_cvttps_epi32(v);
+    const __m128i halves = _mm_packs_epi32(words, words);
+    const std::int32_t four = _mm_cvtsi128_si32(_mm_packus_epi16(halves, halves));
+    std::memcpy(p, &four, sizeof four);
+  } else
+#endif
+#if defined(__aarch64__)
+    if constexpr (is_neon64<Arch>) {
+    const uint16x4_t halves = vmovn_u32(vcvtq_u32_f32(v));
+    const std::uint32_t four = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(halves, halves))), 0);
+    std::memcpy(p, &four, sizeof four);
+  } else
+#endif
+    detail::store_lanes<std::uint8_t, Arch>(p, v);
+}
+
+/// The lanes of a batch of floats in double: the first half of them and the second.
+template <class Arch>
+struct Widened {
+  Batch<double, Arch> low;
+  Batch<double, Arch> high;
+};
+
+template <class Arch>
+inline Widened<Arch> widen(Batch<float, Arch> v) noexcept {
+#if defined(__AVX2__)
+  if constexpr (is_avx2<Arch>) return {_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))};
+  else
+#endif
+#if defined(__AVX512F__)
+    if constexpr (is_avx512<Arch>) return {_mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(detail::upper_half(v))};
+  else
+#endif
+#if defined(__SSE2__)
+    if constexpr (is_sse2<Arch> && Batch<float, Arch>::size == 4) return {_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))};
+  else
+#endif
+#if defined(__aarch64__)
+    if constexpr (is_neon64<Arch>) return {vcvt_f64_f32(vget_low_f32(v)), vcvt_high_f64_f32(v)};
+  else
+#endif
+  {
+    constexpr std::size_t half = Batch<double, Arch>::size;
+    alignas(64) float lane[2 * half];
+    v.store_aligned(lane);
+    return {detail::load_lanes<double, Arch>(lane), detail::load_lanes<double, Arch>(lane + half)};
+  }
 }
 
 }  // namespace cafeq::simd
