@@ -101,8 +101,8 @@ inline void squared_errors_block(std::span<const float> x, const Levels& levels,
     CAFEQ_UNROLL
     for (Index c = 0; c < Count; ++c) {
       const V y = above_offset<Levels>(v, offset[c]);
-      const V residual = keep(xsimd::fnma(levels(y * inverse[c]), scale[c], y));
-      sum[c][p] = xsimd::fma(residual, residual, sum[c][p]);
+      const V residual = keep(simd::fnma(levels(y * inverse[c]), scale[c], y));
+      sum[c][p] = simd::fma(residual, residual, sum[c][p]);
     }
   });
   CAFEQ_UNROLL
@@ -161,13 +161,13 @@ LevelSums level_sums(std::span<const float> x, const Levels& levels, Line line) 
     detail::for_each_vector<Arch>(block, [&](Index p, const V& v, auto keep) {
       const V y = detail::above_offset<Levels>(v, offset);
       const V level = keep(levels(y * inverse));
-      const V residual = keep(xsimd::fnma(level, scale, y));
+      const V residual = keep(simd::fnma(level, scale, y));
       if constexpr (Levels::has_offset) {
         r[p] = r[p] + residual;
         l[p] = l[p] + level;
       }
-      rl[p] = xsimd::fma(residual, level, rl[p]);
-      ll[p] = xsimd::fma(level, level, ll[p]);
+      rl[p] = simd::fma(residual, level, rl[p]);
+      ll[p] = simd::fma(level, level, ll[p]);
     });
     if constexpr (Levels::has_offset) {
       total.residual += double(detail::sum_of_lanes<Arch>(r));

@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "cafeq/core/view.hpp"
-#include "cafeq/simd/arch.hpp"
+#include "cafeq/simd/compat.hpp"
 
 namespace cafeq::kernel {
 
@@ -66,7 +66,7 @@ class ExponentialRange {
   template <class V>
   void operator()(V x, V a, V b, V& value, V& slope) const noexcept {
     // The floor keeps the quotient finite; e^−80 is nothing beside the peak's own term, which is 1.
-    const V larger = xsimd::exp(xsimd::max(xsimd::fma(V(t_), xsimd::abs(x), -a), V(-80.0f)));
+    const V larger = xsimd::exp(xsimd::max(simd::fma(V(t_), xsimd::abs(x), -a), V(-80.0f)));
     const V smaller = b / larger;
     value = larger + smaller;
     slope = xsimd::copysign(larger - smaller, x);
