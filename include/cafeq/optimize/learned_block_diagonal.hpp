@@ -34,7 +34,7 @@ inline MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t 
 ///   3. the range surrogate of W D M minimised over M, orthogonal or general, by the optimizer
 ///   4. ITQ, `itq_rounds`; orthogonal M only
 ///   5. ALS from N = M⁻¹ D⁻¹ to a general inverse of W itself, `als_rounds`
-/// Memory: four matrices like W.
+/// Memory beyond W and the result: the blocks, k/n of a matrix [n, ·], some fifty times (most of it L-BFGS's history), and a strip of about a million floats.
 template <LinearGrid Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs, RounderFor<Q> R = ErrorFeedback>
 struct LearnedBlockDiagonal {
   Index block = 64;
@@ -56,23 +56,27 @@ struct LearnedBlockDiagonal {
     if (als_rounds < 0) raise(ErrorCode::invalid_argument, message("als_rounds is ", als_rounds, ", must not be negative"));
     if (is_constant(W) || largest_magnitude(W) == 0)  // every grid holds it as it is
       return BlockDiagonal::from_inverse(MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
+    if (!W.rows_contiguous()) {
+      const Matrix<float> dense = to_matrix<float>(W);
+      return fit(dense.view(), executor);
+    }
     const auto sizes = uneven_blocks(W.cols, block);
-    Matrix<float> X = to_matrix<float>(W);
-    const Diagonal scaling = scaling_power != 0 ? DualScaling{.power = scaling_power}.fit(X.view(), executor) : unscaled(W.cols);
-    apply_right(scaling, X.view(), Op::forward, executor);
-    // Scales of the polish are then normal halves.
-    const PowerOfTwo enlarge(10 - floor_log2(largest_magnitude(X.view())));
-    for (Index i = 0; i < X.size(); ++i) X.data()[i] = float(enlarge(double(X.data()[i])));
+    const Diagonal scaling = scaling_power != 0 ? DualScaling{.power = scaling_power}.fit(W, executor) : unscaled(W.cols);
+    // Scales of the polish are normal halves where W D is enlarged to a largest magnitude near 2^10.
+    const float enlarge = std::ldexp(1.0f, 10 - floor_log2(largest_scaled(W, scaling, executor)));
+    std::vector<float> scale(scaling.entries());
+    for (float& d : scale) d *= enlarge;
 
     std::vector<RangeTerm> terms;
-    terms.emplace_back(X, scale_sets(quantizer.group));
+    terms.emplace_back(W, scale_sets(quantizer.group), std::vector<Index>{}, scale);
     MatrixBlocks M = learn_transform(std::move(terms), hadamard_blocks(sizes, seed), surrogate, parametrization, optimizer, executor).M;
-    if (parametrization == Parametrization::orthogonal) itq(View<const float>(X.view()), M, quantizer, itq_rounds, executor);
+    if (parametrization == Parametrization::orthogonal) itq(W, M, quantizer, itq_rounds, executor, scale);
 
     MatrixBlocks N = inverses(M);
-    apply_right(scaling, X.view(), Op::inverse, executor);
+    M.clear();
     for (Index b = 0, offset = 0; b < Index(N.size()); offset += N[std::size_t(b++)].rows()) scale_columns(N[std::size_t(b)], scaling, offset);
-    MatrixBlocks polished = als(View<const float>(X.view()), N, quantizer, rounder, als_rounds, executor);
+    std::fill(scale.begin(), scale.end(), enlarge);
+    MatrixBlocks polished = als(W, N, quantizer, rounder, als_rounds, executor, scale);
     for (std::size_t b = 0; b < N.size(); ++b)
       if (is_storable(polished[b])) N[b] = std::move(polished[b]);
     return BlockDiagonal::from_inverse(std::move(N), precision);
@@ -80,6 +84,19 @@ struct LearnedBlockDiagonal {
 
  private:
   static Diagonal unscaled(Index dim) { return Diagonal(std::vector<double>(std::size_t(dim), 1.0)); }
+
+  /// max |W(i, j) d_j|.
+  static double largest_scaled(View<const float> W, const Diagonal& D, ExecutorRef executor) {
+    std::vector<float> largest(std::size_t(ceil_div(W.rows, 64)));
+    executor.parallel_for(W.rows, 64, [&](Index begin, Index end, Index) {
+      float& m = largest[std::size_t(begin / 64)];
+      for (Index i = begin; i < end; ++i) {
+        const auto w = W.row(i);
+        for (std::size_t j = 0; j < w.size(); ++j) m = std::max(m, std::abs(w[j] * D.entries()[j]));
+      }
+    });
+    return double(*std::max_element(largest.begin(), largest.end()));
+  }
 
   /// Whether a block can still be inverted once it is rounded. Where channels are dead or all alike, ALS may lead to one that cannot.
   bool is_storable(const Matrix<double>& N) const {

@@ -1,12 +1,19 @@
 /// Polish of a block-diagonal transform by alternating codes and transform: ITQ (orthogonal) and ALS (general inverse).
+///
+/// Both walk over W in strips of some hundred rows: X = W M, codes of X, and what they add to the sums over the rows. W may stand for W·diag(column_scale).
 #pragma once
 
+#include <algorithm>
+#include <limits>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/rounding/error_feedback.hpp"
+#include "cafeq/rounding/nearest.hpp"
+#include "cafeq/rounding/strips.hpp"
 
 namespace cafeq {
 
@@ -15,17 +22,42 @@ using MatrixBlocks = std::vector<Matrix<double>>;
 
 namespace detail {
 
-/// X = W·blockdiag(blocks), [n, d]·[d, d], rows in parallel.
-inline void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float> X, ExecutorRef executor) {
-  std::vector<Matrix<float>> narrow;
-  for (const auto& block : blocks) narrow.push_back(to_matrix<float>(block.view()));
-  executor.parallel_for(W.rows, 64, [&](Index begin, Index end, Index) {
+/// blockdiag(blocks) as floats, its rows scaled as the columns of W are to be.
+class BlockFactor {
+ public:
+  explicit BlockFactor(const MatrixBlocks& blocks, std::span<const float> column_scale = {}) {
     Index offset = 0;
-    for (const auto& block : narrow) {
-      kernel::multiply<float>(W.block(begin, offset, end - begin, block.rows()), block.view(), X.block(begin, offset, end - begin, block.rows()));
+    for (const auto& block : blocks) {
+      offsets_.push_back(offset);
+      factors_.emplace_back(block.rows(), block.rows());
+      for (Index i = 0; i < block.rows(); ++i) {
+        const double scale = column_scale.empty() ? 1.0 : double(column_scale[std::size_t(offset + i)]);
+        for (Index j = 0; j < block.rows(); ++j) factors_.back()(i, j) = float(scale * block(i, j));
+      }
       offset += block.rows();
     }
-  });
+  }
+
+  /// X = W·blockdiag(blocks), [n, d]·[d, d], in parallel.
+  void multiply(View<const float> W, View<float> X, ExecutorRef executor) const {
+    constexpr Index rows = 96;
+    const Index parts = ceil_div(W.rows, rows);
+    for_each(executor, parts * Index(factors_.size()), [&](Index task, Index) {
+      const auto b = std::size_t(task / parts);
+      const Index k = factors_[b].rows();
+      const Index row = task % parts * rows;
+      const Index n = std::min(rows, W.rows - row);
+      kernel::multiply<float>(W.block(row, offsets_[b], n, k), factors_[b].view(), X.block(row, offsets_[b], n, k));
+    });
+  }
+
+ private:
+  std::vector<Index> offsets_;
+  std::vector<Matrix<float>> factors_;
+};
+
+inline void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float> X, ExecutorRef executor) {
+  BlockFactor(blocks).multiply(W, X, executor);
 }
 
 template <class F>
@@ -39,28 +71,55 @@ void for_each_block(const MatrixBlocks& blocks, ExecutorRef executor, F&& f) {
   for_each(executor, Index(blocks.size()), [&](Index b, Index) { f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows()); });
 }
 
+inline MatrixBlocks zeros_like(const MatrixBlocks& blocks) {
+  MatrixBlocks result;
+  for (const auto& block : blocks) result.emplace_back(block.rows(), block.cols());
+  return result;
+}
+
+inline void set_zero(MatrixBlocks& blocks) noexcept {
+  for (auto& block : blocks) std::fill_n(block.data(), block.size(), 0.0);
+}
+
+/// C ← C + AᵀB.
+inline void add_cross_gram(View<const float> A, View<const float> B, Matrix<double>& C) {
+  const auto product = kernel::cross_gram<float>(A, B);
+  for (Index i = 0; i < C.size(); ++i) C.data()[i] += product.data()[i];
+}
+
 }  // namespace detail
 
 /// ITQ (Gong & Lazebnik, CVPR 2011, for a scalar grid): nearest codes of W·M with least-squares scales, then M = U Vᵀ from the SVD of WᵀQ, the orthogonal
 /// matrix for which ‖W M − Q‖ is smallest. W [n, Σk]; M orthogonal blocks, improved in place. Neither step increases the error but for the rounding
-/// of scales. Memory: three matrices like W.
+/// of scales. Memory: a strip of W in fp32 with its codes, and the blocks twice.
 template <LinearGrid Q>
-void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, ExecutorRef executor = {}) {
-  Matrix<float> X(W.rows, W.cols);
-  Matrix<float> decoded(W.rows, W.cols);
-  Encoding<Q> encoding(quantizer, W.rows, W.cols);
+void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, ExecutorRef executor = {}, std::span<const float> column_scale = {}) {
+  if (W.empty()) return;
+  auto encodings = StripEncoding<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols);
+  Matrix<float> strip(encodings.step(), W.cols);
+  MatrixBlocks Z = detail::zeros_like(M);  // WᵀQ
   for (int round = 0; round < rounds; ++round) {
-    detail::multiply_blocks(W, M, X.view(), executor);
-    if (round == 0) encoding.fit(X.view(), executor);
-    encoding.encode(X.view(), executor);
-    if (encoding.grouping().group != per_tensor)
-      executor.parallel_for(W.rows, 16, [&](Index begin, Index end, Index) {
-        for (Index i = begin; i < end; ++i) rounding::refit_row(encoding, i, std::as_const(X).row(i));
+    const detail::BlockFactor factor(M, column_scale);
+    detail::set_zero(Z);
+    encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
+      const View<float> X = strip.view().row_block(0, n);
+      factor.multiply(W.row_block(begin, n), X, executor);
+      if (round == 0) encoding.fit(X, executor);
+      encoding.encode(X, executor);
+      if (encoding.grouping().group != per_tensor)
+        executor.parallel_for(n, 16, [&](Index first, Index last, Index) {
+          for (Index i = first; i < last; ++i) rounding::refit_row(encoding, i, View<const float>(X).row(i));
+        });
+      encoding.decode(X, executor);
+      detail::for_each_block(M, executor, [&](std::size_t b, Index offset, Index k) {
+        detail::add_cross_gram(W.block(begin, offset, n, k), View<const float>(X).col_block(offset, k), Z[b]);
       });
-    encoding.decode(decoded.view(), executor);
+    });
     detail::for_each_block(M, executor, [&](std::size_t b, Index offset, Index k) {
-      const auto Z = kernel::cross_gram<float>(W.col_block(offset, k), View<const float>(decoded.view()).col_block(offset, k));
-      M[b] = linalg::polar(Z.view());
+      if (!column_scale.empty())
+        for (Index i = 0; i < k; ++i)
+          for (Index j = 0; j < k; ++j) Z[b](i, j) *= double(column_scale[std::size_t(offset + i)]);
+      M[b] = linalg::polar(Z[b].view());
     });
   }
 }
@@ -89,48 +148,68 @@ inline void keep_invertible(Matrix<double>& N, const Matrix<double>& before) {
 
 /// ALS: W ≈ Q N with Q on the grid and N any invertible blocks. Each round: X = W N⁻¹, the rounder's codes of X in the metric N Nᵀ (which is the
 /// error of W itself), then N = (QᵀQ)⁻¹ QᵀW in fp64, with a ridge of 1e-7 of the mean diagonal that holds N to the one before, so that directions which
-/// the codes do not see stay as they were. Returns the N with the smallest error. W [n, Σk]; N the start, invertible. Memory: two matrices like W
-/// and the codes.
+/// the codes do not see stay as they were. Returns the N with the smallest error. W [n, Σk]; N the start, invertible. Memory: a strip of W in fp32 with its
+/// codes, and the blocks about eight times.
 template <LinearGrid Q, RounderFor<Q> R>
-MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const R& rounder, int rounds, ExecutorRef executor = {}) {
-  Matrix<float> X(W.rows, W.cols);
-  Encoding<Q> encoding(quantizer, W.rows, W.cols);
+MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const R& rounder, int rounds, ExecutorRef executor = {},
+                 std::span<const float> column_scale = {}) {
+  if (W.empty()) return N;
+  auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols);
+  Matrix<float> strip(encodings.step(), W.cols);
+  MatrixBlocks G = detail::zeros_like(N);  // QᵀQ
+  MatrixBlocks C = detail::zeros_like(N);  // QᵀW
   MatrixBlocks best = N;
   double best_error = std::numeric_limits<double>::infinity();
   for (int round = 0; round < rounds; ++round) {
-    MatrixBlocks M;
-    MatrixBlocks H;
-    for (const auto& block : N) {
-      auto inverse = linalg::inverse(block.view());
-      if (!inverse) return best;  // the last step left the invertible matrices; what came before is kept
-      M.push_back(std::move(*inverse));
-      H.push_back(kernel::gram<double>(View<const double>(block.view()).transposed()));  // N Nᵀ
-      linalg::add_ridge(H.back(), 1e-9);
-    }
-    detail::multiply_blocks(W, M, X.view(), executor);
-    if (round == 0) encoding.fit(X.view(), executor);
-    rounder.round(X.view(), Metric::block_diagonal(std::move(H)), Side::input, encoding, executor);
-    encoding.decode(X.view(), executor);
+    MatrixBlocks M(N.size());
+    MatrixBlocks H(N.size());
+    std::vector<char> singular(N.size());
+    detail::for_each_block(N, executor, [&](std::size_t b, Index, Index) {
+      auto inverse = linalg::inverse(N[b].view());
+      singular[b] = !inverse;
+      if (!inverse) return;
+      M[b] = std::move(*inverse);
+      H[b] = kernel::gram<double>(View<const double>(N[b].view()).transposed());  // N Nᵀ
+      linalg::add_ridge(H[b], 1e-9);
+    });
+    // The last step left the invertible matrices; what came before is kept.
+    if (std::find(singular.begin(), singular.end(), 1) != singular.end()) return best;
+    const detail::BlockFactor factor(M, column_scale);
+    M.clear();
+    const Metric metric = Metric::block_diagonal(std::move(H));
+    detail::set_zero(G);
+    detail::set_zero(C);
+    encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
+      const View<float> X = strip.view().row_block(0, n);
+      factor.multiply(W.row_block(begin, n), X, executor);
+      if (round == 0) encoding.fit(X, executor);
+      rounder.round(X, metric, Side::input, encoding, executor);
+      encoding.decode(X, executor);
+      detail::for_each_block(N, executor, [&](std::size_t b, Index offset, Index k) {
+        const auto codes = View<const float>(X).col_block(offset, k);
+        detail::add_cross_gram(codes, codes, G[b]);
+        detail::add_cross_gram(codes, W.block(begin, offset, n, k), C[b]);
+      });
+    });
     std::vector<double> errors(N.size());
     detail::for_each_block(N, executor, [&](std::size_t b, Index offset, Index k) {
-      const auto codes = View<const float>(X.view()).col_block(offset, k);
-      const auto weights = W.col_block(offset, k);
-      const auto G = kernel::gram<float>(codes);
-      const auto C = kernel::cross_gram<float>(codes, weights);  // QᵀW
+      if (!column_scale.empty())
+        for (Index i = 0; i < k; ++i)
+          for (Index j = 0; j < k; ++j) C[b](i, j) *= double(column_scale[std::size_t(offset + j)]);
       double trace = 0;
-      for (Index i = 0; i < k; ++i) trace += G(i, i);
-      auto residual = linalg::product(G.view(), std::as_const(N[b]).view());
-      for (Index i = 0; i < k * k; ++i) residual.data()[i] = C.data()[i] - residual.data()[i];
-      auto ridged = G;
+      for (Index i = 0; i < k; ++i) trace += G[b](i, i);
+      auto residual = linalg::product(G[b].view(), std::as_const(N[b]).view());
+      for (Index i = 0; i < k * k; ++i) residual.data()[i] = C[b].data()[i] - residual.data()[i];
+      auto ridged = G[b];
       for (Index i = 0; i < k; ++i) ridged(i, i) += 1e-7 * trace / double(k) + std::numeric_limits<double>::min();
       if (const auto step = linalg::solve_spd(ridged.view(), residual.view())) {
         const Matrix<double> before = N[b];
         for (Index i = 0; i < k * k; ++i) N[b].data()[i] += step->data()[i];
         detail::keep_invertible(N[b], before);
       }
-      const auto GN = linalg::product(G.view(), std::as_const(N[b]).view());
+      const auto GN = linalg::product(G[b].view(), std::as_const(N[b]).view());
       double error = 0;  // ‖W − Q N‖² − ‖W‖², summed from small parts
-      for (Index i = 0; i < k * k; ++i) error += N[b].data()[i] * (GN.data()[i] - 2 * C.data()[i]);
+      for (Index i = 0; i < k * k; ++i) error += N[b].data()[i] * (GN.data()[i] - 2 * C[b].data()[i]);
       errors[b] = error;
     });
     double error = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -36,19 +37,15 @@ class RangeTerm {
     }
     if (!in_place) {
       const PowerOfTwo shrink(-exponent);
-      copy_ = Matrix<float>(view.rows, view.cols);
+      auto shrunk = std::make_shared<Matrix<float>>(view.rows, view.cols);
       for (Index i = 0; i < view.rows; ++i)
-        for (Index j = 0; j < view.cols; ++j) copy_(i, j) = float(shrink(double(view(i, j))));
-      W_ = std::as_const(copy_).view();
+        for (Index j = 0; j < view.cols; ++j) (*shrunk)(i, j) = float(shrink(double(view(i, j))));
+      copy_ = std::move(shrunk);
+      W_ = copy_->view();
     }
     const double sum = sum_of_squares();
     scale_ = sum > 0 ? std::sqrt(double(view.size()) / sum) : 0.0;
   }
-
-  RangeTerm(RangeTerm&&) noexcept = default;
-  RangeTerm& operator=(RangeTerm&&) noexcept = default;
-  RangeTerm(const RangeTerm&) = delete;  // the view may be one of the term's own copy
-  RangeTerm& operator=(const RangeTerm&) = delete;
 
   Index rows() const noexcept { return W_.rows; }
   Index cols() const noexcept { return W_.cols; }
@@ -81,7 +78,7 @@ class RangeTerm {
   }
 
   View<const float> W_;
-  Matrix<float> copy_;
+  std::shared_ptr<const Matrix<float>> copy_;  // shared, since W_ looks at it
   ScaleSets sets_;
   std::vector<Index> matrix_of_block_;
   std::vector<float> column_scale_;

@@ -1,9 +1,16 @@
 /// Pipeline: a transform, a quantizer and a rounder, composed.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "cafeq/core/scan.hpp"
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/pipeline/quantized.hpp"
 #include "cafeq/rounding/nearest.hpp"
+#include "cafeq/rounding/strips.hpp"
 
 namespace cafeq {
 
@@ -46,13 +53,85 @@ Metric induced_metric(const T& t) {
 
 }  // namespace detail
 
-/// What keeps W from being quantized, if anything: no elements, an unsound layout, a value that is not finite.
+/// What keeps W from being read, if anything: no elements, an unsound layout.
 template <class T>
-std::optional<Error> weights_fault(View<T> W, std::string_view name) {
+std::optional<Error> layout_fault(View<T> W, std::string_view name) {
   if (auto fault = view_fault(W, name)) return fault;
   if (W.empty()) return Error(ErrorCode::invalid_shape, message(name, " is ", W.rows, " x ", W.cols, ": there is nothing to quantize"));
+  return std::nullopt;
+}
+
+/// What keeps W from being quantized, if anything: what layout_fault() finds, or a value that is not finite.
+template <class T>
+std::optional<Error> weights_fault(View<T> W, std::string_view name) {
+  if (auto fault = layout_fault(W, name)) return fault;
   return finite_fault(W, name);
 }
+
+namespace detail {
+
+/// Rows of W·2^e as floats, e such that the largest magnitude is about 2^target: every later step is free of overflow.
+template <class T>
+class ScaledRows {
+ public:
+  ScaledRows(View<const T> W, int e) noexcept : W_(W), exponent_(e), scale_(e) {}
+
+  int exponent() const noexcept { return exponent_; }
+  void read(Index begin, View<float> rows) const noexcept {
+    const View<const T> from = W_.row_block(begin, rows.rows);
+    if (std::is_same_v<T, double> || std::abs(exponent_) > 100) {
+      for (Index i = 0; i < rows.rows; ++i)
+        for (Index j = 0; j < rows.cols; ++j) rows(i, j) = float(scale_(double(from(i, j))));
+      return;
+    }
+    copy(from, rows);
+    const float factor = std::ldexp(1.0f, exponent_);
+    for (Index i = 0; i < rows.rows; ++i)
+      for (float& x : rows.row(i)) x *= factor;
+  }
+
+ private:
+  View<const T> W_;
+  int exponent_;
+  PowerOfTwo scale_;
+};
+
+/// Rows that a worker transforms at once: what stays in L2, a few at least so that a transform can share its loads.
+inline Index panel_rows(Index rows, Index cols) noexcept { return std::min(rows, std::clamp<Index>((Index(1) << 16) / cols, 4, 64)); }
+
+/// f(first row, X, worker) for panels of X = W·2^e·M, rows in parallel. Memory: a panel a worker.
+template <class T, Transform M, class F>
+void for_each_panel(const ScaledRows<T>& W, Index rows, const M& transform, ExecutorRef executor, F&& f) {
+  const Index step = panel_rows(rows, transform.dim());
+  std::vector<Matrix<float>> panels(std::size_t(executor.concurrency()));
+  for (auto& panel : panels) panel = Matrix<float>(step, transform.dim());
+  executor.parallel_for(rows, step, [&](Index begin, Index end, Index worker) {
+    const View<float> X = panels[std::size_t(worker)].view().row_block(0, end - begin);
+    W.read(begin, X);
+    transform.apply(X, Op::forward);
+    f(begin, X);
+  });
+}
+
+/// Whether a spec has a fit() for views of T as they are; one that is written for floats gets a copy.
+template <class S, class T>
+concept FitsViewOf = requires(const S& spec, View<const T> W, ExecutorRef e) { spec.fit(W, e); };
+
+/// A spec fitted to W·2^-exponent, or to W itself where the spec can read it: what a transform learns does not depend on powers of two.
+template <TransformSpec S, class T>
+auto fit_to_weights(const S& spec, View<const T> W, int exponent, ExecutorRef executor) {
+  constexpr int safe = 40;  // squares and products of this many weights stay within the floats
+  if constexpr (!Transform<S> && FitsViewOf<S, T>) {
+    if (std::abs(exponent) <= safe) return spec.fit(W, executor);
+  }
+  if constexpr (Transform<S>) return fit_transform(spec, View<const float>{nullptr, 0, W.cols, W.cols, 1}, executor);
+  Matrix<float> X(W.rows, W.cols);
+  const ScaledRows<T> rows(W, -exponent);
+  executor.parallel_for(W.rows, 64, [&](Index begin, Index end, Index) { rows.read(begin, X.view().row_block(begin, end - begin)); });
+  return fit_transform(spec, View<const float>(X.view()), executor);
+}
+
+}  // namespace detail
 
 /// W → transform → grid → rounding → packed result. Parts are specs: a transform without a dimension, a quantizer without scales.
 template <TransformSpec T, Quantizer Q, RounderFor<Q> R = Nearest>
@@ -62,25 +141,84 @@ struct Pipeline {
   R rounder{};
   Side side = Side::input;  ///< which dimension of W the transform acts on: W M (input) or Mᵀ W (output), M fitted to W or to Wᵀ
 
-  /// Quantizes W [out, in]. Memory beyond the result: W in fp32, and what the parts state.
+  /// Quantizes W [out, in]. On the input side, with a rounder that works row by row and no state for the whole tensor, W is read in panels: memory
+  /// beyond the result is a panel of rows a worker (or a strip of some hundred rows, for rounders that use a metric) and what fitting the
+  /// transform takes. Otherwise, or where the transform's fit() does not take the element type, W in fp32 besides.
   template <MatrixView M>
   auto quantize(M&& W, ExecutorRef executor = {}) const {
     const auto weights = as_view(W);
-    if (auto fault = weights_fault(weights, "W")) raise(*fault);
+    using Element = std::remove_const_t<typename decltype(weights)::value_type>;
+    if (auto fault = layout_fault(weights, "W")) raise(*fault);
+    const WeightScan scan = scan_weights(weights, executor);
+    if (!scan.finite) raise(*finite_fault(weights, "W"));
     check_quantizer(quantizer);
+    const View<const Element> input = weights;
+    if constexpr (rounds_row_by_row<R>)
+      if (side == Side::input && !couples_rows(quantizer)) return quantize_rows(input, floor_log2(scan.largest), executor);
+    return quantize_whole(input, executor);
+  }
+
+ private:
+  using Fitted = FittedTransform<T>;
+
+  template <class E>
+  Quantized<Fitted, Q> quantize_rows(View<const E> W, int exponent, ExecutorRef executor) const {
+    Fitted fitted = detail::fit_to_weights(transform, W, exponent, executor);
+    const int e = 12 - floor_log2(largest_transformed(W, exponent, fitted, executor));
+    const detail::ScaledRows<E> rows(W, e - exponent);
+    PackedCodes codes(W.rows, W.cols, quantizer.bits);
+    if constexpr (std::is_same_v<R, Nearest>) {
+      const Grouping grouping{W.rows, W.cols, quantizer.group};
+      std::vector<typename Q::Params> params(std::size_t(grouping.count()));
+      detail::for_each_panel(rows, W.rows, fitted, executor, [&](Index begin, View<float> X) {
+        for (Index i = 0; i < X.rows; ++i) {
+          const auto p = std::span(params).subspan(std::size_t(grouping.index(begin + i, 0)), std::size_t(grouping.per_row_count()));
+          fit_row(quantizer, std::span<const float>(X.row(i)), grouping.width(), p);
+          pack_row(quantizer, std::span<const float>(X.row(i)), grouping.width(), std::span<const typename Q::Params>(p), codes.row(begin + i));
+        }
+      });
+      return {quantizer, W.cols, std::move(codes), std::move(params), std::move(fitted), side, exponent - e};
+    } else {
+      const Metric metric = uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
+      auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols);
+      Matrix<float> strip(encodings.step(), W.cols);
+      encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
+        const View<float> X = strip.view().row_block(0, n);
+        executor.parallel_for(n, 48, [&](Index first, Index last, Index) { rows.read(begin + first, X.row_block(first, last - first)); });
+        apply_right(fitted, X, Op::forward, executor);
+        encoding.fit(X, executor);
+        rounder.round(View<const float>(X), metric, Side::input, encoding, executor);
+        executor.parallel_for(n, 16, [&](Index first, Index last, Index) {
+          for (Index i = first; i < last; ++i) codes.pack_row(begin + i, encoding.codes(i));
+        });
+      });
+      return {quantizer, W.cols, std::move(codes), std::move(encodings).take_params(), std::move(fitted), side, exponent - e};
+    }
+  }
+
+  /// max |W M|, W scaled to a largest magnitude in [1, 2).
+  template <class E>
+  static double largest_transformed(View<const E> W, int exponent, const Fitted& fitted, ExecutorRef executor) {
+    std::vector<double> largest(static_cast<std::size_t>(W.rows));
+    detail::for_each_panel(detail::ScaledRows<E>(W, -exponent), W.rows, fitted, executor,
+                           [&](Index begin, View<float> X) { largest[std::size_t(begin)] = largest_magnitude(X); });
+    return *std::max_element(largest.begin(), largest.end());
+  }
+
+  template <class E>
+  Quantized<Fitted, Q> quantize_whole(View<const E> weights, ExecutorRef executor) const {
     int exponent = 0;
     Matrix<float> X = detail::normalized(weights, exponent);
-    auto fitted = side == Side::input ? fit_transform(transform, X.view(), executor) : fit_output_side(X, executor);
+    Fitted fitted = side == Side::input ? fit_transform(transform, X.view(), executor) : fit_output_side(X, executor);
     if (side == Side::input) apply_right(fitted, X.view(), Op::forward, executor);
     else apply_left(fitted, X.view(), Op::transpose, executor);
     exponent -= detail::scale_for_grid(X.view(), executor);
     const Metric metric = uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
     const auto encoding = round(rounder, View<const float>(X.view()), quantizer, metric, side, executor);
-    return Quantized<FittedTransform<T>, Q>(encoding, std::move(fitted), side, exponent);
+    return Quantized<Fitted, Q>(encoding, std::move(fitted), side, exponent);
   }
 
- private:
-  FittedTransform<T> fit_output_side(const Matrix<float>& X, ExecutorRef executor) const {
+  Fitted fit_output_side(const Matrix<float>& X, ExecutorRef executor) const {
     const Matrix<float> transposed = to_matrix<float>(X.view().transposed());
     return fit_transform(transform, transposed.view(), executor);
   }

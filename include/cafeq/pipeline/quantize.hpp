@@ -14,7 +14,7 @@ concept Recipe = requires(const R& r, Index n) { r.pipeline(n, n); } || requires
 template <MatrixView M, Recipe R>
 auto quantize(M&& W, const R& recipe, ExecutorRef executor = {}) {
   const auto view = as_view(W);
-  if (auto fault = weights_fault(view, "W")) raise(*fault);
+  if (auto fault = layout_fault(view, "W")) raise(*fault);
   if constexpr (requires { recipe.pipeline(view.rows, view.cols); }) return recipe.pipeline(view.rows, view.cols).quantize(view, executor);
   else return recipe.quantize(view, executor);
 }

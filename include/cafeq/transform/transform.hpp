@@ -75,7 +75,7 @@ template <Transform T, class E>
 void apply_right(const T& t, View<E> X, Op op = Op::forward, ExecutorRef executor = {}) {
   if (X.cols != t.dim())
     raise(ErrorCode::invalid_shape, message("apply_right: ", X.cols, " columns, but the transform has dimension ", Index(t.dim())));
-  const Index grain = std::max<Index>(1, 131072 / std::max<Index>(1, X.cols));
+  const Index grain = std::max<Index>(48, 131072 / std::max<Index>(1, X.cols));  // rows enough for a block product to share its factors
   executor.parallel_for(X.rows, grain, [&](Index begin, Index end, Index) { t.apply(X.row_block(begin, end - begin), op); });
 }
 
@@ -106,7 +106,10 @@ struct Identity {
     bool is_orthogonal() const noexcept { return true; }
     std::int64_t storage_bits() const noexcept { return 0; }
   };
-  Fitted fit(View<const float> W, ExecutorRef = {}) const noexcept { return {W.cols}; }
+  template <class T>
+  Fitted fit(View<const T> W, ExecutorRef = {}) const noexcept {
+    return {W.cols};
+  }
 };
 
 namespace detail {

@@ -1,0 +1,63 @@
+/// Rounding strip by strip: codes of some hundred rows at a time, so that no copy of the matrix and no matrix of codes is needed.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "cafeq/quant/rows.hpp"
+#include "cafeq/rounding/rounder.hpp"
+
+namespace cafeq {
+
+/// The parameters of all rows of a matrix [rows, cols], and the codes of one strip of them.
+template <Quantizer Q>
+class StripEncoding {
+ public:
+  using Params = typename Q::Params;
+
+  /// Strips of about a million weights; one strip of all rows where the rows depend on each other: through the quantizer (couples_rows), or because the
+  /// rounder R does not promise to round row by row.
+  template <class R>
+  static StripEncoding for_rounder(const R&, const Q& quantizer, Index rows, Index cols) {
+    const bool whole = couples_rows(quantizer) || !rounds_row_by_row<R>;
+    return StripEncoding(quantizer, rows, cols, whole ? rows : std::clamp<Index>((Index(1) << 20) / cols, 128, 512) / 64 * 64);
+  }
+
+  StripEncoding(const Q& quantizer, Index rows, Index cols, Index step)
+      : rows_(rows), cols_(cols), step_(std::min(step, rows)), full_(quantizer, step_, cols), params_(std::size_t(Grouping{rows, cols, quantizer.group}.count())) {
+    if (rows % step_ != 0) last_ = Encoding<Q>(quantizer, rows % step_, cols);
+  }
+
+  /// Rows of a strip, but for the last.
+  Index step() const noexcept { return step_; }
+  std::span<const Params> params() const noexcept { return params_; }
+  std::vector<Params> take_params() && noexcept { return std::move(params_); }
+  /// With its tensor-wide state, once a strip was fitted.
+  const Q& quantizer() const noexcept { return full_.quantizer(); }
+
+  /// f(first row, rows, encoding) strip after strip. The encoding holds the present parameters of these rows and keeps those that f leaves in it;
+  /// its codes are those of the strip before.
+  template <class F>
+  void for_each(F&& f) {
+    for (Index begin = 0; begin < rows_; begin += step_) {
+      const Index n = std::min(step_, rows_ - begin);
+      Encoding<Q>& encoding = n == step_ ? full_ : last_;
+      const auto params = encoding.all_params();
+      const auto kept = params_.begin() + (step_ == rows_ ? 0 : begin * encoding.grouping().per_row_count());
+      std::copy_n(kept, params.size(), params.begin());
+      f(begin, n, encoding);
+      std::copy_n(params.begin(), params.size(), kept);
+    }
+  }
+
+ private:
+  Index rows_;
+  Index cols_;
+  Index step_;
+  Encoding<Q> full_;
+  Encoding<Q> last_;  // of the rows that are left
+  std::vector<Params> params_;
+};
+
+}  // namespace cafeq
