@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -53,6 +54,10 @@ void check_all(Index m, Index k, Index n) {
         kernel::multiply<T>(a, b, actual.view().col_block(2, n), store);
         // The whole of C with its margins: nothing beside the block may change.
         REQUIRE(agree<T>(actual.view(), expected.view(), k));
+        if (a.col_stride != 1 && a.row_stride != 1) continue;
+        auto packed = test::gaussian<T>(m, n + 5, 6);
+        kernel::multiply<T>(a, kernel::PackedMatrix<T>(b).panels(), packed.view().col_block(2, n), store);
+        REQUIRE(same_bits<T>(packed.view(), actual.view()));
       }
 }
 
@@ -77,6 +82,37 @@ TEST_CASE("multiply is one chain over k across its panels", "[kernel][product]")
     check_all<float>(7, k, 19);
     check_all<double>(30, k, 9);
   }
+}
+
+TEST_CASE("multiply of factors whose rows compete for one cache set", "[kernel][product]") {
+  const auto wide = test::gaussian<float>(180, 1024, 7);
+  const auto wider = test::gaussian<double>(140, 512, 8);
+  const auto A = wide.view().block(0, 3, 150, 110).transposed();
+  for (const Index n : {16, 37, 130}) {
+    auto expected = test::gaussian<float>(110, n, 9);
+    auto actual = expected;
+    kernel::multiply_reference<float>(A, wide.view().block(30, 500, 150, n), expected.view(), Store::add);
+    kernel::multiply<float>(A, wide.view().block(30, 500, 150, n), actual.view(), Store::add);
+    CHECK(agree<float>(actual.view(), expected.view(), 150));
+    Matrix<double> expected_double(70, n);
+    Matrix<double> actual_double(70, n);
+    kernel::multiply_reference<double>(wider.view().block(0, 1, 140, 70).transposed(), wider.view().col_block(200, n), expected_double.view());
+    kernel::multiply<double>(wider.view().block(0, 1, 140, 70).transposed(), wider.view().col_block(200, n), actual_double.view());
+    CHECK(agree<double>(actual_double.view(), expected_double.view(), 140));
+  }
+}
+
+TEST_CASE("packing and multiplying allocate nothing but the panels' own storage", "[kernel][product]") {
+  const auto A = test::gaussian(50, 40, 1);
+  const auto B = test::gaussian(40, 40, 2);
+  Matrix<float> C(50, 40);
+  kernel::PackedMatrix<float> packed(B.view());
+  CHECK(test::allocations_of([&] {
+          packed.assign(B.view());
+          packed.assign(B.view().block(0, 0, 40, 33));
+          kernel::multiply<float>(A.view(), packed.panels(), C.view().col_block(0, 33));
+          kernel::multiply<float>(A.view(), B.view(), C.view());
+        }) == 0);
 }
 
 TEST_CASE("multiply of known matrices", "[kernel][product]") {
