@@ -11,6 +11,7 @@
 
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
+#include "cafeq/optimize/block_factor.hpp"
 #include "cafeq/rounding/error_feedback.hpp"
 #include "cafeq/rounding/nearest.hpp"
 #include "cafeq/rounding/strips.hpp"
@@ -22,42 +23,10 @@ using MatrixBlocks = std::vector<Matrix<double>>;
 
 namespace detail {
 
-/// blockdiag(blocks) as floats, its rows scaled as the columns of W are to be.
-class BlockFactor {
- public:
-  explicit BlockFactor(const MatrixBlocks& blocks, std::span<const float> column_scale = {}) {
-    Index offset = 0;
-    for (const auto& block : blocks) {
-      offsets_.push_back(offset);
-      factors_.emplace_back(block.rows(), block.rows());
-      for (Index i = 0; i < block.rows(); ++i) {
-        const double scale = column_scale.empty() ? 1.0 : double(column_scale[std::size_t(offset + i)]);
-        for (Index j = 0; j < block.rows(); ++j) factors_.back()(i, j) = float(scale * block(i, j));
-      }
-      offset += block.rows();
-    }
-  }
-
-  /// X = W·blockdiag(blocks), [n, d]·[d, d], in parallel.
-  void multiply(View<const float> W, View<float> X, ExecutorRef executor) const {
-    constexpr Index rows = 96;
-    const Index parts = ceil_div(W.rows, rows);
-    for_each(executor, parts * Index(factors_.size()), [&](Index task, Index) {
-      const auto b = std::size_t(task / parts);
-      const Index k = factors_[b].rows();
-      const Index row = task % parts * rows;
-      const Index n = std::min(rows, W.rows - row);
-      kernel::multiply<float>(W.block(row, offsets_[b], n, k), factors_[b].view(), X.block(row, offsets_[b], n, k));
-    });
-  }
-
- private:
-  std::vector<Index> offsets_;
-  std::vector<Matrix<float>> factors_;
-};
-
-inline void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float> X, ExecutorRef executor) {
-  BlockFactor(blocks).multiply(W, X, executor);
+inline std::vector<Index> sizes_of(const MatrixBlocks& blocks) {
+  std::vector<Index> sizes;
+  for (const auto& block : blocks) sizes.push_back(block.rows());
+  return sizes;
 }
 
 template <class F>
@@ -69,6 +38,21 @@ void for_each_block(const MatrixBlocks& blocks, ExecutorRef executor, F&& f) {
     offset += block.rows();
   }
   for_each(executor, Index(blocks.size()), [&](Index b, Index) { f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows()); });
+}
+
+/// The factor ← diag(column_scale)·blockdiag(blocks).
+inline void set_factor(BlockFactor& factor, const MatrixBlocks& blocks, std::span<const float> column_scale, ExecutorRef executor) {
+  for_each_block(blocks, executor, [&](std::size_t b, Index offset, Index k) {
+    Buffer<float> scratch(static_cast<std::size_t>(k * k));
+    factor.set(Index(b), blocks[b].view(), [&](Index i) { return column_scale.empty() ? 1.0 : double(column_scale[std::size_t(offset + i)]); }, scratch);
+  });
+}
+
+/// X = W·blockdiag(blocks), [n, d]·[d, d], in parallel.
+inline void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float> X, ExecutorRef executor) {
+  BlockFactor factor(sizes_of(blocks));
+  set_factor(factor, blocks, {}, executor);
+  factor.multiply(W, X, executor);
 }
 
 inline MatrixBlocks zeros_like(const MatrixBlocks& blocks) {
@@ -97,9 +81,10 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, E
   if (W.empty()) return;
   auto encodings = StripEncoding<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols);
   Matrix<float> strip(encodings.step(), W.cols);
+  detail::BlockFactor factor(detail::sizes_of(M));
   MatrixBlocks Z = detail::zeros_like(M);  // WᵀQ
   for (int round = 0; round < rounds; ++round) {
-    const detail::BlockFactor factor(M, column_scale);
+    detail::set_factor(factor, M, column_scale, executor);
     detail::set_zero(Z);
     encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
       const View<float> X = strip.view().row_block(0, n);
@@ -156,6 +141,7 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
   if (W.empty()) return N;
   auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols);
   Matrix<float> strip(encodings.step(), W.cols);
+  detail::BlockFactor factor(detail::sizes_of(N));
   MatrixBlocks G = detail::zeros_like(N);  // QᵀQ
   MatrixBlocks C = detail::zeros_like(N);  // QᵀW
   MatrixBlocks best = N;
@@ -174,7 +160,7 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
     });
     // The last step left the invertible matrices; what came before is kept.
     if (std::find(singular.begin(), singular.end(), 1) != singular.end()) return best;
-    const detail::BlockFactor factor(M, column_scale);
+    detail::set_factor(factor, M, column_scale, executor);
     M.clear();
     const Metric metric = Metric::block_diagonal(std::move(H));
     detail::set_zero(G);

@@ -20,6 +20,7 @@
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/loss/range_surrogate.hpp"
+#include "cafeq/optimize/block_factor.hpp"
 #include "cafeq/optimize/range_term.hpp"
 
 namespace cafeq {
@@ -46,7 +47,7 @@ class RangeProblem {
     if (!gradient.empty()) check_matrices(gradient, "gradient");
     for (auto& g : gradient) std::fill_n(g.data(), g.size(), 0.0);
     double f = 0;
-    for (const Term& term : terms_) f += evaluate_term(term, M, gradient);
+    for (Term& term : terms_) f += evaluate_term(term, M, gradient);
     return f;
   }
 
@@ -100,6 +101,7 @@ class RangeProblem {
     Index strip = 0;  // rows at a time
     Index chunk = 0;  // rows of a strip that one task finds the ranges of
     std::vector<Block> blocks;
+    detail::BlockFactor factor;
 
     Index rows() const noexcept { return weights.rows(); }
     Index cols() const noexcept { return weights.cols(); }
@@ -109,6 +111,7 @@ class RangeProblem {
 
   void add(RangeTerm from) {
     std::vector<Block> blocks;
+    std::vector<Index> block_sizes;
     std::vector<Index> order(from.matrix_of_block().begin(), from.matrix_of_block().end());
     if (order.empty())
       for (std::size_t m = 0; m < sizes_.size(); ++m) order.push_back(Index(m));
@@ -119,6 +122,7 @@ class RangeProblem {
         raise(ErrorCode::invalid_argument, message("matrix_of_block: there is no matrix ", m, " among ", sizes_.size()));
       const Index k = sizes_[std::size_t(m)];
       blocks.push_back({std::size_t(m), k, column, area});
+      block_sizes.push_back(k);
       column += k;
       area += k * k;
     }
@@ -129,7 +133,7 @@ class RangeProblem {
     const auto units = [unit](Index rows) { return std::max<Index>(1, rows / unit) * unit; };
     const Index strip = units(std::clamp<Index>((Index(1) << 20) / from.cols(), rows_a_task, 4 * rows_a_task));
     const Index chunk = units(std::clamp<Index>((Index(1) << 16) / from.cols(), 6, 48));
-    terms_.push_back({std::move(from), strip, chunk, std::move(blocks)});
+    terms_.push_back({std::move(from), strip, chunk, std::move(blocks), detail::BlockFactor(block_sizes)});
   }
 
   void allocate() {
@@ -145,7 +149,6 @@ class RangeProblem {
       chunks = std::max(chunks, ceil_div(term.strip, term.chunk));
     }
     for (const Index k : sizes_) largest = std::max(largest, k);
-    factor_.resize(std::size_t(area));
     sum_of_blocks_.resize(std::size_t(area));
     X_.resize(std::size_t(strip));
     peak_.resize(std::size_t(cols));
@@ -169,18 +172,16 @@ class RangeProblem {
         raise(ErrorCode::invalid_shape, message(name, ": matrix ", m, " is ", M[m].rows(), " x ", M[m].cols(), ", not of size ", sizes_[m]));
   }
 
-  View<float> factor(const Block& block) noexcept { return {factor_.data() + block.area, block.size, block.size, block.size, 1}; }
-
-  double evaluate_term(const Term& term, std::span<const Matrix<double>> M, std::span<Matrix<double>> gradient) {
+  double evaluate_term(Term& term, std::span<const Matrix<double>> M, std::span<Matrix<double>> gradient) {
     const bool with_gradient = !gradient.empty();
     const Index blocks = Index(term.blocks.size());
-    detail::for_each(executor_, blocks, [&](Index b, Index) { prepare(term, term.blocks[std::size_t(b)], M, with_gradient); });
+    detail::for_each(executor_, blocks, [&](Index b, Index worker) { prepare(term, b, M, worker_[std::size_t(worker)]); });
     double total = 0;
     for (Index begin = 0; begin < term.rows(); begin += term.strip) {
       const Index n = std::min(term.strip, term.rows() - begin);
       const View<const float> W = term.weights.weights().row_block(begin, n);
       const View<float> X{X_.data(), n, term.cols(), leading_dimension(term), 1};
-      multiply(term, W, X);
+      term.factor.multiply(W, X, executor_);
       if (!term.whole_columns()) total += ranges(term, X);
       if (with_gradient || term.whole_columns())
         detail::for_each(executor_, blocks, [&](Index b, Index worker) {
@@ -199,28 +200,20 @@ class RangeProblem {
     return std::log(total / (double(term.rows()) * double(term.cols())));
   }
 
-  /// The factor of one block: M with its rows scaled as the columns of W are to be.
-  void prepare(const Term& term, const Block& block, std::span<const Matrix<double>> M, bool with_gradient) noexcept {
-    const View<float> to = factor(block);
-    for (Index i = 0; i < block.size; ++i) {
-      const double scale = term.weights.factor(block.column + i);
-      for (Index j = 0; j < block.size; ++j) to(i, j) = float(scale * M[block.matrix](i, j));
-    }
-    if (with_gradient) std::fill_n(sum_of_blocks_.data() + block.area, block.size * block.size, 0.0);
+  struct Worker {
+    Matrix<float> product;
+    std::array<Buffer<float>, 4> column;
+  };
+
+  /// The factor of one block, its rows scaled as the columns of W are to be; nothing summed yet.
+  void prepare(Term& term, Index b, std::span<const Matrix<double>> M, Worker& worker) noexcept {
+    const Block& block = term.blocks[std::size_t(b)];
+    term.factor.set(b, M[block.matrix].view(), [&](Index i) { return term.weights.factor(block.column + i); },
+                    std::span(worker.product.data(), std::size_t(worker.product.size())));
+    std::fill_n(sum_of_blocks_.data() + block.area, block.size * block.size, 0.0);
     if (!term.whole_columns()) return;
     std::fill_n(peak_.data() + block.column, block.size, 0.0f);
     std::fill_n(column_sum_.data() + block.column, block.size, 0.0);
-  }
-
-  /// X = W M, [n, k]·[k, k] block by block.
-  void multiply(const Term& term, View<const float> W, View<float> X) {
-    const Index parts = ceil_div(W.rows, rows_a_task);
-    detail::for_each(executor_, parts * Index(term.blocks.size()), [&](Index task, Index) {
-      const Block& block = term.blocks[std::size_t(task / parts)];
-      const Index row = task % parts * rows_a_task;
-      const Index n = std::min(rows_a_task, W.rows - row);
-      kernel::multiply<float>(W.block(row, block.column, n, block.size), factor(block), X.block(row, block.column, n, block.size));
-    });
   }
 
   /// Replaces a strip by n_s ∂R_s²/∂X; returns Σ n_s R_s² of its sets.
@@ -240,11 +233,6 @@ class RangeProblem {
     for (Index c = 0; c < ceil_div(X.rows, term.chunk); ++c) total += total_[std::size_t(c)];
     return total;
   }
-
-  struct Worker {
-    Matrix<float> product;
-    std::array<Buffer<float>, 4> column;
-  };
 
   /// Sets are the columns of X: replaces X by n_s ∂R_s²/∂X; returns Σ n_s R_s².
   double column_ranges(View<float> X, Worker& worker) const noexcept {
@@ -328,8 +316,7 @@ class RangeProblem {
   std::vector<Index> sizes_;
   ExecutorRef executor_;
   std::vector<Term> terms_;
-  Buffer<float> factor_;           // of each block of the term at hand
-  Buffer<double> sum_of_blocks_;   // their gradients so far
+  Buffer<double> sum_of_blocks_;   // gradients of the blocks of the term at hand, so far
   Buffer<float> X_;                // a strip
   Buffer<float> peak_;             // of whole columns, so far
   Buffer<double> column_sum_;      // Σ φ of whole columns, relative to the peak

@@ -1,0 +1,68 @@
+/// BlockFactor: the float form of blockdiag(M_1, M_2, …) in which it multiplies weights.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "cafeq/core/executor.hpp"
+#include "cafeq/kernel/product.hpp"
+
+namespace cafeq::detail {
+
+/// Blocks packed for kernel::multiply. All storage is allocated by the constructor.
+class BlockFactor {
+ public:
+  explicit BlockFactor(std::span<const Index> sizes) {
+    Index column = 0;
+    Index position = 0;
+    for (const Index k : sizes) {
+      blocks_.push_back({k, column, position});
+      column += k;
+      position += kernel::panels_size<float>(k, k);
+      largest_ = std::max(largest_, k);
+    }
+    packed_.resize(std::size_t(position));
+  }
+
+  Index count() const noexcept { return Index(blocks_.size()); }
+  /// Elements of scratch that set() asks for.
+  Index scratch_size() const noexcept { return largest_ * largest_; }
+
+  /// Block b ← diag(row_scale(0), row_scale(1), …)·M, rounded to floats.
+  template <class F>
+  void set(Index b, View<const double> M, F&& row_scale, std::span<float> scratch) noexcept {
+    const Block& block = blocks_[std::size_t(b)];
+    const View<float> scaled{scratch.data(), block.size, block.size, block.size, 1};
+    for (Index i = 0; i < block.size; ++i) {
+      const double scale = row_scale(i);
+      for (Index j = 0; j < block.size; ++j) scaled(i, j) = float(scale * M(i, j));
+    }
+    kernel::pack_panels<float>(View<const float>(scaled), packed_.data() + block.position);
+  }
+
+  /// X = W·blockdiag, [n, d]·[d, d], in parallel. Rows of X contiguous.
+  void multiply(View<const float> W, View<float> X, ExecutorRef executor) const {
+    constexpr Index rows = 96;
+    const Index parts = ceil_div(W.rows, rows);
+    for_each(executor, parts * count(), [&](Index task, Index) {
+      const Block& block = blocks_[std::size_t(task / parts)];
+      const Index row = task % parts * rows;
+      const Index n = std::min(rows, W.rows - row);
+      kernel::multiply<float>(W.block(row, block.column, n, block.size), kernel::Panels<float>{packed_.data() + block.position, block.size, block.size},
+                              X.block(row, block.column, n, block.size));
+    });
+  }
+
+ private:
+  struct Block {
+    Index size;
+    Index column;
+    Index position;
+  };
+  std::vector<Block> blocks_;
+  Index largest_ = 0;
+  Buffer<float> packed_;
+};
+
+}  // namespace cafeq::detail
