@@ -16,7 +16,7 @@ configure_package_config_file(cmake/cafeq-config.cmake.in cafeq-config.cmake INS
                               NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(cafeq-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/cafeq-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/cafeq-config-version.cmake
-              cmake/CafeqDependencies.cmake DESTINATION ${package_dir})
+              cmake/CafeqDependencies.cmake cmake/CafeqDispatch.cmake cmake/CafeqIsolate.cmake DESTINATION ${package_dir})
 
 foreach(name cafeq cafeq-io)
   configure_file(cmake/${name}.pc.in ${name}.pc @ONLY)

@@ -20,6 +20,8 @@ has() {
     catch2) has_file include/catch2/catch.hpp || has_file include/catch2/catch_all.hpp ;;
     nlohmann-json3-dev) has_file include/nlohmann/json.hpp ;;
     libcli11-dev) has_file include/CLI/CLI.hpp ;;
+    g++-aarch64-linux-gnu) compiles aarch64-linux-gnu-g++ ;;
+    qemu-user) command -v qemu-aarch64 ;;
     libbenchmark-dev) has_file include/benchmark/benchmark.h ;;
     libopenblas-dev) has_file include/cblas.h || has_file "include/$(uname -m)-linux-gnu/cblas.h" ;;
     libfftw3-dev) has_file include/fftw3.h ;;
