@@ -1,4 +1,4 @@
-#include "cafeq/kernel/range.hpp"
+#include "cafeq/kernel/column_range.hpp"
 
 #include <limits>
 #include <vector>
@@ -96,6 +96,8 @@ TEST_CASE("not-a-number reaches the sum", "[kernel][range]") {
     std::vector<float> slope(x.size());
     x[std::size_t(n / 2)] = std::numeric_limits<float>::quiet_NaN();
     CHECK(std::isnan(kernel::row_sum(kernel::PowerRange(8), x.data(), n, 1.0f, slope.data())));
+    CHECK(std::isnan(kernel::row_sum(kernel::ExponentialRange(5), x.data(), n, 1.0f, slope.data())));
+    CHECK(std::isnan(kernel::row_value(kernel::ExponentialRange(5), x.data(), n, 1.0f)));
   }
 }
 
@@ -139,6 +141,60 @@ TEST_CASE("column passes agree with their references", "[kernel][range]") {
       check(kernel::PowerRange(16));
       check(kernel::ExponentialRange(5));
     }
+}
+
+TEST_CASE("values alone, gradients and long sets agree with the two passes", "[kernel][range]") {
+  const auto check = [](const auto& phi, Index n) {
+    CAPTURE(n);
+    auto x = test::gaussian(1, n, 21, 2.0);
+    x.data()[n / 3] = -9.5f;  // the peak comes late
+    std::vector<float> expected(static_cast<std::size_t>(n));
+    const float peak = kernel::row_peak(x.data(), n);
+    const double sum = kernel::row_sum(phi, x.data(), n, peak, expected.data());
+    CHECK(kernel::row_value(phi, x.data(), n, peak) == sum);
+    const kernel::PeakSum range = kernel::row_range(phi, x.data(), n);
+    CHECK(range.peak == peak);
+    CHECK(range.sum == Approx(sum).epsilon(1e-6));
+    if (n <= 65536) CHECK(range.sum == sum);
+    std::vector<float> slopes(static_cast<std::size_t>(n));
+    kernel::row_slopes(phi, x.data(), n, peak, 0.5f, slopes.data());
+    kernel::row_gradient(phi, x.data(), n, [&](float a, double s) {
+      CHECK(a == peak);
+      CHECK(s == range.sum);
+      return 0.5f;
+    });
+    bool same = true;
+    for (std::size_t j = 0; j < expected.size(); ++j) same = same && slopes[j] == 0.5f * expected[j] && x.data()[j] == slopes[j];
+    CHECK(same);
+  };
+  for (const Index n : {1, 17, 1024, 4097, 65537, 70000}) {
+    check(kernel::PowerRange(8), n);
+    check(kernel::PowerRange(6), n);
+    check(kernel::ExponentialRange(5), n);
+  }
+}
+
+TEST_CASE("sums of millions of terms stay exact to single precision", "[kernel][range]") {
+  const Index n = 3000000;
+  std::vector<float> x(static_cast<std::size_t>(n), 0.7f);
+  CHECK(kernel::row_range(kernel::PowerRange(8), x.data(), n).sum == Approx(double(n)).epsilon(1e-6));
+  CHECK(kernel::row_range(kernel::ExponentialRange(5), x.data(), n).sum == Approx(double(n) * (1 + std::exp(-7.0))).epsilon(1e-6));
+}
+
+TEST_CASE("exponentials of every size are good to single precision", "[kernel][range]") {
+  // One entry below a peak of 8: u = t|x| − a runs from 0 to −80, and the smaller exponential with it.
+  for (const float t : {0.5f, 2.0f, 5.0f, 10.0f}) {
+    const kernel::ExponentialRange phi(t);
+    for (Index i = 0; i <= 4000; ++i) {
+      const float x[1] = {8.0f * float(i) / 4000};
+      float slope[1];
+      double exact_slope[1];
+      const double exact = kernel::row_sum_reference(phi, x, 1, 8.0f, exact_slope);
+      const double u = double(t) * 8 - double(t) * double(x[0]);
+      CHECK(kernel::row_sum(phi, x, 1, 8.0f, slope) == Approx(exact).epsilon(2e-7 + 1.2e-7 * u).margin(1e-18));
+      CHECK(std::abs(double(slope[0]) - exact_slope[0]) < (3e-7 + 1.2e-7 * u) * exact + 1e-18);
+    }
+  }
 }
 
 TEST_CASE("scaling of rows and of columns", "[kernel][range]") {

@@ -11,7 +11,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/kernel/range.hpp"
+#include "cafeq/kernel/column_range.hpp"
 
 namespace cafeq {
 
@@ -54,16 +54,31 @@ struct PNorm {
   /// For n weights with largest magnitude `peak` and sum Σ (x/peak)^p.
   SetRange range(float peak, double sum, Index n) const noexcept {
     if (!(sum > 0)) return {sum, 0};  // zeros, or NaN
-    const double a = double(peak);
+    const double a = scale(peak);
     const double mean = sum / double(n);
-    const double power = std::pow(mean, 2.0 / p);
+    const double power = root(mean);
     return {a * a * power, 2.0 * a * power / (mean * double(n))};
   }
   PeakChange change(float from, float to) const noexcept {
     if (from == to) return {};
-    const double ratio = double(from) / double(to);
+    const double ratio = scale(from) / scale(to);
     const double slope = std::pow(ratio, p - 1);
     return {slope * ratio, slope};
+  }
+
+ private:
+  /// The peak as the kernel divides by it, so that the rounding cancels; a peak that it takes for zero has no sum.
+  static double scale(float peak) noexcept { return peak >= std::numeric_limits<float>::min() ? 1.0 / double(1.0f / peak) : double(peak); }
+
+  /// mean^(2/p); square roots where they do it.
+  double root(double mean) const noexcept {
+    switch (p) {
+      case 2: return mean;
+      case 4: return std::sqrt(mean);
+      case 8: return std::sqrt(std::sqrt(mean));
+      case 16: return std::sqrt(std::sqrt(std::sqrt(mean)));
+      default: return std::pow(mean, 2.0 / p);
+    }
   }
 };
 
@@ -111,10 +126,24 @@ double row_ranges(const S& surrogate, float* x, Index n, Index group) noexcept {
   double total = 0;
   for (Index j = 0; j < n; j += group) {
     const Index size = std::min(group, n - j);
-    const float peak = kernel::row_peak(x + j, size);
-    const SetRange set = surrogate.range(peak, kernel::row_sum(phi, x + j, size, peak, x + j), size);
-    total += double(size) * set.squared;
-    kernel::scale_row(x + j, size, float(double(size) * set.slope_factor));
+    kernel::row_gradient(phi, x + j, size, [&](float peak, double sum) {
+      const SetRange set = surrogate.range(peak, sum, size);
+      total += double(size) * set.squared;
+      return float(double(size) * set.slope_factor);
+    });
+  }
+  return total;
+}
+
+/// The same value without a gradient: the row is only read.
+template <RangeSurrogate S>
+double row_ranges_value(const S& surrogate, const float* x, Index n, Index group) noexcept {
+  const auto phi = surrogate.kernel();
+  double total = 0;
+  for (Index j = 0; j < n; j += group) {
+    const Index size = std::min(group, n - j);
+    const kernel::PeakSum range = kernel::row_range(phi, x + j, size);
+    total += double(size) * surrogate.range(range.peak, range.sum, size).squared;
   }
   return total;
 }
