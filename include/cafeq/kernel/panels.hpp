@@ -16,7 +16,7 @@ inline constexpr Index panel_width = 64 / Index(sizeof(T));
 /// A matrix in panels of panel_width<T> columns, one after another; each is a dense [rows, panel_width] array, the last filled up with zeros.
 template <class T>
 struct Panels {
-  const T* data = nullptr;  ///< 64-byte-aligned
+  const T* data = nullptr;
   Index rows = 0;
   Index cols = 0;
 
@@ -47,7 +47,7 @@ inline void pack_columns(View<const U> B, T* to) noexcept {
           for (Index l = 0; l < w; ++l) row[l] = Batch<float, Arch>::load_unaligned(B.data + p + (j + l) * B.col_stride);
           simd::transpose<Arch>(row);
           CAFEQ_UNROLL
-          for (Index l = 0; l < w; ++l) row[l].store_aligned(to + (p + l) * width + j);
+          for (Index l = 0; l < w; ++l) row[l].store_unaligned(to + (p + l) * width + j);
         }
       for (Index j = B.cols / w * w; j < B.cols; ++j)
         for (Index q = 0; q < p; ++q) to[q * width + j] = B.data[q + j * B.col_stride];
@@ -75,7 +75,8 @@ inline void pack_panel(View<const U> B, T* to) noexcept {
 
 }  // namespace detail
 
-/// Writes the panels of B, of any strides, to `to` [panels_size<T>(rows, cols)], 64-byte-aligned; elements are converted to T.
+/// Writes the panels of B, of any strides, to `to` [panels_size<T>(rows, cols)]; elements are converted to T. Tiles read it fastest
+/// where it starts at a cache line.
 template <class T, class Arch = DefaultArch, class U>
 Panels<T> pack_panels(View<const U> B, T* to) noexcept {
   constexpr Index width = panel_width<T>;
