@@ -22,3 +22,9 @@ string(REGEX REPLACE "[^\n]* ([^\n ]+)\n" "\\1;" symbols "${output}")
 if(NOT symbols STREQUAL "${SYMBOL};")
   message(FATAL_ERROR "cafeq: ${RESULT} still shares these symbols with the rest of the program: ${symbols}")
 endif()
+
+# A constructor of a static object would run on every processor.
+run(${NM} --defined-only ${RESULT})
+if(output MATCHES "_GLOBAL__(sub_)?[ID][^\n]*")
+  message(FATAL_ERROR "cafeq: ${RESULT} runs code before a table is chosen: ${CMAKE_MATCH_0}")
+endif()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# neon.sh <cmake> <build directory> <directory of xsimd/ and eigen3/>: the dispatched kernels compiled for aarch64 and run by qemu; 77 where the machine
+# neon.sh <cmake> <build directory> <directory of xsimd/>: the dispatched kernels compiled for aarch64 and run by qemu; 77 where the machine
 # has no cross compiler or no emulator.
 compiler=aarch64-linux-gnu-g++
 emulator=qemu-aarch64
