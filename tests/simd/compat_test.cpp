@@ -189,3 +189,12 @@ TEST_CASE("rows reduced together, the order of bits, nearest integers") {
   check_rows_and_bits<DefaultArch>();
   check_rows_and_bits<Narrow>();
 }
+
+TEMPLATE_TEST_CASE("differences of products that cancel", "[simd][compat]", DefaultArch, Narrow) {
+  using V = Batch<float, TestType>;
+  for (int i = 0; i < 1000; ++i) {
+    const float x = 5.0f + 0.01f * float(i), y = 7.3f + 0.003f * float(i), z = x * y * (1 + float(i % 3) * 0x1p-22f);
+    const float exact = std::fma(x, y, -z);
+    for (const float lane : lanes<TestType>(simd::compensated_fms(V(x), V(y), V(z)))) CHECK(std::abs(lane - exact) <= 0x1p-45f * x * y);
+  }
+}

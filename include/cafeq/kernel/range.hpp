@@ -120,7 +120,7 @@ class ExponentialRange {
   template <class V>
   void operator()(const V& x, const V& a, const V& b, V& sum, V& slope) const noexcept {
     // The floor keeps 2^n normal; e^−80 is nothing beside the peak's own term, which is 1. It lets NaN pass.
-    const V u = xsimd::max(V(-80.0f), simd::fms(V(t_), xsimd::abs(x), a));
+    const V u = xsimd::max(V(-80.0f), simd::compensated_fms(V(t_), xsimd::abs(x), a));
     const V magic(0x1.8p23f);
     const V shifted = simd::fma(u, V(0x1.715476p0f), magic);
     const V r = simd::fnma(shifted - magic, V(0x1.62e43p-1f), u);

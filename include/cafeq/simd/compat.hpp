@@ -61,6 +61,23 @@ inline Batch<T, Arch> fms(Batch<T, Arch> x, Batch<T, Arch> y, Batch<T, Arch> z) 
   return xsimd::fms(x, y, z);
 }
 
+/// x·y − z where x·y and z nearly cancel: fms(), and without fused operations the same but for an error of 2^-45 of x·y, at nine times the cost.
+/// |x| and |y| below 2^100.
+template <class Arch>
+inline Batch<float, Arch> compensated_fms(Batch<float, Arch> x, Batch<float, Arch> y, Batch<float, Arch> z) noexcept {
+  using V = Batch<float, Arch>;
+  if constexpr (has_fma<Arch>) {
+    return simd::fms(x, y, z);
+  } else {  // Dekker's product: halves of 12 bits, whose products are exact
+    const V splitter(4097.0f);
+    const V x_high = splitter * x - (splitter * x - x), x_low = x - x_high;
+    const V y_high = splitter * y - (splitter * y - y), y_low = y - y_high;
+    const V product = x * y;
+    const V lost = ((x_high * y_high - product) + x_high * y_low + x_low * y_high) + x_low * y_low;
+    return (product - z) + lost;
+  }
+}
+
 /// z − x·y. (xsimd 8.1 rounds twice on AVX-512 and NEON.)
 template <class T, class Arch>
 inline Batch<T, Arch> fnma(Batch<T, Arch> x, Batch<T, Arch> y, Batch<T, Arch> z) noexcept {
