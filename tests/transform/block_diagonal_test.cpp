@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "laws.hpp"
+#include "support/allocations.hpp"
 
 using namespace cafeq;
 using namespace cafeq::test;
@@ -119,6 +120,23 @@ TEST_CASE("the metric is what an error of X costs in W") {
   CHECK(q.metric().is_identity());
   CHECK(q.metric().dim() == 32);
   CHECK_FALSE(t.is_orthogonal());
+}
+
+TEST_CASE("rows of a panel come out as in the whole matrix, and a workspace that has grown is enough") {
+  const auto t = BlockDiagonal::from_inverse(general_blocks({64, 33, 7}));
+  const auto X = gaussian<float>(130, 104, 12);
+  for (const Op op : all_ops) {
+    auto whole = X;
+    t.apply(whole.view(), op);
+    auto parts = X;
+    Workspace workspace;
+    t.apply(parts.view().row_block(0, 17), op, workspace);
+    CHECK(allocations_of([&] { t.apply(parts.view().row_block(17, 113), op, workspace); }) == 0);
+    CHECK(same_bits(parts, whole));
+    auto columns = to_matrix<float>(X.view().transposed());
+    t.apply(columns.view().transposed(), op, workspace);
+    CHECK(same_bits(columns.view().transposed(), whole.view()));
+  }
 }
 
 TEST_CASE("blocks that make no transform are refused") {

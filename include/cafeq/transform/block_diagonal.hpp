@@ -1,7 +1,8 @@
 /// BlockDiagonal: M = diag(M_1, …, M_b) with dense blocks, kept by its inverse, which is what inference stores.
 ///
 /// X·M costs 2k operations an element for blocks of size k. The inverse N = M⁻¹ is rounded to a storage precision first and M is the inverse of the
-/// *stored* N, so that the error of storing N never reaches the weights: M·N = I to fp64.
+/// *stored* N, so that the error of storing N never reaches the weights: M·N = I to fp64. In fp32, M and N are kept packed, so that applying them to a
+/// few rows costs no more a row than to many.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "cafeq/core/workspace.hpp"
 #include "cafeq/kernel/block_product.hpp"
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
@@ -45,8 +47,8 @@ class BlockDiagonal {
     Index offset = 0;
     Matrix<double> M;
     Matrix<double> N;  ///< M⁻¹, as stored
-    Matrix<float> M_single;
-    Matrix<float> N_single;
+    kernel::PackedMatrix<float> M_packed;
+    kernel::PackedMatrix<float> N_packed;
 
     Index size() const noexcept { return M.rows(); }
   };
@@ -70,7 +72,14 @@ class BlockDiagonal {
   InversePrecision precision() const noexcept { return precision_; }
 
   template <class E>
-  void apply(View<E> X, Op op = Op::forward) const;
+  void apply(View<E> X, Op op = Op::forward) const {
+    Workspace workspace;
+    apply(X, op, workspace);
+  }
+  /// The same without allocating once the workspace has grown: by 64 elements a row of the largest block, and by one packed block for a transpose or
+  /// for double.
+  template <class E>
+  void apply(View<E> X, Op op, Workspace& workspace) const;
   bool is_orthogonal() const noexcept { return is_orthogonal_; }
   /// Entries of N; for int8 an exponent a column and the base besides.
   std::int64_t storage_bits() const noexcept;
@@ -194,8 +203,8 @@ BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N, Inverse
   result.precision_ = precision;
   for (std::size_t b = 0; b < N.size(); ++b) {
     Block block{result.dim_, detail::invert_block(N[b], b, "BlockDiagonal"), std::move(N[b]), {}, {}};
-    block.M_single = to_matrix<float>(block.M.view());
-    block.N_single = to_matrix<float>(block.N.view());
+    block.M_packed.assign(block.M.view());
+    block.N_packed.assign(block.N.view());
     result.dim_ += block.size();
     result.blocks_.push_back(std::move(block));
   }
@@ -227,19 +236,30 @@ BlockDiagonal BlockDiagonal::orthogonal(std::vector<Matrix<double>> M, InversePr
 }
 
 template <class E>
-void BlockDiagonal::apply(View<E> X, Op op) const {
+void BlockDiagonal::apply(View<E> X, Op op, Workspace& workspace) const {
   if (X.cols != dim_)
     raise(ErrorCode::invalid_shape, message("BlockDiagonal: X has ", X.cols, " columns, but the transform has dimension ", dim_));
   Index largest = 0;
   for (const Block& block : blocks_) largest = std::max(largest, block.size());
-  Buffer<E> scratch(std::size_t(kernel::in_place_scratch<E>(largest)));
+  const Workspace::Frame frame(workspace);
   const bool inverse = op == Op::inverse || op == Op::inverse_transpose;
+  const bool transpose = op == Op::transpose || op == Op::inverse_transpose;
+  if constexpr (std::is_same_v<E, float>) {
+    if (!transpose) {
+      const auto packed = [&](Index b) {
+        const Block& block = blocks_[std::size_t(b)];
+        return (inverse ? block.N_packed : block.M_packed).panels();
+      };
+      const auto scratch = workspace.take<float>(kernel::packed_in_place_scratch<float>(largest));
+      return kernel::multiply_blocks_in_place<float>(X, Index(blocks_.size()), packed, scratch);
+    }
+  }
+  const auto panels = workspace.take<E>(kernel::panels_size<E>(largest, largest));
+  const auto scratch = workspace.take<E>(kernel::packed_in_place_scratch<E>(largest));
   for (const Block& block : blocks_) {
-    View<const E> factor;
-    if constexpr (std::is_same_v<E, float>) factor = inverse ? block.N_single.view() : block.M_single.view();
-    else factor = inverse ? block.N.view() : block.M.view();
-    if (op == Op::transpose || op == Op::inverse_transpose) factor = factor.transposed();
-    kernel::multiply_right_in_place<E>(X.col_block(block.offset, block.size()), factor, scratch);
+    const View<const double> factor = inverse ? block.N.view() : block.M.view();
+    const auto packed = kernel::pack_panels<E>(transpose ? factor.transposed() : factor, panels.data());
+    kernel::multiply_right_in_place<E>(X.col_block(block.offset, block.size()), packed, scratch);
   }
 }
 
