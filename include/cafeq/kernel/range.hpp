@@ -55,10 +55,15 @@ struct PowerTerm {
     const V square = r * r;
     V power(1.0f);  // r^(p − 2) by repeated squaring
     V factor = square;
-    CAFEQ_UNROLL
-    for (int e = (P > 0 ? P : p) / 2 - 1; e > 0; e >>= 1) {
+    const auto raise = [&](int e) {
       if (e & 1) power = power * factor;
       factor = factor * factor;
+    };
+    if constexpr (P > 0) {
+      CAFEQ_UNROLL
+      for (int e = P / 2 - 1; e > 0; e >>= 1) raise(e);
+    } else {
+      for (int e = p / 2 - 1; e > 0; e >>= 1) raise(e);
     }
     slope = power * r;
     sum = simd::fma(power, square, sum);
