@@ -3,6 +3,8 @@
 /// A parametrisation maps unknowns to matrices, and the gradient by the matrices back to the gradient by the unknowns.
 #pragma once
 
+#include <algorithm>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -12,58 +14,69 @@
 
 namespace cafeq {
 
-/// M = M₀ C with C = (I − A)⁻¹ (I + A), A = P − Pᵀ, P [k, k] free: every rotation without an eigenvalue of −1, on top of a start M₀. M is
-/// orthogonal where M₀ is, and in any case ‖M⁻¹‖_F is that of M₀.
+/// M = M₀ C with C = (I − A)⁻¹ (I + A), A = P − Pᵀ, P skew and kept by its upper triangle: every rotation without an eigenvalue of −1, on top of a start
+/// M₀. M is orthogonal where M₀ is, and in any case ‖M⁻¹‖_F is that of M₀.
 ///
-/// With Z = (I − A)⁻¹: C = 2 Z − I, and for G = M₀ᵀ ∇_M the gradient is ∇_P = Y − Yᵀ, Y = Zᵀ G (I + C)ᵀ = 2 Zᵀ G Zᵀ. A is skew, so I − A has no
-/// singular value below 1 and the inverse is always well conditioned. Five [k, k] products a matrix, in fp64.
+/// With Z = (I − A)⁻¹: C = 2 Z − I, and for G = M₀ᵀ ∇_M the gradient by a skew P is twice the upper triangle of Y − Yᵀ, Y = Zᵀ G (I + C)ᵀ = 2 Zᵀ G Zᵀ.
+/// A is skew, so I − A has no singular value below 1 and the inverse is always well conditioned. Five [k, k] products a matrix, in fp64.
 class CayleyParametrization {
  public:
   explicit CayleyParametrization(std::vector<Matrix<double>> start, ExecutorRef executor = {})
-      : start_(std::move(start)), executor_(executor) {
+      : start_(std::move(start)), executor_(executor), workers_(std::size_t(executor.concurrency())) {
+    Index largest = 0;
     for (const auto& M : start_) {
-      blocks_.push_back({size_, Matrix<double>(M.rows(), M.rows()), Matrix<double>(M.rows(), M.rows()), Matrix<double>(M.rows(), M.rows())});
-      size_ += M.size();
+      blocks_.push_back({size_, Matrix<double>(M.rows(), M.rows())});
+      size_ += M.rows() * (M.rows() - 1) / 2;
+      largest = std::max(largest, M.rows());
     }
+    for (Worker& worker : workers_)
+      for (auto& scratch : worker.scratch) scratch = Matrix<double>(largest, largest);
   }
 
-  /// Number of unknowns.
+  /// Number of unknowns: k (k − 1) / 2 a matrix.
   Index size() const noexcept { return size_; }
   /// The unknowns of M₀: zeros.
   std::vector<double> origin() const { return std::vector<double>(std::size_t(size_)); }
 
   CAFEQ_LAZY void matrices(std::span<const double> unknowns, std::span<Matrix<double>> M) {
     CAFEQ_ASSERT(Index(unknowns.size()) == size_ && M.size() == start_.size());
-    executor_.parallel_for(Index(start_.size()), 1, [&](Index begin, Index, Index) {
-      Block& block = blocks_[std::size_t(begin)];
-      const auto& M0 = start_[std::size_t(begin)];
+    detail::for_each(executor_, Index(start_.size()), [&](Index b, Index worker) {
+      Block& block = blocks_[std::size_t(b)];
+      const auto& M0 = start_[std::size_t(b)];
       const Index k = M0.rows();
-      const View<const double> P{unknowns.data() + block.offset, k, k, k, 1};
-      auto& C = block.scratch;
-      for (Index i = 0; i < k; ++i)
-        for (Index j = 0; j < k; ++j) C(i, j) = (i == j ? 1.0 : 0.0) - (P(i, j) - P(j, i));
-      if (auto inverse = linalg::inverse(C.view())) block.Z = std::move(*inverse);
+      const View<double> C = workers_[std::size_t(worker)].square(0, k);
+      const double* p = unknowns.data() + block.offset;
+      for (Index i = 0; i < k; ++i) {
+        C(i, i) = 1;
+        for (Index j = i + 1; j < k; ++j, ++p) {
+          C(i, j) = -2 * *p;
+          C(j, i) = 2 * *p;
+        }
+      }
+      if (auto inverse = linalg::inverse(View<const double>(C))) block.Z = std::move(*inverse);
       else std::fill_n(block.Z.data(), k * k, std::numeric_limits<double>::quiet_NaN());  // P is not finite
       for (Index i = 0; i < k; ++i)
         for (Index j = 0; j < k; ++j) C(i, j) = 2 * block.Z(i, j) - (i == j ? 1.0 : 0.0);
-      kernel::multiply<double>(M0.view(), C.view(), M[std::size_t(begin)].view());
+      kernel::multiply<double>(M0.view(), C, M[std::size_t(b)].view());
     });
   }
 
   /// At the unknowns of the last call of matrices().
   void gradient(std::span<const Matrix<double>> by_M, std::span<double> by_unknowns) {
     CAFEQ_ASSERT(Index(by_unknowns.size()) == size_ && by_M.size() == start_.size());
-    executor_.parallel_for(Index(start_.size()), 1, [&](Index begin, Index, Index) {
-      Block& block = blocks_[std::size_t(begin)];
-      const auto& M0 = start_[std::size_t(begin)];
+    detail::for_each(executor_, Index(start_.size()), [&](Index b, Index worker) {
+      const Block& block = blocks_[std::size_t(b)];
+      const auto& M0 = start_[std::size_t(b)];
       const Index k = M0.rows();
       const auto Zt = block.Z.view().transposed();
-      kernel::multiply<double>(M0.view().transposed(), by_M[std::size_t(begin)].view(), block.scratch.view());  // G
-      kernel::multiply<double>(Zt, block.scratch.view(), block.product.view());
-      kernel::multiply<double>(block.product.view(), Zt, block.scratch.view());  // Y / 2
+      const View<double> G = workers_[std::size_t(worker)].square(0, k);
+      const View<double> ZtG = workers_[std::size_t(worker)].square(1, k);
+      kernel::multiply<double>(M0.view().transposed(), by_M[std::size_t(b)].view(), G);
+      kernel::multiply<double>(Zt, G, ZtG);
+      kernel::multiply<double>(ZtG, Zt, G);  // Y / 2
       double* out = by_unknowns.data() + block.offset;
       for (Index i = 0; i < k; ++i)
-        for (Index j = 0; j < k; ++j) out[i * k + j] = 2 * (block.scratch(i, j) - block.scratch(j, i));
+        for (Index j = i + 1; j < k; ++j) *out++ = 4 * (G(i, j) - G(j, i));
     });
   }
 
@@ -71,12 +84,15 @@ class CayleyParametrization {
   struct Block {
     Index offset;
     Matrix<double> Z;
-    Matrix<double> scratch;
-    Matrix<double> product;
+  };
+  struct Worker {
+    Matrix<double> scratch[2];
+    View<double> square(int which, Index k) noexcept { return {scratch[which].data(), k, k, k, 1}; }
   };
   std::vector<Matrix<double>> start_;
   std::vector<Block> blocks_;
   ExecutorRef executor_;
+  std::vector<Worker> workers_;
   Index size_ = 0;
 };
 
