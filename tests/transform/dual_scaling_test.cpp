@@ -132,3 +132,53 @@ TEST_CASE("dual scaling: wrong arguments") {
   W(2, 3) = std::numeric_limits<float>::infinity();
   check_error([&] { dual_scales(W.view()); }, ErrorCode::non_finite, "row 2, column 3");
 }
+
+TEST_CASE("dual scaling reads every element type where it lies") {
+  const auto check = [](const auto& typed) {
+    const auto floats = to_matrix<float>(typed.view());
+    const auto expected = dual_scales(floats.view(), 6);
+    const auto s = dual_scales(typed.view(), 6);
+    CHECK(s.columns == expected.columns);
+    CHECK(s.rows == expected.rows);
+    const auto turned = to_matrix<std::remove_cvref_t<decltype(typed(0, 0))>>(typed.view().transposed());
+    CHECK(dual_scales(turned.view().transposed(), 6).columns == expected.columns);
+    CHECK(DualScaling{}.fit(typed.view()).entries() == DualScaling{}.fit(floats.view()).entries());
+  };
+  const auto W = outliers();
+  check(to_matrix<bf16>(W.view()));
+  check(to_matrix<fp16>(W.view()));
+  check(to_matrix<double>(W.view()));
+
+  // Doubles that no float holds.
+  auto wide = to_matrix<double>(W.view());
+  for (Index i = 0; i < wide.size(); ++i) wide.data()[i] = std::ldexp(wide.data()[i], 900);
+  const auto s = dual_scales(wide.view());
+  CHECK(s.columns == dual_scales(W.view()).columns);
+  CHECK(s.rows[3] == std::ldexp(dual_scales(W.view()).rows[3], 900));
+}
+
+TEST_CASE("rounds end once the factors stand still, where more of them would change little") {
+  const auto W = heavy_tailed(200, 700, 6, 12);
+  const auto every_round = dual_scales(W.view());
+  const auto few = dual_scales(W.view(), 24, {}, 5e-3);
+  for (std::size_t j = 0; j < 700; ++j) REQUIRE(few.columns[j] == Approx(every_round.columns[j]).epsilon(2e-3));
+  for (std::size_t i = 0; i < 200; ++i) REQUIRE(few.rows[i] == Approx(every_round.rows[i]).epsilon(2e-3));
+  CHECK(few.columns != every_round.columns);
+  CHECK(dual_scales(W.view(), 1, {}, 1e9).columns == dual_scales(W.view(), 24, {}, 1e9).columns);
+}
+
+TEST_CASE("slabs of many rows, whole and unfinished, the same bits for any executor") {
+  for (const Index rows : {15, 16, 17, 255, 257, 600}) {
+    CAPTURE(rows);
+    const auto W = heavy_tailed(rows, 19, std::uint64_t(rows), 2);
+    const auto expected = dual_scales(W.view(), 3);
+    const auto plain = plain_columns(W.view(), 3);
+    for (std::size_t j = 0; j < 19; ++j) REQUIRE(expected.columns[j] == Approx(plain[j]).epsilon(1e-5));
+    for (const Index threads : {2, 3}) {
+      ThreadPool pool(threads);
+      const auto s = dual_scales(W.view(), 3, pool);
+      CHECK(s.columns == expected.columns);
+      CHECK(s.rows == expected.rows);
+    }
+  }
+}

@@ -2,12 +2,18 @@
 ///
 /// W(i, j) = r_i c_j X(i, j); each round divides the columns of X by their standard deviation (over the median of them all), then its rows by theirs.
 /// Quantizing W / √c keeps outlier input channels from setting the scale of every row; r is left to the quantizer's row scales.
+///
+/// A round is one pass over W: while sixteen rows are in cache their deviations are found with the present c, and the moments of the columns at once with
+/// the new r. Sums run in fp32 over 16 terms a lane, then in fp64 (kernel/columns.hpp): deviations are good to 1e-6, and the same on any number of threads.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
+#include "cafeq/core/scan.hpp"
+#include "cafeq/kernel/columns.hpp"
 #include "cafeq/transform/diagonal.hpp"
 
 namespace cafeq {
@@ -17,105 +23,31 @@ struct DualScales {
   std::vector<double> columns;  ///< c
 };
 
-/// r and c after `rounds` rounds; statistics in fp64, memory O(rows + columns). A column that does not vary keeps its
-/// factor (1 at first); so does a row.
-DualScales dual_scales(View<const float> W, int rounds = 24, ExecutorRef executor = {});
+/// r and c after `rounds` rounds, or sooner: once no c changes by more than `tolerance` of itself. W of any element type, strides and magnitude, in place.
+/// A column that does not vary, to about 0.3 % of its mean, keeps its factor (1 at first); so does a row. Memory: 256 bytes a column, and 16 rows a
+/// worker where rows are not contiguous.
+template <class T>
+DualScales dual_scales(View<T> W, int rounds = 24, ExecutorRef executor = {}, double tolerance = 0);
 
 /// Spec: M = diag(c^−power).
 struct DualScaling {
   double power = 0.5;
   int rounds = 24;
+  double tolerance = 5e-3;  ///< rounds end when no c changes by more; further ones change the quantization error by less than 0.1 %
 
-  Diagonal fit(View<const float> W, ExecutorRef executor = {}) const {
-    if (!std::isfinite(power)) raise(ErrorCode::invalid_argument, message("DualScaling: power is ", power));
-    auto scales = dual_scales(W, rounds, executor);
-    for (double& c : scales.columns) c = std::pow(c, -power);
-    return Diagonal(std::move(scales.columns));
-  }
+  template <class T>
+  Diagonal fit(View<T> W, ExecutorRef executor = {}) const;
 };
 
 namespace detail {
 
 /// √(mean of squares − mean²); 0 where what is left is rounding.
-inline double deviation(double sum, double sum_of_squares, Index n) {
+inline double deviation(const kernel::Moments& moments, Index n) noexcept {
   if (n == 0) return 0;
-  const double mean = sum / double(n);
-  const double mean_square = sum_of_squares / double(n);
+  const double mean = moments.sum / double(n);
+  const double mean_square = moments.sum_squares / double(n);
   const double variance = std::fma(-mean, mean, mean_square);
-  return variance > 1e-12 * mean_square && variance > 0x1p-200 ? std::sqrt(variance) : 0.0;
-}
-
-/// f(rows, first) on panels of up to 16 rows whose rows are contiguous.
-template <class F>
-void read_row_panels(View<const float> W, F&& f) {
-  if (W.rows_contiguous()) return f(W, Index(0));
-  const Index step = std::min<Index>(W.rows, 16);
-  Matrix<float> panel(step, W.cols);
-  for (Index i = 0; i < W.rows; i += step) {
-    const auto rows = panel.view().row_block(0, std::min(step, W.rows - i));
-    copy(W.row_block(i, rows.rows), rows);
-    f(View<const float>(rows), i);
-  }
-}
-
-// Weights times factors are rounded to float, so that their squares are exact in double and no contraction changes a sum.
-
-/// Standard deviation of each column of diag(factor)·W.
-inline std::vector<double> column_deviations(View<const float> W, const std::vector<float>& factor, ExecutorRef executor) {
-  std::vector<double> result(std::size_t(W.cols));
-  executor.parallel_for(W.cols, 256, [&](Index begin, Index end, Index) {
-    std::vector<double> sum(std::size_t(end - begin)), squares(std::size_t(end - begin));
-    read_row_panels(W.col_block(begin, end - begin), [&](View<const float> rows, Index first) {
-      for (Index i = 0; i < rows.rows; ++i) {
-        const float* w = rows.data + i * rows.row_stride;
-        const float f = factor[std::size_t(first + i)];
-        for (std::size_t j = 0; j < sum.size(); ++j) {
-          const double x = double(w[j] * f);
-          sum[j] += x;
-          squares[j] += x * x;
-        }
-      }
-    });
-    for (std::size_t j = 0; j < sum.size(); ++j) result[std::size_t(begin) + j] = deviation(sum[j], squares[j], W.rows);
-  });
-  return result;
-}
-
-/// Standard deviation of each row of W·diag(factor), summed in 8 lanes.
-inline std::vector<double> row_deviations(View<const float> W, const std::vector<float>& factor, ExecutorRef executor) {
-  constexpr Index lanes = 8;
-  std::vector<double> result(std::size_t(W.rows));
-  executor.parallel_for(W.rows, 16, [&](Index begin, Index end, Index) {
-    read_row_panels(W.row_block(begin, end - begin), [&](View<const float> rows, Index first) {
-      for (Index i = 0; i < rows.rows; ++i) {
-        const float* w = rows.data + i * rows.row_stride;
-        double sum[lanes] = {};
-        double squares[lanes] = {};
-        const auto add = [&](Index j, Index l) {
-          const double x = double(w[j + l] * factor[std::size_t(j + l)]);
-          sum[l] += x;
-          squares[l] += x * x;
-        };
-        Index j = 0;
-        for (; j + lanes <= rows.cols; j += lanes)
-          for (Index l = 0; l < lanes; ++l) add(j, l);
-        for (Index l = 0; j + l < rows.cols; ++l) add(j, l);
-        for (Index l = 1; l < lanes; ++l) {
-          sum[0] += sum[l];
-          squares[0] += squares[l];
-        }
-        result[std::size_t(begin + first + i)] = deviation(sum[0], squares[0], W.cols);
-      }
-    });
-  });
-  return result;
-}
-
-/// 1 / (value · unit).
-inline std::vector<float> reciprocals(const std::vector<double>& values, double unit) {
-  std::vector<float> result(values.size());
-  std::transform(values.begin(), values.end(), result.begin(), [unit](double v) { return float(1 / (v * unit)); });
-  return result;
+  return variance > 1e-5 * mean_square && variance > 0x1p-120 ? std::sqrt(variance) : 0.0;
 }
 
 /// The lower median of the positive values; 1 where there are none.
@@ -127,30 +59,148 @@ inline double positive_median(std::vector<double> values) {
   return *middle;
 }
 
-}  // namespace detail
+/// The passes over W. In a unit of the size of the weights, what is summed stays within float's range.
+template <class T>
+class DualScalingPasses {
+ public:
+  DualScalingPasses(View<const T> W, double largest, ExecutorRef executor)
+      : W_(W),
+        executor_(executor),
+        exponent_(std::max(-100, floor_log2(largest))),
+        slab_rows_(std::max<Index>(1, ceil_div(ceil_div(W.rows, slabs), block)) * block),
+        rows_(std::size_t(W.rows), 1.0),
+        columns_(std::size_t(W.cols), 1.0),
+        slab_(std::size_t(ceil_div(W.rows, slab_rows_))) {
+    for (Slab& slab : slab_) {
+      slab.sum.resize(std::size_t(W.cols));
+      slab.squares.resize(std::size_t(W.cols));
+    }
+  }
 
-inline DualScales dual_scales(View<const float> W, int rounds, ExecutorRef executor) {
+  /// One round, r of the round before found on the way: in the first one r is 1. Returns the largest change of a c, relative.
+  double round(bool first) {
+    pass(!first, true);
+    std::vector<double> spread(columns_.size());
+    for (std::size_t j = 0; j < spread.size(); ++j) {
+      kernel::Moments moments;
+      for (const Slab& slab : slab_) {
+        moments.sum += slab.sum[j];
+        moments.sum_squares += slab.squares[j];
+      }
+      spread[j] = deviation(moments, W_.rows) / columns_[j];
+    }
+    const double median = positive_median(spread);
+    double change = 0;
+    for (std::size_t j = 0; j < spread.size(); ++j) {
+      if (!(spread[j] > 0)) continue;
+      columns_[j] *= spread[j] / median;
+      change = std::max(change, std::abs(spread[j] / median - 1));
+    }
+    return change;
+  }
+  /// r for the present c.
+  void finish_rows() { pass(true, false); }
+
+  std::vector<double> take_columns() && { return std::move(columns_); }
+  std::vector<double> take_rows() && {
+    for (double& r : rows_) r = std::ldexp(r, exponent_);
+    return std::move(rows_);
+  }
+
+ private:
+  static constexpr Index slabs = 16;
+  static constexpr Index block = kernel::detail::column_rows;
+  static constexpr bool is_double = std::is_same_v<T, double>;
+
+  struct Slab {
+    Buffer<double> sum;
+    Buffer<double> squares;
+  };
+
+  /// What an element read as a float is multiplied by for a scale of `value`; doubles are brought to the unit when they are read.
+  float factor(double value) const noexcept { return float(1 / (is_double ? value : std::ldexp(value, exponent_))); }
+
+  void pass(bool with_rows, bool with_columns) {
+    Buffer<float> column_factor(columns_.size());
+    std::transform(columns_.begin(), columns_.end(), column_factor.begin(), [this](double c) { return factor(c); });
+    executor_.parallel_for(Index(slab_.size()), 1, [&](Index s, Index, Index) {
+      Slab& slab = slab_[std::size_t(s)];
+      std::fill(slab.sum.begin(), slab.sum.end(), 0.0);
+      std::fill(slab.squares.begin(), slab.squares.end(), 0.0);
+      const bool direct = W_.rows_contiguous() && !is_double;
+      Matrix<float> panel(direct ? 0 : block, direct ? 0 : W_.cols);
+      const Index end = std::min((s + 1) * slab_rows_, W_.rows);
+      for (Index i = s * slab_rows_; i < end; i += block) {
+        const View<const T> rows = W_.row_block(i, std::min(block, end - i));
+        if (direct) run_block(rows, i, column_factor.data(), with_rows, with_columns, slab);
+        else run_block(read(rows, panel.view()), i, column_factor.data(), with_rows, with_columns, slab);
+      }
+    });
+  }
+
+  View<const float> read(View<const T> rows, View<float> panel) const {
+    const View<float> to = panel.row_block(0, rows.rows);
+    if constexpr (is_double) {
+      const PowerOfTwo scale(-exponent_);
+      for (Index i = 0; i < rows.rows; ++i)
+        for (Index j = 0; j < rows.cols; ++j) to(i, j) = float(scale(rows(i, j)));
+    } else {
+      copy(rows, to);
+    }
+    return to;
+  }
+
+  template <class E>
+  void run_block(View<const E> rows, Index first, const float* column_factor, bool with_rows, bool with_columns, Slab& slab) noexcept {
+    float row_factor[block];
+    for (Index i = 0; i < rows.rows; ++i) {
+      double& r = rows_[std::size_t(first + i)];
+      if (with_rows) {
+        const double d = deviation(kernel::scaled_row_moments(rows.data + i * rows.row_stride, column_factor, rows.cols), rows.cols);
+        if (d > 0) r = d;
+      }
+      row_factor[i] = factor(r);
+    }
+    if (with_columns) kernel::column_moments(rows, row_factor, slab.sum.data(), slab.squares.data());
+  }
+
+  View<const T> W_;
+  ExecutorRef executor_;
+  int exponent_;
+  Index slab_rows_;
+  std::vector<double> rows_;
+  std::vector<double> columns_;
+  std::vector<Slab> slab_;
+};
+
+template <class T>
+DualScalingPasses<T> run_dual_scaling(View<const T> W, int rounds, ExecutorRef executor, double tolerance) {
   if (rounds < 0) raise(ErrorCode::invalid_argument, message("dual_scales: rounds is ", rounds));
   check_view(W, "W");
-  check_finite(W, "W");
-  float largest = 0;
-  for (Index i = 0; i < W.rows; ++i)
-    for (Index j = 0; j < W.cols; ++j) largest = std::max(largest, std::abs(W(i, j)));
-  // In a unit of the size of the weights, what is summed stays within float's range.
-  const double unit = std::ldexp(1.0, std::max(-100, floor_log2(double(largest))));
-  DualScales scales{std::vector<double>(std::size_t(W.rows), 1.0), std::vector<double>(std::size_t(W.cols), 1.0)};
-  for (int round = 0; round < rounds; ++round) {
-    auto spread = detail::column_deviations(W, detail::reciprocals(scales.rows, unit), executor);
-    for (std::size_t j = 0; j < spread.size(); ++j) spread[j] /= scales.columns[j];
-    const double median = detail::positive_median(spread);
-    for (std::size_t j = 0; j < spread.size(); ++j)
-      if (spread[j] > 0) scales.columns[j] *= spread[j] / median;
-    const auto rows = detail::row_deviations(W, detail::reciprocals(scales.columns, unit), executor);
-    for (std::size_t i = 0; i < rows.size(); ++i)
-      if (rows[i] > 0) scales.rows[i] = rows[i];
-  }
-  for (double& r : scales.rows) r *= unit;
-  return scales;
+  const WeightScan scan = scan_weights(W, executor);
+  if (!scan.finite) raise(*finite_fault(W, "W"));
+  DualScalingPasses<T> passes(W, scan.largest, executor);
+  for (int round = 0; round < rounds; ++round)
+    if (passes.round(round == 0) <= tolerance) break;
+  return passes;
+}
+
+}  // namespace detail
+
+template <class T>
+DualScales dual_scales(View<T> W, int rounds, ExecutorRef executor, double tolerance) {
+  auto passes = detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance);
+  if (rounds > 0) passes.finish_rows();
+  auto rows = std::move(passes).take_rows();
+  return {std::move(rows), std::move(passes).take_columns()};
+}
+
+template <class T>
+Diagonal DualScaling::fit(View<T> W, ExecutorRef executor) const {
+  if (!std::isfinite(power)) raise(ErrorCode::invalid_argument, message("DualScaling: power is ", power));
+  auto columns = detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance).take_columns();
+  for (double& c : columns) c = std::pow(c, -power);
+  return Diagonal(std::move(columns));
 }
 
 }  // namespace cafeq
