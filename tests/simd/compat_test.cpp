@@ -198,3 +198,24 @@ TEMPLATE_TEST_CASE("differences of products that cancel", "[simd][compat]", Defa
     for (const float lane : lanes<TestType>(simd::compensated_fms(V(x), V(y), V(z)))) CHECK(std::abs(lane - exact) <= 0x1p-45f * x * y);
   }
 }
+
+namespace {
+
+template <std::size_t H, class T, class Arch>
+void check_exchange() {
+  if constexpr (H < Batch<T, Arch>::size) {
+    constexpr std::size_t size = Batch<T, Arch>::size;
+    T from[size], to[size];
+    for (std::size_t l = 0; l < size; ++l) from[l] = T(l + 1);
+    simd::exchange_lanes<H>(Batch<T, Arch>::load_unaligned(from)).store_unaligned(to);
+    for (std::size_t l = 0; l < size; ++l) CHECK(to[l] == from[l ^ H]);
+    check_exchange<2 * H, T, Arch>();
+  }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("lanes that change places", "[simd][compat]", DefaultArch, Narrow) {
+  check_exchange<1, float, TestType>();
+  check_exchange<1, double, TestType>();
+}

@@ -399,6 +399,17 @@ inline Batch<T, Arch> exchange_lanes(Batch<T, Arch> v, std::index_sequence<Lane.
 template <std::size_t H, class T, class Arch>
 inline Batch<T, Arch> exchange_lanes(Batch<T, Arch> v) noexcept {
   static_assert(H > 0 && 2 * H <= Batch<T, Arch>::size);
+#if defined(__AVX512F__)
+  // The masks are all ones: g++ 12 warns about the unmasked forms.
+  if constexpr (is_avx512<Arch> && std::is_same_v<T, float>) {
+    if constexpr (H == 1) return _mm512_maskz_permute_ps(0xFFFF, v, _MM_SHUFFLE(2, 3, 0, 1));
+    else if constexpr (H == 2) return _mm512_maskz_permute_ps(0xFFFF, v, _MM_SHUFFLE(1, 0, 3, 2));
+    else return _mm512_maskz_shuffle_f32x4(0xFFFF, v, v, H == 4 ? _MM_SHUFFLE(2, 3, 0, 1) : _MM_SHUFFLE(1, 0, 3, 2));
+  } else if constexpr (is_avx512<Arch>) {
+    if constexpr (H == 1) return _mm512_maskz_permute_pd(0xFF, v, 0b01010101);
+    else return _mm512_maskz_shuffle_f64x2(0xFF, v, v, H == 2 ? _MM_SHUFFLE(2, 3, 0, 1) : _MM_SHUFFLE(1, 0, 3, 2));
+  }
+#endif
 #if defined(__AVX2__)
   if constexpr (is_avx2<Arch> && !is_avx512<Arch> && 2 * H == Batch<T, Arch>::size) {
     if constexpr (std::is_same_v<T, float>) return _mm256_permute2f128_ps(v, v, 1);
