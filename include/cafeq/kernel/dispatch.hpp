@@ -9,7 +9,9 @@
 
 #include "cafeq/kernel/block_product.hpp"
 #include "cafeq/kernel/codec.hpp"
+#include "cafeq/kernel/columns.hpp"
 #include "cafeq/kernel/fwht.hpp"
+#include "cafeq/kernel/fwht_columns.hpp"
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/kernel/stats.hpp"
 #include "cafeq/simd/dispatch.hpp"
@@ -24,29 +26,34 @@ using MidriseLevels = UniformLevels<false, true>;
 struct Table {
   using In = std::span<const float>;
   using Codes = std::span<std::uint8_t>;
-  using Scratch = std::span<float>;
+  using Floats = std::span<float>;
 
   cpu::Architecture architecture;
 
-  // fwht.hpp
+  // fwht.hpp and fwht_columns.hpp
   void (*fwht)(float* x, Index n, float scale) noexcept;
-  void (*fwht_blocks)(float* x, Index n, Index count, float scale) noexcept;
-  void (*fwht_rows)(View<float> X, Index n, float scale) noexcept;
+  void (*fwht_rows)(View<float> X, Index n, float scale, SignFlips<float> flips) noexcept;
+  void (*fwht_columns)(View<float> X, Index n, float scale, SignFlips<float> flips) noexcept;
 
-  // stats.hpp
+  // stats.hpp and columns.hpp
   Range (*range)(In x) noexcept;
   Moments (*moments)(In x) noexcept;
+  void (*group_ranges)(In x, Index width, Floats low, Floats high) noexcept;
+  void (*column_absmax)(View<const float> X, float* peak) noexcept;
+  void (*column_ranges)(View<const float> X, float* low, float* high) noexcept;
 
   // codec.hpp
   void (*encode_affine)(In x, const AffineLevels& levels, Line line, Codes codes) noexcept;
   void (*encode_symmetric)(In x, const SymmetricLevels& levels, Line line, Codes codes) noexcept;
   void (*encode_midrise)(In x, const MidriseLevels& levels, Line line, Codes codes) noexcept;
 
-  // product.hpp and block_product.hpp; in_place_scratch(k) floats of scratch for M or A [k, k]
+  // panels.hpp, product.hpp and block_product.hpp; factors that were packed by one architecture may be used by another
+  Panels<float> (*pack_panels)(View<const float> B, float* to) noexcept;
   void (*multiply)(View<const float> A, View<const float> B, View<float> C, Store store) noexcept;
-  Index (*in_place_scratch)(Index k) noexcept;
-  void (*multiply_right_in_place)(View<float> X, View<const float> M, Scratch scratch) noexcept;
-  void (*multiply_left_in_place)(View<const float> A, View<float> X, Scratch scratch) noexcept;
+  void (*multiply_packed)(View<const float> A, Panels<float> B, View<float> C, Store store) noexcept;
+  void (*multiply_right_in_place)(View<float> X, View<const float> M, Floats scratch) noexcept;
+  void (*multiply_packed_right_in_place)(View<float> X, Panels<float> M, Floats scratch) noexcept;
+  void (*multiply_left_in_place)(View<const float> A, View<float> X, Floats scratch) noexcept;
 };
 
 /// The table of what this translation unit is compiled for.
@@ -54,21 +61,29 @@ template <class Arch = DefaultArch>
 constexpr Table make_table(cpu::Architecture architecture) noexcept {
   using In = Table::In;
   using Codes = Table::Codes;
-  using Scratch = Table::Scratch;
+  using Floats = Table::Floats;
+  using Matrix = View<const float>;
+  using Flips = SignFlips<float>;
   return {
       .architecture = architecture,
       .fwht = [](float* x, Index n, float scale) noexcept { fwht<float, Arch>(x, n, scale); },
-      .fwht_blocks = [](float* x, Index n, Index count, float scale) noexcept { fwht_blocks<float, Arch>(x, n, count, scale); },
-      .fwht_rows = [](View<float> X, Index n, float scale) noexcept { fwht_rows<float, Arch>(X, n, scale); },
+      .fwht_rows = [](View<float> X, Index n, float scale, Flips flips) noexcept { fwht_rows<float, Arch>(X, n, scale, flips); },
+      .fwht_columns = [](View<float> X, Index n, float scale, Flips flips) noexcept { fwht_columns<float, Arch>(X, n, scale, flips); },
       .range = [](In x) noexcept { return range<Arch>(x); },
       .moments = [](In x) noexcept { return moments<Arch>(x); },
+      .group_ranges = [](In x, Index width, Floats low, Floats high) noexcept { group_ranges<Arch>(x, width, low, high); },
+      .column_absmax = [](Matrix X, float* peak) noexcept { column_absmax<Arch>(X, peak); },
+      .column_ranges = [](Matrix X, float* low, float* high) noexcept { column_ranges<Arch>(X, low, high); },
       .encode_affine = [](In x, const AffineLevels& levels, Line line, Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
       .encode_symmetric = [](In x, const SymmetricLevels& levels, Line line, Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
       .encode_midrise = [](In x, const MidriseLevels& levels, Line line, Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
-      .multiply = [](View<const float> A, View<const float> B, View<float> C, Store store) noexcept { multiply<float, Arch>(A, B, C, store); },
-      .in_place_scratch = [](Index k) noexcept { return in_place_scratch<float, Arch>(k); },
-      .multiply_right_in_place = [](View<float> X, View<const float> M, Scratch s) noexcept { multiply_right_in_place<float, Arch>(X, M, s); },
-      .multiply_left_in_place = [](View<const float> A, View<float> X, Scratch s) noexcept { multiply_left_in_place<float, Arch>(A, X, s); },
+      .pack_panels = [](Matrix B, float* to) noexcept { return pack_panels<float, Arch>(B, to); },
+      .multiply = [](Matrix A, Matrix B, View<float> C, Store store) noexcept { multiply<float, Arch>(A, B, C, store); },
+      .multiply_packed = [](Matrix A, Panels<float> B, View<float> C, Store store) noexcept { multiply<float, Arch>(A, B, C, store); },
+      .multiply_right_in_place = [](View<float> X, Matrix M, Floats scratch) noexcept { multiply_right_in_place<float, Arch>(X, M, scratch); },
+      .multiply_packed_right_in_place = [](View<float> X, Panels<float> M,
+                                           Floats scratch) noexcept { multiply_right_in_place<float, Arch>(X, M, scratch); },
+      .multiply_left_in_place = [](Matrix A, View<float> X, Floats scratch) noexcept { multiply_left_in_place<float, Arch>(A, X, scratch); },
   };
 }
 

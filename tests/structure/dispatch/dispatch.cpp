@@ -56,12 +56,22 @@ void transforms(const Table& table) {
     kernel::fwht_reference(y.data(), n, 0.125f);
     check(x == y, "fwht", n);
   }
-  const Index n = 64;
-  Matrix<float> X = matrix(5, 3 * n, 2), Y = X;
-  table.fwht_rows(X.view(), n, 0.5f);
-  for (Index i = 0; i < Y.rows(); ++i)
-    for (Index j = 0; j < 3; ++j) kernel::fwht_reference(&Y(i, j * n), n, 0.5f);
-  check(agree(table, X, Y, 1), "fwht_rows", n);
+  for (const Index n : {8, 64}) {
+    const std::vector<float> signs{numbers(4 * n, 9)};
+    std::vector<float> before(signs.size());
+    for (std::size_t j = 0; j < signs.size(); ++j) before[j] = signs[j] < 0 ? -1.0f : 1.0f;
+    Matrix<float> X = matrix(5, 4 * n, 2), Y = X, Z(4 * n, 5);
+    copy(X.view(), Z.view().transposed());
+    table.fwht_rows(X.view(), n, 0.5f, {before.data(), nullptr});
+    table.fwht_columns(Z.view(), n, 0.5f, {before.data(), nullptr});
+    for (Index i = 0; i < Y.rows(); ++i)
+      for (Index j = 0; j < Y.cols(); ++j) Y(i, j) *= before[std::size_t(j)];
+    for (Index i = 0; i < Y.rows(); ++i)
+      for (Index j = 0; j < Y.cols(); j += n) kernel::fwht_reference(&Y(i, j), n, 0.5f);
+    check(agree(table, X, Y, n), "fwht_rows", n);
+    copy(Z.view().transposed(), X.view());
+    check(agree(table, X, Y, n), "fwht_columns", n);
+  }
 }
 
 void groups(const Table& table) {
@@ -72,6 +82,16 @@ void groups(const Table& table) {
     check(range.min == expected.min && range.max == expected.max, "range", n);
     const kernel::Moments moments = table.moments(part), sums = kernel::moments_reference(part);
     check(agree(table, moments.sum, sums.sum) && agree(table, moments.sum_squares, sums.sum_squares), "moments", n);
+
+    for (const Index width : {16, 24, 128}) {
+      std::vector<float> low(std::size_t(ceil_div(n, width))), high = low;
+      table.group_ranges(part, width, low, high);
+      for (std::size_t g = 0; g < low.size(); ++g) {
+        const std::size_t begin = g * std::size_t(width);
+        const kernel::Range of_group = kernel::range_reference(part.subspan(begin, std::min(std::size_t(width), part.size() - begin)));
+        check(low[g] == of_group.min && high[g] == of_group.max, "group_ranges", n);
+      }
+    }
 
     const auto encode = [&](auto entry, auto levels, const char* name) {
       std::vector<std::uint8_t> codes(static_cast<std::size_t>(n)), wanted = codes;
@@ -86,6 +106,20 @@ void groups(const Table& table) {
   }
 }
 
+void columns(const Table& table) {
+  for (const Index n : sizes) {
+    const Matrix<float> X = matrix(19, n, 10);
+    std::vector<float> peak(static_cast<std::size_t>(n)), low = peak, high = peak;
+    table.column_absmax(X.view(), peak.data());
+    table.column_ranges(X.view(), low.data(), high.data());
+    for (Index j = 0; j < n; ++j) {
+      const kernel::Range range = kernel::column_range_reference(X.view(), j, {});
+      check(peak[std::size_t(j)] == kernel::column_absmax_reference(X.view(), j, 0.0f), "column_absmax", n);
+      check(low[std::size_t(j)] == range.min && high[std::size_t(j)] == range.max, "column_ranges", n);
+    }
+  }
+}
+
 void products(const Table& table) {
   for (const Index n : sizes) {
     const Matrix<float> A = matrix(7, 19, 4), B = matrix(19, n, 5);
@@ -93,13 +127,22 @@ void products(const Table& table) {
     table.multiply(A.view(), B.view(), C.view(), kernel::Store::overwrite);
     kernel::multiply_reference<float>(A.view(), B.view(), D.view());
     check(agree(table, C, D, 19), "multiply", n);
+    std::vector<float> packed(std::size_t(kernel::panels_size<float>(19, n)));
+    table.multiply_packed(A.view(), table.pack_panels(B.view(), packed.data()), C.view(), kernel::Store::add);
+    kernel::multiply_reference<float>(A.view(), B.view(), D.view(), kernel::Store::add);
+    check(agree(table, C, D, 2 * 19), "multiply_packed", n);
 
     const Matrix<float> M = matrix(16, 16, 6);
-    std::vector<float> scratch(std::size_t(table.in_place_scratch(16)));
+    std::vector<float> scratch(std::size_t(kernel::in_place_scratch<float>(16)));
     Matrix<float> X = matrix(n, 16, 7), Y = X;
     table.multiply_right_in_place(X.view(), M.view(), scratch);
     kernel::multiply_right_in_place_reference<float>(Y.view(), M.view());
     check(agree(table, X, Y, 16), "multiply_right_in_place", n);
+    packed.resize(std::size_t(kernel::panels_size<float>(16, 16)));
+    Y = X;
+    table.multiply_packed_right_in_place(X.view(), table.pack_panels(M.view(), packed.data()), scratch);
+    kernel::multiply_right_in_place_reference<float>(Y.view(), M.view());
+    check(agree(table, X, Y, 256), "multiply_packed_right_in_place", n);
     X = Y = matrix(16, n, 8);
     table.multiply_left_in_place(M.view(), X.view(), scratch);
     kernel::multiply_left_in_place_reference<float>(M.view(), Y.view());
@@ -123,6 +166,7 @@ int main(int argc, char** argv) {
   }
   transforms(table);
   groups(table);
+  columns(table);
   products(table);
   return failures == 0 ? 0 : 1;
 }
