@@ -1,6 +1,9 @@
 /// Gram matrices in fp64 with one fixed order of summation.
 #pragma once
 
+#include <algorithm>
+#include <span>
+#include <type_traits>
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
@@ -9,33 +12,139 @@
 
 namespace cafeq::kernel {
 
-/// AᵀB [m, n] for A [rows, m] and B [rows, n], float or double elements widened to double: products of floats are exact, sums run over the
-/// rows in ascending order. The order does not depend on threads or on cache sizes. Scratch: 64 widened rows of each a worker.
+namespace detail {
+
+inline constexpr Index gram_rows = 64;    // rows that are widened at a time
+inline constexpr Index gram_block = 128;  // columns that are widened at a time
+
+/// Distance of widened rows: never a power of two, since rows that are far apart by one share a set of the cache.
+constexpr Index gram_stride(Index cols) noexcept { return ceil_div(std::min(cols, gram_block), Index(8)) * 8 + 8; }
+
+}  // namespace detail
+
+/// Doubles of scratch for sums of Gram matrices with at most `cols` rows or columns.
+constexpr Index gram_scratch(Index cols) noexcept { return 2 * detail::gram_rows * detail::gram_stride(cols); }
+
+namespace detail {
+
+/// Elements as doubles: in place where they are, else a copy.
+template <class T>
+inline View<const double> widened(View<const T> A, double* to) noexcept {
+  if constexpr (std::is_same_v<T, double>)
+    if (A.rows_contiguous()) return A;
+  const View<double> wide{to, A.rows, A.cols, gram_stride(A.cols), 1};
+  if (A.rows_contiguous()) {
+    for (Index i = 0; i < A.rows; ++i) {
+      const T* from = A.data + i * A.row_stride;
+      double* row = to + i * wide.row_stride;
+      for (Index j = 0; j < A.cols; ++j) row[j] = double(from[j]);
+    }
+  } else {
+    copy(A, wide);
+  }
+  return wide;
+}
+
+/// G += AᵀB for at most gram_block columns of each.
+template <class T, class Arch>
+inline void add_cross(View<const T> A, View<const T> B, View<double> G, double* scratch) noexcept {
+  for (Index i = 0; i < A.rows; i += gram_rows) {
+    const Index n = std::min(gram_rows, A.rows - i);
+    const auto a = widened(A.row_block(i, n), scratch);
+    const auto b = widened(B.row_block(i, n), scratch + gram_rows * gram_stride(A.cols));
+    multiply<double, Arch>(a.transposed(), b, G, Store::add);
+  }
+}
+
+/// The upper triangle of G += AᵀA and what lies beside it in a tile.
+template <class T, class Arch>
+inline void add_upper(View<const T> A, View<double> G, double* scratch) noexcept {
+  constexpr Index width = 2 * Index(Batch<double, Arch>::size);
+  for (Index i = 0; i < A.rows; i += gram_rows) {
+    const Index n = std::min(gram_rows, A.rows - i);
+    const auto a = widened(A.row_block(i, n), scratch);
+    for (Index j = 0; j < A.cols; j += width) {
+      const Index cols = std::min(width, A.cols - j);
+      multiply<double, Arch>(a.col_block(0, j + cols).transposed(), a.col_block(j, cols), G.block(0, j, j + cols, cols), Store::add);
+    }
+  }
+}
+
+/// Adds one block of AᵀB, that at (i, j), to G.
+template <class T, class Arch>
+inline void add_cross_block(View<const T> A, View<const T> B, View<double> G, Index i, Index j, double* scratch) noexcept {
+  const Index m = std::min(gram_block, G.rows - i);
+  const Index n = std::min(gram_block, G.cols - j);
+  add_cross<T, Arch>(A.col_block(i, m), B.col_block(j, n), G.block(i, j, m, n), scratch);
+}
+
+/// Adds the block of AᵀA at (i, j), i <= j, and its mirror image.
+template <class T, class Arch>
+inline void add_gram_block(View<const T> A, View<double> G, Index i, Index j, double* scratch) noexcept {
+  const Index m = std::min(gram_block, G.rows - i);
+  const Index n = std::min(gram_block, G.cols - j);
+  if (i < j) {
+    add_cross<T, Arch>(A.col_block(i, m), A.col_block(j, n), G.block(i, j, m, n), scratch);
+    return copy(View<const double>(G.block(i, j, m, n)).transposed(), G.block(j, i, n, m));
+  }
+  add_upper<T, Arch>(A.col_block(j, n), G.block(j, j, n, n), scratch);
+  for (Index r = j; r < j + n; ++r)
+    for (Index c = j; c < r; ++c) G(r, c) = G(c, r);
+}
+
+/// f(i, j, scratch) for the first row and column of every block of an [m, n] result, in parallel.
+template <class F>
+void for_each_gram_block(Index m, Index n, ExecutorRef executor, F&& f) {
+  const Index across = ceil_div(n, gram_block);
+  std::vector<Buffer<double>> scratch(std::size_t(executor.concurrency()));
+  cafeq::detail::for_each(executor, ceil_div(m, gram_block) * across, [&](Index b, Index worker) {
+    auto& own = scratch[std::size_t(worker)];
+    own.resize(std::size_t(gram_scratch(std::max(m, n))));
+    f(b / across * gram_block, b % across * gram_block, own.data());
+  });
+}
+
+}  // namespace detail
+
+/// G += AᵀB, [m, n], for A [rows, m] and B [rows, n], float or double elements widened to double: products of floats are exact, sums run over the
+/// rows in ascending order, so that adding rows chunk by chunk gives the bits of one call with all of them. G has contiguous rows; scratch:
+/// gram_scratch(max(m, n)).
+template <class T, class Arch = DefaultArch>
+void cross_gram_add(View<const T> A, View<const T> B, View<double> G, std::span<double> scratch) noexcept {
+  CAFEQ_ASSERT(A.rows == B.rows && G.rows == A.cols && G.cols == B.cols && G.rows_contiguous());
+  CAFEQ_ASSERT(Index(scratch.size()) >= gram_scratch(std::max(G.rows, G.cols)));
+  for (Index i = 0; i < G.rows; i += detail::gram_block)
+    for (Index j = 0; j < G.cols; j += detail::gram_block) detail::add_cross_block<T, Arch>(A, B, G, i, j, scratch.data());
+}
+
+/// G += AᵀA for a symmetric G, which stays exactly symmetric: the bits of cross_gram_add(A, A, G) for little more than half of the work. Scratch:
+/// gram_scratch(G.cols).
+template <class T, class Arch = DefaultArch>
+void gram_add(View<const T> A, View<double> G, std::span<double> scratch) noexcept {
+  CAFEQ_ASSERT(G.rows == A.cols && G.cols == A.cols && G.rows_contiguous() && Index(scratch.size()) >= gram_scratch(G.cols));
+  for (Index j = 0; j < G.cols; j += detail::gram_block)
+    for (Index i = 0; i <= j; i += detail::gram_block) detail::add_gram_block<T, Arch>(A, G, i, j, scratch.data());
+}
+
+/// AᵀB, blocks of 128 × 128 in parallel: every element is one chain over all rows, whoever computes it.
 template <class T, class Arch = DefaultArch>
 Matrix<double> cross_gram(View<const T> A, View<const T> B, ExecutorRef executor = {}) {
   CAFEQ_ASSERT(A.rows == B.rows);
-  constexpr Index chunk = 64;
   Matrix<double> result(A.cols, B.cols);
-  // Parallel over columns of the result: every element is still one chain over all rows.
-  const Index grain = 64;
-  executor.parallel_for(B.cols, grain, [&](Index begin, Index end, Index) {
-    Matrix<double> wide_a(chunk, A.cols);
-    Matrix<double> wide_b(chunk, end - begin);
-    for (Index i = 0; i < A.rows; i += chunk) {
-      const Index n = std::min(chunk, A.rows - i);
-      copy(A.row_block(i, n), wide_a.view().row_block(0, n));
-      copy(B.block(i, begin, n, end - begin), wide_b.view().row_block(0, n));
-      multiply<double, Arch>(View<const double>(wide_a.view().row_block(0, n)).transposed(), wide_b.view().row_block(0, n),
-                             result.view().col_block(begin, end - begin), Store::add);
-    }
+  detail::for_each_gram_block(A.cols, B.cols, executor, [&, G = result.view()](Index i, Index j, double* scratch) {
+    detail::add_cross_block<T, Arch>(A, B, G, i, j, scratch);
   });
   return result;
 }
 
-/// AᵀA [n, n], exactly symmetric.
+/// AᵀA [n, n], exactly symmetric, blocks in parallel.
 template <class T, class Arch = DefaultArch>
 Matrix<double> gram(View<const T> A, ExecutorRef executor = {}) {
-  return cross_gram<T, Arch>(A, A, executor);  // every element is the same chain of exact products as its mirror image
+  Matrix<double> result(A.cols, A.cols);
+  detail::for_each_gram_block(A.cols, A.cols, executor, [&, G = result.view()](Index i, Index j, double* scratch) {
+    if (i <= j) detail::add_gram_block<T, Arch>(A, G, i, j, scratch);
+  });
+  return result;
 }
 
 }  // namespace cafeq::kernel
