@@ -3,6 +3,7 @@
 #include "cafeq/transform/block_diagonal.hpp"
 #include "cafeq/transform/dual_scaling.hpp"
 #include "cafeq/transform/hadamard.hpp"
+#include "cafeq/transform/rotation.hpp"
 #include "laws.hpp"
 
 using namespace cafeq;
@@ -87,6 +88,37 @@ TEST_CASE("specs: b is fitted to what a makes of W") {
   CHECK(mixed.storage_bits() == 16 * 96 + 128);
   check_round_trip(mixed);
   check_error([&] { (void)fit_transform(ramp(95) * BlockHadamard{16}, W.view()); }, ErrorCode::invalid_shape, "95");
+}
+
+TEST_CASE("specs read every element type") {
+  const auto W = heavy_tailed(50, 96, 3, 4);
+  const auto half = to_matrix<bf16>(W.view());
+  const auto floats = to_matrix<float>(half.view());
+  const auto check = [&](const auto& spec) {
+    const auto expected = spec.fit(floats.view());
+    const auto fitted = spec.fit(half.view());
+    const auto M = to_dense<float>(fitted), N = to_dense<float>(expected);
+    CHECK(same_bits(M.view(), N.view()));
+  };
+  check(DualScaling{} * RandomizedHadamard{2});
+  check(RandomSigns{3} * BlockHadamard{32, 1} * DualScaling{});
+  check(ramp(96) * RandomRotation{1});  // whose fit() is for floats
+}
+
+TEST_CASE("rows run through both transforms in panels, any number of them") {
+  const auto product = Signs(1024, 1) * Hadamard(Signs(1024, 2));  // panels of 64 rows
+  for (const Index rows : {0, 1, 63, 64, 65, 130}) {
+    auto X = gaussian<float>(rows, 1024, 9);
+    auto expected = X;
+    for (const Op op : all_ops) {
+      product.apply(X.view(), op);
+      const bool signs_first = op == Op::forward || op == Op::inverse_transpose;
+      if (signs_first) product.first().apply(expected.view(), op);
+      product.second().apply(expected.view(), op);
+      if (!signs_first) product.first().apply(expected.view(), op);
+      REQUIRE(same_bits(X.view(), expected.view()));
+    }
+  }
 }
 
 TEST_CASE("fitting is the same on any executor") {

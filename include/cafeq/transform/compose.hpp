@@ -1,6 +1,8 @@
 /// a * b: apply a, then b. M = M_a·M_b; of specs, a is fitted to W and b to what a makes of W.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "cafeq/transform/transform.hpp"
@@ -22,18 +24,23 @@ class Composed {
 
   template <class E>
   void apply(View<E> X, Op op = Op::forward) const {
-    if (op == Op::forward || op == Op::inverse_transpose) {
-      first_.apply(X, op);
-      second_.apply(X, op);
-    } else {  // (M_a M_b)⁻¹ = M_b⁻¹ M_a⁻¹, and so for the transpose
-      second_.apply(X, op);
-      first_.apply(X, op);
+    if (X.cols != dim()) raise(ErrorCode::invalid_shape, message("a * b: X has ", X.cols, " columns, but the transforms have dimension ", dim()));
+    const bool first_is_first = op == Op::forward || op == Op::inverse_transpose;  // (M_a M_b)⁻¹ = M_b⁻¹ M_a⁻¹, and so for the transpose
+    // Rows run through both while they are in cache; what is not row by row in memory is left to the two.
+    const Index step = X.rows_contiguous() ? std::clamp<Index>(panel_elements / std::max<Index>(1, X.cols), 4, 64) : std::max<Index>(1, X.rows);
+    for (Index i = 0; i < X.rows; i += step) {
+      const View<E> rows = X.row_block(i, std::min(step, X.rows - i));
+      if (first_is_first) first_.apply(rows, op);
+      second_.apply(rows, op);
+      if (!first_is_first) first_.apply(rows, op);
     }
   }
   bool is_orthogonal() const noexcept { return first_.is_orthogonal() && second_.is_orthogonal(); }
   std::int64_t storage_bits() const noexcept { return first_.storage_bits() + second_.storage_bits(); }
 
  private:
+  static constexpr Index panel_elements = 65536;  // 256 KiB of floats
+
   A first_;
   B second_;
 };
@@ -48,6 +55,21 @@ consteval bool depends_on_weights() {
   else return true;
 }
 
+/// A spec fitted to W of any element type; one whose fit() is for floats alone gets a copy.
+template <TransformSpec S, class T>
+auto fit_any(const S& spec, View<const T> W, ExecutorRef executor) {
+  if constexpr (std::is_same_v<T, float>) {
+    return fit_transform(spec, W, executor);
+  } else if constexpr (Transform<S>) {  // only the shape counts
+    return fit_transform(spec, View<const float>{nullptr, 0, W.cols, W.cols, 1}, executor);
+  } else if constexpr (requires { spec.fit(W, executor); }) {
+    return spec.fit(W, executor);
+  } else {
+    const auto floats = to_matrix<float>(W);
+    return spec.fit(floats.view(), executor);
+  }
+}
+
 }  // namespace detail
 
 /// The product of two specs, at least one of which waits for a matrix.
@@ -57,11 +79,13 @@ struct ComposedSpec {
   A first;
   B second;
 
-  /// Memory: one copy of W, unless b does not look at the weights.
-  auto fit(View<const float> W, ExecutorRef executor = {}) const {
-    auto a = fit_transform(first, W, executor);
+  /// W of any element type. Memory: one copy of W in floats, unless b does not look at the weights.
+  template <class T>
+  auto fit(View<T> weights, ExecutorRef executor = {}) const {
+    const View<const std::remove_const_t<T>> W = weights;
+    auto a = detail::fit_any(first, W, executor);
     if constexpr (!detail::depends_on_weights<B>()) {
-      return Composed(std::move(a), fit_transform(second, W, executor));
+      return Composed(std::move(a), detail::fit_any(second, W, executor));
     } else {
       auto transformed = to_matrix<float>(W);
       apply_right(a, transformed.view(), Op::forward, executor);

@@ -70,7 +70,10 @@ class Signs {
 struct RandomSigns {
   static constexpr bool depends_on_weights = false;
   std::uint64_t seed = 0;
-  Signs fit(View<const float> W, ExecutorRef = {}) const { return Signs(W.cols, seed); }
+  template <class T>
+  Signs fit(View<T> W, ExecutorRef = {}) const {
+    return Signs(W.cols, seed);
+  }
 };
 
 /// (X·M)(i, j) = X(i, order[j]).

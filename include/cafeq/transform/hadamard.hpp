@@ -1,7 +1,7 @@
 /// The randomized Hadamard transform: M = D H, D = diag(±1), H block-diagonal with orthonormal Hadamard blocks.
 ///
 /// A block of size n = m · 2^p is (H_m ⊗ H_{2^p}) / √n, H_m from Paley or Williamson (m minimal), H_{2^p} in Sylvester order. It spreads outliers
-/// over the block for n (m + p) additions a row. Specs: RandomizedHadamard (one block over the whole width) and BlockHadamard{64}.
+/// over the block for n (m/4 + p + 5) additions a row, in one pass over memory where the block is a power of two. Specs: RandomizedHadamard (one block over the whole width) and BlockHadamard{64}.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,9 @@
 #include <span>
 #include <vector>
 
-#include "cafeq/kernel/block_product.hpp"
 #include "cafeq/kernel/fwht.hpp"
+#include "cafeq/kernel/fwht_columns.hpp"
+#include "cafeq/kernel/sign_product.hpp"
 #include "cafeq/transform/blocks.hpp"
 #include "cafeq/transform/diagonal.hpp"
 #include "cafeq/transform/hadamard_matrix.hpp"
@@ -51,21 +52,41 @@ class Hadamard {
   std::int64_t storage_bits() const noexcept { return signs_.storage_bits(); }
 
  private:
-  void add_block(Index size);
+  /// What kernel::sign_product() needs of H_m and H_mᵀ.
+  struct Core {
+    Index order;
+    std::vector<std::uint8_t> codes;
+    std::vector<std::uint8_t> transposed_codes;
+  };
+  /// diag(signs) before the blocks or after them, and scratch for their cores.
   template <class E>
-  void apply_core(View<E> X, const Run& run, bool transposed) const;
+  struct Pass {
+    bool forward;
+    const E* signs;
+    Buffer<E> scratch;
+  };
+
+  void add_block(Index size);
+  const Core& core_of(const Run& run) const;
+  template <class E>
+  void apply_rows(View<E> X, Pass<E>& pass) const;
+  template <class E>
+  void apply_columns(View<E> X, Pass<E>& pass) const;
 
   Signs signs_;
   std::vector<Run> runs_;
   Index covered_ = 0;
-  std::vector<std::shared_ptr<const Matrix<float>>> cores_;  // of the orders above 1 that occur
+  std::vector<std::shared_ptr<const Core>> cores_;  // of the orders above 1 that occur
 };
 
 /// Spec: one Hadamard block over the whole width. A constant W, which every grid holds as it is, is left alone.
 struct RandomizedHadamard {
   static constexpr bool depends_on_weights = false;  // but for W being constant, which no transform before this changes
   std::uint64_t seed = 0;
-  Hadamard fit(View<const float> W, ExecutorRef = {}) const { return is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed)); }
+  template <class T>
+  Hadamard fit(View<T> W, ExecutorRef = {}) const {
+    return is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed));
+  }
 };
 
 /// Spec: Hadamard blocks of one size; what is left over is covered by its half, its quarter, ….
@@ -73,7 +94,8 @@ struct BlockHadamard {
   static constexpr bool depends_on_weights = false;
   Index block = 64;
   std::uint64_t seed = 0;
-  Hadamard fit(View<const float> W, ExecutorRef = {}) const {
+  template <class T>
+  Hadamard fit(View<T> W, ExecutorRef = {}) const {
     const auto sizes = uneven_blocks(W.cols, block);
     return is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed), sizes);
   }
@@ -101,46 +123,100 @@ inline void Hadamard::add_block(Index size) {
   if (runs_.empty() || runs_.back().size != size) runs_.push_back({covered_, 0, size, order});
   ++runs_.back().count;
   covered_ += size;
-  const auto same_order = [order](const auto& core) { return core->rows() == order; };
-  if (order > 1 && std::none_of(cores_.begin(), cores_.end(), same_order))
-    cores_.push_back(std::make_shared<const Matrix<float>>(hadamard_core(order)));
+  const auto same_order = [order](const auto& core) { return core->order == order; };
+  if (order > 1 && std::none_of(cores_.begin(), cores_.end(), same_order)) {
+    const auto H = hadamard_core(order);
+    cores_.push_back(std::make_shared<const Core>(Core{order, kernel::sign_codes(H.view()), kernel::sign_codes(H.view().transposed())}));
+  }
+}
+
+inline const Hadamard::Core& Hadamard::core_of(const Run& run) const {
+  return **std::find_if(cores_.begin(), cores_.end(), [&](const auto& core) { return core->order == run.order; });
 }
 
 template <class E>
 void Hadamard::apply(View<E> X, Op op) const {
   detail::check_columns(X.cols, dim(), "Hadamard");
-  const bool forward = op == Op::forward || op == Op::inverse_transpose;  // M is orthogonal
-  const Index step = std::max<Index>(1, 16384 / std::max<Index>(1, dim()));  // rows that stay in L2 from the first pass to the last
-  detail::on_row_panels(X, [&](View<E> panel) {
-    for (Index i = 0; i < panel.rows; i += step) {
-      const View<E> rows = panel.row_block(i, std::min(step, panel.rows - i));
-      if (forward) signs_.apply(rows);
-      for (const Run& run : runs_) {
-        const View<E> columns = rows.col_block(run.offset, run.count * run.size);
-        if (run.order > 1) apply_core(columns, run, !forward);
-        kernel::fwht_rows(columns, run.size / run.order, E(1.0 / std::sqrt(double(run.size))));  // Sylvester's factor is symmetric
-      }
-      if (!forward) signs_.apply(rows);
+  if (X.empty()) return;
+  Index largest_order = 0;
+  bool narrow = false;  // whether rows are too short for the vectors of sign_product()
+  for (const Run& run : runs_)
+    if (run.order > 1) {
+      largest_order = std::max(largest_order, run.order);
+      narrow = narrow || run.size / run.order < 8;
     }
-  });
+  Pass<E> pass{op == Op::forward || op == Op::inverse_transpose, nullptr, Buffer<E>(std::size_t(kernel::sign_product_scratch<E>(largest_order)))};
+  Buffer<E> signs;
+  if constexpr (std::is_same_v<E, float>) {
+    pass.signs = signs_.entries().data();
+  } else {
+    signs.assign(signs_.entries().begin(), signs_.entries().end());
+    pass.signs = signs.data();
+  }
+  if (X.rows_contiguous() && !narrow) return apply_rows(X, pass);
+  if (X.row_stride == 1 && X.rows > 1) return apply_columns(X.transposed(), pass);
+  const Index step = std::min<Index>(X.rows, 64);
+  Matrix<E> panel(dim(), step);  // transposed
+  for (Index i = 0; i < X.rows; i += step) {
+    const View<E> rows = X.row_block(i, std::min(step, X.rows - i));
+    const View<E> columns = panel.view().col_block(0, rows.rows);
+    copy(rows, columns.transposed());
+    apply_columns(columns, pass);
+    copy(columns.transposed(), rows);
+  }
 }
 
-/// Blocks x [order, 2^p] of each row: x ← H_mᵀ·x, or H_m·x for the transpose.
+/// X ← X·op(M), rows contiguous. Blocks with a core are x [order, 2^p]: x ← H_mᵀ·x·H_{2^p}, or H_m·x·H_{2^p} for the transpose.
 template <class E>
-void Hadamard::apply_core(View<E> X, const Run& run, bool transposed) const {
-  const auto core = std::find_if(cores_.begin(), cores_.end(), [&](const auto& c) { return c->rows() == run.order; });
-  const Matrix<E> H = to_matrix<E>((*core)->view());
-  const auto right = transposed ? H.view().transposed() : H.view();
-  const Index sylvester = run.size / run.order;
-  Buffer<E> scratch(std::size_t(kernel::in_place_scratch<E>(run.order)));
-  for (Index b = 0; b < run.count; ++b) {
-    const auto block = X.col_block(b * run.size, run.size);
-    if (sylvester < 16) {  // too narrow for vectors along a row of x: take the same column of x from many rows of X
-      for (Index c = 0; c < sylvester; ++c)
-        kernel::multiply_right_in_place<E>({block.data + c, block.rows, run.order, block.row_stride, sylvester}, right, scratch);
-    } else {
-      for (Index i = 0; i < block.rows; ++i)
-        kernel::multiply_left_in_place<E>(right.transposed(), {block.data + i * block.row_stride, run.order, sylvester, sylvester, 1}, scratch);
+void Hadamard::apply_rows(View<E> X, Pass<E>& pass) const {
+  for (const Run& run : runs_) {
+    const View<E> columns = X.col_block(run.offset, run.count * run.size);
+    const Index sylvester = run.size / run.order;
+    const E scale = E(1.0 / std::sqrt(double(run.size)));
+    const E* signs = pass.signs + run.offset;
+    const E* after = pass.forward ? nullptr : signs;
+    if (run.order == 1) {
+      kernel::fwht_rows(columns, sylvester, scale, {pass.forward ? signs : nullptr, after});
+      continue;
+    }
+    const Core& core = core_of(run);
+    const std::uint8_t* codes = (pass.forward ? core.transposed_codes : core.codes).data();
+    for (Index i = 0; i < columns.rows; ++i) {
+      E* row = columns.data + i * columns.row_stride;
+      if (pass.forward)
+        for (Index j = 0; j < columns.cols; ++j) row[j] *= signs[j];
+      for (Index b = 0; b < columns.cols; b += run.size)
+        kernel::sign_product<E>(codes, {row + b, run.order, sylvester, sylvester, 1}, pass.scratch);
+      kernel::fwht_blocks(row, sylvester, columns.cols / sylvester, scale, {nullptr, after}, true);
+    }
+  }
+}
+
+/// X ← op(M)ᵀ·X, rows contiguous: the same operations on every element.
+template <class E>
+void Hadamard::apply_columns(View<E> X, Pass<E>& pass) const {
+  for (const Run& run : runs_) {
+    const View<E> rows = X.row_block(run.offset, run.count * run.size);
+    const Index sylvester = run.size / run.order;
+    const E scale = E(1.0 / std::sqrt(double(run.size)));
+    const E* signs = pass.signs + run.offset;
+    const E* after = pass.forward ? nullptr : signs;
+    if (run.order == 1) {
+      kernel::fwht_columns(rows, sylvester, scale, {pass.forward ? signs : nullptr, after});
+      continue;
+    }
+    const Core& core = core_of(run);
+    const std::uint8_t* codes = (pass.forward ? core.transposed_codes : core.codes).data();
+    constexpr Index width = 128;
+    for (Index c = 0; c < rows.cols; c += width) {
+      const View<E> panel = rows.col_block(c, std::min(width, rows.cols - c));
+      if (pass.forward)
+        for (Index i = 0; i < panel.rows; ++i)
+          for (E& x : panel.row(i)) x *= signs[i];
+      for (Index b = 0; b < panel.rows; b += run.size)
+        for (Index s = b; s < b + sylvester; ++s)
+          kernel::sign_product<E>(codes, {panel.data + s * panel.row_stride, run.order, panel.cols, sylvester * panel.row_stride, 1}, pass.scratch);
+      kernel::fwht_columns(panel, sylvester, scale, {nullptr, after});
     }
   }
 }
