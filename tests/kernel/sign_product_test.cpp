@@ -24,7 +24,7 @@ Buffer<T> scratch(Index m) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("sign_product gives the bits of the reference, at any width, alignment and stride", "", float, double) {
-  for (const Index m : {0, 4, 8, 12, 20, 28, 92, 344})
+  for (const Index m : {4, 8, 12, 20, 28, 92, 344})
     for (const Index cols : {0, 1, 7, 8, 16, 17, 33, 129}) {
       const auto S = random_signs(m);
       INFO("m " << m << " columns " << cols);

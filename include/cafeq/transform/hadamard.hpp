@@ -1,7 +1,8 @@
 /// The randomized Hadamard transform: M = D H, D = diag(±1), H block-diagonal with orthonormal Hadamard blocks.
 ///
 /// A block of size n = m · 2^p is (H_m ⊗ H_{2^p}) / √n, H_m from Paley or Williamson (m minimal), H_{2^p} in Sylvester order. It spreads outliers
-/// over the block for n (m/4 + p + 5) additions a row, in one pass over memory where the block is a power of two. Specs: RandomizedHadamard (one block over the whole width) and BlockHadamard{64}.
+/// over the block for n (m/4 + p + 5) additions a row, in one pass over memory where the block is a power of two. Specs: RandomizedHadamard (one
+/// block over the whole width) and BlockHadamard{64}.
 #pragma once
 
 #include <algorithm>
@@ -37,9 +38,7 @@ class Hadamard {
   Hadamard(Signs signs, std::span<const Index> sizes);
 
   /// M = I: signs of 1, blocks of 1.
-  static Hadamard identity(Index dim) {
-    return Hadamard(Signs(std::vector<float>(std::size_t(dim), 1.0f)), std::vector<Index>(std::size_t(dim), 1));
-  }
+  static Hadamard identity(Index dim) { return Hadamard(Signs(std::vector<float>(std::size_t(dim), 1.0f)), std::vector<Index>(std::size_t(dim), 1)); }
 
   Index dim() const noexcept { return signs_.dim(); }
   const Signs& signs() const noexcept { return signs_; }
@@ -185,9 +184,8 @@ void Hadamard::apply_rows(View<E> X, Pass<E>& pass) const {
       E* row = columns.data + i * columns.row_stride;
       if (pass.forward)
         for (Index j = 0; j < columns.cols; ++j) row[j] *= signs[j];
-      for (Index b = 0; b < columns.cols; b += run.size)
-        kernel::sign_product<E>(codes, {row + b, run.order, sylvester, sylvester, 1}, pass.scratch);
-      kernel::fwht_blocks(row, sylvester, columns.cols / sylvester, scale, {nullptr, after}, true);
+      for (Index b = 0; b < columns.cols; b += run.size) kernel::sign_product<E>(codes, {row + b, run.order, sylvester, sylvester, 1}, pass.scratch);
+      kernel::fwht_blocks(row, sylvester, columns.cols / sylvester, scale, {nullptr, after}, i + 1 < columns.rows);
     }
   }
 }

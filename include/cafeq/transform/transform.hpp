@@ -75,7 +75,8 @@ template <Transform T, class E>
 void apply_right(const T& t, View<E> X, Op op = Op::forward, ExecutorRef executor = {}) {
   if (X.cols != t.dim())
     raise(ErrorCode::invalid_shape, message("apply_right: ", X.cols, " columns, but the transform has dimension ", Index(t.dim())));
-  const Index grain = std::max<Index>(48, 131072 / std::max<Index>(1, X.cols));  // rows enough for a block product to share its factors
+  // Rows enough for a block product to share its factors, or, where they lie side by side, for a stretch of memory worth fetching.
+  const Index grain = std::max<Index>(X.row_stride == 1 ? 128 : 48, 131072 / std::max<Index>(1, X.cols));
   executor.parallel_for(X.rows, grain, [&](Index begin, Index end, Index) { t.apply(X.row_block(begin, end - begin), op); });
 }
 
