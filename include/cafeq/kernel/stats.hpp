@@ -196,9 +196,9 @@ inline Range range_reference(std::span<const float> x) noexcept {
   return r;
 }
 
-/// Σ x and Σ x². Infinite where a block's sum exceeds the floats.
+/// Σ y and Σ y² of y = x − pivot. Infinite where a block's sum exceeds the floats.
 template <class Arch = DefaultArch>
-Moments moments(std::span<const float> x) noexcept {
+Moments moments(std::span<const float> x, float pivot) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index parts = detail::lane_parts<Arch>;
   Moments total;
@@ -207,7 +207,7 @@ Moments moments(std::span<const float> x) noexcept {
     CAFEQ_UNROLL
     for (Index p = 0; p < parts; ++p) sum[p] = squares[p] = V(0.0f);
     detail::for_each_vector<Arch>(block, [&](Index p, const V& v, auto keep) {
-      const V kept = keep(v);
+      const V kept = keep(v - V(pivot));
       sum[p] = sum[p] + kept;
       squares[p] = simd::fma(kept, kept, squares[p]);
     });
@@ -217,14 +217,20 @@ Moments moments(std::span<const float> x) noexcept {
   return total;
 }
 
-inline Moments moments_reference(std::span<const float> x) noexcept {
+template <class Arch = DefaultArch>
+Moments moments(std::span<const float> x) noexcept {
+  return moments<Arch>(x, 0.0f);
+}
+
+inline Moments moments_reference(std::span<const float> x, float pivot = 0) noexcept {
   Moments total;
   detail::for_each_block(x, [&](std::span<const float> block) {
     float sum[detail::lanes] = {}, squares[detail::lanes] = {};
     for (std::size_t i = 0; i < block.size(); ++i) {
       const std::size_t l = i % std::size_t(detail::lanes);
-      sum[l] += block[i];
-      squares[l] = std::fma(block[i], block[i], squares[l]);
+      const float y = block[i] - pivot;
+      sum[l] += y;
+      squares[l] = std::fma(y, y, squares[l]);
     }
     total.sum += double(detail::sum_of_lanes_reference(sum));
     total.sum_squares += double(detail::sum_of_lanes_reference(squares));
@@ -295,27 +301,34 @@ void group_ranges(std::span<const float> x, Index width, std::span<float> low, s
 
 namespace detail {
 
+/// The lanes of Σ y and Σ y², y = x − pivot, over one group of whole 16s.
 template <class Arch, class Width>
-inline void group_moments_block(const float* x, Width width, Moments* moments) noexcept {
+inline void moment_lanes(const float* x, Width width, float pivot, Batch<float, Arch>& sums, Batch<float, Arch>& squares) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size), parts = lane_parts<Arch>;
-  V sums[w], squares[w];
-  for (Index g = 0; g < w; ++g) {
-    V sum[parts], square[parts];
+  const V origin(pivot);
+  V sum[parts], square[parts];
+  CAFEQ_UNROLL
+  for (Index p = 0; p < parts; ++p) sum[p] = square[p] = V(0.0f);
+  for (Index i = 0; i < width; i += lanes) {
+    prefetch_ahead(x + i);
     CAFEQ_UNROLL
-    for (Index p = 0; p < parts; ++p) sum[p] = square[p] = V(0.0f);
-    for (Index i = 0; i < width; i += lanes) {
-      prefetch_ahead(x + g * width + i);
-      CAFEQ_UNROLL
-      for (Index p = 0; p < parts; ++p) {
-        const V v = simd::in_register(V::load_unaligned(x + g * width + i + p * w));
-        sum[p] = sum[p] + v;
-        square[p] = simd::fma(v, v, square[p]);
-      }
+    for (Index p = 0; p < parts; ++p) {
+      const V y = simd::in_register(V::load_unaligned(x + i + p * w) - origin);
+      sum[p] = sum[p] + y;
+      square[p] = simd::fma(y, y, square[p]);
     }
-    sums[g] = sum_of_parts<Arch>(sum);
-    squares[g] = sum_of_parts<Arch>(square);
   }
+  sums = sum_of_parts<Arch>(sum);
+  squares = sum_of_parts<Arch>(square);
+}
+
+template <class Arch, class Width>
+inline void group_moments_block(const float* x, Width width, const float* pivot, Moments* moments) noexcept {
+  using V = Batch<float, Arch>;
+  constexpr Index w = Index(V::size);
+  V sums[w], squares[w];
+  for (Index g = 0; g < w; ++g) moment_lanes<Arch>(x + g * width, width, pivot == nullptr ? 0.0f : pivot[g], sums[g], squares[g]);
   const auto add = [](const V& a, const V& b) { return a + b; };
   alignas(64) float sum[w], square[w];
   simd::reduce_rows<Arch>(sums, add).store_aligned(sum);
@@ -325,19 +338,25 @@ inline void group_moments_block(const float* x, Width width, Moments* moments) n
 
 }  // namespace detail
 
-/// moments[g] = moments() of group g of x. Groups of a multiple of 16 up to 512 are taken a vector of groups at a
-/// time, others one by one.
+/// moments[g] = moments() of group g of x, or of its distances from pivot[g]. Groups of a multiple of 16 up to 512 are taken a vector of groups at a time,
+/// others one by one.
 template <class Arch = DefaultArch>
-void group_moments(std::span<const float> x, Index width, std::span<Moments> moments) noexcept {
-  CAFEQ_ASSERT(width > 0 && Index(moments.size()) == ceil_div(Index(x.size()), width));
+void group_moments(std::span<const float> x, Index width, std::span<const float> pivot, std::span<Moments> moments) noexcept {
+  CAFEQ_ASSERT(width > 0 && Index(moments.size()) == ceil_div(Index(x.size()), width) && (pivot.empty() || pivot.size() == moments.size()));
   constexpr Index w = Index(Batch<float, Arch>::size);
   Index done = 0;
   if (width % detail::lanes == 0 && width <= detail::lane_block / 8)
     detail::with_width(width, [&](auto n) {
       for (const Index whole = Index(x.size()) / n; done + w <= whole; done += w)
-        detail::group_moments_block<Arch>(x.data() + done * n, n, moments.data() + done);
+        detail::group_moments_block<Arch>(x.data() + done * n, n, pivot.empty() ? nullptr : pivot.data() + done, moments.data() + done);
     });
-  detail::for_each_group(x, width, done, [&](std::size_t g, std::span<const float> group) { moments[g] = kernel::moments<Arch>(group); });
+  detail::for_each_group(x, width, done, [&](std::size_t g, std::span<const float> group) {
+    moments[g] = kernel::moments<Arch>(group, pivot.empty() ? 0.0f : pivot[g]);
+  });
+}
+template <class Arch = DefaultArch>
+void group_moments(std::span<const float> x, Index width, std::span<Moments> moments) noexcept {
+  group_moments<Arch>(x, width, {}, moments);
 }
 
 }  // namespace cafeq::kernel

@@ -29,29 +29,26 @@ struct Affine {
   static constexpr Levels levels() noexcept { return {0, float((1 << Bits) - 1)}; }
 
   Params fit(std::span<const float> x) const noexcept {
-    const SearchSpace space = search_space(x);
-    if (space.widest.scale == 0 || search != ScaleSearch::mse) return stored(space.widest);
-    return stored(search_line(x, levels(), space, [](Line line) { return line_of(stored(line)); }).line);
+    Params p{};
+    fit_row(x, std::max<Index>(1, Index(x.size())), {&p, 1});
+    return p;
   }
-  /// What fit() searches.
-  SearchSpace search_space(std::span<const float> x) const noexcept {
-    kernel::Range range = kernel::range(x);
-    if (search == ScaleSearch::absmax) range = {-range.absmax(), range.absmax()};
-    constexpr double steps = (1 << Bits) - 1;
-    SearchSpace space{{float((double(range.max) - double(range.min)) / steps), range.min}, 0, narrowest_fraction(Bits), {}};
-    if (search != ScaleSearch::mse) return space;
-    const kernel::Moments moments = kernel::moments(x);
-    const double n = double(x.size());
-    const double mean = moments.sum / n;
-    const double variance = std::fma(-mean, mean, moments.sum_squares / n);
-    if (!std::isfinite(variance)) {
-      space.center = 0.5f * range.min + 0.5f * range.max;
-      return space;
-    }
-    space.center = float(mean);
-    const float step = gaussian_step(Bits) * float(std::sqrt(std::max(variance, 0.0)));
-    space.typical = {step, float(std::fma(-0.5 * steps, double(step), mean))};
-    return space;
+  void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
+    constexpr float steps = (1 << Bits) - 1;
+    detail::for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
+      const std::size_t count = std::size_t(groups.count());
+      Each<float> low{}, high{};
+      kernel::group_ranges(groups.x, width, std::span(low).first(count), std::span(high).first(count));
+      Lines lines;
+      for (std::size_t g = 0; g < low.size(); ++g) {
+        const float absmax = std::max(std::abs(low[g]), std::abs(high[g]));
+        lines.offset[g] = (search == ScaleSearch::absmax ? -absmax : low[g]) + 0.0f;  // no -0
+        lines.scale[g] = (search == ScaleSearch::absmax ? absmax : high[g]) / steps - lines.offset[g] / steps;
+      }
+      if (search == ScaleSearch::mse) search_from(lines, groups);
+      const Each<fp16> scale = detail::finite_fp16(lines.scale), offset = detail::finite_fp16(lines.offset);
+      for (std::size_t g = 0; g < count; ++g) params[first + g] = usable({scale[g], offset[g]});
+    });
   }
 
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code((x - offset(p)) * kernel::inverse_scale(p.scale)); }
@@ -70,10 +67,30 @@ struct Affine {
 
  private:
   static Line line_of(const Params& p) noexcept { return {p.scale, p.offset}; }
-  static Params stored(Line line) noexcept {
-    const Params p{detail::finite_fp16(line.scale), detail::finite_fp16(line.offset)};
-    // Steps that small would vanish in the rounding of s·q + z to float, and different codes would decode alike.
-    return float(p.scale) < 0x1p-20f * std::abs(float(p.offset)) ? Params{fp16(0.0f), p.offset} : p;
+  static Params stored(Line line) noexcept { return usable({detail::finite_fp16(line.scale), detail::finite_fp16(line.offset)}); }
+  /// Steps that small would vanish in the rounding of s·q + z to float, and different codes would decode alike.
+  static constexpr float least_step = 0x1p-20f;
+  static Params usable(Params p) noexcept { return float(p.scale) < least_step * std::abs(float(p.offset)) ? Params{fp16(0.0f), p.offset} : p; }
+  static void store(Lines& lines) noexcept {
+    detail::round_to_fp16(lines.scale);
+    detail::round_to_fp16(lines.offset);
+    for (std::size_t g = 0; g < lines.scale.size(); ++g)
+      lines.scale[g] = lines.scale[g] < least_step * std::abs(lines.offset[g]) ? 0.0f : lines.scale[g];
+  }
+  /// From the whole range of each group to what the search finds.
+  static void search_from(Lines& lines, GroupSpan groups) noexcept {
+    groups.pivot = lines.offset.data();
+    SearchSpace space;
+    space.narrowest = narrowest_fraction(Bits);
+    space.widest = lines;
+    Each<float> mean{};
+    space.typical = detail::deviations(groups, &mean);
+    for (std::size_t g = 0; g < mean.size(); ++g) {
+      const bool finite = space.typical[g] <= std::numeric_limits<float>::max();
+      space.typical[g] = finite ? space.typical[g] * gaussian_step(Bits) : 0.0f;
+      space.center[g] = lines.offset[g] + (finite ? mean[g] : 0.5f * levels().high * lines.scale[g]);
+    }
+    lines = search_lines(groups, levels(), space, store).lines;
   }
 };
 
@@ -105,17 +122,20 @@ struct AffineIntegerZero {
     const std::uint8_t zero = zero_point(widest, range.min);
     const Params from_range{detail::finite_fp16(widest), zero};
     if (widest == 0 || search != ScaleSearch::mse) return from_range;
-    const float rms = float(std::sqrt(kernel::moments(x).sum_squares / double(x.size())));
-    const SearchSpace space{{widest, 0}, 0, narrowest_fraction(Bits), {rms * gaussian_step(Bits), 0}};
+    const GroupSpan whole{x, Index(x.size())};
+    SearchSpace space;
+    space.narrowest = narrowest_fraction(Bits);
+    space.widest.scale[0] = widest;
+    space.typical[0] = gaussian_step(Bits) * detail::deviations(whole)[0];
     Params best = from_range;
-    double least = 0;
+    float least = 0;
     for (const int step : {0, -1, 1}) {  // shrinking the range does not move its zero point: the neighbours are tried too
       if (zero + step < 0 || zero + step > max_code) continue;
       const auto shifted = std::uint8_t(zero + step);
-      const ScoredLine found = search_line(x, levels(shifted), space, detail::scale_in_fp16);
-      if (step != 0 && !(found.error < least)) continue;
-      best = {fp16(found.line.scale), shifted};
-      least = found.error;
+      const ScoredLines found = search_lines(whole, levels(shifted), space, detail::scales_in_fp16);
+      if (step != 0 && !(found.error[0] < least)) continue;
+      best = {fp16(found.lines.scale[0]), shifted};
+      least = found.error[0];
     }
     return best;
   }
@@ -160,13 +180,17 @@ struct Symmetric {
     const float absmax = kernel::range(x).absmax();
     const float widest = absmax / levels().high;
     if (absmax == 0 || search != ScaleSearch::mse) return {detail::finite_fp16(widest)};
-    const float typical = gaussian_step(Bits) * float(std::sqrt(kernel::moments(x).sum_squares / double(x.size())));
+    const GroupSpan whole{x, Index(x.size())};
+    const float typical = gaussian_step(Bits) * detail::deviations(whole)[0];
     const auto along = [&](float sign) {
-      const SearchSpace space{{sign * widest, 0}, 0, narrowest_fraction(Bits), {sign * typical, 0}};
-      return search_line(x, levels(), space, detail::scale_in_fp16);
+      SearchSpace space;
+      space.narrowest = narrowest_fraction(Bits);
+      space.widest.scale[0] = sign * widest;
+      space.typical[0] = sign * typical;
+      return search_lines(whole, levels(), space, detail::scales_in_fp16);
     };
-    const ScoredLine positive = along(1), negative = along(-1);
-    return {fp16(negative.error < positive.error ? negative.line.scale : positive.line.scale)};
+    const ScoredLines positive = along(1), negative = along(-1);
+    return {fp16(negative.error[0] < positive.error[0] ? negative.lines.scale[0] : positive.lines.scale[0])};
   }
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }

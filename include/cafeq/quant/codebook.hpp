@@ -67,7 +67,12 @@ struct Codebook {
   ScaleSearch search = ScaleSearch::mse;  ///< minmax and absmax: the level of largest magnitude is absmax
 
   Params fit(std::span<const float> x) const noexcept {
-    return {fp16(detail::fit_scale(x, Levels{levels}, search, levels.reach(), 1.0f / levels.root_mean_square(), bits))};
+    Params p{};
+    fit_row(x, std::max<Index>(1, Index(x.size())), {&p, 1});
+    return p;
+  }
+  void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
+    detail::fit_scales(x, width, Levels{levels}, search, levels.reach(), 1.0f / levels.root_mean_square(), bits, params);
   }
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels.code(x * kernel::inverse_scale(p.scale)); }
   /// Rounded from the exact product, which no contraction can reach.

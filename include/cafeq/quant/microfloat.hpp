@@ -143,7 +143,14 @@ struct Fp8E4M3 {
   Index group = per_row;
   ScaleSearch search = ScaleSearch::mse;  ///< minmax and absmax: 448 is absmax
 
-  Params fit(std::span<const float> x) const noexcept { return {fp16(detail::fit_scale(x, Levels{}, search, E4M3::reach, 0, bits))}; }
+  Params fit(std::span<const float> x) const noexcept {
+    Params p{};
+    fit_row(x, std::max<Index>(1, Index(x.size())), {&p, 1});
+    return p;
+  }
+  void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
+    detail::fit_scales(x, width, Levels{}, search, E4M3::reach, 0, bits, params);
+  }
   std::uint8_t encode(float x, const Params& p) const noexcept { return E4M3::to_bits(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
 

@@ -24,8 +24,13 @@ struct Midrise {
   static constexpr Levels levels() noexcept { return {-float(1 << (Bits - 1)), float((1 << (Bits - 1)) - 1)}; }
 
   Params fit(std::span<const float> x) const noexcept {
+    Params p{};
+    fit_row(x, std::max<Index>(1, Index(x.size())), {&p, 1});
+    return p;
+  }
+  void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
     constexpr float reach = float(1 << (Bits - 1)) - 0.5f;
-    return {fp16(detail::fit_scale(x, levels(), search, reach, gaussian_step(Bits), Bits))};
+    detail::fit_scales(x, width, levels(), search, reach, gaussian_step(Bits), Bits, params);
   }
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }

@@ -1,0 +1,365 @@
+/// What a scale costs a group: squared errors at many lines in one pass, and the sums from which least squares finds a better one.
+///
+/// A weight in units of the scale is u = fma(y, 1/s, shift) with y = x − pivot: its level c is the nearest, its error (u − c)·s. `levels` is a
+/// function object as kernel/codec.hpp has them; those of a uniform grid are counted from zero, so their clamp needs no sign. Sums run in the fixed
+/// lane order of kernel/stats.hpp by explicit fused multiply-adds, so a compiler has no say in which scale wins.
+#pragma once
+
+#include <array>
+
+#include "cafeq/kernel/codec.hpp"
+
+namespace cafeq::kernel {
+
+/// Groups that a search takes side by side: what there is to do for each of them is done for all in a few vectors.
+inline constexpr Index groups_at_once = std::max<Index>(8, Index(Batch<float>::size));
+
+/// A number for each of the groups.
+template <class T>
+using Each = std::array<T, std::size_t(groups_at_once)>;
+
+/// What takes the levels that these kernels count to those of the grid; −bias is the shift without an offset.
+template <class Levels>
+float level_bias(const Levels& levels) noexcept {
+  if constexpr (requires { levels.bias(); }) return levels.bias();
+  else return 0.0f;
+}
+
+/// How the groups are seen at a candidate: u = fma(y, inverse, shift). Without an offset the shift is −level_bias() and not read.
+struct Units {
+  alignas(64) Each<float> inverse{};
+  alignas(64) Each<float> shift{};
+};
+
+/// Sums over each group of y and its levels l at one candidate. Without an offset `level` stays zero.
+struct LevelSums {
+  alignas(64) Each<float> level{};          ///< Σ l
+  alignas(64) Each<float> level_squares{};  ///< Σ l²
+  alignas(64) Each<float> product{};        ///< Σ y l
+};
+
+/// Consecutive groups of `width` weights, at most groups_at_once, the last one perhaps shorter; only one where width is above 4096.
+struct GroupSpan {
+  std::span<const float> x;
+  Index width = 0;
+  const float* pivot = nullptr;  ///< one a group, for grids with an offset
+
+  Index count() const noexcept { return ceil_div(Index(x.size()), width); }
+  std::span<const float> group(Index g) const noexcept {
+    return x.subspan(std::size_t(g * width), std::size_t(std::min(width, Index(x.size()) - g * width)));
+  }
+};
+
+namespace detail {
+
+template <class Levels>
+concept Counted = requires(const Levels& levels, float u) {
+  levels.nearest(u);
+};
+
+template <class Levels, class V>
+V relative(const Levels& levels, const V& x, const V& pivot) noexcept {
+  if constexpr (Levels::has_offset) return x - pivot;
+  else if constexpr (Counted<Levels>) return levels.fold(x);
+  else return x;
+}
+template <class Levels, class V>
+V nearest(const Levels& levels, const V& u) noexcept {
+  if constexpr (Counted<Levels>) return levels.nearest(u);
+  else return levels(u);
+}
+
+/// sums[g] += the sum over the lanes of v[g], for all groups.
+template <class Arch, class T>
+inline void add_sums(const Batch<float, Arch>* v, Index count, Each<T>& sums) noexcept {
+  using V = Batch<float, Arch>;
+  constexpr Index w = Index(V::size);
+  alignas(64) Each<float> sum{};
+  if (count == groups_at_once) {
+    CAFEQ_UNROLL
+    for (Index g = 0; g < groups_at_once; g += w)
+      simd::reduce_rows<Arch>(v + g, [](const V& a, const V& b) { return a + b; }).store_unaligned(sum.data() + g);
+  } else {
+    for (Index g = 0; g < count; ++g) sum[std::size_t(g)] = simd::reduce_add(v[g]);
+  }
+  for (std::size_t g = 0; g < sum.size(); ++g) sums[g] += T(sum[g]);
+}
+
+inline std::span<const float> block_of(const GroupSpan& groups, Index g, Index begin) noexcept {
+  const auto group = groups.group(g);
+  if (begin == 0 && Index(group.size()) <= lane_block) return group;
+  const auto block = group.subspan(std::min(std::size_t(begin), group.size()));
+  return block.first(std::min(block.size(), std::size_t(lane_block)));
+}
+
+inline constexpr Index candidates_at_once = 4;
+
+/// out[c · groups_at_once] = the lanes of Σ (u − level)² at candidate c.
+template <Index Count, class Arch, class Levels>
+inline void candidate_errors(std::span<const float> x, const Levels& levels, float pivot, const Units* units, Index g,
+                             Batch<float, Arch>* out) noexcept {
+  using V = Batch<float, Arch>;
+  constexpr Index parts = lane_parts<Arch>;
+  V sum[Count][parts], inverse[Count], shift[Count];
+  const V origin(pivot), fixed_shift(-level_bias(levels));
+  CAFEQ_UNROLL
+  for (Index c = 0; c < Count; ++c) {
+    inverse[c] = V(units[c].inverse[std::size_t(g)]);
+    shift[c] = Levels::has_offset ? V(units[c].shift[std::size_t(g)]) : fixed_shift;
+    CAFEQ_UNROLL
+    for (Index p = 0; p < parts; ++p) sum[c][p] = V(0.0f);
+  }
+  for_each_vector<Arch>(x, [&](Index p, const V& v, auto keep) {
+    const V y = simd::in_register(relative(levels, v, origin));
+    CAFEQ_UNROLL
+    for (Index c = 0; c < Count; ++c) {
+      const V u = simd::fma(y, inverse[c], Levels::has_offset ? shift[c] : fixed_shift);
+      const V error = keep(u - nearest(levels, u));
+      sum[c][p] = simd::fma(error, error, sum[c][p]);
+    }
+  });
+  CAFEQ_UNROLL
+  for (Index c = 0; c < Count; ++c) out[c * groups_at_once] = sum_of_parts<Arch>(sum[c]);
+}
+
+template <Index Count, class Arch, class Levels>
+inline void candidates_errors(const GroupSpan& groups, const Levels& levels, const Units* units, Each<float>* errors) noexcept {
+  const Index count = groups.count();
+  Batch<float, Arch> partial[Count * groups_at_once];
+  const auto errors_of = [&](auto part) {
+    for (Index g = 0; g < count; ++g)
+      candidate_errors<Count, Arch>(part(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f, units, g, partial + g);
+  };
+  if (groups.width <= lane_block) {
+    errors_of([&](Index g) { return groups.group(g); });
+    for (Index c = 0; c < Count; ++c) {
+      errors[c] = {};
+      add_sums<Arch>(partial + c * groups_at_once, count, errors[c]);
+    }
+  } else {
+    Each<double> sums[Count] = {};
+    for (Index begin = 0; begin < Index(groups.x.size()); begin += lane_block) {
+      errors_of([&](Index g) { return block_of(groups, g, begin); });
+      for (Index c = 0; c < Count; ++c) add_sums<Arch>(partial + c * groups_at_once, count, sums[c]);
+    }
+    for (Index c = 0; c < Count; ++c)
+      for (std::size_t g = 0; g < sums[c].size(); ++g) errors[c][g] = float(sums[c][g]);
+  }
+}
+
+}  // namespace detail
+
+/// errors[c][g] = Σ (u − level)² of group g at candidate c: the squared error in units of the scale's square.
+template <class Arch = DefaultArch, class Levels>
+void unit_errors(const GroupSpan& groups, const Levels& levels, std::span<const Units> units, std::span<Each<float>> errors) noexcept {
+  CAFEQ_ASSERT(errors.size() == units.size() && groups.count() <= groups_at_once && (groups.count() <= 1 || groups.width <= detail::lane_block));
+  constexpr Index many = detail::candidates_at_once;
+  Index c = 0;
+  for (; c + many <= Index(units.size()); c += many) detail::candidates_errors<many, Arch>(groups, levels, units.data() + c, errors.data() + c);
+  for (; c < Index(units.size()); ++c) detail::candidates_errors<1, Arch>(groups, levels, units.data() + c, errors.data() + c);
+}
+
+namespace detail {
+
+/// The lanes of the sums of LevelSums over one block of a group.
+template <class Arch, class Levels>
+inline void level_lanes(std::span<const float> x, const Levels& levels, float pivot, float inverse, float shift, Batch<float, Arch>& level,
+                        Batch<float, Arch>& level_squares, Batch<float, Arch>& product) noexcept {
+  using V = Batch<float, Arch>;
+  constexpr Index parts = lane_parts<Arch>;
+  constexpr bool has_offset = Levels::has_offset;
+  const V origin(pivot), per_unit(inverse), start(has_offset ? shift : -level_bias(levels)), bias(level_bias(levels));
+  V l[parts], ll[parts], yl[parts];
+  CAFEQ_UNROLL
+  for (Index p = 0; p < parts; ++p) l[p] = ll[p] = yl[p] = V(0.0f);
+  for_each_vector<Arch>(x, [&](Index p, const V& v, auto keep) {
+    const V y = simd::in_register(relative(levels, v, origin));
+    V nearest_level = nearest(levels, simd::fma(y, per_unit, start));
+    if constexpr (!has_offset) nearest_level = nearest_level + bias;
+    nearest_level = keep(nearest_level);
+    if constexpr (has_offset) l[p] = l[p] + nearest_level;
+    ll[p] = simd::fma(nearest_level, nearest_level, ll[p]);
+    yl[p] = simd::fma(y, nearest_level, yl[p]);
+  });
+  if constexpr (has_offset) level = sum_of_parts<Arch>(l);
+  level_squares = sum_of_parts<Arch>(ll);
+  product = sum_of_parts<Arch>(yl);
+}
+
+}  // namespace detail
+
+/// The sums for one least-squares step of every group from its candidate. An offset needs levels that start at zero.
+template <class Arch = DefaultArch, class Levels>
+LevelSums level_sums(const GroupSpan& groups, const Levels& levels, const Units& units) noexcept {
+  const Index count = groups.count();
+  CAFEQ_ASSERT(count <= groups_at_once && (count <= 1 || groups.width <= detail::lane_block) && !(Levels::has_offset && level_bias(levels) != 0));
+  Batch<float, Arch> level[groups_at_once], level_squares[groups_at_once], product[groups_at_once];
+  const auto sums_of = [&](auto part) {
+    for (Index g = 0; g < count; ++g)
+      detail::level_lanes<Arch>(part(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f, units.inverse[std::size_t(g)],
+                                units.shift[std::size_t(g)], level[g], level_squares[g], product[g]);
+  };
+  LevelSums total;
+  const auto add = [&](auto& l, auto& ll, auto& yl) {
+    if constexpr (Levels::has_offset) detail::add_sums<Arch>(level, count, l);
+    detail::add_sums<Arch>(level_squares, count, ll);
+    detail::add_sums<Arch>(product, count, yl);
+  };
+  if (groups.width <= detail::lane_block) {
+    sums_of([&](Index g) { return groups.group(g); });
+    add(total.level, total.level_squares, total.product);
+    return total;
+  }
+  Each<double> sums[3] = {};
+  for (Index begin = 0; begin < Index(groups.x.size()); begin += detail::lane_block) {
+    sums_of([&](Index g) { return detail::block_of(groups, g, begin); });
+    add(sums[0], sums[1], sums[2]);
+  }
+  total.level[0] = float(sums[0][0]);
+  total.level_squares[0] = float(sums[1][0]);
+  total.product[0] = float(sums[2][0]);
+  return total;
+}
+
+namespace detail {
+
+/// f(lane, y, level, u) for the weights of a group seen at a candidate; after each block of 4096, and at the end, done().
+template <class Levels, class F, class Done>
+void for_each_weight(const GroupSpan& groups, std::size_t g, const Levels& levels, const Units& units, F&& f, Done&& done) noexcept {
+  const float pivot = Levels::has_offset ? groups.pivot[g] : 0.0f;
+  const float shift = Levels::has_offset ? units.shift[g] : -level_bias(levels);
+  for_each_block(groups.group(Index(g)), [&](std::span<const float> block) {
+    for (std::size_t i = 0; i < block.size(); ++i) {
+      const float y = relative(levels, block[i], pivot);
+      const float u = std::fma(y, units.inverse[g], shift);
+      f(i % std::size_t(lanes), y, nearest(levels, u), u);
+    }
+    done();
+  });
+}
+
+}  // namespace detail
+
+template <class Levels>
+void unit_errors_reference(const GroupSpan& groups, const Levels& levels, std::span<const Units> units, std::span<Each<float>> errors) noexcept {
+  for (std::size_t c = 0; c < units.size(); ++c) {
+    errors[c] = {};
+    for (std::size_t g = 0; g < std::size_t(groups.count()); ++g) {
+      float sum[detail::lanes] = {};
+      double total = 0;
+      detail::for_each_weight(
+          groups, g, levels, units[c], [&](std::size_t lane, float, float level, float u) { sum[lane] = std::fma(u - level, u - level, sum[lane]); },
+          [&] {
+            total += double(detail::sum_of_lanes_reference(sum));
+            std::fill(sum, sum + detail::lanes, 0.0f);
+          });
+      errors[c][g] = float(total);
+    }
+  }
+}
+
+template <class Levels>
+LevelSums level_sums_reference(const GroupSpan& groups, const Levels& levels, const Units& units) noexcept {
+  LevelSums sums;
+  const float bias = Levels::has_offset ? 0.0f : level_bias(levels);
+  for (std::size_t g = 0; g < std::size_t(groups.count()); ++g) {
+    float l[detail::lanes] = {}, ll[detail::lanes] = {}, yl[detail::lanes] = {};
+    double total[3] = {};
+    detail::for_each_weight(
+        groups, g, levels, units,
+        [&](std::size_t lane, float y, float nearest_level, float) {
+          const float level = nearest_level + bias;
+          if constexpr (Levels::has_offset) l[lane] += level;
+          ll[lane] = std::fma(level, level, ll[lane]);
+          yl[lane] = std::fma(y, level, yl[lane]);
+        },
+        [&] {
+          total[0] += double(detail::sum_of_lanes_reference(l));
+          total[1] += double(detail::sum_of_lanes_reference(ll));
+          total[2] += double(detail::sum_of_lanes_reference(yl));
+          for (auto* sum : {l, ll, yl}) std::fill(sum, sum + detail::lanes, 0.0f);
+        });
+    sums.level[g] = float(total[0]);
+    sums.level_squares[g] = float(total[1]);
+    sums.product[g] = float(total[2]);
+  }
+  return sums;
+}
+
+namespace detail {
+
+/// Σ (x − value)².
+template <class Arch>
+double squared_distance(std::span<const float> x, float value) noexcept {
+  using V = Batch<float, Arch>;
+  double total = 0;
+  for_each_block(x, [&](std::span<const float> block) {
+    V sum[lane_parts<Arch>];
+    CAFEQ_UNROLL
+    for (Index p = 0; p < lane_parts<Arch>; ++p) sum[p] = V(0.0f);
+    for_each_vector<Arch>(block, [&](Index p, const V& v, auto keep) {
+      const V error = keep(v - V(value));
+      sum[p] = simd::fma(error, error, sum[p]);
+    });
+    total += double(sum_of_lanes<Arch>(sum));
+  });
+  return total;
+}
+
+}  // namespace detail
+
+/// errors[c] = Σ (x − x̂)² of one group at lines[c].
+template <class Arch = DefaultArch, class Levels>
+void squared_errors(std::span<const float> x, const Levels& levels, std::span<const Line> lines, std::span<double> errors) noexcept {
+  CAFEQ_ASSERT(errors.size() == lines.size());
+  constexpr std::size_t many = 16;
+  const float pivot = lines.empty() ? 0.0f : lines[0].offset;
+  const float bias = level_bias(levels);
+  std::array<Units, many> units;
+  std::array<Each<float>, many> sums;
+  for (std::size_t begin = 0; begin < lines.size(); begin += many) {
+    const auto some = lines.subspan(begin, std::min(many, lines.size() - begin));
+    for (std::size_t c = 0; c < some.size(); ++c) {
+      units[c].inverse[0] = inverse_scale(some[c].scale);
+      units[c].shift[0] = std::fma(pivot - some[c].offset, Levels::has_offset ? units[c].inverse[0] : 0.0f, -bias);
+    }
+    unit_errors<Arch>({x, std::max<Index>(1, Index(x.size())), &pivot}, levels, std::span<const Units>(units).first(some.size()),
+                      std::span(sums).first(some.size()));
+    for (std::size_t c = 0; c < some.size(); ++c) {
+      const double scale = double(some[c].scale);
+      errors[begin + c] =
+          scale != 0 ? scale * scale * double(sums[c][0]) : detail::squared_distance<Arch>(x, Levels::has_offset ? some[c].offset : 0.0f);
+    }
+  }
+}
+
+/// errors[g] = Σ (x − x̂)² of group g of x at lines[g], without x̂ in memory.
+template <class Arch = DefaultArch, class Levels>
+void group_errors(std::span<const float> x, Index width, const Levels& levels, std::span<const Line> lines, std::span<double> errors) noexcept {
+  CAFEQ_ASSERT(width > 0 && Index(lines.size()) == ceil_div(Index(x.size()), width) && errors.size() == lines.size());
+  const float bias = level_bias(levels);
+  const Index at_once = width <= detail::lane_block ? groups_at_once : 1;
+  for (Index begin = 0; begin < Index(lines.size()); begin += at_once) {
+    const Index count = std::min(at_once, Index(lines.size()) - begin);
+    const Line* line = lines.data() + begin;
+    Units units;
+    Each<float> pivot{};
+    Each<float> sums;
+    for (std::size_t g = 0; g < std::size_t(count); ++g) {
+      units.inverse[g] = inverse_scale(line[g].scale);
+      units.shift[g] = -bias;
+      pivot[g] = line[g].offset;
+    }
+    const GroupSpan groups{x.subspan(std::size_t(begin * width), std::size_t(std::min(count * width, Index(x.size()) - begin * width))), width,
+                           pivot.data()};
+    unit_errors<Arch>(groups, levels, {&units, 1}, {&sums, 1});
+    for (std::size_t g = 0; g < std::size_t(count); ++g) {
+      const double scale = double(line[g].scale);
+      errors[std::size_t(begin) + g] = scale != 0
+                                           ? scale * scale * double(sums[g])
+                                           : detail::squared_distance<Arch>(groups.group(Index(g)), Levels::has_offset ? line[g].offset : 0.0f);
+    }
+  }
+}
+
+}  // namespace cafeq::kernel
