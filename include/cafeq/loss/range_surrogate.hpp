@@ -151,7 +151,8 @@ double row_ranges_value(const S& surrogate, const float* x, Index n, Index group
 }  // namespace detail
 
 /// f(X), and ∂f/∂X in `gradient` where that is not empty. X of any element type and strides; entries are taken as floats. −infinity with no
-/// gradient where every R is zero. Scratch: a row a chunk.
+/// gradient where every R is zero. Scratch: a row a chunk, but
+/// none for the value alone of rows of floats.
 template <RangeSurrogate S, class M, Element G = float>
   requires MatrixView<M>
 double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<G> gradient = {}, ExecutorRef executor = {}) {
@@ -169,11 +170,17 @@ double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<
   const Index group = sets.group > 0 ? sets.group : X.cols;
   const Index grain = std::max<Index>(1, 16384 / X.cols);
   const double total = parallel_sum(executor, X.rows, grain, [&](Index begin, Index end) {
-    Matrix<float> row(1, X.cols);
     double sum = 0;
+    if constexpr (std::is_same_v<std::remove_const_t<typename decltype(X)::value_type>, float>)
+      if (!with_gradient && X.rows_contiguous()) {  // read where it lies
+        for (Index i = begin; i < end; ++i) sum += detail::row_ranges_value(surrogate, X.data + i * X.row_stride, X.cols, group);
+        return sum;
+      }
+    Matrix<float> row(1, X.cols);
     for (Index i = begin; i < end; ++i) {
       copy(X.row_block(i, 1), row.view());
-      sum += detail::row_ranges(surrogate, row.data(), X.cols, group);
+      sum += with_gradient ? detail::row_ranges(surrogate, row.data(), X.cols, group)
+                           : detail::row_ranges_value(surrogate, row.data(), X.cols, group);
       if (with_gradient) copy(row.view(), gradient.row_block(i, 1));
     }
     return sum;

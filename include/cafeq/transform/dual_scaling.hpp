@@ -80,15 +80,14 @@ class DualScalingPasses {
   /// One round, r of the round before found on the way: in the first one r is 1. Returns the largest change of a c, relative.
   double round(bool first) {
     pass(!first, true);
-    std::vector<double> spread(columns_.size());
-    for (std::size_t j = 0; j < spread.size(); ++j) {
-      kernel::Moments moments;
-      for (const Slab& slab : slab_) {
-        moments.sum += slab.sum[j];
-        moments.sum_squares += slab.squares[j];
+    std::vector<kernel::Moments> moments(columns_.size());
+    for (const Slab& slab : slab_)  // in order
+      for (std::size_t j = 0; j < moments.size(); ++j) {
+        moments[j].sum += slab.sum[j];
+        moments[j].sum_squares += slab.squares[j];
       }
-      spread[j] = deviation(moments, W_.rows) / columns_[j];
-    }
+    std::vector<double> spread(columns_.size());
+    for (std::size_t j = 0; j < spread.size(); ++j) spread[j] = deviation(moments[j], W_.rows) / columns_[j];
     const double median = positive_median(spread);
     double change = 0;
     for (std::size_t j = 0; j < spread.size(); ++j) {
