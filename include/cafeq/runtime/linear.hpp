@@ -1,80 +1,297 @@
 /// Linear: packed weights times activations.
+///
+///   const Linear q{Wq, {.precision = ActivationPrecision::int8}}, k{Wk, …}, v{Wv, …};
+///   const Activations x = q.prepare(h);              // the transform that the three share is undone once
+///   q.multiply(x, yq); k.multiply(x, yk); v.multiply(x, yv);
 #pragma once
 
 #include <array>
+#include <bit>
+#include <cstdint>
+#include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
+#include "cafeq/kernel/packed_product.hpp"
 #include "cafeq/pipeline/quantized.hpp"
+#include "cafeq/runtime/undo_transform.hpp"
 
 namespace cafeq {
 
-/// y = Ŵ x straight from packed codes: the transform is undone on x (or on y, for an output-side transform), once a call; a linear grid's scale multiplies
-/// a group's sum. fp32 activations; sums of a group in fp64. Owns the quantized matrix.
+enum class ActivationPrecision {
+  fp32,
+  int8,  ///< rounded to −127 … 127 steps of absmax/127, one step for every `group` entries: a third of the time
+};
+
+struct ActivationFormat {
+  ActivationPrecision precision = ActivationPrecision::fp32;
+  Index group = 128;  ///< entries that share a step (int8), per_row for one step a vector
+};
+
+/// Activations with a transform undone, laid out for packed codes: made by Linear::prepare(), read by every Linear whose weights carry the same transform.
+class Activations {
+ public:
+  /// X [n, dim], the transform undone already, for weights of `bits` bits.
+  Activations(View<const float> X, int bits, ActivationFormat format) {
+    if (format.group < 0) raise(ErrorCode::invalid_argument, message("activations: group is ", format.group, ", must be positive or per_row"));
+    const Index group = std::max<Index>(1, format.group == per_row ? X.cols : format.group);
+    format_ = format;
+    if (format.precision == ActivationPrecision::fp32) packed_.emplace<kernel::PackedActivations<float>>(X, bits);
+    else packed_.emplace<kernel::PackedActivations<std::int8_t>>(X, bits, group);
+  }
+
+  Index count() const noexcept { return values().rows; }
+  Index dim() const noexcept { return values().cols; }
+  ActivationFormat format() const noexcept { return format_; }
+  /// What the weights are multiplied by: the transformed activations, rounded where they are int8.
+  View<const float> values() const noexcept {
+    return std::visit([](const auto& x) { return x.values(); }, packed_);
+  }
+
+ private:
+  template <Transform T, Quantizer Q>
+  friend class Linear;
+
+  ActivationFormat format_;
+  std::variant<kernel::PackedActivations<float>, kernel::PackedActivations<std::int8_t>> packed_;
+};
+
+/// y = Ŵ x straight from packed codes: the transform is undone on x (or on y, for an output-side transform), once a call or once for several layers. Uniform
+/// grids go through kernel::PackedProduct, whose error it has, wherever groups of weights and of activations meet at words of codes; other grids and widths
+/// are decoded a row at a time. The same bits for any number of threads and of vectors together. Owns the quantized matrix, and a compact inverse of a
+/// block-diagonal transform.
 template <Transform T, Quantizer Q>
 class Linear {
  public:
-  explicit Linear(Quantized<T, Q> weights) : weights_(std::move(weights)) {}
+  explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {})
+      : weights_(std::move(weights)), format_(format), undo_(weights_.transform(), weights_.side()) {
+    examine();
+  }
 
   Index in() const noexcept { return weights_.cols(); }
   Index out() const noexcept { return weights_.rows(); }
   const Quantized<T, Q>& weights() const noexcept { return weights_; }
+  ActivationFormat format() const noexcept { return format_; }
 
   /// y ← Ŵ x for vectors x [in] and y [out]: spans, contiguous containers, or one-row or one-column matrices, float elements.
   template <class X, class Y>
+    requires(!std::is_same_v<std::remove_cvref_t<X>, Activations>)
   void multiply(X&& x, Y&& y, ExecutorRef executor = {}) const {
-    const auto from = as_vector(std::forward<X>(x));
-    const auto to = as_vector(std::forward<Y>(y));
-    multiply_batch(View<const float>{from.data, 1, from.size, from.size * from.stride, from.stride},
-                   View<float>{to.data, 1, to.size, to.size * to.stride, to.stride}, executor);
+    multiply_batch(as_row(as_vector(std::forward<X>(x))), as_row(as_vector(std::forward<Y>(y))), executor);
   }
-
-  /// Y ← X Ŵᵀ: one activation a row, X [n, in], Y [n, out]. Memory: X in fp32 and one row of codes a worker.
+  /// Y ← X Ŵᵀ: one activation a row, X [n, in], Y [n, out]. Memory: two copies of X and a few rows of parameters a worker.
   void multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor = {}) const {
     check_view(X, "x");
-    check_view(Y, "y");
     if (X.cols != in()) raise(ErrorCode::invalid_shape, message("multiply: x has ", X.cols, " entries, the weights ", in(), " columns"));
-    if (Y.cols != out() || Y.rows != X.rows)
-      raise(ErrorCode::invalid_shape, message("multiply: y is ", Y.rows, " x ", Y.cols, ", expected ", X.rows, " x ", out()));
+    check_result(X.rows, Y);
+    multiply_batch(prepare_batch(X, executor), Y, executor);
+  }
+
+  /// x [in] with the transform undone, in this layer's format: for multiply() of this layer and of all whose weights carry the same transform.
+  template <class X>
+  Activations prepare(X&& x, ExecutorRef executor = {}) const {
+    return prepare_batch(as_row(as_vector(std::forward<X>(x))), executor);
+  }
+  /// The same for the rows of X [n, in].
+  Activations prepare_batch(View<const float> X, ExecutorRef executor = {}) const {
+    check_view(X, "x");
+    if (X.cols != in()) raise(ErrorCode::invalid_shape, message("prepare: x has ", X.cols, " entries, the weights ", in(), " columns"));
+    if (weights_.side() == Side::output) return Activations(X, weights_.bits(), format_);
     Matrix<float> inputs = to_matrix<float>(X);
-    // (M⁻¹ x)ᵀ = xᵀ M⁻ᵀ
-    if (weights_.side() == Side::input) weights_.transform().apply(inputs.view(), Op::inverse_transpose);
-    executor.parallel_for(out(), std::max<Index>(1, 65536 / std::max<Index>(1, in())), [&](Index begin, Index end, Index) {
-      std::vector<std::uint8_t> codes(static_cast<std::size_t>(in()));
-      for (Index i = begin; i < end; ++i) {
-        weights_.codes().unpack_row(i, codes);
-        for (Index n = 0; n < X.rows; ++n) Y(n, i) = float(std::ldexp(dot(i, codes, inputs.row(n)), weights_.exponent()));
-      }
-    });
-    if (weights_.side() == Side::output) weights_.transform().apply(Y, Op::inverse);  // (M⁻ᵀ z)ᵀ = zᵀ M⁻¹
+    undo_(weights_.transform(), inputs.view(), executor);
+    return Activations(std::as_const(inputs).view(), weights_.bits(), format_);
+  }
+
+  /// y ← Ŵ x for one prepared vector. Activations that were laid out for another number of bits are laid out anew.
+  template <class Y>
+  void multiply(const Activations& x, Y&& y, ExecutorRef executor = {}) const {
+    multiply_batch(x, as_row(as_vector(std::forward<Y>(y))), executor);
+  }
+  /// The same for several.
+  void multiply_batch(const Activations& x, View<float> Y, ExecutorRef executor = {}) const {
+    if (x.dim() != in()) raise(ErrorCode::invalid_shape, message("multiply: x has ", x.dim(), " entries, the weights ", in(), " columns"));
+    check_result(x.count(), Y);
+    std::visit([&](const auto& packed) { multiply_packed(packed, Y, executor); }, x.packed_);
+    if (weights_.side() == Side::input) return;
+    if (Y.rows_contiguous()) return undo_(weights_.transform(), Y, executor);
+    Matrix<float> results = to_matrix<float>(Y);
+    undo_(weights_.transform(), results.view(), executor);
+    copy(std::as_const(results).view(), Y);
   }
 
  private:
-  double dot(Index row, std::span<const std::uint8_t> codes, std::span<const float> x) const {
-    const Q& q = weights_.quantizer();
-    const Grouping& grouping = weights_.grouping();
-    double sum = 0;
-    for (Index j = 0; j < in(); j += grouping.width()) {
-      const Index end = std::min(j + grouping.width(), in());
-      const auto& params = weights_.params()[std::size_t(grouping.index(row, j))];
-      double group = 0;
-      if constexpr (LinearGrid<Q>) {
-        double total = 0;
-        for (Index l = j; l < end; ++l) {
-          group += double(q.level(codes[std::size_t(l)])) * double(x[std::size_t(l)]);
-          if constexpr (Q::has_offset) total += double(x[std::size_t(l)]);
-        }
-        sum += double(q.scale(params)) * group;
-        if constexpr (Q::has_offset) sum += double(q.offset(params)) * total;
-      } else {
-        for (Index l = j; l < end; ++l) group += double(q.decode(codes[std::size_t(l)], params)) * double(x[std::size_t(l)]);
-        sum += group;
-      }
-    }
-    return sum;
+  static View<const float> as_row(VectorView<const float> x) noexcept { return {x.data, 1, x.size, x.size * x.stride, x.stride}; }
+  static View<float> as_row(VectorView<float> x) noexcept { return {x.data, 1, x.size, x.size * x.stride, x.stride}; }
+
+  void check_result(Index count, View<float> Y) const {
+    check_view(Y, "y");
+    if (Y.cols != out() || Y.rows != count)
+      raise(ErrorCode::invalid_shape, message("multiply: y is ", Y.rows, " x ", Y.cols, ", expected ", count, " x ", out()));
   }
 
+  /// Writes the scale and the offset of every group of a row; see kernel::PackedProduct.
+  struct RowLines {
+    const Linear& layer;
+    void operator()(Index row, float bias, float* scale, float* offset) const noexcept { layer.lines(row, bias + layer.levels_[0], scale, offset); }
+  };
+
+  void examine();
+  void lines(Index row, float bias, float* scale, float* offset) const noexcept;
+  Index grain() const noexcept { return std::max<Index>(1, (1 << 18) / std::max<Index>(1, in()) / 12) * 12; }
+  template <class X>
+  void multiply_packed(const X& x, View<float> Y, ExecutorRef executor) const;
+  template <int Bits, class E>
+  bool multiply_words(const kernel::PackedActivations<E>& x, View<float> Y, ExecutorRef executor) const;
+  void multiply_decoded(View<const float> X, View<float> Y, ExecutorRef executor) const;
+  void decode_row(Index row, std::span<std::uint8_t> codes, std::span<float> values) const noexcept;
+
   Quantized<T, Q> weights_;
+  ActivationFormat format_;
+  UndoTransform<T> undo_;
+  std::array<float, 256> levels_{};  // of a linear grid
+  bool uniform_ = false;             // whether they are one apart
+  bool halves_ = false;              // whether Params are the fp16 scale, or scale and offset, themselves
 };
+
+/// Recognises what the grid allows by asking it.
+template <Transform T, Quantizer Q>
+void Linear<T, Q>::examine() {
+  if constexpr (LinearGrid<Q>) {
+    const Q& q = weights_.quantizer();
+    uniform_ = true;
+    for (int c = 0; c < 1 << q.bits; ++c) {
+      levels_[std::size_t(c)] = q.level(std::uint8_t(c));
+      uniform_ = uniform_ && levels_[std::size_t(c)] == levels_[0] + float(c);
+    }
+    using Params = typename Q::Params;
+    constexpr Index fields = Q::has_offset ? 2 : 1;
+    if constexpr (sizeof(Params) == std::size_t(fields) * sizeof(fp16)) {
+      halves_ = true;
+      for (const Params& p : weights_.params()) {
+        const auto stored = std::bit_cast<std::array<std::uint16_t, std::size_t(fields)>>(p);
+        const float offset = fields == 1 ? 0.0f : float(fp16::from_bits(stored[fields - 1]));
+        halves_ = halves_ && float(fp16::from_bits(stored[0])) == q.scale(p) && offset == q.offset(p);
+      }
+    }
+  }
+}
+
+template <Transform T, Quantizer Q>
+void Linear<T, Q>::lines(Index row, float bias, float* scale, float* offset) const noexcept {
+  if constexpr (LinearGrid<Q>) {
+    const Grouping& grouping = weights_.grouping();
+    const Index count = grouping.per_row_count();
+    const auto* params = weights_.params().data() + grouping.index(row, 0);
+    Index g = 0;
+    if (halves_) {
+      constexpr Index w = Index(Batch<float>::size);
+      constexpr Index fields = Q::has_offset ? 2 : 1;
+      alignas(64) float values[2 * w];
+      const auto* halves = reinterpret_cast<const fp16*>(params);
+      for (; g + w <= count; g += w) {
+        for (Index part = 0; part < fields; ++part) simd::load_float<DefaultArch>(halves + fields * g + part * w).store_aligned(values + part * w);
+        for (Index l = 0; l < w; ++l) {
+          scale[g + l] = values[fields * l];
+          offset[g + l] = bias * values[fields * l] + (Q::has_offset ? values[fields * l + fields - 1] : 0.0f);
+        }
+      }
+    }
+    for (; g < count; ++g) {
+      scale[g] = weights_.quantizer().scale(params[g]);
+      offset[g] = bias * scale[g] + weights_.quantizer().offset(params[g]);
+    }
+  }
+}
+
+template <Transform T, Quantizer Q>
+template <class X>
+void Linear<T, Q>::multiply_packed(const X& x, View<float> Y, ExecutorRef executor) const {
+  if constexpr (LinearGrid<Q>) {
+    if (uniform_) {
+      if constexpr (requires { std::bool_constant<(Q::bits > 0)>{}; }) {
+        if (multiply_words<kernel::detail::kernel_bits(Q::bits)>(x, Y, executor)) return;
+      } else {
+        bool done = false;
+        kernel::detail::with_kernel_bits(weights_.bits(), [&](auto bits) { done = multiply_words<decltype(bits)::value>(x, Y, executor); });
+        if (done) return;
+      }
+    }
+  }
+  multiply_decoded(x.values(), Y, executor);
+}
+
+template <Transform T, Quantizer Q>
+template <int Bits, class E>
+bool Linear<T, Q>::multiply_words(const kernel::PackedActivations<E>& x, View<float> Y, ExecutorRef executor) const {
+  using Product = kernel::PackedProduct<E, Bits>;
+  const PackedCodes& codes = weights_.codes();
+  const kernel::PackedRows W{codes.bytes().data(), out(), in(), codes.row_bytes(), weights_.bits(), weights_.grouping().width()};
+  if (!Product::supports(W, x)) return false;
+  if (x.bits() != Bits) {  // rounding rounded activations again changes none
+    return multiply_words<Bits>(kernel::PackedActivations<E>(x.values(), Bits, std::max<Index>(1, x.group() == 0 ? in() : x.group())), Y, executor);
+  }
+  const Product product(W, x);
+  const PowerOfTwo unit(weights_.exponent());
+  executor.parallel_for(out(), grain(), [&](Index begin, Index end, Index) {
+    Buffer<std::byte> scratch(std::size_t(product.scratch()));
+    product.multiply_rows(begin, end, RowLines{*this}, Y, scratch);
+    for (Index n = 0; n < Y.rows; ++n)
+      for (Index i = begin; i < end; ++i) Y(n, i) = float(unit(double(Y(n, i))));
+  });
+  return true;
+}
+
+/// Levels of a linear grid in units of its scale, the weights themselves of any other.
+template <Transform T, Quantizer Q>
+void Linear<T, Q>::decode_row(Index row, std::span<std::uint8_t> codes, std::span<float> values) const noexcept {
+  weights_.codes().unpack_row(row, codes);
+  if constexpr (LinearGrid<Q>) {
+    for (std::size_t j = 0; j < codes.size(); ++j) values[j] = levels_[codes[j]];
+  } else {
+    const Grouping& grouping = weights_.grouping();
+    for (Index j = 0; j < in(); ++j)
+      values[std::size_t(j)] = weights_.quantizer().decode(codes[std::size_t(j)], weights_.params()[std::size_t(grouping.index(row, j))]);
+  }
+}
+
+template <Transform T, Quantizer Q>
+void Linear<T, Q>::multiply_decoded(View<const float> X, View<float> Y, ExecutorRef executor) const {
+  using V = Batch<float>;
+  constexpr Index w = Index(V::size);
+  const PowerOfTwo unit(weights_.exponent());
+  const Index width = LinearGrid<Q> ? weights_.grouping().width() : std::max<Index>(1, in());
+  executor.parallel_for(out(), grain(), [&](Index begin, Index end, Index) {
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(in()));
+    Buffer<float> values(codes.size());
+    const auto groups = std::size_t(ceil_div(in(), width));
+    std::vector<float> scale(groups, 1.0f), offset(groups, 0.0f);
+    for (Index i = begin; i < end; ++i) {
+      decode_row(i, codes, values);
+      if constexpr (LinearGrid<Q>) lines(i, 0, scale.data(), offset.data());
+      for (Index n = 0; n < X.rows; ++n) {
+        const float* x = X.data + n * X.row_stride;
+        double sum = 0;
+        for (Index j = 0, g = 0; j < in(); j += width, ++g) {
+          const Index stop = std::min(j + width, in());
+          V products(0.0f), total(0.0f);
+          Index l = j;
+          for (; l + w <= stop; l += w) {
+            const V v = V::load_unaligned(x + l);
+            products = simd::fma(V::load_unaligned(values.data() + l), v, products);
+            total += v;
+          }
+          double product = double(simd::reduce_add(products)), all = double(simd::reduce_add(total));
+          for (; l < stop; ++l) {
+            product += double(values[std::size_t(l)]) * double(x[l]);
+            all += double(x[l]);
+          }
+          sum += double(scale[std::size_t(g)]) * product + double(offset[std::size_t(g)]) * all;
+        }
+        Y(n, i) = float(unit(sum));
+      }
+    }
+  });
+}
 
 }  // namespace cafeq
