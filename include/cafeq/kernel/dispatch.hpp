@@ -8,10 +8,12 @@
 #pragma once
 
 #include "cafeq/kernel/block_product.hpp"
+#include "cafeq/kernel/block_vector.hpp"
 #include "cafeq/kernel/codec.hpp"
 #include "cafeq/kernel/columns.hpp"
 #include "cafeq/kernel/fwht.hpp"
 #include "cafeq/kernel/fwht_columns.hpp"
+#include "cafeq/kernel/packed_product.hpp"
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/kernel/stats.hpp"
 #include "cafeq/simd/dispatch.hpp"
@@ -54,7 +56,43 @@ struct Table {
   void (*multiply_right_in_place)(View<float> X, View<const float> M, Floats scratch) noexcept;
   void (*multiply_packed_right_in_place)(View<float> X, Panels<float> M, Floats scratch) noexcept;
   void (*multiply_left_in_place)(View<const float> A, View<float> X, Floats scratch) noexcept;
+
+  // packed_product.hpp: Y(n, i) = Σ_j (scale(i, g) c_ij + offset(i, g)) X(n, j), g the group of j; offset may be empty. X is laid out anew in each
+  // call. The int8 one rounds X by groups of that many entries. False where W's groups and X's do not meet at words of codes: nothing was done.
+  bool (*multiply_codes)(const PackedRows& W, View<const float> scale, View<const float> offset, View<const float> X, View<float> Y);
+  bool (*multiply_codes_int8)(const PackedRows& W, View<const float> scale, View<const float> offset, View<const float> X, Index group,
+                              View<float> Y);
+
+  // block_vector.hpp: what undoes a block-diagonal transform on activations, by how its blocks are stored
+  void (*block_multiply)(const BlockPanels<float>& N, Index begin, Index end, View<float> X, Floats scratch) noexcept;
+  void (*block_multiply_fp16)(const BlockPanels<fp16>& N, Index begin, Index end, View<float> X, Floats scratch) noexcept;
+  void (*block_multiply_int8)(const BlockPanels<std::int8_t>& N, Index begin, Index end, View<float> X, Floats scratch) noexcept;
 };
+
+namespace detail {
+
+template <class T, class Arch>
+bool multiply_codes(const PackedRows& W, View<const float> scale, View<const float> offset, View<const float> X, Index group, View<float> Y) {
+  const PackedActivations<T, Arch> x(X, W.bits, group);
+  const auto lines = [&](Index row, float bias, float* scales, float* offsets) {
+    for (Index g = 0; g < W.groups(); ++g) {
+      scales[g] = scale(row, g);
+      offsets[g] = (offset.empty() ? 0.0f : offset(row, g)) + bias * scales[g];
+    }
+  };
+  bool supported = false;
+  with_kernel_bits(W.bits, [&](auto bits) {
+    using Product = PackedProduct<T, decltype(bits)::value, Arch>;
+    supported = Product::supports(W, x);
+    if (!supported) return;
+    const Product product(W, x);
+    Buffer<std::byte> scratch(std::size_t(product.scratch()));
+    product.multiply_rows(0, W.rows, lines, Y, scratch);
+  });
+  return supported;
+}
+
+}  // namespace detail
 
 /// The table of what this translation unit is compiled for.
 template <class Arch = DefaultArch>
@@ -84,6 +122,16 @@ constexpr Table make_table(cpu::Architecture architecture) noexcept {
       .multiply_packed_right_in_place = [](View<float> X, Panels<float> M,
                                            Floats scratch) noexcept { multiply_right_in_place<float, Arch>(X, M, scratch); },
       .multiply_left_in_place = [](Matrix A, View<float> X, Floats scratch) noexcept { multiply_left_in_place<float, Arch>(A, X, scratch); },
+      .multiply_codes = [](const PackedRows& W, Matrix scale, Matrix offset, Matrix X,
+                           View<float> Y) { return detail::multiply_codes<float, Arch>(W, scale, offset, X, 1, Y); },
+      .multiply_codes_int8 = [](const PackedRows& W, Matrix scale, Matrix offset, Matrix X, Index group,
+                                View<float> Y) { return detail::multiply_codes<std::int8_t, Arch>(W, scale, offset, X, group, Y); },
+      .block_multiply = [](const BlockPanels<float>& N, Index begin, Index end, View<float> X,
+                           Floats scratch) noexcept { block_multiply<Arch>(N, begin, end, X, scratch); },
+      .block_multiply_fp16 = [](const BlockPanels<fp16>& N, Index begin, Index end, View<float> X,
+                                Floats scratch) noexcept { block_multiply<Arch>(N, begin, end, X, scratch); },
+      .block_multiply_int8 = [](const BlockPanels<std::int8_t>& N, Index begin, Index end, View<float> X,
+                                Floats scratch) noexcept { block_multiply<Arch>(N, begin, end, X, scratch); },
   };
 }
 

@@ -6,7 +6,9 @@
 #include <cstdio>
 #include <vector>
 
+#include "cafeq/core/packed.hpp"
 #include "cafeq/core/rng.hpp"
+#include "cafeq/kernel/range.hpp"
 
 using namespace cafeq;
 using kernel::Table;
@@ -150,6 +152,62 @@ void products(const Table& table) {
   }
 }
 
+void activations(const Table& table) {
+  for (const int bits : {2, 3, 4, 5, 8}) {
+    const Index rows = 7, cols = 384, group = 128;
+    PackedCodes codes(rows, cols, bits);
+    std::vector<std::uint8_t> row(static_cast<std::size_t>(cols));
+    for (Index i = 0; i < rows; ++i) {
+      for (Index j = 0; j < cols; ++j) row[std::size_t(j)] = std::uint8_t(std::uint64_t(i * 131 + j * 89) % (1u << bits));
+      codes.pack_row(i, row);
+    }
+    const kernel::PackedRows W{codes.bytes().data(), rows, cols, codes.row_bytes(), bits, group};
+    const Matrix<float> scale = matrix(rows, 3, 11), offset = matrix(rows, 3, 12), X = matrix(5, cols, 13);
+    const auto lines = [&](Index i, float, float* s, float* o) {
+      for (Index g = 0; g < 3; ++g) {
+        s[g] = scale(i, g);
+        o[g] = offset(i, g);
+      }
+    };
+    Matrix<float> Y(5, rows), rounded(5, rows);
+    const bool supported = table.multiply_codes(W, scale.view(), offset.view(), X.view(), Y.view()) &&
+                           table.multiply_codes_int8(W, scale.view(), offset.view(), X.view(), group, rounded.view());
+    check(supported, "multiply_codes is there", bits);
+    for (Index n = 0; n < 5; ++n)
+      for (Index i = 0; i < rows; ++i) {
+        const double expected = kernel::packed_product_reference(W, i, lines, X.view().row(n));
+        double magnitude = 0, roundings = 0;  // of the terms, and of what rounding X to steps of absmax/127 does to them
+        for (Index j = 0; j < cols; ++j) {
+          const Index g = j / group;
+          const double weight = std::abs(double(scale(i, g))) * ((1 << bits) - 1) + std::abs(double(offset(i, g)));
+          magnitude += weight * std::abs(double(X(n, j)));
+          roundings += weight * double(kernel::row_peak_reference(&X(n, g * group), group)) / 254;
+        }
+        check(std::abs(double(Y(n, i)) - expected) < 4e-6 * magnitude, "multiply_codes", bits);
+        check(std::abs(double(rounded(n, i)) - expected) < 4e-6 * magnitude + roundings, "multiply_codes_int8", bits);
+      }
+    const Matrix<float> threes(rows, 128);
+    const kernel::PackedRows odd{W.data, rows, cols, W.row_bytes, bits, 3};
+    check(!table.multiply_codes(odd, threes.view(), {}, X.view(), Y.view()), "multiply_codes of groups of 3", bits);
+  }
+}
+
+template <class T, class Entry>
+void inverse_transform(const Table& table, Entry entry, const char* name) {
+  const Index blocks[] = {64, 20, 7};
+  kernel::BlockPanels<T> N{std::span<const Index>(blocks)};
+  const std::vector<float> entries = numbers(64 * 64, 14);
+  for (Index b = 0; b < N.blocks(); ++b)
+    for (Index i = 0; i < N.size(b); ++i)
+      for (Index j = 0; j < N.size(b); ++j) N(b, i, j) = T(8.0f * entries[std::size_t(i * 64 + j)]);
+  N.column_scales() = numbers(N.dim(), 15);
+  Matrix<float> X = matrix(5, N.dim(), 16), Y = X;
+  std::vector<float> scratch(std::size_t(kernel::block_multiply_scratch<T>(64)));
+  entry(N, 0, N.blocks(), X.view(), scratch);
+  kernel::block_multiply_reference(N, Y.view());
+  check(agree(table, X, Y, 64 * 32), name, N.dim());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -168,5 +226,9 @@ int main(int argc, char** argv) {
   groups(table);
   columns(table);
   products(table);
+  activations(table);
+  inverse_transform<float>(table, table.block_multiply, "block_multiply");
+  inverse_transform<fp16>(table, table.block_multiply_fp16, "block_multiply_fp16");
+  inverse_transform<std::int8_t>(table, table.block_multiply_int8, "block_multiply_int8");
   return failures == 0 ? 0 : 1;
 }
