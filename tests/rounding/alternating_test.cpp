@@ -44,7 +44,7 @@ TEST_CASE("The target of one factor is the golden least-squares solution") {
   const auto X2 = test::golden_matrix<float>(golden["X2"]);  // [9, d]: F2ᵀ
   const auto Q2 = test::golden_matrix<float>(golden["Q2"]);
   const auto T = test::golden_matrix(golden["T"]);
-  const auto view = detail::view_of_partner(X2.view().transposed(), Q2.view().transposed(), 1, 1, {});
+  const auto view = detail::view_of_partner(detail::RoundedGrams(X2.view().transposed(), Q2.view().transposed(), 1, {}), 1, {});
   Matrix<float> target(X1.rows(), X1.cols());
   detail::least_squares_target(PairFactor{X1.view(), Side::input, 1}, view.K, target.view(), {});
   for (Index i = 0; i < T.rows(); ++i)
@@ -64,9 +64,10 @@ TEST_CASE("Alternating lowers the error of the product, and keeps the best") {
     INFO(c.heads << " heads, " << c.kv_heads << " KV heads, side " << int(c.first_side));
     double before = std::numeric_limits<double>::infinity();
     for (const int rounds : {0, 1, 4, 8}) {
-      const auto pair = alternate(a, b, ToyMidrise{.bits = 3}, ErrorFeedback{}, rounds, error);
+      const auto pair = alternate(a, b, ToyMidrise{.bits = 3}, ErrorFeedback{}, rounds);
       CHECK(pair.error <= before);
-      CHECK(int(pair.history.size()) == rounds);
+      CHECK(int(pair.history.size()) <= rounds);
+      if (rounds <= 4) CHECK(int(pair.history.size()) == rounds);
       if (rounds == 4) CHECK(pair.error < 0.85 * before);
       // The error is that of the codes which are returned.
       Matrix<float> A(first.rows(), first.cols()), B(second.rows(), second.cols());
@@ -82,11 +83,10 @@ TEST_CASE("Threads change nothing in an alternation") {
   const auto first = test::gaussian<float>(24, 32, 5);
   const auto second = test::gaussian<float>(16, 40, 6);
   const PairFactor a{first.view(), Side::input, 4}, b{second.view(), Side::output, 2};
-  const auto error = [&](View<const float> ah, View<const float> bh) { return product_error(a.inner_first(), b.inner_first(), ah, bh, 4, 2); };
-  const auto expected = alternate(a, b, ToyMidrise{}, ErrorFeedback{}, 3, error);
+  const auto expected = alternate(a, b, ToyMidrise{}, ErrorFeedback{}, 3);
   for (const Index threads : {1, 2, 3}) {
     ThreadPool pool(threads);
-    CHECK(alternate(a, b, ToyMidrise{}, ErrorFeedback{}, 3, error, pool).history == expected.history);
+    CHECK(alternate(a, b, ToyMidrise{}, ErrorFeedback{}, 3, pool).history == expected.history);
   }
 }
 
@@ -96,7 +96,6 @@ TEST_CASE("A head of zeros neither fails nor disturbs the others") {
     for (float& x : second.row(i)) x = 0;
   const auto first = test::gaussian<float>(24, 16, 5);
   const PairFactor a{first.view(), Side::input, 2}, b{second.view(), Side::output, 2};
-  const auto error = [&](View<const float> ah, View<const float> bh) { return product_error(a.inner_first(), b.inner_first(), ah, bh, 2, 2); };
-  const auto pair = alternate(a, b, ToyMidrise{.bits = 4}, ErrorFeedback{}, 4, error);
+  const auto pair = alternate(a, b, ToyMidrise{.bits = 4}, ErrorFeedback{}, 4);
   CHECK(pair.error < 0.02);
 }

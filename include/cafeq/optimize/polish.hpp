@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,7 @@ inline std::vector<Index> sizes_of(const MatrixBlocks& blocks) {
   return sizes;
 }
 
+/// f(block, first row, size), or f(block, first row, size, worker), for every block.
 template <class F>
 void for_each_block(const MatrixBlocks& blocks, ExecutorRef executor, F&& f) {
   std::vector<Index> offsets;
@@ -37,7 +39,11 @@ void for_each_block(const MatrixBlocks& blocks, ExecutorRef executor, F&& f) {
     offsets.push_back(offset);
     offset += block.rows();
   }
-  for_each(executor, Index(blocks.size()), [&](Index b, Index) { f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows()); });
+  for_each(executor, Index(blocks.size()), [&](Index b, Index worker) {
+    if constexpr (std::is_invocable_v<F, std::size_t, Index, Index, std::size_t>)
+      f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows(), std::size_t(worker));
+    else f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows());
+  });
 }
 
 /// The factor ← diag(column_scale)·blockdiag(blocks).
@@ -65,10 +71,11 @@ inline void set_zero(MatrixBlocks& blocks) noexcept {
   for (auto& block : blocks) std::fill_n(block.data(), block.size(), 0.0);
 }
 
-/// C ← C + AᵀB.
-inline void add_cross_gram(View<const float> A, View<const float> B, Matrix<double>& C) {
-  const auto product = kernel::cross_gram<float>(A, B);
-  for (Index i = 0; i < C.size(); ++i) C.data()[i] += product.data()[i];
+/// Scratch for the sums over rows, one a worker.
+inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks, ExecutorRef executor) {
+  Index largest = 0;
+  for (const auto& block : blocks) largest = std::max(largest, block.rows());
+  return std::vector<Buffer<double>>(std::size_t(executor.concurrency()), Buffer<double>(std::size_t(kernel::gram_scratch(largest))));
 }
 
 }  // namespace detail
@@ -83,6 +90,7 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, E
   Matrix<float> strip(encodings.step(), W.cols);
   detail::BlockFactor factor(detail::sizes_of(M));
   MatrixBlocks Z = detail::zeros_like(M);  // WᵀQ
+  auto scratch = detail::gram_scratches(M, executor);
   for (int round = 0; round < rounds; ++round) {
     detail::set_factor(factor, M, column_scale, executor);
     detail::set_zero(Z);
@@ -96,8 +104,8 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, E
           for (Index i = first; i < last; ++i) rounding::refit_row(encoding, i, View<const float>(X).row(i));
         });
       encoding.decode(X, executor);
-      detail::for_each_block(M, executor, [&](std::size_t b, Index offset, Index k) {
-        detail::add_cross_gram(W.block(begin, offset, n, k), View<const float>(X).col_block(offset, k), Z[b]);
+      detail::for_each_block(M, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
+        kernel::cross_gram_add<float>(W.block(begin, offset, n, k), X.col_block(offset, k), Z[b].view(), scratch[worker]);
       });
     });
     detail::for_each_block(M, executor, [&](std::size_t b, Index offset, Index k) {
@@ -144,6 +152,7 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
   detail::BlockFactor factor(detail::sizes_of(N));
   MatrixBlocks G = detail::zeros_like(N);  // QᵀQ
   MatrixBlocks C = detail::zeros_like(N);  // QᵀW
+  auto scratch = detail::gram_scratches(N, executor);
   MatrixBlocks best = N;
   double best_error = std::numeric_limits<double>::infinity();
   for (int round = 0; round < rounds; ++round) {
@@ -171,10 +180,10 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
       if (round == 0) encoding.fit(X, executor);
       rounder.round(X, metric, Side::input, encoding, executor);
       encoding.decode(X, executor);
-      detail::for_each_block(N, executor, [&](std::size_t b, Index offset, Index k) {
-        const auto codes = View<const float>(X).col_block(offset, k);
-        detail::add_cross_gram(codes, codes, G[b]);
-        detail::add_cross_gram(codes, W.block(begin, offset, n, k), C[b]);
+      detail::for_each_block(N, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
+        const View<const float> codes = X.col_block(offset, k);
+        kernel::gram_add<float>(codes, G[b].view(), scratch[worker]);
+        kernel::cross_gram_add<float>(codes, W.block(begin, offset, n, k), C[b].view(), scratch[worker]);
       });
     });
     std::vector<double> errors(N.size());

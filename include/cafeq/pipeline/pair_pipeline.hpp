@@ -1,6 +1,7 @@
 /// PairPipeline: the transform between two matrices that meet in the graph, a quantizer and a rounder for both.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
@@ -62,6 +63,20 @@ struct PairFactors {
   }
 };
 
+/// The optimizer with at most n iterations; nothing where it has no more than that, or does not say (`max_iterations` or `steps`).
+template <Optimizer O>
+std::optional<O> limited(O optimizer, Index n) {
+  const auto lower = [n](auto& iterations) {
+    const bool more = Index(iterations) > n;
+    iterations = n;
+    return more;
+  };
+  bool more = false;
+  if constexpr (requires { optimizer.max_iterations; }) more = lower(optimizer.max_iterations);
+  else if constexpr (requires { optimizer.steps; }) more = lower(optimizer.steps);
+  return more ? std::optional<O>(optimizer) : std::nullopt;
+}
+
 }  // namespace detail
 
 template <LinearGrid Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs, RounderFor<Q> R = ErrorFeedback>
@@ -73,6 +88,7 @@ struct PairPipeline {
   R rounder{};
   int alternations = 10;
   std::uint64_t seed = 0;
+  Index trial_iterations = 10;  ///< of the optimizer from each start; the better one is then learned in full
 
   /// Quantizes both. With rotary positions M is the balance that commutes with the rotation, and rounding is to nearest: the product depends on
   /// the distance of two tokens, so there is no one product to alternate for. Memory beyond the result: each matrix in fp32 about nine times.
@@ -85,17 +101,12 @@ struct PairPipeline {
     plain.W[0] = detail::normalized(first.W, plain.exponent[0]);
     plain.W[1] = detail::normalized(second.W, plain.exponent[1]);
 
-    Candidate best = rotary ? commuting(plain, *rotary, executor)
-                            : (transform == PairTransform::none ? plain_candidate(plain, executor) : rotated(plain, true, executor));
-    if (transform == PairTransform::learned && !rotary) {
-      Candidate other = rotated(plain, false, executor);
-      if (other.nearest_error < best.nearest_error) best = std::move(other);
-    }
+    const Candidate best = rotary ? commuting(plain, *rotary, executor) : (transform == PairTransform::learned ? learned(plain, executor) : fixed(plain, executor));
     const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);
     const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
       return Quantized<Identity::Fitted, Q>(encoding, {encoding.cols()}, Side::input, best.factors.exponent[i]);
     };
-    return {pack(rounded.first, 0), pack(rounded.second, 1), std::move(best.M), best.nearest_error, rounded.error};
+    return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, best.nearest_error, rounded.error};
   }
 
  private:
@@ -106,10 +117,7 @@ struct PairPipeline {
   };
 
   AlternatedPair<Q> round(const detail::PairFactors& factors, int rounds, ExecutorRef executor) const {
-    const PairProduct<float> product(factors.inner_first(0), factors.inner_first(1), factors.layout, executor);
-    return alternate(
-        factors.factor(0), factors.factor(1), quantizer, rounder, rounds,
-        [&](View<const float> a, View<const float> b) { return product.relative_error(a, b, executor); }, executor);
+    return alternate(factors.factor(0), factors.factor(1), quantizer, rounder, rounds, executor);
   }
 
   Candidate judge(detail::PairFactors factors, HeadTransform M, ExecutorRef executor) const {
@@ -118,8 +126,22 @@ struct PairPipeline {
     return {std::move(factors), std::move(M), error};
   }
 
-  Candidate plain_candidate(const detail::PairFactors& plain, ExecutorRef executor) const {
-    return judge(plain, HeadTransform(plain.layout), executor);
+  /// No transform, or the balanced start as it is.
+  Candidate fixed(const detail::PairFactors& plain, ExecutorRef executor) const {
+    if (transform == PairTransform::none) return judge(plain, HeadTransform(plain.layout), executor);
+    return rotated(plain, true, optimizer, executor);
+  }
+
+  /// A few iterations from each start tell which one is worth the rest.
+  Candidate learned(const detail::PairFactors& plain, ExecutorRef executor) const {
+    const auto trial = detail::limited(optimizer, trial_iterations);
+    if (!trial) {
+      Candidate balanced = rotated(plain, true, optimizer, executor);
+      Candidate other = rotated(plain, false, optimizer, executor);
+      return other.nearest_error < balanced.nearest_error ? std::move(other) : std::move(balanced);
+    }
+    const bool balanced = rotated(plain, true, *trial, executor).nearest_error <= rotated(plain, false, *trial, executor).nearest_error;
+    return rotated(plain, balanced, optimizer, executor);
   }
 
   Candidate commuting(detail::PairFactors factors, const Rotary& rotary, ExecutorRef executor) const {
@@ -131,7 +153,7 @@ struct PairPipeline {
   }
 
   /// Balance and Hadamard, or neither, then the learned rotation where one is asked for.
-  Candidate rotated(detail::PairFactors factors, bool balanced, ExecutorRef executor) const {
+  Candidate rotated(detail::PairFactors factors, bool balanced, const O& with, ExecutorRef executor) const {
     const HeadLayout& layout = factors.layout;
     HeadTransform M(layout);
     if (balanced) {
@@ -144,7 +166,7 @@ struct PairPipeline {
         transform == PairTransform::learned
             ? learn_head_rotation(std::as_const(factors).inner_first(0), pair_scale_sets(factors.inner[0] == Side::output, quantizer.group),
                                   std::as_const(factors).inner_first(1), pair_scale_sets(factors.inner[1] == Side::output, quantizer.group), layout,
-                                  std::move(start), surrogate, optimizer, executor)
+                                  std::move(start), surrogate, with, executor)
             : head_rotation(layout, start);
     factors.apply(rotation, executor);
     return judge(std::move(factors), M.then(rotation), executor);

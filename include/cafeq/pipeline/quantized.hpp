@@ -6,9 +6,10 @@
 #include <vector>
 
 #include "cafeq/core/packed.hpp"
-#include "cafeq/quant/encoding.hpp"
-#include "cafeq/transform/transform.hpp"
 #include "cafeq/linalg/metric.hpp"
+#include "cafeq/quant/encoding.hpp"
+#include "cafeq/quant/rows.hpp"
+#include "cafeq/transform/transform.hpp"
 
 namespace cafeq {
 
@@ -69,13 +70,13 @@ class Quantized {
   void decode_rows(Index begin, View<float> out) const {
     if (begin < 0 || begin + out.rows > rows() || out.cols != cols())
       raise(ErrorCode::invalid_shape, message("decode_rows: rows ", begin, " to ", begin + out.rows, " of ", out.cols, " columns, the result is ", rows(), " x ", cols()));
-    Buffer<std::uint8_t> row(static_cast<std::size_t>(cols()));
+    Buffer<float> dense(static_cast<std::size_t>(out.rows_contiguous() ? 0 : cols()));
     for (Index i = 0; i < out.rows; ++i) {
-      codes_.unpack_row(begin + i, row);
-      for (Index j = 0; j < cols(); j += grouping_.width()) {
-        const Params& p = params_[std::size_t(grouping_.index(begin + i, j))];
-        for (Index l = j; l < std::min(j + grouping_.width(), cols()); ++l) out(i, l) = quantizer_.decode(row[std::size_t(l)], p);
-      }
+      const Index first = grouping_.index(begin + i, 0);
+      const Index count = grouping_.group == per_tensor ? 1 : grouping_.per_row_count();
+      const std::span<float> row = dense.empty() ? out.row(i) : std::span<float>(dense);
+      unpack_row(quantizer_, codes_.row(begin + i), grouping_.width(), params().subspan(std::size_t(first), std::size_t(count)), row);
+      for (std::size_t j = 0; j < dense.size(); ++j) out(i, Index(j)) = dense[j];
     }
   }
 
