@@ -47,17 +47,15 @@ void check(Index n, Index blocks, Index cols, int flips) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("columns of a matrix get the bits of the reference", "", float, double) {
-  for (const Index n : {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024})
-    for (const Index cols : {0, 1, 7, 17, 33, 129, 300})
-      for (const int flips : {0, 1, 2, 3}) {
-        if (n > 64 && (flips == 1 || flips == 2)) continue;
-        check<TestType>(n, 1, cols, flips);
-      }
+  for (const Index n : {1, 2, 4, 8, 16, 32, 64, 128})
+    for (const Index cols : {0, 1, 7, 17, 33, 129})
+      for (const int flips : {0, 1, 2, 3}) check<TestType>(n, 1, cols, flips);
+  for (const Index n : {256, 512, 1024}) check<TestType>(n, 1, 37, 3);
+  check<TestType>(16, 1, 300, 3);
   for (const Index n : {1, 2, 16, 64, 128}) check<TestType>(n, 3, 33, 3);
   check<TestType>(64, 0, 33, 3);
 }
 
 TEST_CASE("columns of many rows, in slabs") {
-  check<float>(8192, 1, 20, 3);    // three sweeps
-  check<float>(16384, 1, 150, 1);  // two slabs
+  check<double>(16384, 1, 65, 3);  // three sweeps of each of two slabs
 }

@@ -67,7 +67,7 @@ inline void column_butterfly(PanelRows<T> from, PanelRows<T> to, const T* before
   }
 }
 
-/// H_Radix from the left. The cache is asked for what lies `next` elements behind the result, if that is not 0.
+/// H_Radix from the left. The cache is asked for what lies `next` elements behind the result, unless that is 0.
 template <int Radix, class T, class Arch>
 inline void column_pass(PanelRows<T> from, PanelRows<T> to, Index columns, RowFactors<T> before, RowFactors<T> after, Index next) noexcept {
   using V = Batch<T, Arch>;
@@ -102,9 +102,9 @@ inline void column_levels(Index rows, PanelRows<T> from, PanelRows<T> to, Index 
   }
 }
 
-/// H_rows from the left on up to 64 rows of any number of columns, in place.
+/// H_rows from the left on up to 64 rows of any number of columns, in place. The next sweep starts `ahead` elements behind this one.
 template <class T, class Arch>
-inline void column_sweep(Index rows, PanelRows<T> X, Index columns, RowFactors<T> before, RowFactors<T> after) noexcept {
+inline void column_sweep(Index rows, PanelRows<T> X, Index columns, RowFactors<T> before, RowFactors<T> after, Index ahead) noexcept {
   constexpr Index width = sweep_columns<T>;
   constexpr Index padded = width + line<T>;  // else rows 8 apart share a cache set
   alignas(64) T scratch[sweep_rows * padded];
@@ -112,7 +112,7 @@ inline void column_sweep(Index rows, PanelRows<T> X, Index columns, RowFactors<T
   for (Index c = 0; c < columns; c += width) {
     const PanelRows<T> x{X.data + c, X.stride};
     const Index n = std::min(width, columns - c);
-    const Index next = c + width < columns ? width : 0;
+    const Index next = c + width < columns ? width : ahead - c;
     if (rows <= 8) {
       column_levels<T, Arch>(rows, x, x, n, before, after, next);
       continue;
@@ -139,9 +139,10 @@ void fwht_columns(View<T> X, Index n, T scale = T(1), SignFlips<T> flips = {}) n
         const Index count = std::min(n / step, sweep_rows);
         const RowFactors<T> before{step == 1 ? flips.before : nullptr};
         const RowFactors<T> after = step * count == n ? RowFactors<T>{flips.after, true, scale} : RowFactors<T>{};
+        const Index ahead = (step == 1 ? count : 1) * X.row_stride;
         for (Index base = 0; base < n; base += step * count)
-          for (Index first = base; first < base + step; ++first)
-            column_sweep<T, Arch>(count, rows.every(step, first), std::min(slab, X.cols - c), before.every(step, first), after.every(step, first));
+          for (Index i = base; i < base + step; ++i)
+            column_sweep<T, Arch>(count, rows.every(step, i), std::min(slab, X.cols - c), before.every(step, i), after.every(step, i), ahead);
         step *= count;
       } while (step < n);
     }
