@@ -4,6 +4,7 @@
 #include "cafeq/rounding/nearest.hpp"
 
 #include "cafeq/kernel/gram.hpp"
+#include "cafeq/linalg/dense.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/codebook.hpp"
 #include "cafeq/quant/midrise.hpp"

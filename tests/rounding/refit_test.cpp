@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cafeq/kernel/gram.hpp"
+#include "cafeq/linalg/dense.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "support/catch.hpp"
@@ -182,7 +183,8 @@ void check_closed_form(const Q& quantizer, const Metric& metric, double toleranc
 
 TEST_CASE("A metric in floats: blocks, their LDLᵀ, weights, and nothing for the identity") {
   const auto blocks = two_blocks();
-  const rounding::MetricFloats dense(Metric::block_diagonal(blocks));
+  const Metric block_diagonal = Metric::block_diagonal(blocks);
+  const rounding::MetricFloats dense(block_diagonal);
   REQUIRE(dense.blocks.size() == 2);
   CHECK(dense.blocks[1].offset == 10);
   CHECK(dense.blocks[1].size == 14);
@@ -193,11 +195,12 @@ TEST_CASE("A metric in floats: blocks, their LDLᵀ, weights, and nothing for th
   std::frexp(common * (1 + 1e-6), &exponent);
   CHECK(common == Approx(std::ldexp(0.5, exponent)).epsilon(1e-6));
   for (std::size_t b = 0; b < 2; ++b) {
-    const auto& L = dense.blocks[b].L;
+    CHECK(dense.blocks[b].is_dense);
+    const auto L = dense.blocks[b].L;
     const auto factor = linalg::factor_ldl(blocks[b].view());
-    for (Index i = 0; i < L.rows(); ++i) {
+    for (Index i = 0; i < L.rows; ++i) {
       CHECK(L(i, i) == 1);
-      for (Index j = 0; j < L.cols(); ++j) {
+      for (Index j = 0; j < L.cols; ++j) {
         CHECK(double(dense.blocks[b].H(i, j)) * dense.blocks[b].scale * std::ldexp(0.5, exponent) == double(float(blocks[b](i, j))));
         double sum = 0;
         for (Index k = 0; k <= std::min(i, j); ++k) sum += double(L(i, k)) * factor->D[std::size_t(k)] * double(L(j, k));
@@ -205,10 +208,12 @@ TEST_CASE("A metric in floats: blocks, their LDLᵀ, weights, and nothing for th
       }
     }
   }
-  const rounding::MetricFloats diagonal(Metric::diagonal({1.0, 0.5}));
-  CHECK(diagonal.blocks.at(0).H.empty());
+  const Metric weighted = Metric::diagonal({1.0, 0.5});
+  const rounding::MetricFloats diagonal(weighted);
+  CHECK((diagonal.blocks.at(0).H.empty() && !diagonal.blocks[0].is_dense));
   CHECK(diagonal.blocks[0].weights.at(0) == 2 * diagonal.blocks[0].weights.at(1));
-  const rounding::MetricFloats identity(Metric::identity(3));
+  const Metric plain = Metric::identity(3);
+  const rounding::MetricFloats identity(plain);
   CHECK((identity.blocks.at(0).H.empty() && identity.blocks[0].L.empty() && identity.blocks[0].weights.empty()));
 }
 

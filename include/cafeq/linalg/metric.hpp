@@ -1,12 +1,14 @@
 /// Metric: what a rounding error is measured in.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
 
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/linalg/dense.hpp"
+#include "cafeq/core/executor.hpp"
+#include "cafeq/linalg/ldl.hpp"
 
 namespace cafeq {
 
@@ -24,6 +26,7 @@ class Metric {
     Index size = 0;
     std::vector<double> diagonal;  ///< empty for the identity and for a dense block
     Matrix<double> dense;          ///< empty for the identity and for a diagonal
+    Matrix<float> factor;          ///< of a dense block H = L D Lᵀ: L, unit lower triangular
 
     bool is_dense() const noexcept { return !dense.empty(); }
     double weight(Index i) const noexcept {
@@ -35,7 +38,7 @@ class Metric {
 
   static Metric identity(Index n) {
     Metric metric;
-    metric.add(Block{0, n, {}, {}});
+    metric.add(Block{0, n, {}, {}, {}});
     return metric;
   }
 
@@ -46,27 +49,29 @@ class Metric {
         raise(ErrorCode::not_positive_definite, message("metric: weight ", i, " is ", weights[i]));
     Metric metric;
     const Index n = Index(weights.size());
-    metric.add(Block{0, n, std::move(weights), {}});
+    metric.add(Block{0, n, std::move(weights), {}, {}});
     return metric;
   }
 
   /// Any symmetric positive definite matrix, for example a Hessian XᵀX of the caller's data (which turns error feedback into GPTQ).
   template <class M>
     requires MatrixView<M&>  // copied, so a temporary will do
-  static Metric dense(M&& H) {
+  static Metric dense(M&& H, ExecutorRef executor = {}) {
     std::vector<Matrix<double>> blocks;
     blocks.push_back(to_matrix<double>(as_view(H)));
-    return block_diagonal(std::move(blocks));
+    return block_diagonal(std::move(blocks), executor);
   }
 
-  CAFEQ_LAZY static Metric block_diagonal(std::vector<Matrix<double>> blocks) {
+  /// Each block is factored once, here: error feedback needs the factor, and only a positive definite block has one.
+  static Metric block_diagonal(std::vector<Matrix<double>> blocks, ExecutorRef executor = {}) {
     Metric metric;
     for (auto& H : blocks) {
       check_symmetric(H);
-      if (!linalg::factor_ldl(H.view()))
+      auto factor = linalg::unit_lower_factor(H.view(), executor);
+      if (!factor)
         raise(ErrorCode::not_positive_definite, message("metric: the ", H.rows(), " x ", H.cols(), " block at ", metric.dim_, " is not positive definite"));
       const Index n = H.rows();
-      metric.add(Block{0, n, {}, std::move(H)});
+      metric.add(Block{0, n, {}, std::move(H), std::move(*factor)});
     }
     return metric;
   }
@@ -88,13 +93,27 @@ class Metric {
 
   static void check_symmetric(const Matrix<double>& H) {
     if (H.rows() != H.cols()) raise(ErrorCode::invalid_shape, message("metric: ", H.rows(), " x ", H.cols(), " is not square"));
+    if (is_symmetric(H)) return;
     for (Index i = 0; i < H.rows(); ++i)
       for (Index j = 0; j <= i; ++j) {
         for (const auto& [r, c] : {std::pair(i, j), std::pair(j, i)})
           if (!std::isfinite(H(r, c))) raise(ErrorCode::non_finite, message("metric: row ", r, ", column ", c, " is ", H(r, c)));
-        if (std::abs(H(i, j) - H(j, i)) > 1e-6 * (std::abs(H(i, i)) + std::abs(H(j, j))))
-          raise(ErrorCode::not_positive_definite, message("metric: not symmetric at row ", i, ", column ", j));
+        if (!alike(H, i, j)) raise(ErrorCode::not_positive_definite, message("metric: not symmetric at row ", i, ", column ", j));
       }
+  }
+
+  /// False too where an element is not finite. Tile by tile: a column of a large matrix is a cache line an element.
+  static bool is_symmetric(const Matrix<double>& H) noexcept {
+    constexpr Index tile = 16;
+    bool symmetric = true;
+    for (Index i = 0; i < H.rows(); i += tile)
+      for (Index j = 0; j <= i; j += tile)
+        for (Index r = i; r < std::min(i + tile, H.rows()); ++r)
+          for (Index c = j; c < std::min(j + tile, H.rows()); ++c) symmetric &= alike(H, r, c);
+    return symmetric;
+  }
+  static bool alike(const Matrix<double>& H, Index i, Index j) noexcept {
+    return std::abs(H(i, j) - H(j, i)) <= 1e-6 * (std::abs(H(i, i)) + std::abs(H(j, j)));
   }
 
   Index dim_ = 0;

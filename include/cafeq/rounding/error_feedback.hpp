@@ -1,6 +1,7 @@
 /// Adaptive rounding in a metric: LDLQ error feedback, then coordinate descent with scale refits.
 #pragma once
 
+#include "cafeq/rounding/chunk.hpp"
 #include "cafeq/rounding/lines.hpp"
 #include "cafeq/rounding/refit.hpp"
 #include "cafeq/rounding/rounder.hpp"
@@ -10,6 +11,10 @@ namespace cafeq {
 /// LDLQ in any metric on either side, then `sweeps` sweeps of coordinate descent, each preceded by a least-squares refit of the parameters
 /// where the grid allows it. With a Hessian from data as the metric this is GPTQ with refined scales; where a block of the metric is diagonal
 /// there is nothing to feed back and it rounds to nearest.
+///
+/// On the input side rows are independent of each other, but for a scale of the whole tensor: an encoding of some of the rows gets what an encoding of all
+/// would get for them, so a matrix may be rounded rows by rows. Scratch: 64 rows in floats twice and their codes, a worker; on the output side one matrix
+/// like X for each block being rounded.
 struct ErrorFeedback {
   static constexpr bool row_by_row = true;
 
@@ -21,13 +26,13 @@ struct ErrorFeedback {
     check_metric(X, metric, side);
     if (sweeps < 0) raise(ErrorCode::invalid_argument, message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
     if (X.empty()) return;
-    const rounding::MetricFloats floats(metric);
+    const rounding::MetricFloats floats(metric, sweeps > 0);
     if (side == Side::input) round_input(X, floats, encoding, executor);
     else round_output(X, floats, encoding, executor);
   }
 
  private:
-  /// Lines are columns; rows are independent of each other and go to the executor in chunks.
+  /// Lines are columns; rows go to the executor in chunks.
   template <Quantizer Q>
   void round_input(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding, ExecutorRef executor) const {
     constexpr Index rows_a_chunk = 64;
@@ -35,21 +40,19 @@ struct ErrorFeedback {
     executor.parallel_for(X.rows, rows_a_chunk, [&](Index begin, Index end, Index worker) {
       Workspace& workspace = workspaces[worker];
       const Workspace::Frame frame(workspace);
-      const auto lines = workspace.take<float>(X.cols, end - begin);
-      const auto E = workspace.take<float>(X.cols, end - begin);
-      copy(X.row_block(begin, end - begin), lines.transposed());
-      const auto encode_from = [&](Index offset) {
-        return [&, offset](Index j, std::span<const float> target, std::span<float> decoded) {
-          encoding.encode_column(offset + j, begin, target, decoded);
-        };
-      };
+      rounding::Chunk<Q> chunk(encoding, begin, end - begin, workspace);
+      const auto lines = workspace.take<float>(X.cols, chunk.lanes());
+      const auto E = workspace.take<float>(X.cols, chunk.lanes());
+      for (Index j = 0; j < X.cols; ++j) std::fill(lines.row(j).begin() + (end - begin), lines.row(j).end(), 0.0f);
+      kernel::rows_to_lines(X.row_block(begin, end - begin), lines.col_block(0, end - begin));
       for (const auto& block : metric.blocks)
-        start(lines.row_block(block.offset, block.size), block, E.row_block(block.offset, block.size), workspace, encode_from(block.offset));
+        start(lines.row_block(block.offset, block.size), block, E.row_block(block.offset, block.size), workspace, chunk.at(block.offset));
       for (int sweep = 0; sweep < sweeps; ++sweep) {
-        if constexpr (LinearGrid<Q>) rounding::refit_lines<Q>(lines, E, metric, encoding, begin, workspace);
+        if constexpr (LinearGrid<Q>) rounding::refit_chunk(lines, E, metric, chunk, workspace);
         for (const auto& block : metric.blocks)
-          improve(lines.row_block(block.offset, block.size), block, E.row_block(block.offset, block.size), workspace, encode_from(block.offset));
+          improve(lines.row_block(block.offset, block.size), block, E.row_block(block.offset, block.size), workspace, chunk.at(block.offset));
       }
+      chunk.store();
     });
   }
 
@@ -67,35 +70,39 @@ struct ErrorFeedback {
       const auto encode = [&](Index i, std::span<const float> target, std::span<float> decoded) {
         encoding.encode_row(block.offset + i, 0, target, decoded);
       };
-      start(lines, block, E, workspace, encode);
-      for (int sweep = 0; sweep < sweeps; ++sweep)
-        improve(lines, block, E, workspace, [&](Index i, std::span<const float> target, std::span<float> decoded) {
-          if constexpr (LinearGrid<Q>)
-            if (encoding.grouping().group != per_tensor) rounding::refit_row(encoding, block.offset + i, target);
-          encode(i, target, decoded);
-        });
+      const auto refit_and_encode = [&](Index i, std::span<const float> target, std::span<float> decoded) {
+        if constexpr (LinearGrid<Q>)
+          if (encoding.grouping().group != per_tensor) rounding::refit_row(encoding, block.offset + i, target);
+        encode(i, target, decoded);
+      };
+      rounding::LineByLine first(encode, X.cols, workspace);
+      rounding::LineByLine then(refit_and_encode, X.cols, workspace);
+      start(lines, block, E, workspace, first);
+      for (int sweep = 0; sweep < sweeps; ++sweep) improve(lines, block, E, workspace, then);
     });
   }
 
-  template <class Encode>
-  void start(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E, Workspace& workspace, Encode&& encode) const {
-    if (feedback && !block.L.empty()) rounding::feed_back(X, block.L.view(), E, workspace, encode);
-    else nearest(X, E, workspace, encode);
+  template <rounding::BlockRounder Rounder>
+  void start(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E, Workspace& workspace, Rounder& rounder) const {
+    if (feedback && block.is_dense) rounding::feed_back(X, block.L, E, workspace, rounder);
+    else nearest(X, E, workspace, rounder);
   }
 
-  template <class Encode>
-  void improve(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E, Workspace& workspace, Encode&& encode) const {
-    if (!block.H.empty()) rounding::descend(X, block.H.view(), E, workspace, encode);
-    else nearest(X, E, workspace, encode);
+  template <rounding::BlockRounder Rounder>
+  void improve(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E, Workspace& workspace, Rounder& rounder) const {
+    if (block.is_dense) rounding::descend(X, block.H.view(), E, workspace, rounder);
+    else nearest(X, E, workspace, rounder);
   }
 
-  template <class Encode>
-  static void nearest(View<const float> X, View<float> E, Workspace& workspace, Encode&& encode) {
+  /// Line by line, nothing fed back.
+  template <rounding::BlockRounder Rounder>
+  static void nearest(View<const float> X, View<float> E, Workspace& workspace, Rounder& rounder) {
     const Workspace::Frame frame(workspace);
-    const auto decoded = workspace.take<float>(X.cols);
+    const auto target = workspace.take<float>(1, X.cols);
+    const float one = 1;
     for (Index j = 0; j < X.rows; ++j) {
-      encode(j, std::span<const float>(X.row(j)), decoded);
-      for (Index l = 0; l < X.cols; ++l) E(j, l) = X(j, l) - decoded[std::size_t(l)];
+      copy(X.row_block(j, 1), target);
+      rounder.feed_back(j, X.row_block(j, 1), View<const float>{&one, 1, 1, 1, 1}, target, E.row_block(j, 1));
     }
   }
 };

@@ -8,8 +8,10 @@
 
 #include "cafeq/core/workspace.hpp"
 #include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/stats.hpp"
 #include "cafeq/linalg/metric.hpp"
 #include "cafeq/quant/encoding.hpp"
+#include "cafeq/rounding/chunk.hpp"
 
 namespace cafeq::rounding {
 
@@ -79,18 +81,21 @@ void refit_row(Encoding<Q>& encoding, Index i, std::span<const float> t) {
 }
 
 /// A metric's blocks in fp32, as the loops over lines need them: each H = scale · H, scale a power of two, so that a metric of any magnitude fits.
+/// Refers to the metric's own factors.
 struct MetricFloats {
   struct Block {
     Index offset = 0;
     Index size = 0;
     double scale = 1;
-    Matrix<float> H;             ///< empty unless dense
-    Matrix<float> L;             ///< H = L D Lᵀ; empty unless dense
+    bool is_dense = false;
+    View<const float> L;         ///< H = L D Lᵀ; empty unless dense
+    Matrix<float> H;             ///< empty unless dense and asked for
     std::vector<float> weights;  ///< of a diagonal; empty for the identity and for dense
   };
   std::vector<Block> blocks;
 
-  CAFEQ_LAZY explicit MetricFloats(const Metric& metric) {
+  /// Without `with_H`, what error feedback alone needs.
+  explicit MetricFloats(const Metric& metric, bool with_H = true) {
     int highest = std::numeric_limits<int>::min();
     std::vector<int> exponents;
     for (const Metric::Block& block : metric.blocks()) {
@@ -101,89 +106,137 @@ struct MetricFloats {
     }
     for (std::size_t n = 0; n < exponents.size(); ++n) {
       const Metric::Block& block = metric.blocks()[n];
-      Block b{block.offset, block.size, std::ldexp(1.0, exponents[n] - highest), {}, {}, {}};
+      Block b{block.offset, block.size, std::ldexp(1.0, exponents[n] - highest), block.is_dense(), block.factor.view(), {}, {}};
       const PowerOfTwo normalize(-exponents[n]);
-      if (block.is_dense()) {
-        auto factor = linalg::factor_ldl(block.dense.view());
-        if (!factor) raise(ErrorCode::not_positive_definite, message("metric: the block at ", block.offset, " is not positive definite"));
+      if (block.is_dense() && with_H) {
         b.H = Matrix<float>(block.size, block.size);
         for (Index i = 0; i < b.H.size(); ++i) b.H.data()[i] = float(normalize(block.dense.data()[i]));
-        b.L = to_matrix<float>(factor->L.view());
-      } else {
-        for (const double w : block.diagonal) b.weights.push_back(float(normalize(w)));
       }
+      for (const double w : block.diagonal) b.weights.push_back(float(normalize(w)));
       blocks.push_back(std::move(b));
     }
   }
+  MetricFloats(Metric&&, bool = true) = delete;  // the factors would be gone
 };
 
-/// Least-squares parameters in an input-side metric for rows [row, row + m) of X, given as lines X [cols, m]; E [cols, m] holds the errors and follows the new
-/// parameters. Groups one after another, each with the errors of the others fixed: s = (E′ H c)/(c H c), E′ the error without this group (affine
-/// grids: the 2 × 2 system of slope and offset). A per-tensor scale spans all rows and is left as it is.
-template <LinearGrid Q>
-void refit_lines(View<const float> X, View<float> E, const MetricFloats& metric, Encoding<Q>& encoding, Index row, Workspace& workspace) {
-  const Q& q = encoding.quantizer();
+namespace detail {
+
+/// The sums of NormalEquations for each lane, and a part of them that is yet to be scaled.
+class LaneSums {
+ public:
+  LaneSums(Index lanes, bool has_offset, Workspace& workspace) : lanes_(lanes), kinds_(has_offset ? 4 : 2), sums_(workspace.take<double>(2 * kinds_ * lanes)) {}
+
+  void clear() noexcept { std::fill(sums_.begin(), sums_.end(), 0.0), n1_ = 0; }
+  std::span<double> part_cc() noexcept { return part(0); }
+  std::span<double> part_cx() noexcept { return part(1); }
+  std::span<double> part_c1() noexcept { return part(2); }
+  std::span<double> part_x1() noexcept { return part(3); }
+  /// Ends a part: adds scale times it, and scale · n1.
+  void add_part(double scale, double n1) noexcept {
+    double* total = sums_.data();
+    double* now = total + kinds_ * lanes_;
+    for (Index i = 0; i < kinds_ * lanes_; ++i) {
+      total[i] += scale * now[i];  // a power of two: exact
+      now[i] = 0;
+    }
+    n1_ += scale * n1;
+  }
+  NormalEquations lane(Index l) const noexcept {
+    const double* sum = sums_.data() + l;
+    NormalEquations equations;
+    equations.cc = sum[0];
+    equations.cx = sum[lanes_];
+    if (kinds_ == 4) equations.c1 = sum[2 * lanes_], equations.x1 = sum[3 * lanes_];
+    equations.n1 = n1_;
+    return equations;
+  }
+
+ private:
+  std::span<double> part(Index kind) noexcept { return sums_.subspan(std::size_t((kinds_ + kind) * lanes_), std::size_t(lanes_)); }
+
+  Index lanes_;
+  Index kinds_;
+  double n1_ = 0;
+  std::span<double> sums_;
+};
+
+}  // namespace detail
+
+/// Least-squares parameters in an input-side metric for a chunk of rows, given as lines X [cols, m]; E [cols, m] holds the errors and follows the new
+/// parameters. Groups one after another, each with the errors of the others fixed: s = (c H E′)/(c H c), E′ the error without this group (affine
+/// grids: the 2 × 2 system of slope and offset). H c is a product in float, chains of fused multiply-adds; the sums over lines that multiply it run in double
+/// from exact products, in the order of the lines. A per-tensor scale spans all rows and is left as it is.
+template <class Chunk>
+void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric, Chunk& chunk, Workspace& workspace) {
+  auto& encoding = chunk.encoding();
+  const auto& q = encoding.quantizer();
+  constexpr bool has_offset = std::remove_cvref_t<decltype(q)>::has_offset;
   if (encoding.grouping().group == per_tensor) return;
   const Index m = X.cols;
   const Index width = encoding.grouping().width();
   const Workspace::Frame frame(workspace);
-  const auto sums = workspace.take<detail::NormalEquations>(m);
+  detail::LaneSums sums(m, has_offset, workspace);
   for (Index begin = 0; begin < X.rows; begin += width) {
     const Index end = std::min(begin + width, X.rows);
-    std::fill(sums.begin(), sums.end(), detail::NormalEquations{});
+    sums.clear();
     for (const auto& block : metric.blocks) {
       const Index a = std::max(begin, block.offset);
       const Index b = std::min(end, block.offset + block.size);
       if (a >= b) continue;
       const Workspace::Frame block_frame(workspace);
       const auto C = workspace.take<float>(b - a, m);
-      for (Index j = a; j < b; ++j)
-        for (Index l = 0; l < m; ++l) C(j - a, l) = q.level(encoding.code(row + l, j));
-      const bool dense = !block.H.empty();
-      auto P = workspace.take<float>(b - a, m);  // H·E′ of the group's lines
-      auto R = workspace.take<float>(b - a, m);  // H·C of the group's lines
-      View<const float> H;
-      if (dense) {
-        const auto Eb = workspace.take<float>(block.size, m);
-        copy(View<const float>(E).row_block(block.offset, block.size), Eb);
-        copy(X.row_block(a, b - a), Eb.row_block(a - block.offset, b - a));
-        const View<const float> rows = block.H.view().row_block(a - block.offset, b - a);
-        H = rows.col_block(a - block.offset, b - a);
-        kernel::multiply<float>(rows, Eb, P);
+      for (Index j = a; j < b; ++j) chunk.levels(j, C.row(j - a));
+      // The lines that the group's part of H reaches: all of a dense block, the group's own of a diagonal. R = H·C of these; h = H·1.
+      const Index first = block.is_dense ? block.offset : a;
+      const Index last = block.is_dense ? block.offset + block.size : b;
+      const auto R = workspace.take<float>(last - first, m);
+      const auto h = workspace.take<float>(has_offset ? last - first : 0);
+      if (block.is_dense) {
+        const auto H = block.H.view().col_block(a - block.offset, b - a);
         kernel::multiply<float>(H, C, R);
+        for (std::size_t i = 0; i < h.size(); ++i) h[i] = float(kernel::moments(H.row(Index(i))).sum);
       } else {
-        for (Index j = a; j < b; ++j) {
-          const float w = block.weights.empty() ? 1.0f : block.weights[std::size_t(j - block.offset)];
-          for (Index l = 0; l < m; ++l) P(j - a, l) = w * X(j, l), R(j - a, l) = w * C(j - a, l);
+        for (Index j = 0; j < b - a; ++j) {
+          const float w = block.weights.empty() ? 1.0f : block.weights[std::size_t(a + j - block.offset)];
+          for (Index l = 0; l < m; ++l) R(j, l) = w * C(j, l);
+          if constexpr (has_offset) h[std::size_t(j)] = w;
         }
       }
-      for (Index j = a; j < b; ++j) {
-        double h1 = 1.0;  // Σ_i H_ji over the group's lines
-        if (dense) {
-          h1 = 0;
-          for (Index i = 0; i < b - a; ++i) h1 += double(H(j - a, i));
-        } else if (!block.weights.empty()) {
-          h1 = double(block.weights[std::size_t(j - block.offset)]);
-        }
-        for (Index l = 0; l < m; ++l) {
-          auto& s = sums[std::size_t(l)];
-          const double c = block.scale * double(C(j - a, l));  // a power of two: the products below stay exact
-          s.cc += c * double(R(j - a, l));
-          s.cx += c * double(P(j - a, l));
-          if constexpr (Q::has_offset) {
-            s.c1 += block.scale * double(R(j - a, l));
-            s.n1 += block.scale * h1;
-            s.x1 += block.scale * double(P(j - a, l));
-          }
-        }
+      const auto add = [&](Index from, Index to, View<const float> lines, std::span<double> with_c, std::span<double> with_1) {
+        kernel::add_line_products(View<const float>(R).row_block(from - first, to - from), lines, with_c);
+        if constexpr (has_offset) kernel::add_line_products(h.subspan(std::size_t(from - first), std::size_t(to - from)), lines, with_1);
+      };
+      if constexpr (!has_offset) {
+        add(a, b, C, sums.part_cc(), {});
+        add(first, a, View<const float>(E).row_block(first, a - first), sums.part_cx(), {});
+        add(a, b, X.row_block(a, b - a), sums.part_cx(), {});
+        add(b, last, View<const float>(E).row_block(b, last - b), sums.part_cx(), {});
+        sums.add_part(block.scale, 0);
+      } else {
+        add(a, b, C, sums.part_cc(), sums.part_c1());
+        add(first, a, View<const float>(E).row_block(first, a - first), sums.part_cx(), sums.part_x1());
+        add(a, b, X.row_block(a, b - a), sums.part_cx(), sums.part_x1());
+        add(b, last, View<const float>(E).row_block(b, last - b), sums.part_cx(), sums.part_x1());
+        double n1 = 0;
+        for (Index j = a; j < b; ++j) n1 += double(h[std::size_t(j - first)]);
+        sums.add_part(block.scale, n1);
       }
     }
-    for (Index l = 0; l < m; ++l) {
-      auto& params = encoding.params(row + l, begin);
-      params = sums[std::size_t(l)].solve(q, params);
-      for (Index j = begin; j < end; ++j) E(j, l) = X(j, l) - q.decode(encoding.code(row + l, j), params);
+    for (Index l = 0; l < chunk.rows(); ++l) {
+      auto& params = encoding.params(chunk.row() + l, begin);
+      params = sums.lane(l).solve(q, params);
     }
+    chunk.update_group(begin);
+    for (Index j = begin; j < end; ++j) chunk.errors(j, X.row(j), E.row(j));
   }
+}
+
+/// refit_chunk for rows [row, row + X.cols), any number of them.
+template <LinearGrid Q>
+void refit_lines(View<const float> X, View<float> E, const MetricFloats& metric, Encoding<Q>& encoding, Index row, Workspace& workspace) {
+  const Workspace::Frame frame(workspace);
+  ScalarChunk<Q> chunk(encoding, row, X.cols, workspace);
+  refit_chunk(X, E, metric, chunk, workspace);
 }
 
 }  // namespace cafeq::rounding

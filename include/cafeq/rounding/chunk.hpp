@@ -1,0 +1,199 @@
+/// A chunk of rows of X as lines: how the input side rounds blocks of lines and keeps their codes.
+///
+/// A chunk is a BlockRounder that also says, for a refit of scales, what the codes are: `levels` and `errors`; `update_group` after parameters have
+/// changed; `store` at the end. `lanes` is the width of its lines, at least the number of rows.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include "cafeq/core/workspace.hpp"
+#include "cafeq/kernel/feedback_panel.hpp"
+#include "cafeq/quant/encoding.hpp"
+#include "cafeq/rounding/lines.hpp"
+
+namespace cafeq::rounding {
+
+namespace detail {
+
+template <class L>
+inline constexpr bool is_uniform = false;
+template <bool Offset, bool Half>
+inline constexpr bool is_uniform<kernel::UniformLevels<Offset, Half>> = true;
+
+template <class L>
+inline constexpr bool is_half = false;
+template <bool Offset>
+inline constexpr bool is_half<kernel::UniformLevels<Offset, true>> = true;
+
+/// The uniform levels of one group; q.levels(), or q.levels(params.zero) where a zero point moves them.
+template <class Q>
+auto levels_of(const Q& q, const typename Q::Params& params) noexcept {
+  if constexpr (requires { q.levels(); }) return q.levels();
+  else return q.levels(params.zero);
+}
+
+}  // namespace detail
+
+/// A grid whose levels are consecutive integers, or those and a half, times a 16-bit scale, and whose encode() is that of UniformLevels on
+/// (x − offset)/scale. Lines of these go through vectors.
+template <class Q>
+concept UniformGrid = LinearGrid<Q> && requires(const Q& q, const typename Q::Params& params) {
+  requires detail::is_uniform<typename Q::Levels>;
+  requires std::same_as<decltype(detail::levels_of(q, params)), typename Q::Levels>;
+};
+
+/// Rows of any quantizer: each line by Encoding::encode_column, weight by weight.
+template <Quantizer Q>
+class ScalarChunk {
+ public:
+  ScalarChunk(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
+      : encoding_(encoding), row_(row), lanes_(rows), encode_{encoding, row, 0}, line_by_line_(encode_, rows, workspace) {}
+  ScalarChunk(const ScalarChunk&) = delete;
+  ScalarChunk& operator=(const ScalarChunk&) = delete;
+
+  Index lanes() const noexcept { return lanes_; }
+  /// Line numbers of the calls that follow count from here.
+  ScalarChunk& at(Index first) noexcept {
+    encode_.first = first;
+    return *this;
+  }
+  void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T, View<float> E) { line_by_line_.feed_back(begin, X, L, T, E); }
+  void descend(Index begin, View<const float> X, View<const float> H, View<float> T, View<float> E, View<float> change) {
+    line_by_line_.descend(begin, X, H, T, E, change);
+  }
+
+  /// What refits need; lines are absolute here.
+  Encoding<Q>& encoding() noexcept { return encoding_; }
+  Index row() const noexcept { return row_; }
+  Index rows() const noexcept { return lanes_; }
+  void levels(Index j, std::span<float> out) const noexcept {
+    for (Index l = 0; l < lanes_; ++l) out[std::size_t(l)] = encoding_.quantizer().level(encoding_.code(row_ + l, j));
+  }
+  void errors(Index j, std::span<const float> x, std::span<float> e) const noexcept {
+    for (Index l = 0; l < lanes_; ++l) e[std::size_t(l)] = x[std::size_t(l)] - encoding_.value(row_ + l, j);
+  }
+  void update_group(Index) noexcept {}
+  void store() noexcept {}
+
+ private:
+  struct EncodeColumn {
+    Encoding<Q>& encoding;
+    Index row;
+    Index first;
+    void operator()(Index j, std::span<const float> target, std::span<float> decoded) const {
+      encoding.encode_column(first + j, row, target, decoded);
+    }
+  };
+
+  Encoding<Q>& encoding_;
+  Index row_;
+  Index lanes_;
+  EncodeColumn encode_;
+  LineByLine<EncodeColumn> line_by_line_;
+};
+
+/// Rows of a uniform grid: blocks of lines by kernel/feedback_panel.hpp, codes kept as lines until store(). The same codes as ScalarChunk's.
+template <UniformGrid Q>
+class UniformChunk {
+ public:
+  static constexpr bool half = detail::is_half<typename Q::Levels>;
+
+  UniformChunk(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
+      : encoding_(encoding),
+        row_(row),
+        rows_(rows),
+        lanes_(ceil_div(rows, kernel::lane_multiple) * kernel::lane_multiple),
+        width_(encoding.grouping().width()),
+        grid_(workspace.take<float>(fields * lanes_ * encoding.grouping().per_row_count())),
+        codes_(workspace.take<std::uint8_t>(encoding.cols() * lanes_)) {
+    for (Index j = 0; j < encoding.cols(); j += width_) update_group(j);
+  }
+
+  Index lanes() const noexcept { return lanes_; }
+  UniformChunk& at(Index first) noexcept {
+    first_ = first;
+    return *this;
+  }
+  void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T, View<float> E) noexcept {
+    with_block(begin, X, L, T, E, [](const kernel::LineBlock& block) { kernel::feed_back<half>(block); });
+  }
+  void descend(Index begin, View<const float> X, View<const float> H, View<float> T, View<float> E, View<float> change) noexcept {
+    with_block(begin, X, H, T, E, [&](const kernel::LineBlock& block) { kernel::descend<half>(block, change); });
+  }
+
+  Encoding<Q>& encoding() noexcept { return encoding_; }
+  Index row() const noexcept { return row_; }
+  Index rows() const noexcept { return rows_; }
+  void levels(Index j, std::span<float> out) const noexcept {
+    const float lowest = encoding_.quantizer().level(0);
+    const std::uint8_t* codes = codes_.data() + j * lanes_;
+    using V = Batch<float>;
+    for (Index l = 0; l < lanes_; l += Index(V::size)) (simd::load_float<DefaultArch>(codes + l) + V(lowest)).store_unaligned(out.data() + l);
+  }
+  void errors(Index j, std::span<const float> x, std::span<float> e) const noexcept {
+    kernel::code_errors<half>(x.data(), codes_.data() + j * lanes_, grid(j), e.data(), lanes_);
+  }
+  /// Reads the parameters of the group that begins at column j again.
+  void update_group(Index j) noexcept {
+    using Levels = typename Q::Levels;
+    const Q& q = encoding_.quantizer();
+    float* field = grid_.data() + j / width_ * fields * lanes_;
+    std::fill_n(field, fields * lanes_, 0.0f);
+    for (Index l = 0; l < rows_; ++l, ++field) {
+      const auto& params = encoding_.params(row_ + l, j);
+      const Levels levels = detail::levels_of(q, params);
+      field[0] = q.scale(params);
+      field[lanes_] = kernel::inverse_scale(field[0]);
+      if constexpr (Levels::has_offset) field[2 * lanes_] = q.offset(params);
+      field[3 * lanes_] = levels.low;
+      field[4 * lanes_] = levels.high;
+    }
+  }
+  void store() noexcept {
+    kernel::lines_to_rows(codes_.data(), lanes_, encoding_.cols(), rows_, [&](Index l) { return encoding_.codes(row_ + l).data(); });
+  }
+
+ private:
+  static constexpr Index fields = 5;
+
+  kernel::LaneGrid grid(Index j) const noexcept {
+    const float* field = grid_.data() + j / width_ * fields * lanes_;
+    return {field, field + lanes_, field + 2 * lanes_, field + 3 * lanes_, field + 4 * lanes_};
+  }
+
+  template <class F>
+  void with_block(Index begin, View<const float> X, View<const float> coupling, View<const float> T, View<float> E, F&& f) noexcept {
+    CAFEQ_ASSERT(X.rows <= lines_a_block && X.cols == lanes_);
+    kernel::LaneGrid grids[lines_a_block];
+    for (Index j = 0; j < X.rows; ++j) grids[j] = grid(first_ + begin + j);
+    f(kernel::LineBlock{X, coupling, T, E, grids, codes_.data() + (first_ + begin) * lanes_, lanes_});
+  }
+
+  Encoding<Q>& encoding_;
+  Index row_;
+  Index rows_;
+  Index lanes_;
+  Index width_;
+  Index first_ = 0;
+  std::span<float> grid_;
+  std::span<std::uint8_t> codes_;
+};
+
+namespace detail {
+
+template <class Q>
+struct ChunkOf {
+  using type = ScalarChunk<Q>;
+};
+template <UniformGrid Q>
+struct ChunkOf<Q> {
+  using type = UniformChunk<Q>;
+};
+
+}  // namespace detail
+
+template <Quantizer Q>
+using Chunk = typename detail::ChunkOf<Q>::type;
+
+}  // namespace cafeq::rounding
