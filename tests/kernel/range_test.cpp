@@ -1,4 +1,4 @@
-#include "cafeq/kernel/column_range.hpp"
+#include "cafeq/kernel/range.hpp"
 
 #include <limits>
 #include <vector>
@@ -101,48 +101,6 @@ TEST_CASE("not-a-number reaches the sum", "[kernel][range]") {
   }
 }
 
-TEST_CASE("column passes agree with their references", "[kernel][range]") {
-  for (const Index rows : {1, 7, 33})
-    for (const Index cols : {1, 7, 8, 17, 129}) {
-      const auto X = test::gaussian(rows, cols + 3, 5, 2.0);
-      const auto view = X.view().col_block(1, cols);
-      std::vector<float> peak(std::size_t(cols), 0.0f);
-      peak[0] = 100.0f;  // peaks only grow
-      kernel::column_peaks(view, peak.data());
-      CHECK(peak[0] == 100.0f);
-      peak[0] = 0.0f;
-      kernel::column_peaks(view, peak.data());
-      const auto check = [&](const auto& range) {
-        std::vector<float> a(peak.size());
-        std::vector<float> b(peak.size());
-        std::vector<float> sum(peak.size(), 55.0f);
-        for (std::size_t j = 0; j < peak.size(); ++j) {
-          const auto column = to_matrix<float>(view.col_block(Index(j), 1));
-          REQUIRE(peak[j] == kernel::row_peak_reference(column.data(), rows));
-          a[j] = range.prepare(peak[j]).a;
-          b[j] = range.prepare(peak[j]).b;
-        }
-        auto work = X;
-        kernel::column_sums(range, work.view().col_block(1, cols), a.data(), b.data(), sum.data());
-        std::vector<double> slope(static_cast<std::size_t>(rows));
-        double worst = 0;
-        for (Index j = 0; j < cols; ++j) {
-          CHECK(double(sum[std::size_t(j)]) ==
-                Approx(kernel::column_sum_reference(range, view, j, peak[std::size_t(j)], slope.data())).epsilon(4e-6));
-          for (Index i = 0; i < rows; ++i) worst = std::max(worst, std::abs(double(work(i, j + 1)) - slope[std::size_t(i)]));
-        }
-        CHECK(worst < 4e-6);
-        for (Index i = 0; i < rows; ++i) {
-          REQUIRE(work(i, 0) == X(i, 0));
-          REQUIRE(work(i, cols + 1) == X(i, cols + 1));
-        }
-      };
-      check(kernel::PowerRange(8));
-      check(kernel::PowerRange(16));
-      check(kernel::ExponentialRange(5));
-    }
-}
-
 TEST_CASE("values alone, gradients and long sets agree with the two passes", "[kernel][range]") {
   const auto check = [](const auto& phi, Index n) {
     CAPTURE(n);
@@ -174,19 +132,22 @@ TEST_CASE("values alone, gradients and long sets agree with the two passes", "[k
   }
 }
 
-TEST_CASE("sums of millions of terms stay exact to single precision", "[kernel][range]") {
-  const Index n = 3000000;
+TEST_CASE("long sums stay exact to single precision", "[kernel][range]") {
+  const Index n = 400000;  // one running sum a lane would be off by 1e-5
   std::vector<float> x(static_cast<std::size_t>(n), 0.7f);
-  CHECK(kernel::row_range(kernel::PowerRange(8), x.data(), n).sum == Approx(double(n)).epsilon(1e-6));
-  CHECK(kernel::row_range(kernel::ExponentialRange(5), x.data(), n).sum == Approx(double(n) * (1 + std::exp(-7.0))).epsilon(1e-6));
+  x[9] = 1;
+  const double r = double(0.7f);
+  CHECK(kernel::row_range(kernel::PowerRange(8), x.data(), n).sum == Approx(1 + double(n - 1) * std::pow(r, 8)).epsilon(2e-6));
+  const double term = std::exp(5 * r - 5) + std::exp(-5 * r - 5);
+  CHECK(kernel::row_range(kernel::ExponentialRange(5), x.data(), n).sum == Approx(1 + std::exp(-10.0) + double(n - 1) * term).epsilon(2e-6));
 }
 
 TEST_CASE("exponentials of every size are good to single precision", "[kernel][range]") {
   // One entry below a peak of 8: u = t|x| − a runs from 0 to −80, and the smaller exponential with it.
   for (const float t : {0.5f, 2.0f, 5.0f, 10.0f}) {
     const kernel::ExponentialRange phi(t);
-    for (Index i = 0; i <= 4000; ++i) {
-      const float x[1] = {8.0f * float(i) / 4000};
+    for (Index i = 0; i <= 1000; ++i) {
+      const float x[1] = {8.0f * float(i) / 1000};
       float slope[1];
       double exact_slope[1];
       const double exact = kernel::row_sum_reference(phi, x, 1, 8.0f, exact_slope);
@@ -197,17 +158,11 @@ TEST_CASE("exponentials of every size are good to single precision", "[kernel][r
   }
 }
 
-TEST_CASE("scaling of rows and of columns", "[kernel][range]") {
+TEST_CASE("scaling of rows", "[kernel][range]") {
   for (const Index n : {0, 1, 7, 17, 33, 129}) {
     const auto X = test::gaussian(3, n + 1, 8);
     auto work = X;
     kernel::scale_row(work.data(), n, 3.0f);
     for (Index j = 0; j <= n; ++j) CHECK(work(0, j) == (j < n ? 3.0f * X(0, j) : X(0, j)));
-    std::vector<float> c(static_cast<std::size_t>(n));
-    for (Index j = 0; j < n; ++j) c[std::size_t(j)] = float(j) - 2.0f;
-    work = X;
-    kernel::scale_columns(work.view().col_block(0, n), c.data());
-    for (Index i = 0; i < 3; ++i)
-      for (Index j = 0; j <= n; ++j) REQUIRE(work(i, j) == (j < n ? X(i, j) * c[std::size_t(j)] : X(i, j)));
   }
 }
