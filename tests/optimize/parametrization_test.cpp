@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "cafeq/linalg/dense.hpp"
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/random.hpp"
@@ -112,6 +114,19 @@ TEST_CASE("Cayley's transform does not depend on the number of threads", "[optim
     cayley.gradient(start, again);
     CHECK(again == gradient);
   }
+}
+
+TEST_CASE("Cayley's transform allocates nothing once it has run", "[optimize][parametrization]") {
+  const auto start = starts({17, 33, 5});
+  CayleyParametrization cayley(start);
+  const auto P = random_unknowns(cayley.size(), 0.3);
+  auto M = start;
+  std::vector<double> gradient(P.size());
+  cayley.matrices(P, M);
+  CHECK(test::allocations_of([&] {
+          cayley.matrices(P, M);
+          cayley.gradient(start, gradient);
+        }) == 0);
 }
 
 TEST_CASE("a general matrix is its own unknowns", "[optimize][parametrization]") {

@@ -16,6 +16,7 @@
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/core/rng.hpp"
 #include "cafeq/kernel/product.hpp"
+#include "cafeq/linalg/inverse.hpp"
 
 namespace cafeq::linalg {
 
@@ -95,10 +96,12 @@ CAFEQ_LAZY std::optional<Matrix<double>> solve(View<const double> A, View<const 
   return detail::from_eigen(lu.solve(detail::to_eigen(B)));
 }
 
-/// A⁻¹; nothing where A is singular to working precision.
-CAFEQ_LAZY std::optional<Matrix<double>> inverse(View<const double> A, double min_rcond = 1e-14) {
-  const auto identity = identity_matrix<double>(A.rows);
-  return solve(A, identity.view(), min_rcond);
+/// A⁻¹; nothing where A is not finite, or its reciprocal condition number in the 1-norm not above `min_rcond`. An Inverter does the same without
+/// allocating.
+inline std::optional<Matrix<double>> inverse(View<const double> A, double min_rcond = 1e-14) {
+  Matrix<double> result(A.rows, A.cols);
+  if (!Inverter().invert(A, result.view(), min_rcond)) return std::nullopt;
+  return result;
 }
 
 struct Qr {
@@ -130,22 +133,66 @@ CAFEQ_LAZY Svd svd(View<const double> A) {
   return result;
 }
 
+namespace detail {
+
+/// ‖x − y‖² in eight lanes, element i in lane i mod 8: one order of summation for all architectures. `y` may be null, for zeros.
+template <class Arch = DefaultArch>
+double squared_distance(const double* x, const double* y, Index n) noexcept {
+  using V = Batch<double, Arch>;
+  constexpr Index w = Index(V::size);
+  constexpr Index lanes = 8;
+  V sum[std::size_t(lanes / w)];
+  CAFEQ_UNROLL
+  for (Index v = 0; v < lanes / w; ++v) sum[v] = V(0.0);
+  Index i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    CAFEQ_UNROLL
+    for (Index v = 0; v < lanes / w; ++v) {
+      V d = V::load_unaligned(x + i + v * w);
+      if (y != nullptr) d = d - V::load_unaligned(y + i + v * w);
+      sum[v] = simd::fma(d, d, sum[v]);
+    }
+  }
+  alignas(64) double lane[lanes];
+  for (Index v = 0; v < lanes / w; ++v) sum[v].store_aligned(lane + v * w);
+  for (Index l = 0; i < n; ++i, ++l) {
+    const double d = y != nullptr ? x[i] - y[i] : x[i];
+    lane[l] = std::fma(d, d, lane[l]);
+  }
+  for (Index half = lanes / 2; half > 0; half /= 2)
+    for (Index l = 0; l < half; ++l) lane[l] += lane[l + half];
+  return lane[0];
+}
+
+/// y ← a x + b y.
+template <class Arch = DefaultArch>
+void combine(double a, const double* x, double b, double* y, Index n) noexcept {
+  using V = Batch<double, Arch>;
+  constexpr Index w = Index(V::size);
+  Index i = 0;
+  for (; i + w <= n; i += w) simd::fma(V(a), V::load_unaligned(x + i), V(b) * V::load_unaligned(y + i)).store_unaligned(y + i);
+  for (; i < n; ++i) y[i] = std::fma(a, x[i], b * y[i]);
+}
+
+}  // namespace detail
+
 /// The orthogonal polar factor U Vᵀ of a square, finite A = U S Vᵀ: the orthogonal M that maximises tr(MᵀA). By Newton's iteration with Frobenius
-/// scaling (Higham, "Computing the polar decomposition", 1986); by SVD where A is close to singular.
+/// scaling (Higham, "Computing the polar decomposition", 1986), X ← (g X + X⁻ᵀ / g) / 2; by SVD where A is close to singular.
 CAFEQ_LAZY Matrix<double> polar(View<const double> A) {
-  const Index n = A.rows;
-  detail::EigenMatrix X = detail::to_eigen(A);
-  CAFEQ_ASSERT(X.allFinite());
+  const Index size = A.rows * A.rows;
+  Matrix<double> X = to_matrix<double>(A);
+  Matrix<double> Y(A.rows, A.rows);
+  Inverter inverter;
+  CAFEQ_ASSERT(!finite_fault(A, "A"));
   for (int round = 0; round < 30; ++round) {
-    const Eigen::PartialPivLU<detail::EigenMatrix> lu(X);
-    if (!detail::invertible(lu, 1e-10)) break;
-    const detail::EigenMatrix Y = lu.inverse().transpose();
+    if (!inverter.invert(std::as_const(X).view().transposed(), Y.view(), 1e-10)) break;
     // The scaling brings the singular values near 1 within a few rounds.
-    const double g = std::sqrt(Y.norm() / X.norm());
-    const detail::EigenMatrix next = 0.5 * (g * X + Y / g);
-    const double change = (next - X).norm();
-    X = next;
-    if (change <= 1e-12 * std::sqrt(double(n))) return detail::from_eigen(X);
+    const double g = std::sqrt(std::sqrt(detail::squared_distance(Y.data(), nullptr, size) / detail::squared_distance(X.data(), nullptr, size)));
+    detail::combine(0.5 * g, X.data(), 0.5 / g, Y.data(), size);
+    const double change = std::sqrt(detail::squared_distance(Y.data(), X.data(), size));
+    std::swap(X, Y);
+    // The distance from the factor is half the square of the last change.
+    if (change <= 1e-7 * std::sqrt(double(A.rows))) return X;
   }
   const auto s = svd(A);
   return product(s.U.view(), View<const double>(s.V.view()).transposed());

@@ -10,24 +10,26 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/kernel/product.hpp"
-#include "cafeq/linalg/dense.hpp"
+#include "cafeq/linalg/inverse.hpp"
 
 namespace cafeq {
 
-/// M = M₀ C with C = (I − A)⁻¹ (I + A), A = P − Pᵀ, P skew and kept by its upper triangle: every rotation without an eigenvalue of −1, on top of a start
-/// M₀. M is orthogonal where M₀ is, and in any case ‖M⁻¹‖_F is that of M₀.
+/// M = M₀ C with C = (I − A)⁻¹ (I + A), A = P − Pᵀ, P skew and kept by its upper triangle: every rotation without an eigenvalue of −1, on top of a
+/// start M₀. M is orthogonal where M₀ is, and in any case ‖M⁻¹‖_F is that of M₀.
 ///
-/// With Z = (I − A)⁻¹: C = 2 Z − I, and for G = M₀ᵀ ∇_M the gradient by a skew P is twice the upper triangle of Y − Yᵀ, Y = Zᵀ G (I + C)ᵀ = 2 Zᵀ G Zᵀ.
-/// A is skew, so I − A has no singular value below 1 and the inverse is always well conditioned. Five [k, k] products a matrix, in fp64.
+/// With Z = (I − A)⁻¹ and T = M₀ Z: C = 2 Z − I, M = 2 T − M₀, and the gradient by a skew P is twice the upper triangle of Y − Yᵀ,
+/// Y = Zᵀ M₀ᵀ ∇_M (I + C)ᵀ = 2 Tᵀ ∇_M Zᵀ. A is skew, so I − A has no singular value below 1 and the inverse is always well conditioned. An inverse
+/// and three [k, k] products a matrix, in fp64, from transposes that lie ready; nothing is allocated but by the constructor and the first call.
 class CayleyParametrization {
  public:
-  explicit CayleyParametrization(std::vector<Matrix<double>> start, ExecutorRef executor = {})
-      : start_(std::move(start)), executor_(executor), workers_(std::size_t(executor.concurrency())) {
+  explicit CayleyParametrization(const std::vector<Matrix<double>>& start, ExecutorRef executor = {})
+      : executor_(executor), workers_(std::size_t(executor.concurrency())) {
     Index largest = 0;
-    for (const auto& M : start_) {
-      blocks_.push_back({size_, Matrix<double>(M.rows(), M.rows())});
-      size_ += M.rows() * (M.rows() - 1) / 2;
-      largest = std::max(largest, M.rows());
+    for (const auto& M : start) {
+      const Index k = M.rows();
+      blocks_.push_back({size_, to_matrix<double>(M.view().transposed()), Matrix<double>(k, k), Matrix<double>(k, k)});
+      size_ += k * (k - 1) / 2;
+      largest = std::max(largest, k);
     }
     for (Worker& worker : workers_)
       for (auto& scratch : worker.scratch) scratch = Matrix<double>(largest, largest);
@@ -38,58 +40,56 @@ class CayleyParametrization {
   /// The unknowns of M₀: zeros.
   std::vector<double> origin() const { return std::vector<double>(std::size_t(size_)); }
 
-  CAFEQ_LAZY void matrices(std::span<const double> unknowns, std::span<Matrix<double>> M) {
-    CAFEQ_ASSERT(Index(unknowns.size()) == size_ && M.size() == start_.size());
-    detail::for_each(executor_, Index(start_.size()), [&](Index b, Index worker) {
+  void matrices(std::span<const double> unknowns, std::span<Matrix<double>> M) {
+    CAFEQ_ASSERT(Index(unknowns.size()) == size_ && M.size() == blocks_.size());
+    detail::for_each(executor_, Index(blocks_.size()), [&](Index b, Index worker) {
       Block& block = blocks_[std::size_t(b)];
-      const auto& M0 = start_[std::size_t(b)];
-      const Index k = M0.rows();
-      const View<double> C = workers_[std::size_t(worker)].square(0, k);
+      const Index k = block.start.rows();
+      const View<double> B = workers_[std::size_t(worker)].square(0, k);  // (I − A)ᵀ = I + A
       const double* p = unknowns.data() + block.offset;
       for (Index i = 0; i < k; ++i) {
-        C(i, i) = 1;
+        B(i, i) = 1;
         for (Index j = i + 1; j < k; ++j, ++p) {
-          C(i, j) = -2 * *p;
-          C(j, i) = 2 * *p;
+          B(i, j) = 2 * *p;
+          B(j, i) = -2 * *p;
         }
       }
-      if (auto inverse = linalg::inverse(View<const double>(C))) block.Z = std::move(*inverse);
-      else std::fill_n(block.Z.data(), k * k, std::numeric_limits<double>::quiet_NaN());  // P is not finite
-      for (Index i = 0; i < k; ++i)
-        for (Index j = 0; j < k; ++j) C(i, j) = 2 * block.Z(i, j) - (i == j ? 1.0 : 0.0);
-      kernel::multiply<double>(M0.view(), C, M[std::size_t(b)].view());
+      if (!workers_[std::size_t(worker)].inverter.invert(B, block.Z.view(), 0))
+        std::fill_n(block.Z.data(), k * k, std::numeric_limits<double>::quiet_NaN());  // P is not finite
+      kernel::multiply<double>(block.Z.view(), block.start.view(), block.T.view());
+      for (Index i = 0; i < k * k; ++i) B.data[i] = 2 * block.T.data()[i] - block.start.data()[i];
+      copy(View<const double>(B).transposed(), M[std::size_t(b)].view());
     });
   }
 
   /// At the unknowns of the last call of matrices().
   void gradient(std::span<const Matrix<double>> by_M, std::span<double> by_unknowns) {
-    CAFEQ_ASSERT(Index(by_unknowns.size()) == size_ && by_M.size() == start_.size());
-    detail::for_each(executor_, Index(start_.size()), [&](Index b, Index worker) {
+    CAFEQ_ASSERT(Index(by_unknowns.size()) == size_ && by_M.size() == blocks_.size());
+    detail::for_each(executor_, Index(blocks_.size()), [&](Index b, Index worker) {
       const Block& block = blocks_[std::size_t(b)];
-      const auto& M0 = start_[std::size_t(b)];
-      const Index k = M0.rows();
-      const auto Zt = block.Z.view().transposed();
-      const View<double> G = workers_[std::size_t(worker)].square(0, k);
-      const View<double> ZtG = workers_[std::size_t(worker)].square(1, k);
-      kernel::multiply<double>(M0.view().transposed(), by_M[std::size_t(b)].view(), G);
-      kernel::multiply<double>(Zt, G, ZtG);
-      kernel::multiply<double>(ZtG, Zt, G);  // Y / 2
+      const Index k = block.start.rows();
+      const View<double> TtG = workers_[std::size_t(worker)].square(0, k);
+      const View<double> Y = workers_[std::size_t(worker)].square(1, k);
+      kernel::multiply<double>(block.T.view(), by_M[std::size_t(b)].view(), TtG);
+      kernel::multiply<double>(TtG, block.Z.view(), Y);  // half of Y
       double* out = by_unknowns.data() + block.offset;
       for (Index i = 0; i < k; ++i)
-        for (Index j = i + 1; j < k; ++j) *out++ = 4 * (G(i, j) - G(j, i));
+        for (Index j = i + 1; j < k; ++j) *out++ = 4 * (Y(i, j) - Y(j, i));
     });
   }
 
  private:
   struct Block {
     Index offset;
-    Matrix<double> Z;
+    Matrix<double> start;  // M₀ᵀ
+    Matrix<double> Z;      // Zᵀ
+    Matrix<double> T;      // Tᵀ
   };
   struct Worker {
     Matrix<double> scratch[2];
+    linalg::Inverter inverter;
     View<double> square(int which, Index k) noexcept { return {scratch[which].data(), k, k, k, 1}; }
   };
-  std::vector<Matrix<double>> start_;
   std::vector<Block> blocks_;
   ExecutorRef executor_;
   std::vector<Worker> workers_;
