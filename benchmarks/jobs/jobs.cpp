@@ -2,10 +2,11 @@
 // grow with rows, columns, bits, block size and threads.
 #include <chrono>
 #include <cstdio>
+#include <string>
 
 #include "cafeq/cafeq.hpp"
+#include "support/allocations.hpp"
 #include "support/bench.hpp"
-#include "support/memory.hpp"
 
 namespace {
 
@@ -13,7 +14,11 @@ using cafeq::Index;
 using cafeq::Matrix;
 namespace recipes = cafeq::recipes;
 
-constexpr Index model = 2304, hidden = 9216, head_dim = 256, heads = 8, kv_heads = 4;
+/// The sizes of Gemma-2-2B, all divided by 32 where it only matters that the jobs run.
+struct Layer {
+  Index divisor = bench::smoke() ? 32 : 1;
+  Index model = 2304 / divisor, hidden = 9216 / divisor, head_dim = 256 / divisor, heads = 8, kv_heads = 4;
+};
 
 /// Student-like tails and a few strong input channels.
 Matrix<float> layer_weights(Index rows, Index cols, std::uint64_t seed) {
@@ -30,19 +35,14 @@ Matrix<float> layer_weights(Index rows, Index cols, std::uint64_t seed) {
 struct Job {
   double seconds = 0;
   double memory = 0;  // at most allocated beyond input and result, over the input
-  double error = 0;
 };
 
 template <class F>
 Job run(double input_bytes, F&& quantize) {
-  const auto before = bench::allocated_bytes();
-  bench::reset_peak();
-  const auto start = std::chrono::steady_clock::now();
-  const auto result = quantize();
   Job job;
+  const auto start = std::chrono::steady_clock::now();
+  job.memory = double(cafeq::test::scratch_of(quantize)) / input_bytes;
   job.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const auto kept = bench::allocated_bytes() - before;
-  job.memory = double(bench::peak_bytes() - before - kept) / input_bytes;
   return job;
 }
 
@@ -83,6 +83,7 @@ void threads(const std::string& name, const R& recipe, Index rows, Index cols) {
 }
 
 void layer(bool quick) {
+  const auto [divisor, model, hidden, head_dim, heads, kv_heads] = Layer{};
   struct Linear {
     const char* name;
     Index rows, cols;
@@ -99,6 +100,7 @@ void layer(bool quick) {
 }
 
 void pairs(bool quick) {
+  const auto [divisor, model, hidden, head_dim, heads, kv_heads] = Layer{};
   const Index n = quick ? model / 2 : model;
   const auto value = layer_weights(kv_heads * head_dim, n, 7);
   const auto output = layer_weights(n, heads * head_dim, 8);
@@ -115,7 +117,7 @@ void register_benchmarks() {
   bench::add_job("layer", [] { layer(bench::quick()); });
   bench::add_job("pairs", [] { pairs(bench::quick()); });
   bench::add_job("growth", [] {
-    const Index n = bench::quick() ? 512 : 1024;
+    const Index n = bench::smoke() ? 32 : (bench::quick() ? 512 : 1024);
     grow("fast", recipes::fast<4>{}, 2 * n, 2 * n, ", 4 bits g64");
     grow("fast", recipes::fast<4>{}, 4 * n, 2 * n, ", 4 bits g64: rows doubled");
     grow("fast", recipes::fast<4>{}, 2 * n, 4 * n, ", 4 bits g64: columns doubled");
@@ -128,7 +130,7 @@ void register_benchmarks() {
     grow("learned", recipes::learned<2>{.max_block = 32}, 2 * n, n, ", 2 bits, k = 32: bits halved");
   });
   bench::add_job("threads", [] {
-    const Index n = bench::quick() ? 512 : 1024;
+    const Index n = bench::smoke() ? 32 : (bench::quick() ? 512 : 1024);
     threads("fast", recipes::fast<4>{}, 2 * n, 4 * n);
     threads("learned", recipes::learned<3>{.max_block = 32}, 2 * n, n);
   });

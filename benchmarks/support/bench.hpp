@@ -95,6 +95,8 @@ void keep(T&& value) {
 
 /// Whether a quick look was asked for (--quick): fewer rounds; a case may also take smaller sizes.
 bool quick();
+/// Whether everything runs just once, to see that it does (--smoke): jobs take tiny sizes.
+bool smoke();
 
 }  // namespace bench
 

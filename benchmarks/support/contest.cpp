@@ -14,7 +14,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 bool quick_look = false;
-bool smoke = false;
+bool smoke_test = false;
 nlohmann::json rows = nlohmann::json::array();
 
 const char* name_of(bench::Unit unit) {
@@ -42,6 +42,7 @@ double median(std::vector<double> values) {
 }  // namespace
 
 bool bench::quick() { return quick_look; }
+bool bench::smoke() { return smoke_test; }
 
 bench::Floats bench::weights(Index n, std::uint64_t seed) {
   const cafeq::CounterRng rng(seed, cafeq::stream_of("bench"));
@@ -56,17 +57,17 @@ bench::Floats bench::weights(Index n, std::uint64_t seed) {
 }
 
 void bench::Contest::run() {
-  const double enough = smoke ? 0 : (quick_look ? 2e-4 : 1e-3);  // seconds a sample, at least
+  const double enough = smoke_test ? 0 : (quick_look ? 2e-4 : 1e-3);  // seconds a sample, at least
   std::vector<long> calls;
   double slowest = 0;
   for (auto& contender : contenders_) {
     contender.body();  // page faults, plans and caches are not what is measured
-    const double once = smoke ? 1e-9 : seconds_of(contender.body, 1);
+    const double once = smoke_test ? 1e-9 : seconds_of(contender.body, 1);
     slowest = std::max(slowest, once);
     calls.push_back(std::max(1L, long(enough / std::max(once, 1e-9))));
-    while (!smoke && calls.back() > 1 && seconds_of(contender.body, calls.back()) < 0.5 * enough) calls.back() *= 2;
+    while (!smoke_test && calls.back() > 1 && seconds_of(contender.body, calls.back()) < 0.5 * enough) calls.back() *= 2;
   }
-  const int rounds = smoke ? 1 : (slowest > 0.2 ? 3 : (quick_look ? 7 : 21));
+  const int rounds = smoke_test ? 1 : (slowest > 0.2 ? 3 : (quick_look ? 7 : 21));
   std::vector<std::vector<double>> times(contenders_.size());
   for (auto _ : state_) {
     for (int r = 0; r < rounds; ++r)
@@ -117,7 +118,7 @@ void bench::add_job(std::string name, std::function<void()> body) {
   benchmark::RegisterBenchmark(name.c_str(), [body = std::move(body)](benchmark::State& state) {
     for (auto _ : state) {
       const auto start = Clock::now();
-      if (!smoke) body();
+      body();
       state.SetIterationTime(std::chrono::duration<double>(Clock::now() - start).count());
     }
   })->UseManualTime()->Iterations(1)->Unit(benchmark::kSecond);
@@ -135,7 +136,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--quick") quick_look = true;
-    else if (argument == "--smoke") quick_look = smoke = true;
+    else if (argument == "--smoke") quick_look = smoke_test = true;
     else if (argument.rfind("--json=", 0) == 0) json = argument.substr(7);
     else rest.push_back(argv[i]);
   }

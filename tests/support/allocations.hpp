@@ -1,5 +1,7 @@
-// Counts what the program asks of operator new, to prove that a piece of code does not allocate. Link support/allocations.cpp.
+// Counts what the program asks of operator new, to prove that a piece of code does not allocate, or how much. Link support/allocations.cpp.
 #pragma once
+
+#include <cstddef>
 
 namespace cafeq::test {
 
@@ -12,6 +14,21 @@ long allocations_of(F&& f) {
   const long before = allocation_count();
   f();
   return allocation_count() - before;
+}
+
+/// Bytes that the program holds of operator new, and the most since reset_peak_bytes().
+std::ptrdiff_t held_bytes() noexcept;
+std::ptrdiff_t peak_bytes() noexcept;
+void reset_peak_bytes() noexcept;
+
+/// The most that f holds beside what its result keeps, in bytes.
+template <class F>
+std::ptrdiff_t scratch_of(F&& f) {
+  const std::ptrdiff_t before = held_bytes();
+  reset_peak_bytes();
+  const auto result = f();
+  const std::ptrdiff_t kept = held_bytes() - before;
+  return peak_bytes() - before - kept;
 }
 
 }  // namespace cafeq::test

@@ -10,7 +10,7 @@
 
 namespace cafeq {
 
-/// Values never grow from one iteration to the next. Memory: 2·history + 5 vectors.
+/// Values never grow from one iteration to the next. Memory: 2·history vectors of floats and 5 of doubles.
 struct Lbfgs {
   Index history = 10;
   Index max_iterations = 60;
@@ -70,7 +70,7 @@ class LineSearch {
     Probe probe{step, f_(x_, gradient_), 0};
     --left_;
     ++evaluations_;
-    if (std::isfinite(probe.value)) probe.slope = dot(gradient_, direction_);
+    if (std::isfinite(probe.value)) probe.slope = dot(std::span<const double>(gradient_), direction_);
     if (!std::isfinite(probe.slope)) probe.value = std::numeric_limits<double>::infinity();
     current_ = step;
     return probe;
@@ -128,7 +128,8 @@ class LineSearch {
   Index evaluations_ = 0;
 };
 
-/// The last steps s = Δx and y = Δgradient, and the product of the inverse Hessian that they imply with a vector (two-loop recursion).
+/// The last steps s = Δx and y = Δgradient, and the product of the inverse Hessian that they imply with a vector (two-loop recursion). Steps are kept as
+/// floats: a model of the curvature needs no more, and the history is most of what a large problem holds.
 class InverseHessian {
  public:
   InverseHessian(Index history, std::size_t n) : n_(n), pairs_(std::size_t(history)), weight_(std::size_t(history)) {}
@@ -140,8 +141,8 @@ class InverseHessian {
     double sy = 0;
     double yy = 0;
     for (std::size_t i = 0; i < n_; ++i) {
-      const double y = g_next[i] - g[i];
-      sy = std::fma(x_next[i] - x[i], y, sy);
+      const double y = double(float(g_next[i] - g[i]));
+      sy = std::fma(double(float(x_next[i] - x[i])), y, sy);
       yy = std::fma(y, y, yy);
     }
     if (!(sy > std::numeric_limits<double>::epsilon() * yy)) return;  // no positive curvature: the pair would spoil definiteness
@@ -149,8 +150,8 @@ class InverseHessian {
     pair.s.resize(n_);
     pair.y.resize(n_);
     for (std::size_t i = 0; i < n_; ++i) {
-      pair.s[i] = x_next[i] - x[i];
-      pair.y[i] = g_next[i] - g[i];
+      pair.s[i] = float(x_next[i] - x[i]);
+      pair.y[i] = float(g_next[i] - g[i]);
     }
     pair.inverse_sy = 1 / sy;
     scale_ = sy / yy;
@@ -164,28 +165,28 @@ class InverseHessian {
     if (count_ == 0) return;
     for (Index k = 0; k < count_; ++k) {  // newest first
       const Pair& pair = recent(k);
-      weight_[std::size_t(k)] = pair.inverse_sy * dot(pair.s, direction);
+      weight_[std::size_t(k)] = pair.inverse_sy * dot(std::span<const float>(pair.s), direction);
       add_scaled(direction, -weight_[std::size_t(k)], pair.y);
     }
     for (double& d : direction) d *= scale_;
     for (Index k = count_ - 1; k >= 0; --k) {
       const Pair& pair = recent(k);
-      add_scaled(direction, weight_[std::size_t(k)] - pair.inverse_sy * dot(pair.y, direction), pair.s);
+      add_scaled(direction, weight_[std::size_t(k)] - pair.inverse_sy * dot(std::span<const float>(pair.y), direction), pair.s);
     }
   }
 
  private:
   struct Pair {
-    std::vector<double> s;
-    std::vector<double> y;
+    std::vector<float> s;
+    std::vector<float> y;
     double inverse_sy = 0;
   };
   const Pair& recent(Index k) const noexcept {
     const Index size = Index(pairs_.size());
     return pairs_[std::size_t((next_ - 1 - k + 2 * size) % size)];
   }
-  static void add_scaled(std::span<double> to, double factor, std::span<const double> from) noexcept {
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] += factor * from[i];
+  static void add_scaled(std::span<double> to, double factor, std::span<const float> from) noexcept {
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] += factor * double(from[i]);
   }
 
   std::size_t n_;
@@ -215,7 +216,7 @@ inline Minimum Lbfgs::minimize(ObjectiveRef f, std::vector<double> x0) const {
   std::vector<double> direction(n);
   Minimum best{std::move(x0), 0, 0, 1, false};
   best.value = f(best.x, gradient);
-  if (!std::isfinite(best.value) || !std::isfinite(detail::dot(gradient, gradient))) return best;
+  if (!std::isfinite(best.value) || !std::isfinite(detail::dot(std::span<const double>(gradient), gradient))) return best;
   detail::LineSearch line(*this, f, n);
   detail::InverseHessian hessian(history, n);
   detail::GainWindow gain(tolerance, window);
@@ -225,11 +226,11 @@ inline Minimum Lbfgs::minimize(ObjectiveRef f, std::vector<double> x0) const {
       break;
     }
     hessian.descend(gradient, direction);
-    double slope = detail::dot(gradient, direction);
+    double slope = detail::dot(std::span<const double>(gradient), direction);
     if (!(slope < 0)) {
       hessian.clear();
       hessian.descend(gradient, direction);
-      slope = detail::dot(gradient, direction);
+      slope = detail::dot(std::span<const double>(gradient), direction);
     }
     // Without curvature nothing is known of the scale: a first step of unit length, or shorter.
     const double first = hessian.empty() ? std::min(1.0, 1.0 / std::sqrt(-slope)) : 1.0;

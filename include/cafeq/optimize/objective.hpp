@@ -89,15 +89,19 @@ class GainWindow {
 };
 
 /// Σ a_i b_i in eight lanes, so that the sums do not wait for one another.
-inline double dot(std::span<const double> a, std::span<const double> b) noexcept {
+template <class T>
+double dot_of(std::span<const T> a, std::span<const double> b) noexcept {
   constexpr std::size_t lanes = 8;
   double sum[lanes] = {};
   std::size_t i = 0;
   for (; i + lanes <= a.size(); i += lanes)
-    for (std::size_t l = 0; l < lanes; ++l) sum[l] += a[i + l] * b[i + l];
-  for (std::size_t l = 0; i + l < a.size(); ++l) sum[l] += a[i + l] * b[i + l];
+    for (std::size_t l = 0; l < lanes; ++l) sum[l] += double(a[i + l]) * b[i + l];
+  for (std::size_t l = 0; i + l < a.size(); ++l) sum[l] += double(a[i + l]) * b[i + l];
   return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
+
+inline double dot(std::span<const double> a, std::span<const double> b) noexcept { return dot_of(a, b); }
+inline double dot(std::span<const float> a, std::span<const double> b) noexcept { return dot_of(a, b); }
 
 inline double max_magnitude(std::span<const double> a) noexcept {
   double largest = 0;

@@ -86,7 +86,7 @@ inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks, Ex
 template <LinearGrid Q>
 void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, ExecutorRef executor = {}, std::span<const float> column_scale = {}) {
   if (W.empty()) return;
-  auto encodings = StripEncoding<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols);
+  auto encodings = StripEncoding<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols, executor);
   Matrix<float> strip(encodings.step(), W.cols);
   detail::BlockFactor factor(detail::sizes_of(M));
   MatrixBlocks Z = detail::zeros_like(M);  // WᵀQ
@@ -147,7 +147,7 @@ template <LinearGrid Q, RounderFor<Q> R>
 MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const R& rounder, int rounds, ExecutorRef executor = {},
                  std::span<const float> column_scale = {}) {
   if (W.empty()) return N;
-  auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols);
+  auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols, executor);
   Matrix<float> strip(encodings.step(), W.cols);
   detail::BlockFactor factor(detail::sizes_of(N));
   MatrixBlocks G = detail::zeros_like(N);  // QᵀQ

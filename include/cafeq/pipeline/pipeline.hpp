@@ -96,8 +96,8 @@ class ScaledRows {
   PowerOfTwo scale_;
 };
 
-/// Rows that a worker transforms at once: what stays in L2, a few at least so that a transform can share its loads.
-inline Index panel_rows(Index rows, Index cols) noexcept { return std::min(rows, std::clamp<Index>((Index(1) << 16) / cols, 4, 64)); }
+/// Rows that a worker transforms at once: what stays in L2 and is little beside the matrix, a few at least so that a transform can share its loads.
+inline Index panel_rows(Index rows, Index cols) noexcept { return std::min(rows, std::clamp<Index>(std::min((Index(1) << 16) / cols, rows / 32), 4, 64)); }
 
 /// f(first row, X, worker) for panels of X = W·2^e·M, rows in parallel. Memory: a panel a worker.
 template <class T, Transform M, class F>
@@ -180,7 +180,7 @@ struct Pipeline {
       return {quantizer, W.cols, std::move(codes), std::move(params), std::move(fitted), side, exponent - e};
     } else {
       const Metric metric = uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
-      auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols);
+      auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols, executor);
       Matrix<float> strip(encodings.step(), W.cols);
       encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
         const View<float> X = strip.view().row_block(0, n);

@@ -16,12 +16,14 @@ class StripEncoding {
  public:
   using Params = typename Q::Params;
 
-  /// Strips of about a million weights; one strip of all rows where the rows depend on each other: through the quantizer (couples_rows), or because the
-  /// rounder R does not promise to round row by row.
+  /// Strips of about a million weights, but an eighth of the rows at most and 128 rows a thread at least: what is rounded does not depend on it. One
+  /// strip of all rows where the rows depend on each other: through the quantizer (couples_rows), or because the rounder R does not promise to round
+  /// row by row.
   template <class R>
-  static StripEncoding for_rounder(const R&, const Q& quantizer, Index rows, Index cols) {
+  static StripEncoding for_rounder(const R&, const Q& quantizer, Index rows, Index cols, ExecutorRef executor) {
     const bool whole = couples_rows(quantizer) || !rounds_row_by_row<R>;
-    return StripEncoding(quantizer, rows, cols, whole ? rows : std::clamp<Index>((Index(1) << 20) / cols, 128, 512) / 64 * 64);
+    const Index step = std::max(std::min((Index(1) << 20) / cols, rows / 8) / 64 * 64, 128 * executor.concurrency());
+    return StripEncoding(quantizer, rows, cols, whole ? rows : step);
   }
 
   StripEncoding(const Q& quantizer, Index rows, Index cols, Index step)
