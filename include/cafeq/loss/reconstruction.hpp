@@ -9,6 +9,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
+#include "cafeq/kernel/difference.hpp"
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/metric.hpp"
 
@@ -41,35 +42,20 @@ ErrorAndNorm sum_over_rows(Index rows, Index cols, ExecutorRef executor, F&& f) 
   return sum;
 }
 
-/// Eight sums side by side: independent chains that a compiler may keep in vectors.
-struct LaneSum {
-  static constexpr Index lanes = 8;
-  double lane[lanes] = {};
-
-  double total() const noexcept { return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7])); }
-};
-
-/// Column stride 1 is a constant for the compiler, any other one is not.
-template <bool Contiguous, class T, class U>
+/// Row after row, each in the fixed order of its kernel.
+template <class T, class U>
 ErrorAndNorm plain_rows(View<T> W, View<U> W_hat) noexcept {
-  LaneSum error;
-  LaneSum norm;
-  const auto add = [&](double w, double w_hat, Index lane) {
-    const double d = w - w_hat;
-    error.lane[lane] += d * d;
-    norm.lane[lane] += w * w;
-  };
-  const Index step = Contiguous ? 1 : W.col_stride;
-  const Index step_hat = Contiguous ? 1 : W_hat.col_stride;
+  ErrorAndNorm sum;
+  const bool contiguous = W.col_stride == 1 && W_hat.col_stride == 1;
   for (Index i = 0; i < W.rows; ++i) {
     const T* w = W.data + i * W.row_stride;
     const U* w_hat = W_hat.data + i * W_hat.row_stride;
-    Index j = 0;
-    for (; j + LaneSum::lanes <= W.cols; j += LaneSum::lanes)
-      for (Index l = 0; l < LaneSum::lanes; ++l) add(double(w[(j + l) * step]), double(w_hat[(j + l) * step_hat]), l);
-    for (Index l = 0; j < W.cols; ++j, ++l) add(double(w[j * step]), double(w_hat[j * step_hat]), l);
+    const auto row = contiguous ? kernel::squared_differences(w, w_hat, W.cols)
+                                : kernel::squared_differences_reference(w, W.col_stride, w_hat, W_hat.col_stride, W.cols);
+    sum.error += row.error;
+    sum.norm += row.norm;
   }
-  return {error.total(), norm.total()};
+  return sum;
 }
 
 template <class T, class U>
@@ -79,9 +65,7 @@ ErrorAndNorm plain_error(View<T> W, View<U> W_hat, ExecutorRef executor) {
     W_hat = W_hat.transposed();
   }
   return sum_over_rows(W.rows, W.cols, executor, [&](Index begin, Index end) {
-    const auto w = W.row_block(begin, end - begin);
-    const auto w_hat = W_hat.row_block(begin, end - begin);
-    return w.col_stride == 1 && w_hat.col_stride == 1 ? plain_rows<true>(w, w_hat) : plain_rows<false>(w, w_hat);
+    return plain_rows(W.row_block(begin, end - begin), W_hat.row_block(begin, end - begin));
   });
 }
 
