@@ -42,6 +42,25 @@ inline V scaled_down(const V& value, const V& shifted) noexcept {
   return xsimd::bitwise_cast<V>(xsimd::bitwise_cast<I>(value) - (xsimd::bitwise_cast<I>(shifted) << 23));
 }
 
+/// x^N by repeated squaring.
+template <int N, class V>
+inline V fixed_power(const V& x) noexcept {
+  if constexpr (N == 0) return V(1.0f);
+  else if constexpr (N == 1) return x;
+  else if constexpr (N % 2 == 1) return fixed_power<N - 1>(x) * x;
+  else return fixed_power<N / 2>(V(x * x));
+}
+
+template <class V>
+inline V power(V x, int n) noexcept {
+  V result(1.0f);
+  for (; n > 0; n >>= 1) {
+    if (n & 1) result = result * x;
+    x = x * x;
+  }
+  return result;
+}
+
 /// φ(x) = r^p with p = P where that is positive, known to the compiler.
 template <int P>
 struct PowerTerm {
@@ -53,20 +72,11 @@ struct PowerTerm {
     const V scaled = x * inverse_peak;
     const V r = xsimd::select(xsimd::abs(scaled) < V(cutoff), V(0.0f), scaled);
     const V square = r * r;
-    V power(1.0f);  // r^(p − 2) by repeated squaring
-    V factor = square;
-    const auto raise = [&](int e) {
-      if (e & 1) power = power * factor;
-      factor = factor * factor;
-    };
-    if constexpr (P > 0) {
-      CAFEQ_UNROLL
-      for (int e = P / 2 - 1; e > 0; e >>= 1) raise(e);
-    } else {
-      for (int e = p / 2 - 1; e > 0; e >>= 1) raise(e);
-    }
-    slope = power * r;
-    sum = simd::fma(power, square, sum);
+    V most;  // r^(p − 2)
+    if constexpr (P > 0) most = fixed_power<P / 2 - 1>(square);
+    else most = power(square, p / 2 - 1);
+    slope = most * r;
+    sum = simd::fma(most, square, sum);
   }
 };
 
