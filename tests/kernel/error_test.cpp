@@ -113,16 +113,19 @@ void check_errors(const Levels& levels) {
     kernel::squared_errors(x, levels, lines, errors);
     for (std::size_t c = 0; c < lines.size(); ++c) CHECK(errors[c] == Approx(error_of(x, levels, lines[c])).epsilon(1e-4));
     for (const Index width : {1, 13, 32, 64, 128, 5000}) {
-      const std::size_t count = std::size_t(ceil_div(n, width));
-      std::vector<Line> some(count);
-      std::vector<double> each(count);
-      for (std::size_t g = 0; g < count; ++g) some[g] = lines[g % lines.size()];
-      kernel::group_errors(x, width, levels, some, each);
+      const GroupSpan groups{x.first(std::min(x.size(), std::size_t(width * kernel::groups_at_once))), width};
+      if (groups.x.empty() || (width > 4096 && groups.count() > 1)) continue;
+      Each<float> scale{}, offset{};
+      for (std::size_t g = 0; g < scale.size(); ++g) {
+        scale[g] = lines[g % lines.size()].scale;
+        offset[g] = lines[g % lines.size()].offset;
+      }
+      Each<double> each{};
+      kernel::group_errors(groups, levels, scale, offset, std::span(each).first(std::size_t(groups.count())));
       bool agree = true;
-      for (std::size_t g = 0; g < count; ++g) {
-        const double expected =
-            error_of(x.subspan(g * std::size_t(width), std::min(std::size_t(width), x.size() - g * std::size_t(width))), levels, some[g]);
-        agree &= std::abs(each[g] - expected) <= 1e-4 * expected + 1e-6 * std::max(1.0, double(some[g].scale) * double(some[g].scale));
+      for (std::size_t g = 0; g < std::size_t(groups.count()); ++g) {
+        const double expected = error_of(groups.group(Index(g)), levels, {scale[g], offset[g]});
+        agree &= std::abs(each[g] - expected) <= 1e-4 * expected + 1e-6 * std::max(1.0, double(scale[g]) * double(scale[g]));
       }
       CHECK(agree);
     }

@@ -1,6 +1,7 @@
 /// Dense storage of codes of 1 to 8 bits.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -9,39 +10,76 @@
 
 namespace cafeq {
 
+namespace detail {
+
+/// Eight codes, one a byte with the first lowest, as 8 · bits consecutive bits: neighbours join in pairs, pairs in fours, fours in eights.
+inline std::uint64_t join_codes(std::uint64_t codes, int bits) noexcept {
+  const std::uint64_t pairs = (codes & 0x00ff00ff00ff00ffu) | (codes & 0xff00ff00ff00ff00u) >> (8 - bits);
+  const std::uint64_t fours = (pairs & 0x0000ffff0000ffffu) | (pairs & 0xffff0000ffff0000u) >> (16 - 2 * bits);
+  return (fours & 0x00000000ffffffffu) | (fours & 0xffffffff00000000u) >> (32 - 4 * bits);
+}
+
+/// The inverse of join_codes; bits past the first 8 · bits are ignored.
+inline std::uint64_t split_codes(std::uint64_t joined, int bits) noexcept {
+  const auto low = [](int count, std::uint64_t every) { return ((std::uint64_t(1) << count) - 1) * every; };
+  const std::uint64_t fours = (joined & low(4 * bits, 1)) | (joined << (32 - 4 * bits) & low(4 * bits, 1) << 32);
+  const std::uint64_t pairs = (fours & low(2 * bits, 0x0000000100000001u)) | (fours << (16 - 2 * bits) & low(2 * bits, 0x0000000100000001u) << 16);
+  return (pairs & low(bits, 0x0001000100010001u)) | (pairs << (8 - bits) & low(bits, 0x0001000100010001u) << 8);
+}
+
+}  // namespace detail
+
 /// Packs codes little-endian: code j of a row takes bits [j * bits, (j + 1) * bits) of the row's bytes, least significant first.
 /// `packed` has ceil(codes.size() * bits / 8) bytes; unused bits at its end are zero. Every code must be below 2^bits.
 inline void pack_codes(std::span<const std::uint8_t> codes, int bits, std::span<std::uint8_t> packed) noexcept {
   CAFEQ_ASSERT(Index(packed.size()) >= ceil_div(Index(codes.size()) * bits, 8));
+  std::size_t done = 0;
+  std::uint8_t* out = packed.data();
+  if constexpr (std::endian::native == std::endian::little) {
+    for (; done + 8 <= codes.size(); done += 8, out += bits) {
+      std::uint64_t eight;
+      std::memcpy(&eight, codes.data() + done, 8);
+      eight = detail::join_codes(eight, bits);
+      std::memcpy(out, &eight, std::size_t(bits));
+    }
+  }
   std::uint32_t pending = 0;
   int held = 0;
-  std::size_t out = 0;
-  for (const std::uint8_t code : codes) {
-    CAFEQ_ASSERT(code < (1u << bits));
-    pending |= std::uint32_t(code) << held;
+  for (; done < codes.size(); ++done) {
+    CAFEQ_ASSERT(codes[done] < (1u << bits));
+    pending |= std::uint32_t(codes[done]) << held;
     held += bits;
     while (held >= 8) {
-      packed[out++] = std::uint8_t(pending);
+      *out++ = std::uint8_t(pending);
       pending >>= 8;
       held -= 8;
     }
   }
-  if (held > 0) packed[out] = std::uint8_t(pending);
+  if (held > 0) *out = std::uint8_t(pending);
 }
 
 /// The inverse of pack_codes.
 inline void unpack_codes(std::span<const std::uint8_t> packed, int bits, std::span<std::uint8_t> codes) noexcept {
   CAFEQ_ASSERT(Index(packed.size()) >= ceil_div(Index(codes.size()) * bits, 8));
+  std::size_t done = 0;
+  const std::uint8_t* in = packed.data();
+  if constexpr (std::endian::native == std::endian::little) {
+    for (; done + 8 <= codes.size(); done += 8, in += bits) {
+      std::uint64_t eight = 0;
+      std::memcpy(&eight, in, std::size_t(bits));
+      eight = detail::split_codes(eight, bits);
+      std::memcpy(codes.data() + done, &eight, 8);
+    }
+  }
   const auto mask = (1u << bits) - 1u;
   std::uint32_t pending = 0;
   int held = 0;
-  std::size_t in = 0;
-  for (std::uint8_t& code : codes) {
+  for (; done < codes.size(); ++done) {
     if (held < bits) {
-      pending |= std::uint32_t(packed[in++]) << held;
+      pending |= std::uint32_t(*in++) << held;
       held += 8;
     }
-    code = std::uint8_t(pending & mask);
+    codes[done] = std::uint8_t(pending & mask);
     pending >>= bits;
     held -= bits;
   }

@@ -153,10 +153,11 @@ inline void candidates_errors(const GroupSpan& groups, const Levels& levels, con
 template <class Arch = DefaultArch, class Levels>
 void unit_errors(const GroupSpan& groups, const Levels& levels, std::span<const Units> units, std::span<Each<float>> errors) noexcept {
   CAFEQ_ASSERT(errors.size() == units.size() && groups.count() <= groups_at_once && (groups.count() <= 1 || groups.width <= detail::lane_block));
-  constexpr Index many = detail::candidates_at_once;
-  Index c = 0;
-  for (; c + many <= Index(units.size()); c += many) detail::candidates_errors<many, Arch>(groups, levels, units.data() + c, errors.data() + c);
-  for (; c < Index(units.size()); ++c) detail::candidates_errors<1, Arch>(groups, levels, units.data() + c, errors.data() + c);
+  constexpr std::size_t many = std::size_t(detail::candidates_at_once);
+  for (; units.size() >= many; units = units.subspan(many), errors = errors.subspan(many))
+    detail::candidates_errors<many, Arch>(groups, levels, units.data(), errors.data());
+  for (; !units.empty(); units = units.subspan(1), errors = errors.subspan(1))
+    detail::candidates_errors<1, Arch>(groups, levels, units.data(), errors.data());
 }
 
 namespace detail {
@@ -333,32 +334,22 @@ void squared_errors(std::span<const float> x, const Levels& levels, std::span<co
   }
 }
 
-/// errors[g] = Σ (x − x̂)² of group g of x at lines[g], without x̂ in memory.
+/// errors[g] = Σ (x − x̂)² of group g at its scale and offset, without x̂ in memory.
 template <class Arch = DefaultArch, class Levels>
-void group_errors(std::span<const float> x, Index width, const Levels& levels, std::span<const Line> lines, std::span<double> errors) noexcept {
-  CAFEQ_ASSERT(width > 0 && Index(lines.size()) == ceil_div(Index(x.size()), width) && errors.size() == lines.size());
+void group_errors(GroupSpan groups, const Levels& levels, const Each<float>& scale, const Each<float>& offset, std::span<double> errors) noexcept {
+  CAFEQ_ASSERT(Index(errors.size()) == groups.count());
+  groups.pivot = offset.data();
   const float bias = level_bias(levels);
-  const Index at_once = width <= detail::lane_block ? groups_at_once : 1;
-  for (Index begin = 0; begin < Index(lines.size()); begin += at_once) {
-    const Index count = std::min(at_once, Index(lines.size()) - begin);
-    const Line* line = lines.data() + begin;
-    Units units;
-    Each<float> pivot{};
-    Each<float> sums;
-    for (std::size_t g = 0; g < std::size_t(count); ++g) {
-      units.inverse[g] = inverse_scale(line[g].scale);
-      units.shift[g] = -bias;
-      pivot[g] = line[g].offset;
-    }
-    const GroupSpan groups{x.subspan(std::size_t(begin * width), std::size_t(std::min(count * width, Index(x.size()) - begin * width))), width,
-                           pivot.data()};
-    unit_errors<Arch>(groups, levels, {&units, 1}, {&sums, 1});
-    for (std::size_t g = 0; g < std::size_t(count); ++g) {
-      const double scale = double(line[g].scale);
-      errors[std::size_t(begin) + g] = scale != 0
-                                           ? scale * scale * double(sums[g])
-                                           : detail::squared_distance<Arch>(groups.group(Index(g)), Levels::has_offset ? line[g].offset : 0.0f);
-    }
+  Units units;
+  for (std::size_t g = 0; g < scale.size(); ++g) {
+    units.inverse[g] = scale[g] != 0 ? 1.0f / scale[g] : 0.0f;
+    units.shift[g] = -bias;
+  }
+  Each<float> sums;
+  unit_errors<Arch>(groups, levels, {&units, 1}, {&sums, 1});
+  for (std::size_t g = 0; g < errors.size(); ++g) {
+    const double s = double(scale[g]);
+    errors[g] = s != 0 ? s * s * double(sums[g]) : detail::squared_distance<Arch>(groups.group(Index(g)), Levels::has_offset ? offset[g] : 0.0f);
   }
 }
 

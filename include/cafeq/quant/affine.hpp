@@ -6,6 +6,7 @@
 /// Scales and offsets are fp16; ties go to the even q.
 #pragma once
 
+#include "cafeq/kernel/pack.hpp"
 #include "cafeq/quant/grid.hpp"
 #include "cafeq/quant/scale_search.hpp"
 
@@ -40,14 +41,20 @@ struct Affine {
       Each<float> low{}, high{};
       kernel::group_ranges(groups.x, width, std::span(low).first(count), std::span(high).first(count));
       Lines lines;
-      for (std::size_t g = 0; g < low.size(); ++g) {
-        const float absmax = std::max(std::abs(low[g]), std::abs(high[g]));
-        lines.offset[g] = (search == ScaleSearch::absmax ? -absmax : low[g]) + 0.0f;  // no -0
-        lines.scale[g] = (search == ScaleSearch::absmax ? absmax : high[g]) / steps - lines.offset[g] / steps;
-      }
+      detail::for_each_lanes([&](std::size_t g) {
+        using detail::Lane;
+        Lane least = detail::load(low, g), greatest = detail::load(high, g);
+        if (search == ScaleSearch::absmax) {
+          greatest = xsimd::max(xsimd::abs(least), xsimd::abs(greatest));
+          least = Lane(0.0f) - greatest;
+        }
+        detail::store(lines.offset, g, least + Lane(0.0f));  // no -0
+        detail::store(lines.scale, g, greatest / Lane(steps) - least / Lane(steps));
+      });
       if (search == ScaleSearch::mse) search_from(lines, groups);
+      store(lines);
       const Each<fp16> scale = detail::finite_fp16(lines.scale), offset = detail::finite_fp16(lines.offset);
-      for (std::size_t g = 0; g < count; ++g) params[first + g] = usable({scale[g], offset[g]});
+      for (std::size_t g = 0; g < count; ++g) params[first + g] = {scale[g], offset[g]};
     });
   }
 
@@ -55,9 +62,20 @@ struct Affine {
   /// The product is exact in float, so contraction cannot change the sum.
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code) + offset(p); }
   void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
-    kernel::encode(x, levels(), line_of(p), codes);
+    kernel::encode(x, levels(), line(p), codes);
   }
 
+  Line line(const Params& p) const noexcept { return {p.scale, p.offset}; }
+  Lines lines(std::span<const Params> params) const noexcept {
+    Each<fp16> scale{}, offset{};
+    for (std::size_t g = 0; g < params.size(); ++g) {
+      scale[g] = params[g].scale;
+      offset[g] = params[g].offset;
+    }
+    return {detail::to_float(scale), detail::to_float(offset)};
+  }
+  /// x̂ = scale · code + offset.
+  Lines code_lines(std::span<const Params> params) const noexcept { return lines(params); }
   float level(std::uint8_t code) const noexcept { return float(code); }
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params& p) const noexcept { return p.offset; }
@@ -66,7 +84,6 @@ struct Affine {
   }
 
  private:
-  static Line line_of(const Params& p) noexcept { return {p.scale, p.offset}; }
   static Params stored(Line line) noexcept { return usable({detail::finite_fp16(line.scale), detail::finite_fp16(line.offset)}); }
   /// Steps that small would vanish in the rounding of s·q + z to float, and different codes would decode alike.
   static constexpr float least_step = 0x1p-20f;
@@ -74,8 +91,10 @@ struct Affine {
   static void store(Lines& lines) noexcept {
     detail::round_to_fp16(lines.scale);
     detail::round_to_fp16(lines.offset);
-    for (std::size_t g = 0; g < lines.scale.size(); ++g)
-      lines.scale[g] = lines.scale[g] < least_step * std::abs(lines.offset[g]) ? 0.0f : lines.scale[g];
+    detail::for_each_lanes([&](std::size_t g) {
+      const detail::Lane scale = detail::load(lines.scale, g), offset = detail::load(lines.offset, g);
+      detail::store(lines.scale, g, xsimd::select(scale < detail::Lane(least_step) * xsimd::abs(offset), detail::Lane(0.0f), scale));
+    });
   }
   /// From the whole range of each group to what the search finds.
   static void search_from(Lines& lines, GroupSpan groups) noexcept {
@@ -145,6 +164,15 @@ struct AffineIntegerZero {
     kernel::encode(x, levels(p.zero), Line{scale(p), 0}, codes);
   }
 
+  /// x̂ = scale · code + offset.
+  Lines code_lines(std::span<const Params> params) const noexcept {
+    Lines lines;
+    for (std::size_t g = 0; g < params.size(); ++g) {
+      lines.scale[g] = scale(params[g]);
+      lines.offset[g] = offset(params[g]);
+    }
+    return lines;
+  }
   float level(std::uint8_t code) const noexcept { return float(code); }
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params& p) const noexcept { return -scale(p) * float(p.zero); }
@@ -195,9 +223,21 @@ struct Symmetric {
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
   void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
-    kernel::encode(x, levels(), Line{scale(p), 0}, codes);
+    kernel::encode(x, levels(), line(p), codes);
   }
 
+  Line line(const Params& p) const noexcept { return {scale(p), 0}; }
+  Lines lines(std::span<const Params> params) const noexcept {
+    Each<fp16> scale{};
+    for (std::size_t g = 0; g < params.size(); ++g) scale[g] = params[g].scale;
+    return {detail::to_float(scale), {}};
+  }
+  /// x̂ = scale · code + offset.
+  Lines code_lines(std::span<const Params> params) const noexcept {
+    Lines found = lines(params);
+    for (std::size_t g = 0; g < found.scale.size(); ++g) found.offset[g] = found.scale[g] * levels().base();
+    return found;
+  }
   float level(std::uint8_t code) const noexcept { return levels().level(code); }
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params&) const noexcept { return 0; }

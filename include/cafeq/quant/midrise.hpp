@@ -2,6 +2,7 @@
 /// of them; one positive fp16 scale a group, 16/g bits a weight.
 #pragma once
 
+#include "cafeq/kernel/pack.hpp"
 #include "cafeq/quant/grid.hpp"
 #include "cafeq/quant/scale_search.hpp"
 
@@ -35,9 +36,21 @@ struct Midrise {
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
   void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
-    kernel::encode(x, levels(), Line{scale(p), 0}, codes);
+    kernel::encode(x, levels(), line(p), codes);
   }
 
+  Line line(const Params& p) const noexcept { return {scale(p), 0}; }
+  Lines lines(std::span<const Params> params) const noexcept {
+    Each<fp16> scale{};
+    for (std::size_t g = 0; g < params.size(); ++g) scale[g] = params[g].scale;
+    return {detail::to_float(scale), {}};
+  }
+  /// x̂ = scale · code + offset.
+  Lines code_lines(std::span<const Params> params) const noexcept {
+    Lines found = lines(params);
+    for (std::size_t g = 0; g < found.scale.size(); ++g) found.offset[g] = found.scale[g] * levels().base();
+    return found;
+  }
   float level(std::uint8_t code) const noexcept { return levels().level(code); }
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params&) const noexcept { return 0; }

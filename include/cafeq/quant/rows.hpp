@@ -8,8 +8,9 @@
 #include <algorithm>
 #include <array>
 
-#include "cafeq/core/packed.hpp"
+#include "cafeq/kernel/pack.hpp"
 #include "cafeq/quant/grid.hpp"
+#include "cafeq/quant/scale_search.hpp"
 
 namespace cafeq {
 
@@ -27,6 +28,21 @@ void for_each_part(Index begin, Index end, Index width, F&& f) {
     f(j, stop - j, group);
     j = stop;
   }
+}
+
+/// A uniform grid whose levels are the same for every group: lines(params) are the scales and offsets of up to eight of them.
+template <class Q>
+concept HasLines = requires(const Q& q, std::span<const typename Q::Params> params) {
+  { q.lines(params) } -> std::same_as<Lines>;
+  q.levels();
+};
+
+/// f(number of the first group, groups, lines) for the groups of a row.
+template <class Q, class F>
+void for_each_lines(const Q& q, std::span<const float> x, Index width, std::span<const typename Q::Params> params, F&& f) {
+  for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
+    f(first, groups, q.lines(params.subspan(first, std::size_t(groups.count()))));
+  });
 }
 
 }  // namespace detail
@@ -67,6 +83,15 @@ void pack_row(const Q& q, std::span<const float> x, Index width, std::span<const
   if constexpr (requires { q.pack_row(x, width, params, packed); }) {
     q.pack_row(x, width, params, packed);
   } else {
+    if constexpr (detail::HasLines<Q>) {
+      if (width % 8 == 0 || width >= Index(x.size())) {
+        detail::for_each_lines(q, x, width, params, [&](std::size_t group, const GroupSpan& groups, const Lines& lines) {
+          kernel::encode_packed(groups.x, width, q.levels(), lines.scale.data(), lines.offset.data(), q.bits,
+                                packed.subspan(group * std::size_t(width) / 8 * std::size_t(q.bits)));
+        });
+        return;
+      }
+    }
     std::array<std::uint8_t, std::size_t(detail::codes_at_once)> codes;
     const Index n = Index(x.size());
     for (Index begin = 0; begin < n; begin += detail::codes_at_once) {
@@ -75,7 +100,7 @@ void pack_row(const Q& q, std::span<const float> x, Index width, std::span<const
         encode_group(q, x.subspan(std::size_t(j), std::size_t(count)), params[std::size_t(group)],
                      std::span(codes).subspan(std::size_t(j - begin), std::size_t(count)));
       });
-      pack_codes(std::span<const std::uint8_t>(codes).first(std::size_t(end - begin)), q.bits, packed.subspan(std::size_t(begin * q.bits / 8)));
+      kernel::pack(std::span<const std::uint8_t>(codes).first(std::size_t(end - begin)), q.bits, packed.subspan(std::size_t(begin * q.bits / 8)));
     }
   }
 }
@@ -87,8 +112,19 @@ void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width, s
   if constexpr (requires { q.unpack_row(packed, width, params, out); }) {
     q.unpack_row(packed, width, params, out);
   } else {
-    std::array<std::uint8_t, std::size_t(detail::codes_at_once)> codes;
     const Index n = Index(out.size());
+    if constexpr (requires { { q.code_lines(params) } -> std::same_as<Lines>; }) {
+      if (width % 8 == 0 || width >= n) {
+        const Index at_once = kernel::groups_at_once;
+        for (Index g = 0; g < Index(params.size()); g += at_once) {
+          const Lines lines = q.code_lines(params.subspan(std::size_t(g), std::size_t(std::min(at_once, Index(params.size()) - g))));
+          kernel::decode_packed(packed.subspan(std::size_t(g * width / 8 * q.bits)), q.bits, width, lines.scale.data(), lines.offset.data(),
+                                out.subspan(std::size_t(g * width), std::size_t(std::min(at_once * width, n - g * width))));
+        }
+        return;
+      }
+    }
+    std::array<std::uint8_t, std::size_t(detail::codes_at_once)> codes;
     for (Index begin = 0; begin < n; begin += detail::codes_at_once) {
       const Index end = std::min(begin + detail::codes_at_once, n);
       unpack_codes(packed.subspan(std::size_t(begin * q.bits / 8)), q.bits, std::span(codes).first(std::size_t(end - begin)));
@@ -96,6 +132,26 @@ void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width, s
         for (Index l = j; l < j + count; ++l) out[std::size_t(l)] = q.decode(codes[std::size_t(l - begin)], params[std::size_t(group)]);
       });
     }
+  }
+}
+
+/// errors[g] = Σ (x − x̂)² over group g at its parameters, without x̂ in memory. Uniform grids have a kernel for it.
+template <Quantizer Q>
+void row_errors(const Q& q, std::span<const float> x, Index width, std::span<const typename Q::Params> params, std::span<double> errors) {
+  CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(x.size()), width) && errors.size() == params.size());
+  if constexpr (detail::HasLines<Q>) {
+    detail::for_each_lines(q, x, width, params, [&](std::size_t group, const GroupSpan& groups, const Lines& lines) {
+      kernel::group_errors(groups, q.levels(), lines.scale, lines.offset, errors.subspan(group, std::size_t(groups.count())));
+    });
+  } else {
+    detail::for_each_part(0, Index(x.size()), width, [&](Index j, Index n, Index group) {
+      double sum = 0;
+      for (const float v : x.subspan(std::size_t(j), std::size_t(n))) {
+        const double r = double(v) - double(q.decode(q.encode(v, params[std::size_t(group)]), params[std::size_t(group)]));
+        sum = std::fma(r, r, sum);
+      }
+      errors[std::size_t(group)] = sum;
+    });
   }
 }
 

@@ -248,6 +248,12 @@ inline void round_to_fp16(Each<float>& values) noexcept {
   for (std::size_t g = 0; g < groups_at_once; g += Lane::size) store(values, g, simd::load_float<DefaultArch>(halves.data() + g));
 }
 
+inline Each<float> to_float(const Each<fp16>& halves) noexcept {
+  Each<float> values;
+  for (std::size_t g = 0; g < groups_at_once; g += Lane::size) store(values, g, simd::load_float<DefaultArch>(halves.data() + g));
+  return values;
+}
+
 /// Lines without offset as fp16 scales keep them.
 inline void scales_in_fp16(Lines& lines) noexcept { round_to_fp16(lines.scale); }
 
@@ -285,7 +291,7 @@ void fit_scales(std::span<const float> x, Index width, const Levels& levels, Sca
     const std::size_t count = std::size_t(groups.count());
     Each<float> low{}, high{}, scale;
     kernel::group_ranges(groups.x, width, std::span(low).first(count), std::span(high).first(count));
-    for (std::size_t g = 0; g < groups_at_once; ++g) scale[g] = std::max(std::abs(low[g]), std::abs(high[g])) / reach;
+    for_each_lanes([&](std::size_t g) { store(scale, g, xsimd::max(xsimd::abs(load(low, g)), xsimd::abs(load(high, g))) / Lane(reach)); });
     if (search == ScaleSearch::mse) {
       SearchSpace space;
       space.narrowest = narrowest_fraction(bits);
