@@ -186,6 +186,13 @@ namespace detail {
 
 inline constexpr Index cached_floats = 65536;  // what the second-level cache holds with ease
 
+/// The set after this one, most often: it arrives while this one is computed.
+inline void prefetch_next([[maybe_unused]] const float* x) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(x, 0, 2);
+#endif
+}
+
 /// Σ φ over one set; write(j, slopes of a vector, how many of them) for each vector.
 template <class Arch, class Term, class Write>
 inline double sum_of_terms(const Term& term, const float* x, Index n, PeakParameters parameters, Write&& write) noexcept {
@@ -203,6 +210,7 @@ inline double sum_of_terms(const Term& term, const float* x, Index n, PeakParame
     for (Index p = 0; p < lane_parts<Arch>; ++p) sum[p] = V(0.0f);
     Index j = begin;
     for (; j + lanes <= end; j += lanes) {
+      prefetch_next(x + j + n);
       CAFEQ_UNROLL
       for (Index p = 0; p < lane_parts<Arch>; ++p) {
         term(V::load_unaligned(x + j + p * w), a, b, sum[p], slope);
