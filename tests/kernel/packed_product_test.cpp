@@ -146,6 +146,41 @@ TEST_CASE("vectors together and rows on any thread give the same bits", "[kernel
   run(std::int8_t{});
 }
 
+TEST_CASE("codes that name the levels of a table", "[kernel][packed_product]") {
+  const auto run = [](auto constant) {
+    constexpr int bits = decltype(constant)::value;
+    const auto levels = test::gaussian<float>(1, 1 << bits, 21);
+    for (const Index cols : {1, 33, 64, 640, 1283})
+      for (const Index group : {Index(16), Index(128), cols}) {
+        if (group > cols) continue;
+        const Weights W(8, cols, bits, group);
+        const auto X = test::gaussian<float>(5, cols, 22);
+        const PackedActivations<float> x(X.view(), bits);
+        const PackedProduct<float, bits, DefaultArch, true> product(W.packed, x, levels.row(0));
+        std::vector<std::byte> scratch(std::size_t(product.scratch()));
+        Matrix<float> Y(5, 8);
+        product.multiply_rows(0, 8, W, Y.view(), scratch);
+        std::vector<std::uint8_t> codes(static_cast<std::size_t>(cols));
+        for (Index i = 0; i < 8; ++i) {
+          W.codes.unpack_row(i, codes);
+          for (Index n = 0; n < 5; ++n) {
+            double sum = 0, magnitude = 0;
+            for (Index j = 0; j < cols; ++j) {
+              const auto g = std::size_t(i * W.groups + j / group);
+              const double product_of_level = double(W.scale[g]) * double(levels(0, codes[std::size_t(j)]));
+              sum += (product_of_level + double(W.offset[g])) * double(X(n, j));
+              magnitude += (std::abs(product_of_level) + std::abs(double(W.offset[g]))) * std::abs(double(X(n, j)));
+            }
+            REQUIRE(double(Y(n, i)) == Approx(sum).margin(double(cols / 16 + 16) * 0x1p-24 * magnitude));
+          }
+        }
+      }
+  };
+  run(std::integral_constant<int, 2>{});
+  run(std::integral_constant<int, 3>{});
+  run(std::integral_constant<int, 4>{});
+}
+
 TEST_CASE("groups that end inside a word are left to the caller", "[kernel][packed_product]") {
   const auto X = test::gaussian<float>(1, 640, 1);
   for (int bits = 1; bits <= 8; ++bits)

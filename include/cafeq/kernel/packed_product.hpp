@@ -76,17 +76,20 @@ class PackedActivations {
 
 /// W x for codes of Bits bits, or of fewer where Bits is 8. Lines writes the scales of a row's groups, and their offsets plus `bias` scales:
 /// lines(row, bias, float* scale, float* offset).
-template <class T, int Bits, class Arch = DefaultArch>
+/// Where Table, codes of 2 to 4 bits name the levels of a table instead of being levels, for fp32 activations.
+template <class T, int Bits, class Arch = DefaultArch, bool Table = false>
 class PackedProduct {
+  static_assert(!Table || std::is_same_v<T, float>, "cafeq: a table of levels multiplies fp32 activations");
+
  public:
   using X = PackedActivations<T, Arch>;
-  using K = typename X::template Kernel<Bits>;
+  using K = std::conditional_t<Table, detail::FloatKernel<Bits <= 4 ? Bits : 4, Arch, true>, typename X::template Kernel<Bits>>;
 
   /// Whether the groups of the weights and those of the activations meet at words. Where they do not the caller decodes rows.
   static bool supports(const PackedRows& W, const X& x) noexcept { return W.cols > 0 && segment_of(W, x) % K::fields == 0; }
 
   /// Sums x over the groups of W. x must be laid out for W's bits, and outlive the product.
-  PackedProduct(const PackedRows& W, const X& x);
+  PackedProduct(const PackedRows& W, const X& x, std::span<const float> levels = {});
 
   /// Bytes that a worker needs.
   Index scratch() const noexcept { return tile_rows * (4 * row_floats() + (in_place() ? 0 : x_->width() * Bits / 8)); }
@@ -129,6 +132,7 @@ class PackedProduct {
   bool lanewise_ = false;
   Index pieces_ = 0;  // scales that a row needs where they are not those of its groups
   Matrix<float> sums_;
+  Buffer<float> table_;  // 16 levels for each place
 };
 
 template <class T, class Arch>
@@ -216,13 +220,18 @@ void PackedActivations<T, Arch>::round(Index n, std::int8_t* codes, float* steps
   }
 }
 
-template <class T, int Bits, class Arch>
-PackedProduct<T, Bits, Arch>::PackedProduct(const PackedRows& W, const X& x)
+template <class T, int Bits, class Arch, bool Table>
+PackedProduct<T, Bits, Arch, Table>::PackedProduct(const PackedRows& W, const X& x, std::span<const float> levels)
     : W_(W), x_(&x), groups_(W.groups()), segment_(segment_of(W, x)), lanewise_(segment_ % K::block != 0), sums_(x.count(), detail::padded(groups_)) {
   CAFEQ_ASSERT(supports(W, x) && W.cols == x.cols() && Bits == x.bits() && Bits == detail::kernel_bits(W.bits));
   if (!lanewise_) segment_ = std::gcd(segment_, K::longest);
   if (lanewise_) pieces_ = x.words();
   else if (segment_ != W.group) pieces_ = ceil_div(W.cols, segment_);
+  if constexpr (Table) {
+    CAFEQ_ASSERT(levels.size() >= std::size_t(1) << Bits);
+    for (int k = 0; k < K::half; ++k)
+      for (std::size_t c = 0; c < 16; ++c) table_.push_back(levels[c % (std::size_t(1) << Bits)] * float(1 << (Bits * k)));
+  }
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size);
   for (Index n = 0; n < x.count(); ++n)
@@ -237,9 +246,9 @@ PackedProduct<T, Bits, Arch>::PackedProduct(const PackedRows& W, const X& x)
     }
 }
 
-template <class T, int Bits, class Arch>
+template <class T, int Bits, class Arch, bool Table>
 template <class Lines>
-void PackedProduct<T, Bits, Arch>::multiply_rows(Index begin, Index end, const Lines& lines, View<float> Y,
+void PackedProduct<T, Bits, Arch, Table>::multiply_rows(Index begin, Index end, const Lines& lines, View<float> Y,
                                                  std::span<std::byte> scratch) const noexcept {
   CAFEQ_ASSERT(Index(scratch.size()) >= this->scratch() && Y.rows == x_->count());
   for (Index i = begin; i < end; i += tile_rows) {
@@ -250,9 +259,9 @@ void PackedProduct<T, Bits, Arch>::multiply_rows(Index begin, Index end, const L
   }
 }
 
-template <class T, int Bits, class Arch>
+template <class T, int Bits, class Arch, bool Table>
 template <class Lines>
-auto PackedProduct<T, Bits, Arch>::load_rows(Index first, Index count, const Lines& lines, std::span<std::byte> scratch) const noexcept -> Rows {
+auto PackedProduct<T, Bits, Arch, Table>::load_rows(Index first, Index count, const Lines& lines, std::span<std::byte> scratch) const noexcept -> Rows {
   Rows rows{first, count, {}, {}, {}};
   float* space = reinterpret_cast<float*>(scratch.data());
   std::uint8_t* bytes = reinterpret_cast<std::uint8_t*>(space + tile_rows * row_floats());
@@ -284,9 +293,9 @@ auto PackedProduct<T, Bits, Arch>::load_rows(Index first, Index count, const Lin
   return rows;
 }
 
-template <class T, int Bits, class Arch>
+template <class T, int Bits, class Arch, bool Table>
 template <int R>
-void PackedProduct<T, Bits, Arch>::multiply_tile(const Rows& rows, View<float> Y) const noexcept {
+void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, View<float> Y) const noexcept {
   Index n = 0;
   for (; n + 4 <= x_->count(); n += 4)
     for (Index r = 0; r < R; ++r) multiply_tile<1, 4>(rows.from(r), n, Y);
@@ -294,9 +303,9 @@ void PackedProduct<T, Bits, Arch>::multiply_tile(const Rows& rows, View<float> Y
 }
 
 /// Segments of the usual lengths are loops without a branch.
-template <class T, int Bits, class Arch>
+template <class T, int Bits, class Arch, bool Table>
 template <int R, int N>
-void PackedProduct<T, Bits, Arch>::multiply_tile(const Rows& rows, Index vector, View<float> Y) const noexcept {
+void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index vector, View<float> Y) const noexcept {
   if (lanewise_) return multiply_tile<R, N, true, 1>(rows, vector, Y);
   switch (segment_ / K::block) {
     case 1: return multiply_tile<R, N, false, 1>(rows, vector, Y);
@@ -307,9 +316,9 @@ void PackedProduct<T, Bits, Arch>::multiply_tile(const Rows& rows, Index vector,
 }
 
 /// Blocks: those of a segment, 0 for any number.
-template <class T, int Bits, class Arch>
+template <class T, int Bits, class Arch, bool Table>
 template <int R, int N, bool Lanewise, int Blocks>
-void PackedProduct<T, Bits, Arch>::multiply_tile(const Rows& rows, Index vector, View<float> Y) const noexcept {
+void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index vector, View<float> Y) const noexcept {
   using V = typename K::V;
   constexpr Index lanes = K::lanes;
   const std::uint8_t* codes[R];
@@ -334,7 +343,7 @@ void PackedProduct<T, Bits, Arch>::multiply_tile(const Rows& rows, Index vector,
   const Index segment = Blocks > 0 ? Blocks : segment_ / K::block;
   for (Index first = 0, s = 0; first < blocks; ++s) {
     constexpr bool Short = Blocks > 0 && Blocks <= K::run;
-    typename K::template Tile<R, N, Short> tile;
+    typename K::template Tile<R, N, Short> tile(table_.data());
     const auto add = [&](Index b) { tile.add(codes, b * K::block_bytes, x + b * K::block, width); };
     if (Blocks > 0 && first + Blocks <= blocks) {
       CAFEQ_UNROLL

@@ -45,9 +45,33 @@ inline Batch<std::int32_t, Arch> load_words(const std::uint8_t* p) noexcept {
   }
 }
 
-/// Codes in their places times fp32 activations that were divided by what the place is worth.
-template <int Bits, class A>
+/// Lane l of the result is the entry of a table of 16 that the low bits of lane l name.
+template <int Bits, class Arch>
+inline Batch<float, Arch> look_up(const float* table, const Batch<std::int32_t, Arch>& code) noexcept {
+#if defined(__AVX2__)
+  if constexpr (simd::is_avx2<Arch>) {
+    const __m256 low = _mm256_permutevar8x32_ps(_mm256_load_ps(table), code);
+    if constexpr (Bits < 4) return low;
+    const __m256 high = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 8), code);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(code, 28)));
+  }
+#endif
+#if defined(__AVX512F__)
+  if constexpr (simd::is_avx512<Arch>) return _mm512_permutexvar_ps(code, _mm512_load_ps(table));
+#endif
+  constexpr std::size_t size = Batch<float, Arch>::size;
+  alignas(64) std::int32_t index[size];
+  alignas(64) float level[size];
+  code.store_aligned(index);
+  for (std::size_t l = 0; l < size; ++l) level[l] = table[index[l] & 15];
+  return Batch<float, Arch>::load_aligned(level);
+}
+
+/// Codes in their places times fp32 activations that were divided by what the place is worth. With a Table the codes name levels; table(k) has those of
+/// field k, times what its place is worth.
+template <int Bits, class A, bool Table = false>
 struct FloatKernel {
+  static_assert(!Table || Bits <= 4);
   using Arch = A;
   using V = Batch<float, Arch>;
   using I = Batch<std::int32_t, Arch>;
@@ -63,9 +87,10 @@ struct FloatKernel {
 
   template <int Rows, int Vectors, bool>
   struct Tile {
+    const float* table;
     V sum[Rows][Vectors][2];  // of the even fields and the odd ones: one chain of additions would be slower than what feeds it
 
-    Tile() noexcept {
+    explicit Tile(const float* levels) noexcept : table(levels) {
       CAFEQ_UNROLL
       for (int r = 0; r < Rows; ++r) {
         CAFEQ_UNROLL
@@ -79,13 +104,16 @@ struct FloatKernel {
       CAFEQ_UNROLL
       for (int k = 0; k < fields; ++k) {
         const I mask(((1 << Bits) - 1) << (Bits * (k % half)));
-        if (k == half) {
+        if (k == half && !Table) {
           CAFEQ_UNROLL
           for (int r = 0; r < Rows; ++r) word[r] = word[r] >> (Bits * half);
         }
         V code[Rows];
         CAFEQ_UNROLL
-        for (int r = 0; r < Rows; ++r) code[r] = xsimd::to_float(word[r] & mask);
+        for (int r = 0; r < Rows; ++r) {
+          if constexpr (Table) code[r] = look_up<Bits, Arch>(table + 16 * (k % half), k == 0 ? word[r] : word[r] >> (Bits * k));
+          else code[r] = xsimd::to_float(word[r] & mask);
+        }
         CAFEQ_UNROLL
         for (int v = 0; v < Vectors; ++v) {
           const V value = V::load_aligned(x + v * stride + k * lanes);
@@ -222,7 +250,7 @@ struct ByteKernel {
     typename Products::Narrow narrow[Rows][Vectors];
     I wide[Short ? 1 : Rows][Short ? 1 : Vectors];
 
-    Tile() noexcept {
+    explicit Tile(const float*) noexcept {
       CAFEQ_UNROLL
       for (int r = 0; r < Rows; ++r) {
         CAFEQ_UNROLL

@@ -58,8 +58,8 @@ class Activations {
 };
 
 /// y = Ŵ x straight from packed codes: the transform is undone on x (or on y, for an output-side transform), once a call or once for several layers. Uniform
-/// grids go through kernel::PackedProduct, whose error it has, wherever groups of weights and of activations meet at words of codes; other grids and widths
-/// are decoded a row at a time. The same bits for any number of threads and of vectors together. Owns the quantized matrix, and a compact inverse of a
+/// grids, and tables of up to 16 levels, go through kernel::PackedProduct, whose error it has, wherever groups of weights and of activations meet at words
+/// of codes; other grids and widths are decoded a row at a time. The same bits for any number of threads and of vectors together. Owns the quantized matrix, and a compact inverse of a
 /// block-diagonal transform.
 template <Transform T, Quantizer Q>
 class Linear {
@@ -133,7 +133,8 @@ class Linear {
   /// Writes the scale and the offset of every group of a row; see kernel::PackedProduct.
   struct RowLines {
     const Linear& layer;
-    void operator()(Index row, float bias, float* scale, float* offset) const noexcept { layer.lines(row, bias + layer.levels_[0], scale, offset); }
+    float lowest;  // what code 0 stands for
+    void operator()(Index row, float bias, float* scale, float* offset) const noexcept { layer.lines(row, bias + lowest, scale, offset); }
   };
 
   void examine();
@@ -141,7 +142,7 @@ class Linear {
   Index grain() const noexcept { return std::max<Index>(1, (1 << 18) / std::max<Index>(1, in()) / 12) * 12; }
   template <class X>
   void multiply_packed(const X& x, View<float> Y, ExecutorRef executor) const;
-  template <int Bits, class E>
+  template <int Bits, bool Table, class E>
   bool multiply_words(const kernel::PackedActivations<E>& x, View<float> Y, ExecutorRef executor) const;
   void multiply_decoded(View<const float> X, View<float> Y, ExecutorRef executor) const;
   void decode_row(Index row, std::span<std::uint8_t> codes, std::span<float> values) const noexcept;
@@ -185,15 +186,19 @@ void Linear<T, Q>::lines(Index row, float bias, float* scale, float* offset) con
     const auto* params = weights_.params().data() + grouping.index(row, 0);
     Index g = 0;
     if (halves_) {
-      constexpr Index w = Index(Batch<float>::size);
-      constexpr Index fields = Q::has_offset ? 2 : 1;
-      alignas(64) float values[2 * w];
+      using V = Batch<float>;
+      constexpr Index w = Index(V::size);
       const auto* halves = reinterpret_cast<const fp16*>(params);
       for (; g + w <= count; g += w) {
-        for (Index part = 0; part < fields; ++part) simd::load_float<DefaultArch>(halves + fields * g + part * w).store_aligned(values + part * w);
-        for (Index l = 0; l < w; ++l) {
-          scale[g + l] = values[fields * l];
-          offset[g + l] = bias * values[fields * l] + (Q::has_offset ? values[fields * l + fields - 1] : 0.0f);
+        if constexpr (Q::has_offset) {
+          const fp16* pairs = halves + 2 * g;
+          const auto [s, z] = simd::unzip(simd::load_float<DefaultArch>(pairs), simd::load_float<DefaultArch>(pairs + w));
+          s.store_unaligned(scale + g);
+          simd::fma(V(bias), s, z).store_unaligned(offset + g);
+        } else {
+          const V s = simd::load_float<DefaultArch>(halves + g);
+          s.store_unaligned(scale + g);
+          (V(bias) * s).store_unaligned(offset + g);
         }
       }
     }
@@ -208,44 +213,50 @@ template <Transform T, Quantizer Q>
 template <class X>
 void Linear<T, Q>::multiply_packed(const X& x, View<float> Y, ExecutorRef executor) const {
   if constexpr (LinearGrid<Q>) {
-    if (uniform_) {
-      if constexpr (requires { std::bool_constant<(Q::bits > 0)>{}; }) {
-        if (multiply_words<kernel::detail::kernel_bits(Q::bits)>(x, Y, executor)) return;
-      } else {
-        bool done = false;
-        kernel::detail::with_kernel_bits(weights_.bits(), [&](auto bits) { done = multiply_words<decltype(bits)::value>(x, Y, executor); });
-        if (done) return;
-      }
-    }
+    bool done = false;
+    const auto multiply_bits = [&](auto bits) {
+      constexpr int b = decltype(bits)::value;
+      if (uniform_) done = multiply_words<b, false>(x, Y, executor);
+      else if constexpr (b <= 4) done = multiply_words<b, true>(x, Y, executor);
+    };
+    if constexpr (requires { std::bool_constant<(Q::bits > 0)>{}; }) multiply_bits(std::integral_constant<int, kernel::detail::kernel_bits(Q::bits)>{});
+    else kernel::detail::with_kernel_bits(weights_.bits(), multiply_bits);
+    if (done) return;
   }
   multiply_decoded(x.values(), Y, executor);
 }
 
+/// Whether there is a kernel for it.
 template <Transform T, Quantizer Q>
-template <int Bits, class E>
+template <int Bits, bool Table, class E>
 bool Linear<T, Q>::multiply_words(const kernel::PackedActivations<E>& x, View<float> Y, ExecutorRef executor) const {
-  using Product = kernel::PackedProduct<E, Bits>;
-  const PackedCodes& codes = weights_.codes();
-  const kernel::PackedRows W{codes.bytes().data(), out(), in(), codes.row_bytes(), weights_.bits(), weights_.grouping().width()};
-  if (!Product::supports(W, x)) return false;
-  if (x.bits() != Bits) {  // rounding rounded activations again changes none
-    return multiply_words<Bits>(kernel::PackedActivations<E>(x.values(), Bits, std::max<Index>(1, x.group() == 0 ? in() : x.group())), Y, executor);
+  if constexpr (Table && !std::is_same_v<E, float>) {
+    return multiply_words<Bits, Table>(kernel::PackedActivations<float>(x.values(), Bits), Y, executor);
+  } else {
+    using Product = kernel::PackedProduct<E, Bits, DefaultArch, Table>;
+    const PackedCodes& codes = weights_.codes();
+    const kernel::PackedRows W{codes.bytes().data(), out(), in(), codes.row_bytes(), weights_.bits(), weights_.grouping().width()};
+    if (!Product::supports(W, x)) return false;
+    if (x.bits() != Bits) {  // rounding rounded activations again changes none
+      return multiply_words<Bits, Table>(kernel::PackedActivations<E>(x.values(), Bits, x.group() == 0 ? in() : x.group()), Y, executor);
+    }
+    const Product product(W, x, levels_);
+    const PowerOfTwo unit(weights_.exponent());
+    executor.parallel_for(out(), grain(), [&](Index begin, Index end, Index) {
+      Buffer<std::byte> scratch(std::size_t(product.scratch()));
+      product.multiply_rows(begin, end, RowLines{*this, uniform_ ? levels_[0] : 0.0f}, Y, scratch);
+      for (Index n = 0; n < Y.rows; ++n)
+        for (Index i = begin; i < end; ++i) Y(n, i) = float(unit(double(Y(n, i))));
+    });
+    return true;
   }
-  const Product product(W, x);
-  const PowerOfTwo unit(weights_.exponent());
-  executor.parallel_for(out(), grain(), [&](Index begin, Index end, Index) {
-    Buffer<std::byte> scratch(std::size_t(product.scratch()));
-    product.multiply_rows(begin, end, RowLines{*this}, Y, scratch);
-    for (Index n = 0; n < Y.rows; ++n)
-      for (Index i = begin; i < end; ++i) Y(n, i) = float(unit(double(Y(n, i))));
-  });
-  return true;
 }
 
 /// Levels of a linear grid in units of its scale, the weights themselves of any other.
 template <Transform T, Quantizer Q>
 void Linear<T, Q>::decode_row(Index row, std::span<std::uint8_t> codes, std::span<float> values) const noexcept {
-  weights_.codes().unpack_row(row, codes);
+  if (weights_.bits() == 8) weights_.codes().unpack_row(row, codes);
+  else kernel::detail::unpack_row<DefaultArch>(weights_.codes().row(row).data(), weights_.bits(), in(), 0, codes.data());
   if constexpr (LinearGrid<Q>) {
     for (std::size_t j = 0; j < codes.size(); ++j) values[j] = levels_[codes[j]];
   } else {

@@ -602,6 +602,27 @@ inline void store_uint8(std::uint8_t* p, Batch<float, Arch> v) noexcept {
     detail::store_lanes<std::uint8_t, Arch>(p, v);
 }
 
+/// Of the lanes of a, then those of b, the even ones and the odd ones: what separates pairs.
+template <class Arch>
+inline std::pair<Batch<float, Arch>, Batch<float, Arch>> unzip(Batch<float, Arch> a, Batch<float, Arch> b) noexcept {
+  using V = Batch<float, Arch>;
+#if defined(__AVX2__)
+  if constexpr (is_avx2<Arch> && V::size == 8) {
+    const auto in_order = [](__m256 v) { return V(_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xd8))); };
+    return {in_order(_mm256_shuffle_ps(a, b, 0x88)), in_order(_mm256_shuffle_ps(a, b, 0xdd))};
+  }
+#endif
+  constexpr std::size_t size = V::size;
+  alignas(64) float pair[2 * size], even[size], odd[size];
+  a.store_aligned(pair);
+  b.store_aligned(pair + size);
+  for (std::size_t l = 0; l < size; ++l) {
+    even[l] = pair[2 * l];
+    odd[l] = pair[2 * l + 1];
+  }
+  return {V::load_aligned(even), V::load_aligned(odd)};
+}
+
 /// The lanes of a batch of floats in double: the first half of them and the second.
 template <class Arch>
 struct Widened {
