@@ -13,6 +13,7 @@
 #include "cafeq/kernel/columns.hpp"
 #include "cafeq/kernel/fwht.hpp"
 #include "cafeq/kernel/fwht_columns.hpp"
+#include "cafeq/kernel/pack.hpp"
 #include "cafeq/kernel/packed_product.hpp"
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/kernel/stats.hpp"
@@ -49,6 +50,16 @@ struct Table {
   void (*encode_symmetric)(In x, const SymmetricLevels& levels, Line line, Codes codes) noexcept;
   void (*encode_midrise)(In x, const MidriseLevels& levels, Line line, Codes codes) noexcept;
 
+  // pack.hpp; scale and offset of consecutive groups of `width`
+  void (*pack)(std::span<const std::uint8_t> codes, int bits, Codes packed) noexcept;
+  void (*encode_packed_affine)(In x, Index width, const AffineLevels& levels, const float* scale, const float* offset, int bits,
+                               Codes packed) noexcept;
+  void (*encode_packed_symmetric)(In x, Index width, const SymmetricLevels& levels, const float* scale, const float* offset, int bits,
+                                  Codes packed) noexcept;
+  void (*encode_packed_midrise)(In x, Index width, const MidriseLevels& levels, const float* scale, const float* offset, int bits,
+                                Codes packed) noexcept;
+  void (*decode_packed)(std::span<const std::uint8_t> packed, int bits, Index width, const float* scale, const float* start, Floats out) noexcept;
+
   // panels.hpp, product.hpp and block_product.hpp; factors that were packed by one architecture may be used by another
   Panels<float> (*pack_panels)(View<const float> B, float* to) noexcept;
   void (*multiply)(View<const float> A, View<const float> B, View<float> C, Store store) noexcept;
@@ -70,6 +81,11 @@ struct Table {
 };
 
 namespace detail {
+
+template <class Arch, class Levels>
+void encode_packed(Table::In x, Index width, const Levels& levels, const float* scale, const float* offset, int bits, Table::Codes packed) noexcept {
+  kernel::encode_packed<Arch>(x, width, levels, scale, offset, bits, packed);
+}
 
 template <class T, class Arch>
 bool multiply_codes(const PackedRows& W, View<const float> scale, View<const float> offset, View<const float> X, Index group, View<float> Y) {
@@ -115,6 +131,12 @@ constexpr Table make_table(cpu::Architecture architecture) noexcept {
       .encode_affine = [](In x, const AffineLevels& levels, Line line, Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
       .encode_symmetric = [](In x, const SymmetricLevels& levels, Line line, Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
       .encode_midrise = [](In x, const MidriseLevels& levels, Line line, Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
+      .pack = [](std::span<const std::uint8_t> codes, int bits, Codes packed) noexcept { pack<Arch>(codes, bits, packed); },
+      .encode_packed_affine = detail::encode_packed<Arch, AffineLevels>,
+      .encode_packed_symmetric = detail::encode_packed<Arch, SymmetricLevels>,
+      .encode_packed_midrise = detail::encode_packed<Arch, MidriseLevels>,
+      .decode_packed = [](std::span<const std::uint8_t> packed, int bits, Index width, const float* scale, const float* start,
+                          Floats out) noexcept { decode_packed<Arch>(packed, bits, width, scale, start, out); },
       .pack_panels = [](Matrix B, float* to) noexcept { return pack_panels<float, Arch>(B, to); },
       .multiply = [](Matrix A, Matrix B, View<float> C, Store store) noexcept { multiply<float, Arch>(A, B, C, store); },
       .multiply_packed = [](Matrix A, Panels<float> B, View<float> C, Store store) noexcept { multiply<float, Arch>(A, B, C, store); },

@@ -108,6 +108,33 @@ void groups(const Table& table) {
   }
 }
 
+/// Rows of whole groups of 64, packed at once, against codes that are chosen and packed one by one.
+template <class Levels, class Entry>
+void packed_rows(const Table& table, Entry entry, const char* name) {
+  for (const int bits : {2, 3, 4, 8}) {
+    for (const Index n : {64, 192, 200}) {
+      const float half = float(1 << (bits - 1));
+      const Levels levels = Levels::has_offset ? Levels{0, 2 * half - 1} : Levels{-half, half - 1};
+      const std::vector<float> x = numbers(n, 17), scale{0.5f, 0.25f, 0.0f, 0.125f};
+      const std::vector<float> offset = Levels::has_offset ? std::vector<float>{-1, -0.5f, 0.25f, -2} : std::vector<float>(4);
+      std::vector<std::uint8_t> codes(static_cast<std::size_t>(n)), packed(std::size_t(ceil_div(n * bits, 8))), expected = packed;
+      std::vector<float> values(codes.size()), wanted = values;
+      for (std::size_t i = 0; i < codes.size(); ++i) {
+        kernel::encode_reference(std::span(x).subspan(i, 1), levels, {scale[i / 64], offset[i / 64]}, std::span(codes).subspan(i, 1));
+        wanted[i] = float(codes[i]) * scale[i / 64] + offset[i / 64];
+      }
+      pack_codes(codes, bits, expected);
+      entry(x, 64, levels, scale.data(), offset.data(), bits, packed);
+      check(packed == expected, name, n);
+      std::fill(packed.begin(), packed.end(), std::uint8_t(0));
+      table.pack(codes, bits, packed);
+      check(packed == expected, "pack", n);
+      table.decode_packed(packed, bits, 64, scale.data(), offset.data(), values);
+      check(values == wanted, "decode_packed", n);
+    }
+  }
+}
+
 void columns(const Table& table) {
   for (const Index n : sizes) {
     const Matrix<float> X = matrix(19, n, 10);
@@ -224,6 +251,9 @@ int main(int argc, char** argv) {
   }
   transforms(table);
   groups(table);
+  packed_rows<kernel::AffineLevels>(table, table.encode_packed_affine, "encode_packed_affine");
+  packed_rows<kernel::SymmetricLevels>(table, table.encode_packed_symmetric, "encode_packed_symmetric");
+  packed_rows<kernel::MidriseLevels>(table, table.encode_packed_midrise, "encode_packed_midrise");
   columns(table);
   products(table);
   activations(table);
