@@ -35,8 +35,8 @@ EigenMap eigen(View<float> X) { return {X.data, X.rows, X.cols, Eigen::OuterStri
 
 #if CAFEQ_BENCH_HAS_OPENBLAS
 void sgemm(View<const float> A, View<const float> B, View<float> C) {
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int(A.rows), int(B.cols), int(A.cols), 1, A.data, int(A.row_stride), B.data, int(B.row_stride), 0,
-              C.data, int(C.row_stride));
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int(A.rows), int(B.cols), int(A.cols), 1, A.data, int(A.row_stride), B.data,
+              int(B.row_stride), 0, C.data, int(C.row_stride));
 }
 #endif
 
@@ -72,9 +72,7 @@ void add_right(Index k, const Shape& shape) {
     });
 #endif
     Matrix<float> m = M[0];
-    c.peer("Eigen", [&] {
-      for_each_block([&](View<float> X, const Matrix<float>&) { eigen(X) = (eigen(X) * eigen(m.view())).eval(); });
-    });
+    c.peer("Eigen", [&] { for_each_block([&](View<float> X, const Matrix<float>&) { eigen(X) = (eigen(X) * eigen(m.view())).eval(); }); });
     c.run();
   });
 }

@@ -39,8 +39,8 @@ void add(Index k) {
     c.peer("OpenBLAS", [&] {
       wide_a = map_a.cast<double>();
       wide_b = map_b.cast<double>();
-      cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(k), int(k), int(rows), 1, wide_a.data(), int(k), wide_b.data(), int(k), 0, result.data(),
-                  int(k));
+      cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(k), int(k), int(rows), 1, wide_a.data(), int(k), wide_b.data(), int(k), 0,
+                  result.data(), int(k));
     });
 #endif
     c.peer("Eigen", [&] {

@@ -15,7 +15,7 @@ namespace detail {
 
 inline constexpr Index replaced_rows = 48;  // rows of X at a time, from the right
 inline constexpr Index replaced_cols = 64;  // columns of X at a time, from the left
-inline constexpr Index block_rows = 96;     // rows of X that run through all blocks before the next ones
+inline constexpr Index block_rows = 192;    // rows of X that run through all blocks before the next ones
 
 }  // namespace detail
 
