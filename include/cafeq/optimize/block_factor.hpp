@@ -41,16 +41,16 @@ class BlockFactor {
     kernel::pack_panels<float>(View<const float>(scaled), packed_.data() + block.position);
   }
 
-  /// X = W·blockdiag, [n, d]·[d, d], in parallel. Rows of X contiguous.
+  /// X = W·blockdiag, [n, d]·[d, d], in parallel. Rows of X contiguous. A few rows of W run through all blocks, each through a copy that lies in L1, before
+  /// the next ones.
   void multiply(View<const float> W, View<float> X, ExecutorRef executor) const {
-    constexpr Index rows = 96;
+    constexpr Index rows = 48;
     const Index parts = ceil_div(W.rows, rows);
     for_each(executor, parts * count(), [&](Index task, Index) {
-      const Block& block = blocks_[std::size_t(task / parts)];
-      const Index row = task % parts * rows;
-      const Index n = std::min(rows, W.rows - row);
-      kernel::multiply<float>(W.block(row, block.column, n, block.size), kernel::Panels<float>{packed_.data() + block.position, block.size, block.size},
-                              X.block(row, block.column, n, block.size));
+      const Index row = task / count() * rows;
+      const Block& block = blocks_[std::size_t(task % count())];
+      multiply_block(W.block(row, block.column, std::min(rows, W.rows - row), block.size), block,
+                     X.block(row, block.column, std::min(rows, W.rows - row), block.size));
     });
   }
 
@@ -60,6 +60,20 @@ class BlockFactor {
     Index column;
     Index position;
   };
+
+  void multiply_block(View<const float> W, const Block& block, View<float> X) const noexcept {
+    const kernel::Panels<float> M{packed_.data() + block.position, block.size, block.size};
+    constexpr Index capacity = 6144;
+    alignas(64) float copied[capacity];
+    const Index step = capacity / block.size / 6 * 6;  // whole tiles of the product
+    if (step == 0) return kernel::multiply<float>(W, M, X);
+    for (Index i = 0; i < W.rows; i += step) {
+      const View<float> rows{copied, std::min(step, W.rows - i), block.size, block.size, 1};
+      copy(W.row_block(i, rows.rows), rows);
+      kernel::multiply<float>(View<const float>(rows), M, X.row_block(i, rows.rows));
+    }
+  }
+
   std::vector<Block> blocks_;
   Index largest_ = 0;
   Buffer<float> packed_;
