@@ -341,6 +341,7 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index 
   const auto* x = x_->data() + vector * width;
   const Index blocks = width / K::block;
   const Index segment = Blocks > 0 ? Blocks : segment_ / K::block;
+  const Index ahead = tile_rows * W_.row_bytes;  // the rows of the next tile, to which no pattern of addresses leads
   for (Index first = 0, s = 0; first < blocks; ++s) {
     constexpr bool Short = Blocks > 0 && Blocks <= K::run;
     typename K::template Tile<R, N, Short> tile(table_.data());
@@ -358,6 +359,7 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index 
     }
     CAFEQ_UNROLL
     for (int r = 0; r < R; ++r) {
+      for (Index at = first * K::block_bytes; at < (first + segment) * K::block_bytes; at += 64) simd::prefetch(codes[r], ahead + at);
       const V factor = Lanewise ? V::load_unaligned(scale[r] + s * lanes) : V(scale[r][s]);
       CAFEQ_UNROLL
       for (int n = 0; n < N; ++n) total[r][n] = simd::fma(tile.total(r, n), K::factor(factor, x_->steps(), (vector + n) * words + first * lanes), total[r][n]);

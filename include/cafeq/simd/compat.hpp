@@ -602,6 +602,13 @@ inline void store_uint8(std::uint8_t* p, Batch<float, Arch> v) noexcept {
     detail::store_lanes<std::uint8_t, Arch>(p, v);
 }
 
+/// Asks for the cache line `ahead` bytes after p, which may lie past the end of its buffer.
+inline void prefetch([[maybe_unused]] const void* p, [[maybe_unused]] std::ptrdiff_t ahead) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + std::uintptr_t(ahead)));
+#endif
+}
+
 /// Of the lanes of a, then those of b, the even ones and the odd ones: what separates pairs.
 template <class Arch>
 inline std::pair<Batch<float, Arch>, Batch<float, Arch>> unzip(Batch<float, Arch> a, Batch<float, Arch> b) noexcept {
