@@ -131,7 +131,9 @@ class RangeProblem {
     // Strips and chunks hold whole groups of columns, and whole tiles of the products elsewhere.
     const Index unit = from.sets().axis == ScaleSets::Axis::column && from.sets().group > 0 ? std::min(from.sets().group, from.rows()) : 6;
     const auto units = [unit](Index rows) { return std::max<Index>(1, rows / unit) * unit; };
-    const Index strip = units(std::clamp<Index>(std::min((Index(1) << 20) / from.cols(), from.rows() / 8), rows_a_task, 4 * rows_a_task));
+    // Sums of a strip go over to fp64 once a strip, which must be little beside its products.
+    const Index shortest = std::clamp<Index>(2 * *std::max_element(block_sizes.begin(), block_sizes.end()), rows_a_task, 4 * rows_a_task);
+    const Index strip = units(std::clamp<Index>(std::min((Index(1) << 20) / from.cols(), from.rows() / 8), shortest, 4 * rows_a_task));
     const Index chunk = units(std::clamp<Index>((Index(1) << 16) / from.cols(), 6, 48));
     terms_.push_back({std::move(from), strip, chunk, std::move(blocks), detail::BlockFactor(block_sizes)});
   }

@@ -54,6 +54,16 @@ struct PairFactors {
   View<const float> inner_first(std::size_t i) const noexcept { return factor(i).inner_first(); }
   View<float> inner_first(std::size_t i) noexcept { return inner[i] == Side::output ? W[i].view() : W[i].view().transposed(); }
 
+  /// The first KV heads, with the heads that read them.
+  PairFactors heads(Index kv_heads) const {
+    PairFactors part{{layout.head_dim, kv_heads * layout.group(), kv_heads}, {}, inner, exponent};
+    for (std::size_t i = 0; i < 2; ++i) {
+      const Index rows = layout.head_dim * (i == 0 ? part.layout.heads : kv_heads);
+      part.W[i] = to_matrix<float>(inner[i] == Side::output ? W[i].view().row_block(0, rows) : W[i].view().col_block(0, rows));
+    }
+    return part;
+  }
+
   void apply(const HeadTransform& M, ExecutorRef executor) {
     M.apply_first(inner_first(0), executor);
     M.apply_second(inner_first(1), executor);
@@ -63,18 +73,12 @@ struct PairFactors {
   }
 };
 
-/// The optimizer with at most n iterations; nothing where it has no more than that, or does not say (`max_iterations` or `steps`).
+/// The optimizer with at most n iterations, where it says how many it takes (`max_iterations` or `steps`).
 template <Optimizer O>
-std::optional<O> limited(O optimizer, Index n) {
-  const auto lower = [n](auto& iterations) {
-    const bool more = Index(iterations) > n;
-    iterations = n;
-    return more;
-  };
-  bool more = false;
-  if constexpr (requires { optimizer.max_iterations; }) more = lower(optimizer.max_iterations);
-  else if constexpr (requires { optimizer.steps; }) more = lower(optimizer.steps);
-  return more ? std::optional<O>(optimizer) : std::nullopt;
+O limited(O optimizer, Index n) {
+  if constexpr (requires { optimizer.max_iterations; }) optimizer.max_iterations = std::min<Index>(optimizer.max_iterations, n);
+  else if constexpr (requires { optimizer.steps; }) optimizer.steps = std::min<Index>(optimizer.steps, n);
+  return optimizer;
 }
 
 }  // namespace detail
@@ -88,7 +92,7 @@ struct PairPipeline {
   R rounder{};
   int alternations = 10;
   std::uint64_t seed = 0;
-  Index trial_iterations = 10;  ///< of the optimizer from each start; the better one is then learned in full
+  Index trial_iterations = 10;  ///< of the optimizer from each of two starts; the better one is then learned in full
 
   /// Quantizes both. With rotary positions M is the balance that commutes with the rotation, and rounding is to nearest: the product depends on
   /// the distance of two tokens, so there is no one product to alternate for. Memory beyond the result: each matrix in fp32 about nine times.
@@ -106,42 +110,37 @@ struct PairPipeline {
     const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
       return Quantized<Identity::Fitted, Q>(encoding, {encoding.cols()}, Side::input, best.factors.exponent[i]);
     };
-    return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, best.nearest_error, rounded.error};
+    return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, rounded.nearest_error, rounded.error};
   }
 
  private:
+  /// The factors as they go to the grid, and the M that made them.
   struct Candidate {
     detail::PairFactors factors;
     HeadTransform M;
-    double nearest_error;
   };
 
   AlternatedPair<Q> round(const detail::PairFactors& factors, int rounds, ExecutorRef executor) const {
     return alternate(factors.factor(0), factors.factor(1), quantizer, rounder, rounds, executor);
   }
 
-  Candidate judge(detail::PairFactors factors, HeadTransform M, ExecutorRef executor) const {
+  Candidate scaled(detail::PairFactors factors, HeadTransform M, ExecutorRef executor) const {
     factors.scale(executor);
-    const double error = round(factors, 0, executor).error;
-    return {std::move(factors), std::move(M), error};
+    return {std::move(factors), std::move(M)};
   }
 
   /// No transform, or the balanced start as it is.
   Candidate fixed(const detail::PairFactors& plain, ExecutorRef executor) const {
-    if (transform == PairTransform::none) return judge(plain, HeadTransform(plain.layout), executor);
+    if (transform == PairTransform::none) return scaled(plain, HeadTransform(plain.layout), executor);
     return rotated(plain, true, optimizer, executor);
   }
 
-  /// A few iterations from each start tell which one is worth the rest.
+  /// From the balanced start or from the plain factors: whichever rounds better after a few iterations on a quarter of the heads.
   Candidate learned(const detail::PairFactors& plain, ExecutorRef executor) const {
-    const auto trial = detail::limited(optimizer, trial_iterations);
-    if (!trial) {
-      Candidate balanced = rotated(plain, true, optimizer, executor);
-      Candidate other = rotated(plain, false, optimizer, executor);
-      return other.nearest_error < balanced.nearest_error ? std::move(other) : std::move(balanced);
-    }
-    const bool balanced = rotated(plain, true, *trial, executor).nearest_error <= rotated(plain, false, *trial, executor).nearest_error;
-    return rotated(plain, balanced, optimizer, executor);
+    const O trial = detail::limited(optimizer, trial_iterations);
+    const detail::PairFactors part = plain.heads(ceil_div(plain.layout.kv_heads, 4));
+    const auto error_from = [&](bool balanced) { return round(rotated(part, balanced, trial, executor).factors, 0, executor).nearest_error; };
+    return rotated(plain, error_from(true) <= error_from(false), optimizer, executor);
   }
 
   Candidate commuting(detail::PairFactors factors, const Rotary& rotary, ExecutorRef executor) const {
@@ -149,7 +148,7 @@ struct PairPipeline {
     if (transform != PairTransform::none)
       M = balance_commuting(std::as_const(factors).inner_first(0), std::as_const(factors).inner_first(1), factors.layout, rotary, {}, executor);
     factors.apply(M, executor);
-    return judge(std::move(factors), std::move(M), executor);
+    return scaled(std::move(factors), std::move(M), executor);
   }
 
   /// Balance and Hadamard, or neither, then the learned rotation where one is asked for.
@@ -169,7 +168,7 @@ struct PairPipeline {
                                   std::move(start), surrogate, with, executor)
             : head_rotation(layout, start);
     factors.apply(rotation, executor);
-    return judge(std::move(factors), M.then(rotation), executor);
+    return scaled(std::move(factors), M.then(rotation), executor);
   }
 };
 

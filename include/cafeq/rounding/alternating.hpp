@@ -117,7 +117,8 @@ template <Quantizer Q>
 struct AlternatedPair {
   Encoding<Q> first;
   Encoding<Q> second;
-  double error = 0;
+  double nearest_error = 0;     ///< of the nearest codes, before the first alternation
+  double error = 0;             ///< of what is returned
   std::vector<double> history;  ///< after each alternation; history.back() need not be the best
 };
 
@@ -165,7 +166,8 @@ AlternatedPair<Q> alternate(const PairFactor& first, const PairFactor& second, c
     return error > 0 ? std::numeric_limits<double>::infinity() : 0.0;
   };
   auto b_grams = b.grams(executor);
-  AlternatedPair<Q> best{a.encoding, b.encoding, relative(a.grams(executor), b_grams), {}};
+  const double nearest = relative(a.grams(executor), b_grams);
+  AlternatedPair<Q> best{a.encoding, b.encoding, nearest, nearest, {}};
   int idle = 0;
   for (int round = 0; round < alternations && idle < 3; ++round) {
     a.improve(b_grams, rounder, executor);
