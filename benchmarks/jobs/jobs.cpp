@@ -14,11 +14,10 @@ using cafeq::Index;
 using cafeq::Matrix;
 namespace recipes = cafeq::recipes;
 
+constexpr Index heads = 8, kv_heads = 4;
+
 /// The sizes of Gemma-2-2B, all divided by 32 where it only matters that the jobs run.
-struct Layer {
-  Index divisor = bench::smoke() ? 32 : 1;
-  Index model = 2304 / divisor, hidden = 9216 / divisor, head_dim = 256 / divisor, heads = 8, kv_heads = 4;
-};
+Index size(Index full) { return bench::smoke() ? full / 32 : full; }
 
 /// Student-like tails and a few strong input channels.
 Matrix<float> layer_weights(Index rows, Index cols, std::uint64_t seed) {
@@ -83,13 +82,14 @@ void threads(const std::string& name, const R& recipe, Index rows, Index cols) {
 }
 
 void layer(bool quick) {
-  const auto [divisor, model, hidden, head_dim, heads, kv_heads] = Layer{};
+  const Index model = size(2304), hidden = size(9216), head_dim = size(256);
   struct Linear {
     const char* name;
     Index rows, cols;
   };
-  for (const Linear& l : {Linear{"query", heads * head_dim, model}, {"key", kv_heads * head_dim, model}, {"output", model, heads * head_dim},
-                          {"up", hidden, model}, {"down", model, hidden}}) {
+  const Linear linears[] = {{"query", heads * head_dim, model}, {"key", kv_heads * head_dim, model}, {"output", model, heads * head_dim},
+                            {"up", hidden, model}, {"down", model, hidden}};
+  for (const Linear& l : linears) {
     const auto W = layer_weights(l.rows, l.cols, 5);
     const double n = double(W.size());
     const std::string name = std::string(l.name) + " " + shape(l.rows, l.cols);
@@ -100,7 +100,7 @@ void layer(bool quick) {
 }
 
 void pairs(bool quick) {
-  const auto [divisor, model, hidden, head_dim, heads, kv_heads] = Layer{};
+  const Index model = size(2304), head_dim = size(256);
   const Index n = quick ? model / 2 : model;
   const auto value = layer_weights(kv_heads * head_dim, n, 7);
   const auto output = layer_weights(n, heads * head_dim, 8);
