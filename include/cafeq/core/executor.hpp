@@ -88,11 +88,28 @@ class ExecutorRef {
   const Table* vtable_;
 };
 
+namespace detail {
+
+/// Tells the processor that this is a loop which waits.
+inline void spin_pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace detail
+
 /// A fixed set of threads; the caller of parallel_for works too, so `threads` is the number of cores in use. A loop started from inside a
 /// loop runs on its own thread. The first exception of a body is rethrown to the caller once every chunk has ended.
+///
+/// Optimizers start many short loops one after another, so whoever waits looks for about a millisecond before it sleeps: waking up takes tens of
+/// microseconds. Not where there are more threads than processors.
 class ThreadPool {
  public:
-  explicit ThreadPool(Index threads = Index(std::max(1u, std::thread::hardware_concurrency()))) {
+  explicit ThreadPool(Index threads = Index(std::max(1u, std::thread::hardware_concurrency())))
+      : spins_(threads <= Index(std::thread::hardware_concurrency()) ? 100000 : 0) {
     for (Index worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { run(worker); });
   }
   ThreadPool(const ThreadPool&) = delete;
@@ -123,8 +140,9 @@ class ThreadPool {
     }
     wake_.notify_all();
     work(0);
+    spin([this] { return running_.load() == 0; });
     std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return running_ == 0; });
+    done_.wait(lock, [this] { return running_.load() == 0; });
 #if CAFEQ_EXCEPTIONS
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 #endif
@@ -136,14 +154,20 @@ class ThreadPool {
     return inside;
   }
 
+  template <class F>
+  void spin(F&& ready) const {
+    for (int i = 0; i < spins_ && !ready(); ++i) detail::spin_pause();
+  }
+
   void run(Index worker) {
     std::uint64_t seen = 0;
     for (;;) {
+      spin([&] { return generation_.load() != seen; });
       {
         std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
+        wake_.wait(lock, [&] { return stop_ || generation_.load() != seen; });
         if (stop_) return;
-        seen = generation_;
+        seen = generation_.load();
       }
       work(worker);
       const std::lock_guard lock(mutex_);
@@ -179,8 +203,9 @@ class ThreadPool {
   Index n_ = 0;
   Index grain_ = 1;
   std::atomic<Index> next_{0};
-  Index running_ = 0;
-  std::uint64_t generation_ = 0;
+  std::atomic<Index> running_{0};
+  std::atomic<std::uint64_t> generation_{0};
+  const int spins_;
   bool stop_ = false;
   std::exception_ptr failure_;  // there without exceptions too, so that the layout is one
 };

@@ -46,11 +46,14 @@ class BlockFactor {
   void multiply(View<const float> W, View<float> X, ExecutorRef executor) const {
     constexpr Index rows = 48;
     const Index parts = ceil_div(W.rows, rows);
-    for_each(executor, parts * count(), [&](Index task, Index) {
-      const Index row = task / count() * rows;
-      const Block& block = blocks_[std::size_t(task % count())];
-      multiply_block(W.block(row, block.column, std::min(rows, W.rows - row), block.size), block,
-                     X.block(row, block.column, std::min(rows, W.rows - row), block.size));
+    const Index grain = std::max<Index>(1, (Index(1) << 19) / (rows * largest_ * largest_));
+    executor.parallel_for(parts * count(), grain, [&](Index begin, Index end, Index) {
+      for (Index task = begin; task < end; ++task) {
+        const Block& block = blocks_[std::size_t(task % count())];
+        const Index row = task / count() * rows;
+        const Index n = std::min(rows, W.rows - row);
+        multiply_block(W.block(row, block.column, n, block.size), block, X.block(row, block.column, n, block.size));
+      }
     });
   }
 
