@@ -36,7 +36,7 @@ Line refined(std::span<const float> x, const Levels& levels, Line line, int roun
   lines.scale[0] = line.scale;
   lines.offset[0] = line.offset;
   const Each<float> pivot{line.offset};
-  refine_lines({x, Index(x.size()), pivot.data()}, levels, pivot, lines, rounds);
+  refine_lines({x, Index(x.size()), pivot.data()}, levels, lines, nullptr, rounds);
   return {lines.scale[0], lines.offset[0]};
 }
 template <class Levels>
@@ -188,6 +188,6 @@ TEST_CASE("scales and codes are the same bits whatever the compiler, contraction
   add_all(AffineIntegerZero<3>{});
   add_all(Symmetric<4>{});
 #if defined(__FMA__)
-  CHECK(hash == 0x89b461c0aed3203du);
+  CHECK(hash == 0x6141f6d3a39a69b3u);
 #endif
 }

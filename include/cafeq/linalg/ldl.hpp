@@ -3,47 +3,54 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
+#include "cafeq/kernel/panels.hpp"
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/simd/compat.hpp"
 
 namespace cafeq::linalg {
 
-/// L [n, n], unit lower triangular, rounded to float from a factorization in double; nothing where H is not positive definite to working precision. Reads
-/// the lower triangle. Cholesky, left-looking, in panels of 128 columns and strips of 16: each element is one chain of fused multiply-adds over the columns
-/// before it in ascending order, whatever the blocks and the number of threads. n³/3 operations; scratch: H again, and a panel.
-inline std::optional<Matrix<float>> unit_lower_factor(View<const double> H, ExecutorRef executor = {});
+/// U = Lᵀ [n, n], unit upper triangular, rounded to float from a factorization in double; nothing where H is not positive definite to working precision.
+/// Reads the lower triangle. Cholesky, left-looking, in panels of 128 columns and strips of 16: each element is one chain of fused multiply-adds over the
+/// columns before it in ascending order, whatever the blocks and the number of threads. n³/3 operations; scratch: half of H, and a panel of 128 rows.
+inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H, ExecutorRef executor = {});
 
 namespace detail {
 
-/// G with H = G Gᵀ, in place of the lower triangle of H.
+/// G with H = G Gᵀ, in place of the lower triangle of −H: what is not yet solved is kept negated, so that all that products do is add.
 class Cholesky {
  public:
-  Cholesky(View<double> G, ExecutorRef executor) : G_(G), executor_(executor), panel_(G.rows, panel_width), inverse_(std::size_t(G.rows)) {}
+  Cholesky(View<double> G, ExecutorRef executor)
+      : G_(G),
+        executor_(executor),
+        before_(std::size_t(kernel::panels_size<double>(G.rows, panel_width))),
+        inside_(panel_width / strip_width * panel_width, strip_width),
+        inverse_(std::size_t(G.rows)) {}
 
   /// False where a pivot is not positive.
   bool factor() {
     for (Index p = 0; p < G_.rows; p += panel_width) {
       const Index end = std::min(p + panel_width, G_.rows);
-      negate_rows(p, end, 0, p);
-      update(p, end - p, 0, p, p, end - p);
+      const auto before = kernel::pack_panels<double>(View<const double>(G_).block(p, 0, end - p, p).transposed(), before_.data());
+      add_before(before, p, end - p, p, end);
       for (Index s = p; s < end; s += strip_width) {
         const Index width = std::min(strip_width, end - s);
-        negate_rows(s, s + width, p, s);
-        update(s, end - s, p, s, s, width);
+        copy(G_.block(s, p, width, s - p), inside(s, p, width).transposed());
+        add_inside(s, end - s, p, s, width);
         if (!factor_strip(s, width)) return false;
         solve_strip(s + width, end - s - width, s, width);
       }
-      constexpr Index rows_at_once = 128;
+      constexpr Index rows_at_once = 96;
       executor_.parallel_for(G_.rows - end, rows_at_once, [&](Index from, Index to, Index) {
-        update(end + from, to - from, 0, p, p, end - p);
+        add_before(before, end + from, to - from, p, end);
         for (Index s = p; s < end; s += strip_width) {
           const Index width = std::min(strip_width, end - s);
-          update(end + from, to - from, p, s, s, width);
+          add_inside(end + from, to - from, p, s, width);
           solve_strip(end + from, to - from, s, width);
         }
       });
@@ -58,23 +65,21 @@ class Cholesky {
   static constexpr Index panel_width = 128;
   static constexpr Index strip_width = 16;
 
-  /// panel_(k, i − p) = −G(i, k) for rows i of [from, to), k of [first, last): the right factor of updates.
-  void negate_rows(Index from, Index to, Index first, Index last) {
-    const Index p = from / panel_width * panel_width;
-    for (Index i = from; i < to; ++i)
-      for (Index k = first; k < last; ++k) panel_(k, i - p) = -G_(i, k);
+  /// Columns [p, end) of some rows += G(rows, [0, p)) · G([p, end), [0, p))ᵀ.
+  void add_before(kernel::Panels<double> before, Index row, Index rows, Index p, Index end) {
+    kernel::multiply<double>(G_.block(row, 0, rows, p), before, G_.block(row, p, rows, end - p), kernel::Store::add);
   }
-  /// G(rows, columns) −= G(rows, [first, last)) · G(columns, [first, last))ᵀ.
-  void update(Index row, Index rows, Index first, Index last, Index column, Index columns) {
-    kernel::multiply<double>(G_.block(row, first, rows, last - first),
-                             View<const double>(panel_.view()).block(first, column % panel_width, last - first, columns),
-                             G_.block(row, column, rows, columns), kernel::Store::add);
+  /// The same for the columns [s, s + width) of a strip and those of [p, s).
+  void add_inside(Index row, Index rows, Index p, Index s, Index width) {
+    kernel::multiply<double>(G_.block(row, p, rows, s - p), inside(s, p, width), G_.block(row, s, rows, width), kernel::Store::add);
   }
+  /// G(strip, [p, s))ᵀ, dense: strips of a panel below each other.
+  View<double> inside(Index s, Index p, Index width) { return inside_.view().block((s - p) / strip_width * panel_width, 0, s - p, width); }
   /// The diagonal block of a strip whose columns before it have been taken off.
   bool factor_strip(Index s, Index width) {
     for (Index i = s; i < s + width; ++i) {
       for (Index j = s; j <= i; ++j) {
-        double sum = G_(i, j);
+        double sum = -G_(i, j);
         for (Index k = s; k < j; ++k) sum = std::fma(-G_(i, k), G_(j, k), sum);
         if (j < i) {
           G_(i, j) = sum * inverse_pivot(j);
@@ -97,7 +102,7 @@ class Cholesky {
     alignas(64) double x[strip_width] = {};
     for (Index i = row; i < row + rows; ++i) {
       double* g = &G_(i, s);
-      std::copy_n(g, width, x);
+      for (Index k = 0; k < width; ++k) x[k] = -g[k];
       for (Index k = 0; k < width; ++k) {
         g[k] = x[k] * inverse_pivot(s + k);
         const V solved(g[k]);
@@ -109,25 +114,35 @@ class Cholesky {
 
   View<double> G_;
   ExecutorRef executor_;
-  Matrix<double> panel_;
+  Buffer<double> before_;  // rows of the panel in the columns before it, packed
+  Matrix<double> inside_;
   std::vector<double> inverse_;
 };
 
 }  // namespace detail
 
-inline std::optional<Matrix<float>> unit_lower_factor(View<const double> H, ExecutorRef executor) {
+inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H, ExecutorRef executor) {
   CAFEQ_ASSERT(H.rows == H.cols);
   const Index n = H.rows;
-  Matrix<double> G(n, n);
-  for (Index i = 0; i < n; ++i) copy(H.block(i, 0, 1, i + 1), G.view().block(i, 0, 1, i + 1));
-  detail::Cholesky cholesky(G.view(), executor);
+  const auto storage = std::make_unique_for_overwrite<double[]>(std::size_t(n * n));  // half of the pages are never touched
+  const View<double> G{storage.get(), n, n, n, 1};
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j <= i; ++j) G(i, j) = -H(i, j);
+  detail::Cholesky cholesky(G, executor);
   if (!cholesky.factor()) return std::nullopt;
-  Matrix<float> L(n, n);
-  for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j < i; ++j) L(i, j) = float(G(i, j) * cholesky.inverse_pivot(j));
-    L(i, i) = 1;
-  }
-  return L;
+  Matrix<float> U(n, n);
+  constexpr Index tile = 16;
+  executor.parallel_for(n, tile, [&](Index first, Index last, Index) {  // rows of U, columns of G: in tiles, which rows far apart would drive out of L1
+    for (Index i = first; i < n; i += tile) {
+      float scaled[tile][tile] = {};
+      const Index rows = std::min(tile, n - i);
+      for (Index r = i; r < i + rows; ++r)
+        for (Index j = first; j < std::min(last, r); ++j) scaled[j - first][r - i] = float(G(r, j) * cholesky.inverse_pivot(j));
+      for (Index j = first; j < last; ++j) std::copy_n(scaled[j - first], rows, &U(j, i));
+    }
+    for (Index j = first; j < last; ++j) U(j, j) = 1;
+  });
+  return U;
 }
 
 }  // namespace cafeq::linalg

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -26,7 +27,7 @@ class Metric {
     Index size = 0;
     std::vector<double> diagonal;  ///< empty for the identity and for a dense block
     Matrix<double> dense;          ///< empty for the identity and for a diagonal
-    Matrix<float> factor;          ///< of a dense block H = L D Lᵀ: L, unit lower triangular
+    Matrix<float> factor;          ///< of a dense block H = L D Lᵀ: Lᵀ, unit upper triangular
 
     bool is_dense() const noexcept { return !dense.empty(); }
     double weight(Index i) const noexcept {
@@ -55,10 +56,11 @@ class Metric {
 
   /// Any symmetric positive definite matrix, for example a Hessian XᵀX of the caller's data (which turns error feedback into GPTQ).
   template <class M>
-    requires MatrixView<M&>  // copied, so a temporary will do
+    requires MatrixView<M&>  // copied or moved, so a temporary will do
   static Metric dense(M&& H, ExecutorRef executor = {}) {
     std::vector<Matrix<double>> blocks;
-    blocks.push_back(to_matrix<double>(as_view(H)));
+    if constexpr (std::is_same_v<M, Matrix<double>>) blocks.push_back(std::move(H));
+    else blocks.push_back(to_matrix<double>(as_view(H)));
     return block_diagonal(std::move(blocks), executor);
   }
 
@@ -67,7 +69,7 @@ class Metric {
     Metric metric;
     for (auto& H : blocks) {
       check_symmetric(H);
-      auto factor = linalg::unit_lower_factor(H.view(), executor);
+      auto factor = linalg::factor_ldl_transposed(H.view(), executor);
       if (!factor)
         raise(ErrorCode::not_positive_definite, message("metric: the ", H.rows(), " x ", H.cols(), " block at ", metric.dim_, " is not positive definite"));
       const Index n = H.rows();

@@ -134,29 +134,26 @@ struct AffineIntegerZero {
   static constexpr std::int64_t param_bits() noexcept { return 16 + Bits; }
 
   Params fit(std::span<const float> x) const noexcept {
-    kernel::Range range = kernel::range(x);
-    range = search == ScaleSearch::absmax ? kernel::Range{-range.absmax(), range.absmax()}
-                                          : kernel::Range{std::min(range.min, 0.0f), std::max(range.max, 0.0f)};
-    const float widest = float((double(range.max) - double(range.min)) / max_code);
-    const std::uint8_t zero = zero_point(widest, range.min);
-    const Params from_range{detail::finite_fp16(widest), zero};
-    if (widest == 0 || search != ScaleSearch::mse) return from_range;
-    const GroupSpan whole{x, Index(x.size())};
-    SearchSpace space;
-    space.narrowest = narrowest_fraction(Bits);
-    space.widest.scale[0] = widest;
-    space.typical[0] = gaussian_step(Bits) * detail::deviations(whole)[0];
-    Params best = from_range;
-    float least = 0;
-    for (const int step : {0, -1, 1}) {  // shrinking the range does not move its zero point: the neighbours are tried too
-      if (zero + step < 0 || zero + step > max_code) continue;
-      const auto shifted = std::uint8_t(zero + step);
-      const ScoredLines found = search_lines(whole, levels(shifted), space, detail::scales_in_fp16);
-      if (step != 0 && !(found.error[0] < least)) continue;
-      best = {fp16(found.lines.scale[0]), shifted};
-      least = found.error[0];
-    }
-    return best;
+    Params p{};
+    fit_row(x, std::max<Index>(1, Index(x.size())), {&p, 1});
+    return p;
+  }
+  void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
+    detail::for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
+      const std::size_t count = std::size_t(groups.count());
+      Each<float> low{}, high{}, scale{}, zero{};
+      kernel::group_ranges(groups.x, width, std::span(low).first(count), std::span(high).first(count));
+      for (std::size_t g = 0; g < count; ++g) {
+        const float absmax = std::max(std::abs(low[g]), std::abs(high[g]));
+        low[g] = search == ScaleSearch::absmax ? -absmax : std::min(low[g], 0.0f);
+        high[g] = search == ScaleSearch::absmax ? absmax : std::max(high[g], 0.0f);
+        scale[g] = high[g] / float(max_code) - low[g] / float(max_code);
+        zero[g] = float(zero_point(scale[g], low[g]));
+      }
+      if (search == ScaleSearch::mse) search_from(scale, zero, groups);
+      const Each<fp16> stored = detail::finite_fp16(scale);
+      for (std::size_t g = 0; g < count; ++g) params[first + g] = {stored[g], std::uint8_t(zero[g])};
+    });
   }
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels(p.zero).code(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * (level(code) - float(p.zero)); }
@@ -186,6 +183,36 @@ struct AffineIntegerZero {
   static std::uint8_t zero_point(float scale, float offset) noexcept {
     return std::uint8_t(kernel::detail::clamp_level(std::nearbyint(-offset * kernel::inverse_scale(scale)), 0, float(max_code)));
   }
+  /// Shrinking the range does not move its zero point: the neighbours are tried too.
+  static void search_from(Each<float>& scale, Each<float>& zero, GroupSpan groups) noexcept {
+    const Each<float> none{}, widest = scale, middle = zero;
+    groups.pivot = none.data();
+    SearchSpace space;
+    space.narrowest = narrowest_fraction(Bits);
+    space.widest.scale = widest;
+    space.typical = detail::deviations(groups);
+    for (float& typical : space.typical) typical *= gaussian_step(Bits);
+    Each<float> least{};
+    for (const float step : {0.0f, -1.0f, 1.0f}) {
+      Each<float> shifted{};
+      for (std::size_t g = 0; g < shifted.size(); ++g) {
+        shifted[g] = kernel::detail::clamp_level(middle[g] + step, 0, float(max_code));
+        space.widest.offset[g] = -shifted[g] * widest[g];
+      }
+      space.zero = &shifted;
+      const auto store = [&](Lines& lines) {
+        detail::round_to_fp16(lines.scale);
+        for (std::size_t g = 0; g < shifted.size(); ++g) lines.offset[g] = -shifted[g] * lines.scale[g];
+      };
+      const ScoredLines found = search_lines(groups, kernel::UniformLevels<true, false>{0, float(max_code)}, space, store);
+      for (std::size_t g = 0; g < shifted.size(); ++g) {
+        if (step != 0 && !(found.error[g] < least[g])) continue;
+        scale[g] = found.lines.scale[g];
+        zero[g] = shifted[g];
+        least[g] = found.error[g];
+      }
+    }
+  }
 };
 
 /// The search looks at both signs of the scale, since the end with one more level may be needed on either side. Codes are q + 2^(b−1).
@@ -205,20 +232,12 @@ struct Symmetric {
   static constexpr Levels levels() noexcept { return {-float(1 << (Bits - 1)), float((1 << (Bits - 1)) - 1)}; }
 
   Params fit(std::span<const float> x) const noexcept {
-    const float absmax = kernel::range(x).absmax();
-    const float widest = absmax / levels().high;
-    if (absmax == 0 || search != ScaleSearch::mse) return {detail::finite_fp16(widest)};
-    const GroupSpan whole{x, Index(x.size())};
-    const float typical = gaussian_step(Bits) * detail::deviations(whole)[0];
-    const auto along = [&](float sign) {
-      SearchSpace space;
-      space.narrowest = narrowest_fraction(Bits);
-      space.widest.scale[0] = sign * widest;
-      space.typical[0] = sign * typical;
-      return search_lines(whole, levels(), space, detail::scales_in_fp16);
-    };
-    const ScoredLines positive = along(1), negative = along(-1);
-    return {fp16(negative.error[0] < positive.error[0] ? negative.lines.scale[0] : positive.lines.scale[0])};
+    Params p{};
+    fit_row(x, std::max<Index>(1, Index(x.size())), {&p, 1});
+    return p;
+  }
+  void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
+    detail::fit_scales(x, width, levels(), search, levels().high, gaussian_step(Bits), Bits, params, detail::Signs::both);
   }
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }

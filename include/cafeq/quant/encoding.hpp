@@ -9,8 +9,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/core/packed.hpp"
-#include "cafeq/quant/grid.hpp"
+#include "cafeq/quant/rows.hpp"
 
 namespace cafeq {
 
@@ -51,8 +50,8 @@ class Encoding {
       return;
     }
     executor.parallel_for(rows(), row_grain(), [&](Index begin, Index end, Index) {
-      for (Index i = begin; i < end; ++i)
-        for_each_group(i, [&](Index j, Index n, Params& p) { p = quantizer_.fit(X.row(i).subspan(std::size_t(j), std::size_t(n))); });
+      const std::size_t groups = std::size_t(grouping_.per_row_count());
+      for (Index i = begin; i < end; ++i) fit_row(quantizer_, X.row(i), grouping_.width(), std::span(params_).subspan(std::size_t(i) * groups, groups));
     });
   }
 
@@ -63,12 +62,7 @@ class Encoding {
       for (Index i = begin; i < end; ++i)
         for_each_group(i, [&](Index j, Index n, const Params& p) {
           const auto x = X.row(i).subspan(std::size_t(j), std::size_t(n));
-          const auto codes = codes_.row(i).subspan(std::size_t(j), std::size_t(n));
-          if constexpr (requires { quantizer_.encode_group(x, p, codes); }) {
-            quantizer_.encode_group(x, p, codes);
-          } else {
-            for (std::size_t l = 0; l < x.size(); ++l) codes[l] = quantizer_.encode(x[l], p);
-          }
+          encode_group(quantizer_, x, p, codes_.row(i).subspan(std::size_t(j), std::size_t(n)));
         });
     });
   }
@@ -90,12 +84,10 @@ class Encoding {
   void encode_row(Index i, Index col, std::span<const float> target, std::span<float> decoded) noexcept {
     for (Index l = 0; l < Index(target.size());) {
       const Index stop = std::min(Index(target.size()), (col + l) / grouping_.width() * grouping_.width() + grouping_.width() - col);
-      const Params& p = params(i, col + l);
-      for (; l < stop; ++l) {
-        const std::uint8_t c = quantizer_.encode(target[std::size_t(l)], p);
-        codes_(i, col + l) = c;
-        decoded[std::size_t(l)] = quantizer_.decode(c, p);
-      }
+      const Params p = params(i, col + l);  // a copy: codes are bytes, which may alias anything
+      const auto codes = codes_.row(i).subspan(std::size_t(col + l), std::size_t(stop - l));
+      encode_group(quantizer_, target.subspan(std::size_t(l), codes.size()), p, codes);
+      for (const std::uint8_t c : codes) decoded[std::size_t(l++)] = quantizer_.decode(c, p);
     }
   }
 

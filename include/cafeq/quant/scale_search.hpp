@@ -36,6 +36,7 @@ struct SearchSpace {
   alignas(64) Each<float> center{};   ///< what the range shrinks towards (without an offset: zero)
   alignas(64) Each<float> typical{};  ///< the scale that the spread of the weights suggests, about the center; 0 for none
   float narrowest = 0.5f;             ///< the last candidate as a fraction of the widest
+  const Each<float>* zero = nullptr;  ///< where the offset is not free: it is −zero steps; the center is 0
 };
 
 /// Lines and their squared errors in units of the widest scale's square.
@@ -97,13 +98,15 @@ inline void store(Each<float>& each, std::size_t g, const Lane& v) noexcept { v.
 
 inline Lane inverse_of(const Lane& scale) noexcept { return xsimd::select(scale != Lane(0.0f), Lane(1.0f) / scale, Lane(0.0f)); }
 
+inline Lane pivot_of(const GroupSpan& groups, std::size_t g) noexcept { return Lane::load_unaligned(groups.pivot + g); }
+
 /// How the groups are seen at some lines.
 template <class Levels>
-void set_units(const Lines& lines, const Each<float>& pivot, kernel::Units& units) noexcept {
+void set_units(const GroupSpan& groups, const Lines& lines, kernel::Units& units) noexcept {
   for_each_lanes([&](std::size_t g) {
     const Lane inverse = inverse_of(load(lines.scale, g));
     store(units.inverse, g, inverse);
-    if constexpr (Levels::has_offset) store(units.shift, g, (load(pivot, g) - load(lines.offset, g)) * inverse);
+    if constexpr (Levels::has_offset) store(units.shift, g, (pivot_of(groups, g) - load(lines.offset, g)) * inverse);
   });
 }
 
@@ -112,7 +115,7 @@ template <std::size_t Count, class Levels>
 ScoredLines best_of(const GroupSpan& groups, const Levels& levels, const SearchSpace& space, const std::array<Lines, Count>& lines) noexcept {
   std::array<kernel::Units, Count> units;
   std::array<Each<float>, Count> errors;
-  for (std::size_t c = 0; c < Count; ++c) set_units<Levels>(lines[c], space.widest.offset, units[c]);
+  for (std::size_t c = 0; c < Count; ++c) set_units<Levels>(groups, lines[c], units[c]);
   kernel::unit_errors(groups, levels, std::span<const kernel::Units>(units), std::span(errors));
   ScoredLines best;
   for_each_lanes([&](std::size_t g) {
@@ -158,11 +161,15 @@ ScoredLines search_ranges(const GroupSpan& groups, const Levels& levels, const S
 /// Alternations of nearest codes and least squares, unrounded. A group comes to its end where its line moves by less than matters, or where a step
 /// would turn the sign of the scale or is not finite.
 template <class Levels>
-void refine_lines(const GroupSpan& groups, const Levels& levels, const Each<float>& pivot, Lines& lines, int rounds = refinement_rounds) noexcept {
+void refine_lines(const GroupSpan& groups, const Levels& levels, Lines& lines, const Each<float>* zero = nullptr,
+                  int rounds = refinement_rounds) noexcept {
   using namespace detail;
   const std::size_t count = std::size_t(groups.count());
-  Each<float> per_size{}, sum{};
-  for (std::size_t g = 0; g < count; ++g) per_size[g] = 1.0f / float(groups.group(Index(g)).size());
+  Each<float> size{}, per_size{}, sum{};
+  for (std::size_t g = 0; g < count; ++g) {
+    size[g] = float(groups.group(Index(g)).size());
+    per_size[g] = 1.0f / size[g];
+  }
   if constexpr (Levels::has_offset) {
     Each<kernel::Moments> moments;
     kernel::group_moments(groups.x, groups.width, {groups.pivot, count}, std::span(moments).first(count));
@@ -173,7 +180,7 @@ void refine_lines(const GroupSpan& groups, const Levels& levels, const Each<floa
   std::fill_n(active.begin(), count, 1.0f);
   for (int round = 0; round < rounds; ++round) {
     kernel::Units units;
-    set_units<Levels>(lines, pivot, units);
+    set_units<Levels>(groups, lines, units);
     const kernel::LevelSums sums = kernel::level_sums(groups, levels, units);
     const Lane further(round + 1 < rounds ? over_relaxation<Levels::has_offset> - 1.0f : 0.0f);
     // Further along a small step, unless it turns back from the one before.
@@ -186,8 +193,16 @@ void refine_lines(const GroupSpan& groups, const Levels& levels, const Each<floa
       Lane scale, offset_step(0.0f);
       if constexpr (Levels::has_offset) {
         const Lane level = load(sums.level, g), mean_level = level * load(per_size, g);
-        scale = simd::fnma(load(sum, g), mean_level, product) / simd::fnma(level, mean_level, level_squares);
-        offset_step = simd::fma(simd::fnma(scale, level, load(sum, g)), load(per_size, g), load(pivot, g)) - load(lines.offset, g);
+        Lane offset;
+        if (zero != nullptr) {  // levels l − z: Σ x (l − z) / Σ (l − z)²
+          const Lane z = load(*zero, g);
+          scale = simd::fnma(z, load(sum, g), product) / simd::fma(z, simd::fms(z, load(size, g), level + level), level_squares);
+          offset = Lane(0.0f) - z * scale;
+        } else {
+          scale = simd::fnma(load(sum, g), mean_level, product) / simd::fnma(level, mean_level, level_squares);
+          offset = simd::fma(simd::fnma(scale, level, load(sum, g)), load(per_size, g), pivot_of(groups, g));
+        }
+        offset_step = offset - load(lines.offset, g);
       } else {
         scale = product / level_squares;
       }
@@ -204,7 +219,8 @@ void refine_lines(const GroupSpan& groups, const Levels& levels, const Each<floa
       store(last.scale, g, scale_step);
       if constexpr (Levels::has_offset) {
         const Lane offset = load(lines.offset, g);
-        store(lines.offset, g, xsimd::select(usable, offset + extended(offset_step, load(last.offset, g), xsimd::abs(now)), offset));
+        if (zero != nullptr) store(lines.offset, g, Lane(0.0f) - load(*zero, g) * load(lines.scale, g));
+        else store(lines.offset, g, xsimd::select(usable, offset + extended(offset_step, load(last.offset, g), xsimd::abs(now)), offset));
         store(last.offset, g, offset_step);
       }
     });
@@ -212,13 +228,14 @@ void refine_lines(const GroupSpan& groups, const Levels& levels, const Each<floa
   }
 }
 
-/// The whole search. groups.pivot is space.widest.offset; store(lines) makes them what the format keeps, and what is returned has been through it.
+/// The whole search. With an offset groups.pivot is that of an Each; store(lines) makes them what the format keeps, and what is returned has been
+/// through it.
 template <class Levels, class Store>
 ScoredLines search_lines(const GroupSpan& groups, const Levels& levels, const SearchSpace& space, Store&& store) noexcept {
   std::array<Lines, 4> finalists;
   finalists[0] = space.widest;
   finalists[1] = finalists[2] = search_ranges(groups, levels, space).lines;
-  refine_lines(groups, levels, space.widest.offset, finalists[2]);
+  refine_lines(groups, levels, finalists[2], space.zero);
   finalists[3] = space.widest;
   bool try_typical = false;
   for (std::size_t g = 0; g < detail::groups_at_once; ++g) {
@@ -226,9 +243,10 @@ ScoredLines search_lines(const GroupSpan& groups, const Levels& levels, const Se
     if (typical == 0 || !(Levels::has_offset || typical < widest * space.narrowest)) continue;
     try_typical = true;
     finalists[3].scale[g] = space.typical[g];
-    if constexpr (Levels::has_offset) finalists[3].offset[g] = std::fma(-0.5f * levels.high, space.typical[g], space.center[g]);
+    if constexpr (Levels::has_offset)
+      finalists[3].offset[g] = std::fma(space.zero ? -(*space.zero)[g] : -0.5f * levels.high, space.typical[g], space.center[g]);
   }
-  if (try_typical) refine_lines(groups, levels, space.widest.offset, finalists[3]);
+  if (try_typical) refine_lines(groups, levels, finalists[3], space.zero);
   for (Lines& lines : finalists) store(lines);
   return detail::best_of(groups, levels, space, finalists);
 }
@@ -282,11 +300,14 @@ inline Each<float> deviations(const GroupSpan& groups, Each<float>* mean = nullp
   return deviation;
 }
 
+/// Whether the search tries negative scales too.
+enum class Signs { positive, both };
+
 /// The scales of the groups of a row for a grid without offset whose largest level is `reach` and whose scale for unit RMS is `unit_step`. Positive,
 /// or 0 for a group of zeros.
 template <class Levels, class Params>
 void fit_scales(std::span<const float> x, Index width, const Levels& levels, ScaleSearch search, float reach, float unit_step, int bits,
-                std::span<Params> params) noexcept {
+                std::span<Params> params, Signs signs = Signs::positive) noexcept {
   for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
     const std::size_t count = std::size_t(groups.count());
     Each<float> low{}, high{}, scale;
@@ -298,7 +319,17 @@ void fit_scales(std::span<const float> x, Index width, const Levels& levels, Sca
       space.widest.scale = scale;
       space.typical = deviations(groups);
       for (float& typical : space.typical) typical *= unit_step;
-      scale = search_lines(groups, levels, space, scales_in_fp16).lines.scale;
+      const ScoredLines found = search_lines(groups, levels, space, scales_in_fp16);
+      scale = found.lines.scale;
+      if (signs == Signs::both) {
+        for (std::size_t g = 0; g < groups_at_once; ++g) {
+          space.widest.scale[g] = -space.widest.scale[g];
+          space.typical[g] = -space.typical[g];
+        }
+        const ScoredLines negative = search_lines(groups, levels, space, scales_in_fp16);
+        for (std::size_t g = 0; g < groups_at_once; ++g)
+          if (negative.error[g] < found.error[g]) scale[g] = negative.lines.scale[g];
+      }
     }
     const Each<fp16> stored = finite_fp16(scale);
     for (std::size_t g = 0; g < count; ++g) params[first + g] = Params{stored[g]};

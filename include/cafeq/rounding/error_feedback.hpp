@@ -13,8 +13,8 @@ namespace cafeq {
 /// there is nothing to feed back and it rounds to nearest.
 ///
 /// On the input side rows are independent of each other, but for a scale of the whole tensor: an encoding of some of the rows gets what an encoding of all
-/// would get for them, so a matrix may be rounded rows by rows. Scratch: 64 rows in floats twice and their codes, a worker; on the output side one matrix
-/// like X for each block being rounded.
+/// would get for them, so a matrix may be rounded rows by rows. Scratch of a worker: 64 rows (128 where a block of the metric is wider than 256) in floats twice,
+/// and their codes; on the output side one matrix like the block's rows.
 struct ErrorFeedback {
   static constexpr bool row_by_row = true;
 
@@ -35,7 +35,10 @@ struct ErrorFeedback {
   /// Lines are columns; rows go to the executor in chunks.
   template <Quantizer Q>
   void round_input(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding, ExecutorRef executor) const {
-    constexpr Index rows_a_chunk = 64;
+    // Wide blocks are read from memory for each chunk; more rows share that. Results do not depend on it.
+    Index widest = 0;
+    for (const auto& block : metric.blocks) widest = std::max(widest, block.size);
+    const Index rows_a_chunk = widest > 256 ? 128 : 64;
     WorkspacePool workspaces(executor.concurrency());
     executor.parallel_for(X.rows, rows_a_chunk, [&](Index begin, Index end, Index worker) {
       Workspace& workspace = workspaces[worker];

@@ -58,6 +58,37 @@ struct NormalEquations {
   }
 };
 
+/// The sums of columns [begin, end), in eight lanes of doubles, column j in lane (j − begin) mod 8, then lane after lane: a fixed order that hides the
+/// latency of additions.
+template <LinearGrid Q>
+NormalEquations row_sums(const Q& q, std::span<const std::uint8_t> codes, std::span<const float> t, Index begin, Index end) noexcept {
+  constexpr Index lanes = 8;
+  double cc[lanes] = {}, c1[lanes] = {}, cx[lanes] = {}, x1[lanes] = {};
+  const auto add = [&](Index j, Index l) {
+    const double c = double(q.level(codes[std::size_t(j)]));
+    const double x = double(t[std::size_t(j)]);
+    cc[l] += c * c;  // products of floats: exact
+    cx[l] += c * x;
+    if constexpr (Q::has_offset) {
+      c1[l] += c;
+      x1[l] += x;
+    }
+  };
+  Index j = begin;
+  for (; j + lanes <= end; j += lanes)
+    for (Index l = 0; l < lanes; ++l) add(j + l, l);
+  for (Index l = 0; j < end; ++j, ++l) add(j, l);
+  NormalEquations sums;
+  for (Index l = 0; l < lanes; ++l) {
+    sums.cc += cc[l];
+    sums.c1 += c1[l];
+    sums.cx += cx[l];
+    sums.x1 += x1[l];
+  }
+  sums.n1 = double(end - begin);
+  return sums;
+}
+
 }  // namespace detail
 
 /// The parameters of row i, group by group, that fit its codes to the targets t in plain squared error: what a row of an output-side metric needs.
@@ -66,16 +97,7 @@ void refit_row(Encoding<Q>& encoding, Index i, std::span<const float> t) {
   const Q& q = encoding.quantizer();
   const Index width = encoding.grouping().width();
   for (Index j = 0; j < encoding.cols(); j += width) {
-    detail::NormalEquations sums;
-    for (Index l = j; l < std::min(j + width, encoding.cols()); ++l) {
-      const double c = q.level(encoding.code(i, l));
-      const double x = t[std::size_t(l)];
-      sums.cc += c * c;
-      sums.c1 += c;
-      sums.n1 += 1;
-      sums.cx += c * x;
-      sums.x1 += x;
-    }
+    const auto sums = detail::row_sums(q, encoding.codes(i), t, j, std::min(j + width, encoding.cols()));
     encoding.params(i, j) = sums.solve(q, encoding.params(i, j));
   }
 }
@@ -88,7 +110,7 @@ struct MetricFloats {
     Index size = 0;
     double scale = 1;
     bool is_dense = false;
-    View<const float> L;         ///< H = L D Lᵀ; empty unless dense
+    View<const float> L;         ///< H = L D Lᵀ; empty unless dense. Columns are contiguous: products read Lᵀ
     Matrix<float> H;             ///< empty unless dense and asked for
     std::vector<float> weights;  ///< of a diagonal; empty for the identity and for dense
   };
@@ -106,7 +128,7 @@ struct MetricFloats {
     }
     for (std::size_t n = 0; n < exponents.size(); ++n) {
       const Metric::Block& block = metric.blocks()[n];
-      Block b{block.offset, block.size, std::ldexp(1.0, exponents[n] - highest), block.is_dense(), block.factor.view(), {}, {}};
+      Block b{block.offset, block.size, std::ldexp(1.0, exponents[n] - highest), block.is_dense(), block.factor.view().transposed(), {}, {}};
       const PowerOfTwo normalize(-exponents[n]);
       if (block.is_dense() && with_H) {
         b.H = Matrix<float>(block.size, block.size);
