@@ -1,6 +1,7 @@
 #include "cafeq/kernel/feedback_panel.hpp"
 
 #include <algorithm>
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <vector>

@@ -2,6 +2,7 @@
 
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/quant/codebook.hpp"
+#include "support/allocations.hpp"
 #include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
@@ -176,4 +177,39 @@ TEST_CASE("A seed decides everything, and nothing else does") {
   CHECK(a.error(W) != c.error(W));
   REQUIRE(a.codes().bytes().size() == b.codes().bytes().size());
   CHECK(std::equal(a.codes().bytes().begin(), a.codes().bytes().end(), b.codes().bytes().begin()));
+}
+
+TEST_CASE("The fast recipe reads the weights where they are: hardly any memory beyond the result") {
+  const auto W = test::gaussian<float>(384, 1024, 7);
+  Matrix<bf16> narrow(384, 1024);
+  for (Index i = 0; i < W.size(); ++i) narrow.data()[i] = bf16(W.data()[i]);
+  const double bytes = double(W.size()) * sizeof(float);
+  CHECK(double(test::scratch_of([&] { return quantize(W, recipes::fast<4>{}); })) < 0.05 * bytes);
+  CHECK(double(test::scratch_of([&] { return quantize(narrow, recipes::fast<4>{}); })) < 0.05 * bytes);
+  CHECK(double(test::scratch_of([&] { return quantize(W, recipes::rtn<3>{}); })) < 0.05 * bytes);
+}
+
+TEST_CASE("The learned recipe needs at most 1.2 matrices beyond its input and its result") {
+  if (left_out_when_sanitized()) return;
+  const auto W = test::gaussian<float>(1024, 768, 8);  // k = 32
+  const double bytes = double(W.size()) * sizeof(float);
+  CHECK(double(test::scratch_of([&] { return quantize(W, recipes::learned<3>{}); })) < 1.2 * bytes);
+}
+
+TEST_CASE("bf16 and fp16 weights are quantized as the floats that they stand for") {
+  const auto W = test::gaussian<float>(40, 96, 9);
+  Matrix<bf16> narrow(40, 96);
+  for (Index i = 0; i < W.size(); ++i) narrow.data()[i] = bf16(W.data()[i]);
+  const auto wide = to_matrix<float>(narrow.view());
+  const auto a = quantize(narrow, recipes::fast<4>{});
+  const auto b = quantize(wide, recipes::fast<4>{});
+  CHECK(std::equal(a.codes().bytes().begin(), a.codes().bytes().end(), b.codes().bytes().begin(), b.codes().bytes().end()));
+  CHECK(a.error(narrow) == b.error(wide));
+  // Neither strides nor a power of two change a code.
+  Matrix<float> scaled(96, 40);
+  for (Index i = 0; i < 40; ++i)
+    for (Index j = 0; j < 96; ++j) scaled(j, i) = std::ldexp(wide(i, j), 60);
+  const auto c = quantize(scaled.view().transposed(), recipes::fast<4>{});
+  CHECK(std::equal(c.codes().bytes().begin(), c.codes().bytes().end(), b.codes().bytes().begin(), b.codes().bytes().end()));
+  CHECK(c.exponent() == b.exponent() + 60);
 }

@@ -244,7 +244,7 @@ namespace detail {
 template <class F>
 inline void for_each_group(std::span<const float> x, Index width, Index begin, F&& f) noexcept {
   const Index n = Index(x.size());
-  for (Index g = begin; g * width < n; ++g) f(std::size_t(g), x.subspan(std::size_t(g * width), std::size_t(std::min(width, n - g * width))));
+  for (Index g = begin, at = begin * width; at < n; ++g, at += width) f(std::size_t(g), x.subspan(std::size_t(at), std::size_t(std::min(width, n - at))));
 }
 
 /// f(width) with the usual widths as constants, for which loops unroll.
