@@ -88,7 +88,7 @@ void column_sums(const Phi& phi, View<float> X, const float* a, const float* b, 
   CAFEQ_ASSERT(X.rows_contiguous());
   using V = Batch<float, Arch>;
   std::fill_n(sum, X.cols, 0.0f);
-  phi.with_term([&](const auto& term) {
+  detail::with_term(phi, [&](const auto& term) {
     detail::for_each_row_group(X.rows, [&](Index i, auto count) {
       float* x = X.data + i * X.row_stride;
       detail::for_each_column_vector<Arch>(X.cols, [&](Index j, auto n) {
@@ -96,7 +96,7 @@ void column_sums(const Phi& phi, View<float> X, const float* a, const float* b, 
         const V bj = detail::load_columns<Arch>(b + j, n);
         V total = detail::load_columns<Arch>(sum + j, n);
         V slope;
-          for (Index r = 0; r < count; ++r) {
+        for (Index r = 0; r < count; ++r) {
           term(detail::load_columns<Arch>(x + r * X.row_stride + j, n), aj, bj, total, slope);
           detail::store_columns(x + r * X.row_stride + j, slope, n);
         }

@@ -246,10 +246,28 @@ inline void store_slopes(float* to, const V& slope, Index n) noexcept {
 
 }  // namespace detail
 
+namespace detail {
+
+/// f(term) for a kernel of φ: its own term, or one made of a plain kernel that gives value and slope, phi(x, a, b, value, slope).
+template <class Phi, class F>
+auto with_term(const Phi& phi, F&& f) noexcept {
+  if constexpr (requires { phi.with_term(f); }) {
+    return phi.with_term(f);
+  } else {
+    return f([&phi](const auto& x, const auto& a, const auto& b, auto& sum, auto& slope) {
+      auto value = x;
+      phi(x, a, b, value, slope);
+      sum = sum + value;
+    });
+  }
+}
+
+}  // namespace detail
+
 /// Σ_j φ(x_j) for one set; the slopes are written to `slope`, which may be x itself.
 template <class Arch = DefaultArch, class Phi>
 double row_sum(const Phi& phi, const float* x, Index n, float peak, float* slope) noexcept {
-  return phi.with_term([&](const auto& term) {
+  return detail::with_term(phi, [&](const auto& term) {
     return detail::sum_of_terms<Arch>(term, x, n, phi.prepare(peak),
                                       [slope](Index j, const auto& v, Index count) { detail::store_slopes(slope + j, v, count); });
   });
@@ -258,20 +276,22 @@ double row_sum(const Phi& phi, const float* x, Index n, float peak, float* slope
 /// Σ_j φ(x_j) alone, the same bits as row_sum().
 template <class Arch = DefaultArch, class Phi>
 double row_value(const Phi& phi, const float* x, Index n, float peak) noexcept {
-  return phi.with_term([&](const auto& term) { return detail::sum_of_terms<Arch>(term, x, n, phi.prepare(peak), [](Index, const auto&, Index) {}); });
+  return detail::with_term(phi, [&](const auto& term) { return detail::sum_of_terms<Arch>(term, x, n, phi.prepare(peak), [](Index, const auto&, Index) {}); });
 }
 
 /// Peak and sum of one set in a single pass over memory: where a set exceeds the second-level cache it is taken in blocks, and where the peak grows, what
 /// was summed is brought to the new one, as in an online softmax.
 template <class Arch = DefaultArch, class Phi>
 PeakSum row_range(const Phi& phi, const float* x, Index n) noexcept {
-  const Index block = n <= detail::cached_floats ? n : 4096;
+  constexpr bool can_rescale = requires { phi.change(0.0f, 0.0f); };
+  const Index block = !can_rescale || n <= detail::cached_floats ? n : 4096;
   PeakSum total;
   for (Index j = 0; j < n; j += block) {
     const Index size = std::min(block, n - j);
     const float peak = row_peak<Arch>(x + j, size);
     if (peak > total.peak) {
-      if (total.sum > 0) total.sum *= phi.change(total.peak, peak);
+      if constexpr (can_rescale)
+        if (total.sum > 0) total.sum *= phi.change(total.peak, peak);
       total.peak = peak;
     }
     total.sum += row_value<Arch>(phi, x + j, size, total.peak);
@@ -284,7 +304,7 @@ template <class Arch = DefaultArch, class Phi>
 void row_slopes(const Phi& phi, const float* x, Index n, float peak, float c, float* to) noexcept {
   using V = Batch<float, Arch>;
   const V factor(c);
-  phi.with_term([&](const auto& term) {
+  detail::with_term(phi, [&](const auto& term) {
     return detail::sum_of_terms<Arch>(term, x, n, phi.prepare(peak),
                                       [to, &factor](Index j, const auto& v, Index count) { detail::store_slopes(to + j, V(v * factor), count); });
   });
