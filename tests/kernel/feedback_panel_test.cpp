@@ -54,7 +54,7 @@ struct Problem {
         fields(5 * g, l) = scale;
         fields(5 * g + 1, l) = kernel::inverse_scale(scale);
         fields(5 * g + 2, l) = l % 3 == 0 ? 0.0f : draw(0.25);
-        fields(5 * g + 3, l) = -float(l % 5);
+        fields(5 * g + 3, l) = float(-int(l % 5));
         fields(5 * g + 4, l) = float(3 + l % 4);
       }
     for (Index j = 0; j < n; ++j) {
