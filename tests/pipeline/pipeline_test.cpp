@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "cafeq/quant/affine.hpp"
+#include "cafeq/quant/microfloat.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "cafeq/rounding/error_feedback.hpp"
 #include "cafeq/transform/block_diagonal.hpp"
@@ -114,6 +115,36 @@ TEST_CASE("Error feedback rounds in the metric that the transform induces") {
     INFO("side " << int(side));
     CHECK(fed.error(W) < 0.97 * nearest.error(W));
   }
+}
+
+/// The same rounder without the promise to work row by row: pipelines then keep all of X at once.
+struct AllRowsAtOnce {
+  ErrorFeedback rounder;
+  template <Quantizer Q>
+  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
+    rounder.round(X, metric, side, encoding, executor);
+  }
+};
+static_assert(rounds_row_by_row<ErrorFeedback> && !rounds_row_by_row<AllRowsAtOnce>);
+
+TEST_CASE("Strips of rows change nothing, whatever their number and the threads'") {
+  for (const Index rows : {1, 127, 128, 129, 515}) {
+    const auto W = test::heavy_tailed(rows, 48, 4, 1);
+    const auto transform = skewed(48, 16);
+    const ErrorFeedback rounder{.sweeps = 2};
+    const auto whole = Pipeline{transform, Midrise<3>{.group = 20}, AllRowsAtOnce{rounder}}.quantize(W);
+    for (const Index threads : {1, 2, 3}) {
+      ThreadPool pool(threads);
+      require_equal(Pipeline{transform, Midrise<3>{.group = 20}, rounder}.quantize(W, pool), whole);
+    }
+    // One scale, or other state, for the whole tensor couples the rows.
+    CHECK(couples_rows(Midrise<3>{.group = per_tensor}));
+    require_equal(Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder}.quantize(W),
+                  Pipeline{transform, Midrise<3>{.group = per_tensor}, AllRowsAtOnce{rounder}}.quantize(W));
+    const auto plain = Pipeline{BlockHadamard{16}, Affine<4>{.group = 32}, Nearest{}}.quantize(W);
+    require_equal(plain, Pipeline{BlockHadamard{16}, Affine<4>{.group = 32}, AllRowsAtOnce{{.sweeps = 0}}}.quantize(W));
+  }
+  CHECK(couples_rows(NvFp4{}));
 }
 
 TEST_CASE("The output side of W is the input side of its transpose") {

@@ -30,7 +30,7 @@ inline HeadTransform head_rotation(HeadLayout layout, const std::vector<Matrix<d
 }
 
 /// An orthogonal R for each KV head, as the transform M = Rᵀ, that minimises log mean R²(F₁ᵀR) + log mean R²(F₂ᵀR) from the given start (CafeQ,
-/// arXiv 2511.19705, section on paired weights; orthogonal, so that a balance done before stays). Memory: each factor four times.
+/// arXiv 2511.19705, section on paired weights; orthogonal, so that a balance done before stays). Memory: a copy of the factor whose columns are stored, and a strip of each.
 template <RangeSurrogate S, Optimizer O>
 HeadTransform learn_head_rotation(View<const float> first, ScaleSets first_sets, View<const float> second, ScaleSets second_sets, HeadLayout layout,
                                   std::vector<Matrix<double>> start, const S& surrogate, const O& optimizer, ExecutorRef executor = {}) {

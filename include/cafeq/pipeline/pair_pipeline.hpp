@@ -95,7 +95,7 @@ struct PairPipeline {
   Index trial_iterations = 10;  ///< of the optimizer from each of two starts; the better one is then learned in full
 
   /// Quantizes both. With rotary positions M is the balance that commutes with the rotation, and rounding is to nearest: the product depends on
-  /// the distance of two tokens, so there is no one product to alternate for. Memory beyond the result: each matrix in fp32 about nine times.
+  /// the distance of two tokens, so there is no one product to alternate for. Memory beyond the result: each matrix in fp32 about six times.
   template <class T, class U>
   RoundedPair<Q> quantize(const PairInput<T>& first, const PairInput<U>& second, const HeadLayout& layout, const std::optional<Rotary>& rotary = {},
                           ExecutorRef executor = {}) const {
