@@ -39,7 +39,7 @@ const std::array<Line, 9> lines{Line{0.7f, -2.1f}, {0.4f, 0}, {0.2f, -1}, {1.5f,
 
 template <class Levels>
 Units units_at(const Levels& levels, std::size_t shift) {
-  Units units;
+  Units units{};
   for (std::size_t g = 0; g < units.inverse.size(); ++g) {
     const Line line = lines[(g + shift) % lines.size()];
     units.inverse[g] = kernel::inverse_scale(line.scale);
@@ -53,7 +53,7 @@ void check_kernels(const Levels& levels) {
   const auto data = test::gaussian<float>(1, 9000, 7);
   Each<float> pivot{};
   for (std::size_t g = 0; g < pivot.size(); ++g) pivot[g] = -0.5f * float(g);
-  std::array<Units, 6> units;
+  std::array<Units, 6> units{};
   for (std::size_t c = 0; c < units.size(); ++c) units[c] = units_at(levels, c);
   for (const auto& [n, width] : {std::pair<Index, Index>{0, 3},
                                  {1, 1},
@@ -153,7 +153,7 @@ TEST_CASE("squared errors are those of the codes, at any scale") {
 TEST_CASE("level sums are those of the definition") {
   const std::vector<float> x{0.1f, 0.9f, 2.2f, -0.4f, 5.0f};
   const float pivot = 0.25f;
-  Units units;
+  Units units{};
   units.inverse[0] = 2;
   const auto sums = kernel::level_sums({x, 5, &pivot}, Integers{0, 3}, units);  // levels 0 1 3 0 3 of y = −.15 .65 1.95 −.65 4.75
   CHECK(sums.level[0] == 7);
@@ -168,7 +168,7 @@ TEST_CASE("level sums are those of the definition") {
 #if XSIMD_WITH_SSE2 && defined(__FMA__)
 TEST_CASE("rounding of sums aside, the width of the vectors does not matter") {
   const auto data = test::gaussian<float>(1, 512, 9);
-  Units units;
+  Units units{};
   units.inverse.fill(3);
   Each<float> wide, narrow;
   kernel::unit_errors({data.row(0), 64}, Halves{-4, 3}, {&units, 1}, {&wide, 1});

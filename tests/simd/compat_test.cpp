@@ -219,3 +219,20 @@ TEMPLATE_TEST_CASE("lanes that change places", "[simd][compat]", DefaultArch, Na
   check_exchange<1, float, TestType>();
   check_exchange<1, double, TestType>();
 }
+
+TEMPLATE_TEST_CASE("pairs joined and separated", "[simd][compat]", DefaultArch, Narrow) {
+  using V = Batch<float, TestType>;
+  constexpr std::size_t size = V::size;
+  float even[size], odd[size], pairs[2 * size];
+  for (std::size_t l = 0; l < size; ++l) {
+    even[l] = float(2 * l);
+    odd[l] = float(2 * l + 1);
+  }
+  const auto [a, b] = simd::zip(V::load_unaligned(even), V::load_unaligned(odd));
+  a.store_unaligned(pairs);
+  b.store_unaligned(pairs + size);
+  for (std::size_t i = 0; i < 2 * size; ++i) CHECK(pairs[i] == float(i));
+  const auto [c, d] = simd::unzip(a, b);
+  CHECK(lanes<TestType>(c) == lanes<TestType>(V::load_unaligned(even)));
+  CHECK(lanes<TestType>(d) == lanes<TestType>(V::load_unaligned(odd)));
+}

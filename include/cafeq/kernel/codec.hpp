@@ -46,7 +46,8 @@ Batch<float, A> magnitude(const Batch<float, A>& x) noexcept {
 }
 template <class A>
 Batch<float, A> at_most(const Batch<float, A>& u, float top) noexcept {
-  return xsimd::min(u, Batch<float, A>(top));
+  if constexpr (simd::is_avx2<A> || simd::is_avx512<A>) return simd::min_signed_bits(u, Batch<float, A>(top));
+  else return xsimd::min(u, Batch<float, A>(top));
 }
 /// Between 0 and top. (Where the bits of floats are compared as integers, the units that round and add have the less to do.)
 template <class A>

@@ -12,11 +12,13 @@
 namespace cafeq::kernel {
 
 /// Groups that a search takes side by side: what there is to do for each of them is done for all in a few vectors.
-inline constexpr Index groups_at_once = std::max<Index>(8, Index(Batch<float>::size));
+inline constexpr Index groups_at_once = std::max<Index>(16, Index(Batch<float>::size));
 
 /// A number for each of the groups.
 template <class T>
 using Each = std::array<T, std::size_t(groups_at_once)>;
+/// That of a vector of them, no more: gaps would have to be cleared too, which takes g++ a slow instruction.
+inline constexpr std::size_t each_alignment = sizeof(Each<float>);
 
 /// What takes the levels that these kernels count to those of the grid; −bias is the shift without an offset.
 template <class Levels>
@@ -25,17 +27,18 @@ float level_bias(const Levels& levels) noexcept {
   else return 0.0f;
 }
 
-/// How the groups are seen at a candidate: u = fma(y, inverse, shift). Without an offset the shift is −level_bias() and not read.
+/// How the groups are seen at a candidate: u = fma(y, inverse, shift). Without an offset the shift is −level_bias() and not read. Nothing is cleared:
+/// only what belongs to a group is read.
 struct Units {
-  alignas(64) Each<float> inverse{};
-  alignas(64) Each<float> shift{};
+  alignas(each_alignment) Each<float> inverse;
+  alignas(each_alignment) Each<float> shift;
 };
 
 /// Sums over each group of y and its levels l at one candidate. Without an offset `level` stays zero.
 struct LevelSums {
-  alignas(64) Each<float> level{};          ///< Σ l
-  alignas(64) Each<float> level_squares{};  ///< Σ l²
-  alignas(64) Each<float> product{};        ///< Σ y l
+  alignas(each_alignment) Each<float> level{};          ///< Σ l
+  alignas(each_alignment) Each<float> level_squares{};  ///< Σ l²
+  alignas(each_alignment) Each<float> product{};        ///< Σ y l
 };
 
 /// Consecutive groups of `width` weights, at most groups_at_once, the last one perhaps shorter; only one where width is above 4096.
@@ -44,7 +47,7 @@ struct GroupSpan {
   Index width = 0;
   const float* pivot = nullptr;  ///< one a group, for grids with an offset
 
-  Index count() const noexcept { return ceil_div(Index(x.size()), width); }
+  Index count() const noexcept { return Index(x.size()) == groups_at_once * width ? groups_at_once : ceil_div(Index(x.size()), width); }
   std::span<const float> group(Index g) const noexcept {
     return x.subspan(std::size_t(g * width), std::size_t(std::min(width, Index(x.size()) - g * width)));
   }
@@ -74,7 +77,7 @@ template <class Arch, class T>
 inline void add_sums(const Batch<float, Arch>* v, Index count, Each<T>& sums) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size);
-  alignas(64) Each<float> sum{};
+  alignas(each_alignment) Each<float> sum{};
   if (count == groups_at_once) {
     CAFEQ_UNROLL
     for (Index g = 0; g < groups_at_once; g += w)
@@ -85,19 +88,37 @@ inline void add_sums(const Batch<float, Arch>* v, Index count, Each<T>& sums) no
   for (std::size_t g = 0; g < sum.size(); ++g) sums[g] += T(sum[g]);
 }
 
-inline std::span<const float> block_of(const GroupSpan& groups, Index g, Index begin) noexcept {
-  const auto group = groups.group(g);
-  if (begin == 0 && Index(group.size()) <= lane_block) return group;
-  const auto block = group.subspan(std::min(std::size_t(begin), group.size()));
-  return block.first(std::min(block.size(), std::size_t(lane_block)));
+/// n weights of a group; Size may be a constant.
+template <class Size>
+struct Block {
+  const float* x;
+  Size n;
+};
+
+/// f(block) for blocks of at most 4096 of each of the groups, where block(g) is that of group g; after those that begin alike, done().
+template <class F, class Done>
+inline void for_each_blocks(const GroupSpan& groups, F&& f, Done&& done) noexcept {
+  const Index n = Index(groups.x.size()), width = groups.width;
+  const float* x = groups.x.data();
+  if (n == groups_at_once * width && width <= lane_block) {
+    with_width(width, [&](auto known) { f([&](Index g) { return Block<decltype(known)>{x + g * known, known}; }); });
+    done();
+  } else if (width <= lane_block) {
+    f([&](Index g) { return Block<Index>{x + g * width, std::min(width, n - g * width)}; });
+    done();
+  } else {  // a single group
+    for (Index begin = 0; begin < n; begin += lane_block) {
+      f([&](Index) { return Block<Index>{x + begin, std::min(lane_block, n - begin)}; });
+      done();
+    }
+  }
 }
 
 inline constexpr Index candidates_at_once = 4;
 
 /// out[c · groups_at_once] = the lanes of Σ (u − level)² at candidate c.
-template <Index Count, class Arch, class Levels>
-inline void candidate_errors(std::span<const float> x, const Levels& levels, float pivot, const Units* units, Index g,
-                             Batch<float, Arch>* out) noexcept {
+template <Index Count, class Arch, class Levels, class Size>
+inline void candidate_errors(Block<Size> block, Levels levels, float pivot, const Units* units, Index g, Batch<float, Arch>* out) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index parts = lane_parts<Arch>;
   V sum[Count][parts], inverse[Count], shift[Count];
@@ -109,7 +130,7 @@ inline void candidate_errors(std::span<const float> x, const Levels& levels, flo
     CAFEQ_UNROLL
     for (Index p = 0; p < parts; ++p) sum[c][p] = V(0.0f);
   }
-  for_each_vector<Arch>(x, [&](Index p, const V& v, auto keep) {
+  for_each_vector<Arch>(block.x, block.n, [&](Index p, const V& v, auto keep) {
     const V y = simd::in_register(relative(levels, v, origin));
     CAFEQ_UNROLL
     for (Index c = 0; c < Count; ++c) {
@@ -126,22 +147,22 @@ template <Index Count, class Arch, class Levels>
 inline void candidates_errors(const GroupSpan& groups, const Levels& levels, const Units* units, Each<float>* errors) noexcept {
   const Index count = groups.count();
   Batch<float, Arch> partial[Count * groups_at_once];
-  const auto errors_of = [&](auto part) {
+  const auto errors_of = [&](auto block) {
     for (Index g = 0; g < count; ++g)
-      candidate_errors<Count, Arch>(part(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f, units, g, partial + g);
+      candidate_errors<Count, Arch>(block(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f, units, g, partial + g);
   };
   if (groups.width <= lane_block) {
-    errors_of([&](Index g) { return groups.group(g); });
-    for (Index c = 0; c < Count; ++c) {
-      errors[c] = {};
-      add_sums<Arch>(partial + c * groups_at_once, count, errors[c]);
-    }
+    for_each_blocks(groups, errors_of, [&] {
+      for (Index c = 0; c < Count; ++c) {
+        errors[c] = {};
+        add_sums<Arch>(partial + c * groups_at_once, count, errors[c]);
+      }
+    });
   } else {
     Each<double> sums[Count] = {};
-    for (Index begin = 0; begin < Index(groups.x.size()); begin += lane_block) {
-      errors_of([&](Index g) { return block_of(groups, g, begin); });
+    for_each_blocks(groups, errors_of, [&] {
       for (Index c = 0; c < Count; ++c) add_sums<Arch>(partial + c * groups_at_once, count, sums[c]);
-    }
+    });
     for (Index c = 0; c < Count; ++c)
       for (std::size_t g = 0; g < sums[c].size(); ++g) errors[c][g] = float(sums[c][g]);
   }
@@ -163,8 +184,8 @@ void unit_errors(const GroupSpan& groups, const Levels& levels, std::span<const 
 namespace detail {
 
 /// The lanes of the sums of LevelSums over one block of a group.
-template <class Arch, class Levels>
-inline void level_lanes(std::span<const float> x, const Levels& levels, float pivot, float inverse, float shift, Batch<float, Arch>& level,
+template <class Arch, class Levels, class Size>
+inline void level_lanes(Block<Size> block, Levels levels, float pivot, float inverse, float shift, Batch<float, Arch>& level,
                         Batch<float, Arch>& level_squares, Batch<float, Arch>& product) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index parts = lane_parts<Arch>;
@@ -173,7 +194,7 @@ inline void level_lanes(std::span<const float> x, const Levels& levels, float pi
   V l[parts], ll[parts], yl[parts];
   CAFEQ_UNROLL
   for (Index p = 0; p < parts; ++p) l[p] = ll[p] = yl[p] = V(0.0f);
-  for_each_vector<Arch>(x, [&](Index p, const V& v, auto keep) {
+  for_each_vector<Arch>(block.x, block.n, [&](Index p, const V& v, auto keep) {
     const V y = simd::in_register(relative(levels, v, origin));
     V nearest_level = nearest(levels, simd::fma(y, per_unit, start));
     if constexpr (!has_offset) nearest_level = nearest_level + bias;
@@ -195,9 +216,9 @@ LevelSums level_sums(const GroupSpan& groups, const Levels& levels, const Units&
   const Index count = groups.count();
   CAFEQ_ASSERT(count <= groups_at_once && (count <= 1 || groups.width <= detail::lane_block) && !(Levels::has_offset && level_bias(levels) != 0));
   Batch<float, Arch> level[groups_at_once], level_squares[groups_at_once], product[groups_at_once];
-  const auto sums_of = [&](auto part) {
+  const auto sums_of = [&](auto block) {
     for (Index g = 0; g < count; ++g)
-      detail::level_lanes<Arch>(part(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f, units.inverse[std::size_t(g)],
+      detail::level_lanes<Arch>(block(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f, units.inverse[std::size_t(g)],
                                 units.shift[std::size_t(g)], level[g], level_squares[g], product[g]);
   };
   LevelSums total;
@@ -207,15 +228,11 @@ LevelSums level_sums(const GroupSpan& groups, const Levels& levels, const Units&
     detail::add_sums<Arch>(product, count, yl);
   };
   if (groups.width <= detail::lane_block) {
-    sums_of([&](Index g) { return groups.group(g); });
-    add(total.level, total.level_squares, total.product);
+    detail::for_each_blocks(groups, sums_of, [&] { add(total.level, total.level_squares, total.product); });
     return total;
   }
   Each<double> sums[3] = {};
-  for (Index begin = 0; begin < Index(groups.x.size()); begin += detail::lane_block) {
-    sums_of([&](Index g) { return detail::block_of(groups, g, begin); });
-    add(sums[0], sums[1], sums[2]);
-  }
+  detail::for_each_blocks(groups, sums_of, [&] { add(sums[0], sums[1], sums[2]); });
   total.level[0] = float(sums[0][0]);
   total.level_squares[0] = float(sums[1][0]);
   total.product[0] = float(sums[2][0]);
@@ -339,18 +356,26 @@ template <class Arch = DefaultArch, class Levels>
 void group_errors(GroupSpan groups, const Levels& levels, const Each<float>& scale, const Each<float>& offset, std::span<double> errors) noexcept {
   CAFEQ_ASSERT(Index(errors.size()) == groups.count());
   groups.pivot = offset.data();
-  const float bias = level_bias(levels);
+  using V = Batch<float, Arch>;
+  const V shift(-level_bias(levels)), zero(0.0f);
   Units units;
-  for (std::size_t g = 0; g < scale.size(); ++g) {
-    units.inverse[g] = scale[g] != 0 ? 1.0f / scale[g] : 0.0f;
-    units.shift[g] = -bias;
+  bool vanished = false;  // some scale
+  for (std::size_t g = 0; g < scale.size(); g += V::size) {
+    const V s = V::load_unaligned(scale.data() + g);
+    const auto usable = s != zero;
+    vanished |= !xsimd::all(usable);
+    xsimd::select(usable, V(1.0f) / s, zero).store_unaligned(units.inverse.data() + g);
+    shift.store_unaligned(units.shift.data() + g);
   }
-  Each<float> sums;
+  alignas(each_alignment) Each<float> sums;
   unit_errors<Arch>(groups, levels, {&units, 1}, {&sums, 1});
-  for (std::size_t g = 0; g < errors.size(); ++g) {
-    const double s = double(scale[g]);
-    errors[g] = s != 0 ? s * s * double(sums[g]) : detail::squared_distance<Arch>(groups.group(Index(g)), Levels::has_offset ? offset[g] : 0.0f);
-  }
+  Each<double> squares;
+  for (std::size_t g = 0; g < squares.size(); ++g) squares[g] = double(scale[g]) * double(scale[g]) * double(sums[g]);
+  if (errors.size() == squares.size()) std::copy_n(squares.data(), squares.size(), errors.data());
+  else std::copy_n(squares.data(), errors.size(), errors.data());
+  if (!vanished) return;
+  for (std::size_t g = 0; g < errors.size(); ++g)
+    if (scale[g] == 0) errors[g] = detail::squared_distance<Arch>(groups.group(Index(g)), Levels::has_offset ? offset[g] : 0.0f);
 }
 
 }  // namespace cafeq::kernel

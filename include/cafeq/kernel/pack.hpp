@@ -13,6 +13,16 @@ namespace cafeq::kernel {
 namespace detail {
 
 #if defined(__AVX2__)
+/// inverse_scale() of up to eight.
+inline void inverse_scales(const float* scale, Index count, float* inverse) noexcept {
+  if (count < 8) {
+    for (Index g = 0; g < count; ++g) inverse[g] = inverse_scale(scale[g]);
+    return;
+  }
+  const __m256 s = _mm256_loadu_ps(scale);
+  _mm256_storeu_ps(inverse, _mm256_and_ps(_mm256_cmp_ps(s, _mm256_setzero_ps(), _CMP_NEQ_UQ), _mm256_div_ps(_mm256_set1_ps(1.0f), s)));
+}
+
 /// 32 codes become 4 · Bits bytes; writes 16 bytes beyond the first 2 · Bits.
 template <class Arch>
 inline void pack_32(const std::uint8_t* codes, int bits, __m256i compress, std::uint8_t* out) noexcept {
@@ -65,8 +75,10 @@ void encode_packed(std::span<const float> x, Index width, const Levels& levels, 
 #if defined(__AVX2__)
   if constexpr (simd::is_avx2<Arch> || simd::is_avx512<Arch>) {
     if (bits == 4 && width % 64 == 0 && n % 64 == 0) {
+      alignas(32) float per_unit[8];
       for (Index j = 0, g = 0; j < n; ++g) {
-        const __m256 inverse = _mm256_set1_ps(inverse_scale(scale[g])), start = _mm256_set1_ps(offset[g]);
+        if (g % 8 == 0) detail::inverse_scales(scale + g, n - j >= 8 * width ? 8 : ceil_div(n - j, width), per_unit);
+        const __m256 inverse = _mm256_set1_ps(per_unit[g % 8]), start = _mm256_set1_ps(offset[g]);
         for (const Index end = std::min(j + width, n); j < end; j += 64)
           detail::encode_64_nibbles<Arch>(x.data() + j, levels, inverse, start, packed.data() + j / 2);
       }
@@ -76,10 +88,12 @@ void encode_packed(std::span<const float> x, Index width, const Levels& levels, 
 #endif
   constexpr Index at_once = 1024;
   std::uint8_t codes[at_once];
+  Index g = 0, next_group = width;
   for (Index begin = 0; begin < n; begin += at_once) {
     const Index end = std::min(begin + at_once, n);
     for (Index j = begin; j < end;) {
-      const Index g = j / width, stop = std::min(end, (g + 1) * width);
+      if (j == next_group) ++g, next_group += width;
+      const Index stop = std::min(end, next_group);
       encode<Arch>(x.subspan(std::size_t(j), std::size_t(stop - j)), levels, Line{scale[g], offset[g]},
                    std::span(codes).subspan(std::size_t(j - begin), std::size_t(stop - j)));
       j = stop;

@@ -48,24 +48,24 @@ struct LanesBelow {
   V operator()(const V& v) const noexcept { return xsimd::select(valid, v, V(0.0f)); }
 };
 
-/// f(part, vector, keep) for every vector of x; `part` tells which of the 16 lanes it holds. The last vectors are filled up with a copy of
-/// the last element; keep(v) is v with those lanes zero.
-template <class Arch, class F>
-inline void for_each_vector(std::span<const float> x, F&& f) noexcept {
+/// f(part, vector, keep) for every vector of n floats; `part` tells which of the 16 lanes it holds. The last vectors are filled up with a copy of
+/// the last element; keep(v) is v with those lanes zero. A Size that is a constant is a multiple of 16.
+template <class Arch, class Size, class F>
+inline void for_each_vector(const float* x, Size n, F&& f) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size);
   static_assert(lanes % w == 0, "cafeq: a vector has 1 to 16 floats");
-  const Index n = Index(x.size());
   Index i = 0;
   for (; i + lanes <= n; i += lanes) {
     CAFEQ_UNROLL
-    for (Index part = 0; part < lane_parts<Arch>; ++part) f(part, V::load_unaligned(x.data() + i + part * w), EveryLane{});
+    for (Index part = 0; part < lane_parts<Arch>; ++part) f(part, V::load_unaligned(x + i + part * w), EveryLane{});
   }
+  if constexpr (!std::is_same_v<Size, Index>) return;
   if (i == n) return;
   alignas(64) float tail[lanes];
   alignas(64) float position[lanes];
   for (Index l = 0; l < lanes; ++l) {
-    tail[l] = x[std::size_t(std::min(i + l, n - 1))];
+    tail[l] = x[std::min<Index>(i + l, n - 1)];
     position[l] = float(l);
   }
   const V end(float(n - i));
@@ -74,6 +74,10 @@ inline void for_each_vector(std::span<const float> x, F&& f) noexcept {
     const LanesBelow<V> keep{V::load_aligned(position + part * w) < end};
     f(part, V::load_aligned(tail + part * w), keep);
   }
+}
+template <class Arch, class F>
+inline void for_each_vector(std::span<const float> x, F&& f) noexcept {
+  for_each_vector<Arch>(x.data(), Index(x.size()), f);
 }
 
 /// The vectors that hold the 16 lanes, added: lane i plus lane i + 8, and, where vectors are shorter, those plus lane i + 4.
@@ -109,8 +113,8 @@ inline void for_each_block(std::span<const float> x, F&& f) noexcept {
   for (std::size_t i = 0; i < x.size(); i += std::size_t(lane_block)) f(x.subspan(i, std::min(std::size_t(lane_block), x.size() - i)));
 }
 
-/// The order in which running extremes are kept. With AVX2 the float units take one minimum and one maximum a cycle, the integer units four of either: there
-/// the larger unsigned and the larger signed integer are kept, which are the least and the greatest float as long as both signs occur.
+/// The order in which running extremes are kept. With AVX2 the float units take one minimum and one maximum a cycle, the integer units four of
+/// either: there the larger unsigned and the larger signed integer are kept, which are the least and the greatest float as long as both signs occur.
 template <class Arch, bool ByBits = simd::is_avx2<Arch> || simd::is_avx512<Arch>>
 struct Extreme {
   using V = Batch<float, Arch>;
@@ -244,17 +248,22 @@ namespace detail {
 template <class F>
 inline void for_each_group(std::span<const float> x, Index width, Index begin, F&& f) noexcept {
   const Index n = Index(x.size());
-  for (Index g = begin, at = begin * width; at < n; ++g, at += width) f(std::size_t(g), x.subspan(std::size_t(at), std::size_t(std::min(width, n - at))));
+  for (Index g = begin, at = begin * width; at < n; ++g, at += width)
+    f(std::size_t(g), x.subspan(std::size_t(at), std::size_t(std::min(width, n - at))));
 }
 
 /// f(width) with the usual widths as constants, for which loops unroll.
 template <class F>
 inline void with_width(Index width, F&& f) noexcept {
   switch (width) {
-    case 32: return f(std::integral_constant<Index, 32>{});
-    case 64: return f(std::integral_constant<Index, 64>{});
-    case 128: return f(std::integral_constant<Index, 128>{});
-    default: return f(width);
+    case 32:
+      return f(std::integral_constant<Index, 32>{});
+    case 64:
+      return f(std::integral_constant<Index, 64>{});
+    case 128:
+      return f(std::integral_constant<Index, 128>{});
+    default:
+      return f(width);
   }
 }
 
@@ -289,7 +298,7 @@ void group_ranges(std::span<const float> x, Index width, std::span<float> low, s
   Index done = 0;
   if (width % detail::lanes == 0 && width <= detail::lane_block / 8)
     detail::with_width(width, [&](auto n) {
-      for (const Index whole = Index(x.size()) / n; done + w <= whole; done += w)
+      for (; (done + w) * n <= Index(x.size()); done += w)
         detail::group_ranges_block<Arch>(x.data() + done * n, n, low.data() + done, high.data() + done);
     });
   detail::for_each_group(x, width, done, [&](std::size_t g, std::span<const float> group) {
@@ -338,8 +347,8 @@ inline void group_moments_block(const float* x, Width width, const float* pivot,
 
 }  // namespace detail
 
-/// moments[g] = moments() of group g of x, or of its distances from pivot[g]. Groups of a multiple of 16 up to 512 are taken a vector of groups at a time,
-/// others one by one.
+/// moments[g] = moments() of group g of x, or of its distances from pivot[g]. Groups of a multiple of 16 up to 512 are taken a vector of groups at a
+/// time, others one by one.
 template <class Arch = DefaultArch>
 void group_moments(std::span<const float> x, Index width, std::span<const float> pivot, std::span<Moments> moments) noexcept {
   CAFEQ_ASSERT(width > 0 && Index(moments.size()) == ceil_div(Index(x.size()), width) && (pivot.empty() || pivot.size() == moments.size()));
@@ -347,7 +356,7 @@ void group_moments(std::span<const float> x, Index width, std::span<const float>
   Index done = 0;
   if (width % detail::lanes == 0 && width <= detail::lane_block / 8)
     detail::with_width(width, [&](auto n) {
-      for (const Index whole = Index(x.size()) / n; done + w <= whole; done += w)
+      for (; (done + w) * n <= Index(x.size()); done += w)
         detail::group_moments_block<Arch>(x.data() + done * n, n, pivot.empty() ? nullptr : pivot.data() + done, moments.data() + done);
     });
   detail::for_each_group(x, width, done, [&](std::size_t g, std::span<const float> group) {

@@ -53,8 +53,13 @@ struct Affine {
       });
       if (search == ScaleSearch::mse) search_from(lines, groups);
       store(lines);
-      const Each<fp16> scale = detail::finite_fp16(lines.scale), offset = detail::finite_fp16(lines.offset);
-      for (std::size_t g = 0; g < count; ++g) params[first + g] = {scale[g], offset[g]};
+      std::array<fp16, 2 * detail::groups_at_once> pairs;
+      detail::for_each_lanes([&](std::size_t g) {
+        const auto [a, b] = simd::zip(detail::load(lines.scale, g), detail::load(lines.offset, g));
+        simd::store_float(pairs.data() + 2 * g, a);
+        simd::store_float(pairs.data() + 2 * g + detail::Lane::size, b);
+      });
+      detail::copy_groups(std::bit_cast<Each<Params>>(pairs).data(), count, params.data() + first);
     });
   }
 
@@ -67,12 +72,17 @@ struct Affine {
 
   Line line(const Params& p) const noexcept { return {p.scale, p.offset}; }
   Lines lines(std::span<const Params> params) const noexcept {
-    Each<fp16> scale{}, offset{};
-    for (std::size_t g = 0; g < params.size(); ++g) {
-      scale[g] = params[g].scale;
-      offset[g] = params[g].offset;
-    }
-    return {detail::to_float(scale), detail::to_float(offset)};
+    Each<Params> all{};
+    detail::copy_groups(params.data(), params.size(), all.data());
+    const auto pairs = std::bit_cast<std::array<fp16, 2 * detail::groups_at_once>>(all);
+    Lines lines;
+    detail::for_each_lanes([&](std::size_t g) {
+      const fp16* p = pairs.data() + 2 * g;
+      const auto [scale, offset] = simd::unzip(simd::load_float<DefaultArch>(p), simd::load_float<DefaultArch>(p + detail::Lane::size));
+      detail::store(lines.scale, g, scale);
+      detail::store(lines.offset, g, offset);
+    });
+    return lines;
   }
   /// x̂ = scale · code + offset.
   Lines code_lines(std::span<const Params> params) const noexcept { return lines(params); }
@@ -246,11 +256,7 @@ struct Symmetric {
   }
 
   Line line(const Params& p) const noexcept { return {scale(p), 0}; }
-  Lines lines(std::span<const Params> params) const noexcept {
-    Each<fp16> scale{};
-    for (std::size_t g = 0; g < params.size(); ++g) scale[g] = params[g].scale;
-    return {detail::to_float(scale), {}};
-  }
+  Lines lines(std::span<const Params> params) const noexcept { return {detail::stored_scales(params), {}}; }
   /// x̂ = scale · code + offset.
   Lines code_lines(std::span<const Params> params) const noexcept {
     Lines found = lines(params);
@@ -260,9 +266,7 @@ struct Symmetric {
   float level(std::uint8_t code) const noexcept { return levels().level(code); }
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params&) const noexcept { return 0; }
-  Params with_scale(const Params& p, float scale, float) const noexcept {
-    return std::isfinite(scale) ? Params{detail::finite_fp16(scale)} : p;
-  }
+  Params with_scale(const Params& p, float scale, float) const noexcept { return std::isfinite(scale) ? Params{detail::finite_fp16(scale)} : p; }
 };
 
 }  // namespace cafeq

@@ -40,11 +40,7 @@ struct Midrise {
   }
 
   Line line(const Params& p) const noexcept { return {scale(p), 0}; }
-  Lines lines(std::span<const Params> params) const noexcept {
-    Each<fp16> scale{};
-    for (std::size_t g = 0; g < params.size(); ++g) scale[g] = params[g].scale;
-    return {detail::to_float(scale), {}};
-  }
+  Lines lines(std::span<const Params> params) const noexcept { return {detail::stored_scales(params), {}}; }
   /// x̂ = scale · code + offset.
   Lines code_lines(std::span<const Params> params) const noexcept {
     Lines found = lines(params);

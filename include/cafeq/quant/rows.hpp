@@ -1,8 +1,8 @@
 /// Whole rows of a matrix at once: parameters, packed codes, values and errors, without a matrix of codes in between.
 ///
-/// A row x [n] falls into ⌈n / width⌉ groups of `width` weights, the last one perhaps shorter, with one Params each; codes are packed as core/packed.hpp says.
-/// Every function is what the name says done group by group with fit, encode and decode. A quantizer that knows a faster way has a member of the same name
-/// and arguments, which must give the same bits. Nothing here allocates unless the quantizer does.
+/// A row x [n] falls into ⌈n / width⌉ groups of `width` weights, the last one perhaps shorter, with one Params each; codes are packed as
+/// core/packed.hpp says. Every function is what the name says done group by group with fit, encode and decode. A quantizer that knows a faster way
+/// has a member of the same name and arguments, which must give the same bits. Nothing here allocates unless the quantizer does.
 #pragma once
 
 #include <algorithm>
@@ -30,17 +30,23 @@ void for_each_part(Index begin, Index end, Index width, F&& f) {
   }
 }
 
-/// A uniform grid whose levels are the same for every group: lines(params) are the scales and offsets of up to eight of them.
+/// A uniform grid whose levels are the same for every group: lines(params) are the scales and offsets of up to groups_at_once of them.
 template <class Q>
 concept HasLines = requires(const Q& q, std::span<const typename Q::Params> params) {
   { q.lines(params) } -> std::same_as<Lines>;
   q.levels();
 };
 
+/// Rows up to this size are asked for one row ahead: while this one, read when its parameters were found, is computed with, memory would be idle.
+inline constexpr Index prefetched_bytes = Index(1) << 17;
+
 /// f(number of the first group, groups, lines) for the groups of a row.
 template <class Q, class F>
 void for_each_lines(const Q& q, std::span<const float> x, Index width, std::span<const typename Q::Params> params, F&& f) {
+  const Index following = Index(x.size_bytes());
   for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
+    if (following <= prefetched_bytes)
+      for (std::size_t l = 0; l < groups.x.size(); l += 16) simd::prefetch(groups.x.data() + l, following);
     f(first, groups, q.lines(params.subspan(first, std::size_t(groups.count()))));
   });
 }
@@ -70,9 +76,8 @@ void fit_row(const Q& q, std::span<const float> x, Index width, std::span<typena
   if constexpr (requires { q.fit_row(x, width, params); }) {
     q.fit_row(x, width, params);
   } else {
-    detail::for_each_part(0, Index(x.size()), width, [&](Index j, Index n, Index group) {
-      params[std::size_t(group)] = q.fit(x.subspan(std::size_t(j), std::size_t(n)));
-    });
+    detail::for_each_part(0, Index(x.size()), width,
+                          [&](Index j, Index n, Index group) { params[std::size_t(group)] = q.fit(x.subspan(std::size_t(j), std::size_t(n))); });
   }
 }
 
@@ -113,7 +118,9 @@ void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width, s
     q.unpack_row(packed, width, params, out);
   } else {
     const Index n = Index(out.size());
-    if constexpr (requires { { q.code_lines(params) } -> std::same_as<Lines>; }) {
+    if constexpr (requires {
+                    { q.code_lines(params) } -> std::same_as<Lines>;
+                  }) {
       if (width % 8 == 0 || width >= n) {
         const Index at_once = kernel::groups_at_once;
         for (Index g = 0; g < Index(params.size()); g += at_once) {

@@ -3,11 +3,13 @@
 /// mse: 24 candidates, the range times 1 … a fraction that depends on the bits, strict < keeping the first of equals; from the best, up to 4
 /// alternations of codes and least squares, over-relaxed. The same from what the spread of the weights suggests, where that lies below all candidates
 /// (one huge outlier) or where there is an offset, which least squares alone moves too slowly (worth 1 to 2 % of the error). All of these and the
-/// whole range are then compared at the precision in which they are stored, so the error is never above that of the range. Eight groups are searched
-/// side by side; none of them notices the others.
+/// whole range are then compared at the precision in which they are stored, so the error is never above that of the range. Sixteen groups are
+/// searched side by side; none of them notices the others.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 #include "cafeq/kernel/error.hpp"
@@ -21,28 +23,29 @@ enum class ScaleSearch {
 };
 
 using kernel::Each;
+using kernel::each_alignment;
 using kernel::GroupSpan;
 using kernel::Line;
 
 /// A line for each of some groups.
 struct Lines {
-  alignas(64) Each<float> scale{};
-  alignas(64) Each<float> offset{};
+  alignas(each_alignment) Each<float> scale{};
+  alignas(each_alignment) Each<float> offset{};
 };
 
 /// Where the search looks, for each of some groups.
 struct SearchSpace {
-  Lines widest;                       ///< no weight is clipped: the first candidate; its sign of scale is that of all
-  alignas(64) Each<float> center{};   ///< what the range shrinks towards (without an offset: zero)
-  alignas(64) Each<float> typical{};  ///< the scale that the spread of the weights suggests, about the center; 0 for none
-  float narrowest = 0.5f;             ///< the last candidate as a fraction of the widest
-  const Each<float>* zero = nullptr;  ///< where the offset is not free: it is −zero steps; the center is 0
+  Lines widest;                                   ///< no weight is clipped: the first candidate; its sign of scale is that of all
+  alignas(each_alignment) Each<float> center{};   ///< what the range shrinks towards (without an offset: zero)
+  alignas(each_alignment) Each<float> typical{};  ///< the scale that the spread of the weights suggests, about the center; 0 for none
+  float narrowest = 0.5f;                         ///< the last candidate as a fraction of the widest
+  const Each<float>* zero = nullptr;              ///< where the offset is not free: it is −zero steps; the center is 0
 };
 
 /// Lines and their squared errors in units of the widest scale's square.
 struct ScoredLines {
   Lines lines;
-  alignas(64) Each<float> error{};
+  alignas(each_alignment) Each<float> error{};
 };
 
 /// Ranges that the search tries, from the whole one down.
@@ -266,7 +269,19 @@ inline void round_to_fp16(Each<float>& values) noexcept {
   for (std::size_t g = 0; g < groups_at_once; g += Lane::size) store(values, g, simd::load_float<DefaultArch>(halves.data() + g));
 }
 
-inline Each<float> to_float(const Each<fp16>& halves) noexcept {
+/// Copies what `count` groups have, mostly as many as usual.
+template <class T>
+void copy_groups(const T* from, std::size_t count, T* to) noexcept {
+  if (count == groups_at_once) std::copy_n(from, groups_at_once, to);
+  else std::copy_n(from, count, to);
+}
+
+/// The scales of parameters that are one fp16 each.
+template <class Params>
+Each<float> stored_scales(std::span<const Params> params) noexcept {
+  Each<Params> all{};
+  copy_groups(params.data(), params.size(), all.data());
+  const auto halves = std::bit_cast<Each<fp16>>(all);
   Each<float> values;
   for (std::size_t g = 0; g < groups_at_once; g += Lane::size) store(values, g, simd::load_float<DefaultArch>(halves.data() + g));
   return values;
@@ -280,8 +295,8 @@ template <class F>
 void for_each_groups(std::span<const float> x, Index width, F&& f) noexcept {
   const Index n = Index(x.size());
   const Index at_once = width <= kernel::detail::lane_block ? kernel::groups_at_once : 1;
-  for (Index j = 0; j < n; j += at_once * width)
-    f(std::size_t(j / width), GroupSpan{x.subspan(std::size_t(j), std::size_t(std::min(at_once * width, n - j))), width});
+  for (Index j = 0, first = 0; j < n; j += at_once * width, first += at_once)
+    f(std::size_t(first), GroupSpan{x.subspan(std::size_t(j), std::size_t(std::min(at_once * width, n - j))), width});
 }
 
 /// The root mean square of each group, or its standard deviation about the mean of its weights above a pivot, which is added to `mean`.
@@ -332,7 +347,8 @@ void fit_scales(std::span<const float> x, Index width, const Levels& levels, Sca
       }
     }
     const Each<fp16> stored = finite_fp16(scale);
-    for (std::size_t g = 0; g < count; ++g) params[first + g] = Params{stored[g]};
+    static_assert(sizeof(Params) == sizeof(fp16));
+    copy_groups(std::bit_cast<Each<Params>>(stored).data(), count, params.data() + first);
   });
 }
 

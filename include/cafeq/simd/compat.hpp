@@ -630,6 +630,27 @@ inline std::pair<Batch<float, Arch>, Batch<float, Arch>> unzip(Batch<float, Arch
   return {V::load_aligned(even), V::load_aligned(odd)};
 }
 
+/// The lanes of a and b in turns, the inverse of unzip().
+template <class Arch>
+inline std::pair<Batch<float, Arch>, Batch<float, Arch>> zip(Batch<float, Arch> a, Batch<float, Arch> b) noexcept {
+  using V = Batch<float, Arch>;
+#if defined(__AVX2__)
+  if constexpr (is_avx2<Arch> && V::size == 8) {
+    const __m256 low = _mm256_unpacklo_ps(a, b), high = _mm256_unpackhi_ps(a, b);
+    return {V(_mm256_permute2f128_ps(low, high, 0x20)), V(_mm256_permute2f128_ps(low, high, 0x31))};
+  }
+#endif
+  constexpr std::size_t size = V::size;
+  alignas(64) float s[size], t[size], pair[2 * size];
+  a.store_aligned(s);
+  b.store_aligned(t);
+  for (std::size_t l = 0; l < size; ++l) {
+    pair[2 * l] = s[l];
+    pair[2 * l + 1] = t[l];
+  }
+  return {V::load_aligned(pair), V::load_aligned(pair + size)};
+}
+
 /// The lanes of a batch of floats in double: the first half of them and the second.
 template <class Arch>
 struct Widened {
