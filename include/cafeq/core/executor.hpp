@@ -156,7 +156,9 @@ class ThreadPool {
 
   template <class F>
   void spin(F&& ready) const {
-    for (int i = 0; i < spins_ && !ready(); ++i) detail::spin_pause();
+    for (int i = 1; i < spins_ && !ready(); ++i)
+      if (i % 64 != 0) detail::spin_pause();
+      else std::this_thread::yield();  // somebody else may need the processor
   }
 
   void run(Index worker) {
