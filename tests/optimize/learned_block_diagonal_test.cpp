@@ -239,3 +239,20 @@ TEST_CASE("Members that make no sense are refused") {
   CHECK_THAT(refused(Learned{.itq_rounds = -1}), Contains("itq_rounds is -1"));
   CHECK_THAT(refused(Learned{.als_rounds = -1}), Contains("als_rounds is -1"));
 }
+
+TEST_CASE("What is learned does not depend on powers of two, near the ends of the floats either") {
+  const auto W = test::heavy_tailed(96, 16, 5, 1, 1.0);
+  const LearnedBlockDiagonal<Midrise<3>> spec{.block = 8, .optimizer = {.max_iterations = 5}, .itq_rounds = 2, .als_rounds = 2};
+  const auto expected = spec.fit(W.view());
+  for (const int e : {-125, -60, 60, 110}) {
+    Matrix<float> scaled(96, 16);
+    for (Index i = 0; i < W.size(); ++i) scaled.data()[i] = std::ldexp(W.data()[i], e);
+    const auto fitted = spec.fit(std::as_const(scaled).view());
+    for (std::size_t b = 0; b < expected.blocks().size(); ++b)
+      for (Index i = 0; i < 64; ++i) {
+        REQUIRE(std::isfinite(fitted.blocks()[b].N.data()[i]));
+        if (e > -125)  // there the smallest weights are rounded as subnormals
+          REQUIRE(fitted.blocks()[b].N.data()[i] == Approx(expected.blocks()[b].N.data()[i]).margin(1e-9));
+      }
+  }
+}

@@ -127,6 +127,7 @@ class ThreadPool {
 
   void parallel_for(Index n, Index grain, LoopBody f) {
     if (n <= 0) return;
+    grain = std::max<Index>(grain, 1);
     if (inside_loop() || threads_.empty() || n <= grain) return InlineExecutor{}.parallel_for(n, grain, f);
     const std::lock_guard one_loop_at_a_time(loop_mutex_);
     {

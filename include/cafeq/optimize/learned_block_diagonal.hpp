@@ -56,9 +56,14 @@ struct LearnedBlockDiagonal {
     if (als_rounds < 0) raise(ErrorCode::invalid_argument, message("als_rounds is ", als_rounds, ", must not be negative"));
     if (is_constant(W) || largest_magnitude(W) == 0)  // every grid holds it as it is
       return BlockDiagonal::from_inverse(MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
-    if (!W.rows_contiguous()) {
-      const Matrix<float> dense = to_matrix<float>(W);
-      return fit(dense.view(), executor);
+    // What is learned does not depend on powers of two; far from 1 they would leave the floats' range in products.
+    const int exponent = floor_log2(largest_magnitude(W));
+    if (!W.rows_contiguous() || std::abs(exponent) > 40) {
+      Matrix<float> dense(W.rows, W.cols);
+      const PowerOfTwo scale(-exponent);
+      for (Index i = 0; i < W.rows; ++i)
+        for (Index j = 0; j < W.cols; ++j) dense(i, j) = float(scale(double(W(i, j))));
+      return fit(std::as_const(dense).view(), executor);
     }
     const auto sizes = uneven_blocks(W.cols, block);
     const Diagonal scaling = scaling_power != 0 ? DualScaling{.power = scaling_power}.fit(W, executor) : unscaled(W.cols);
