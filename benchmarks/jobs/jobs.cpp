@@ -1,7 +1,9 @@
 // Whole recipes on a transformer layer of Gemma-2-2B's shapes, generated heavy-tailed weights: speed, memory beyond input and result, and how both
 // grow with rows, columns, bits, block size and threads.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <stdexcept>
 #include <string>
 
 #include "cafeq/cafeq.hpp"
@@ -72,6 +74,9 @@ void threads(const std::string& name, const R& recipe, Index rows, Index cols) {
   const auto W = layer_weights(rows, cols, 3);
   double best[2] = {1e9, 1e9};
   cafeq::ThreadPool pool(2);
+  const auto alone = cafeq::quantize(W, recipe), together = cafeq::quantize(W, recipe, pool);
+  if (!std::ranges::equal(alone.codes().bytes(), together.codes().bytes()) || alone.error(W) != together.error(W))
+    throw std::runtime_error(name + ": two threads give other codes than one");
   for (int round = 0; round < 3; ++round) {
     best[0] = std::min(best[0], quantize(W, recipe).seconds);
     best[1] = std::min(best[1], quantize(W, recipe, pool).seconds);

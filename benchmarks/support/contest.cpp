@@ -65,7 +65,7 @@ void bench::Contest::run() {
     const double once = smoke_test ? 1e-9 : seconds_of(contender.body, 1);
     slowest = std::max(slowest, once);
     calls.push_back(std::max(1L, long(enough / std::max(once, 1e-9))));
-    while (!smoke_test && calls.back() > 1 && seconds_of(contender.body, calls.back()) < 0.5 * enough) calls.back() *= 2;
+    while (!smoke_test && seconds_of(contender.body, calls.back()) < 0.5 * enough) calls.back() *= 2;
   }
   const int rounds = smoke_test ? 1 : (slowest > 0.2 ? 3 : (quick_look ? 7 : 21));
   std::vector<std::vector<double>> times(contenders_.size());
