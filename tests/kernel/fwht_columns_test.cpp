@@ -10,13 +10,6 @@ using namespace cafeq::test;
 
 namespace {
 
-template <class T>
-std::vector<T> signs(Index n, std::uint64_t seed) {
-  std::vector<T> result;
-  for (Index i = 0; i < n; ++i) result.push_back(T(CounterRng(seed, 4).sign(std::uint64_t(i))));
-  return result;
-}
-
 // Column by column, n rows at a time.
 template <class T>
 void reference(View<T> X, Index n, T scale, const T* before, const T* after) {

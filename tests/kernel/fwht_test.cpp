@@ -12,13 +12,6 @@ using namespace cafeq::test;
 
 namespace {
 
-template <class T>
-std::vector<T> signs(Index n, std::uint64_t seed) {
-  std::vector<T> result;
-  for (Index i = 0; i < n; ++i) result.push_back(T(CounterRng(seed, 4).sign(std::uint64_t(i))));
-  return result;
-}
-
 // (x ∘ before) H ∘ after for n elements, signs of them.
 template <class T>
 void reference(T* x, Index n, T scale, const T* before, const T* after) {

@@ -16,17 +16,24 @@ MatrixBlocks rotations(std::initializer_list<Index> sizes) {
   return blocks;
 }
 
+/// X = W·blockdiag(blocks).
+void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float> X) {
+  detail::BlockFactor factor(detail::sizes_of(blocks));
+  detail::set_factor(factor, blocks, {}, {});
+  factor.multiply(W, X, {});
+}
+
 /// ‖W − Q(W M) N‖² / ‖W‖² with codes by `rounder` in the metric N Nᵀ.
 template <class R>
 double error_of(const Matrix<float>& W, const MatrixBlocks& M, const MatrixBlocks& N, const R& rounder) {
   Matrix<float> X(W.rows(), W.cols());
-  detail::multiply_blocks(W.view(), M, X.view(), {});
+  multiply_blocks(W.view(), M, X.view());
   MatrixBlocks H;
   for (const auto& n : N) H.push_back(linalg::product(n.view(), View<const double>(n.view()).transposed()));
   const auto encoding = round(rounder, std::as_const(X).view(), Midrise<3>{}, Metric::block_diagonal(H));
   Matrix<float> decoded(W.rows(), W.cols()), back(W.rows(), W.cols());
   encoding.decode(decoded.view());
-  detail::multiply_blocks(std::as_const(decoded).view(), N, back.view(), {});
+  multiply_blocks(std::as_const(decoded).view(), N, back.view());
   return test::relative_error(W.view(), std::as_const(back).view());
 }
 

@@ -147,6 +147,30 @@ TEST_CASE("Strips of rows change nothing, whatever their number and the threads'
   CHECK(couples_rows(NvFp4{}));
 }
 
+/// A spec written for floats alone, which remembers nothing but what it was given.
+struct DenseOnly {
+  BlockHadamard inner{16};
+  Hadamard fit(View<const float> W, ExecutorRef executor = {}) const {
+    CHECK(W.contiguous());
+    CHECK(floor_log2(largest_magnitude(W)) == 0);
+    return inner.fit(W, executor);
+  }
+};
+static_assert(TransformSpec<DenseOnly> && !FitsAnyView<DenseOnly>);
+static_assert(FitsAnyView<BlockHadamard> && FitsAnyView<DualScaling> && FitsAnyView<Identity> && FitsAnyView<decltype(DualScaling{} * DenseOnly{})>);
+
+TEST_CASE("A transform that is written for floats gets a dense copy of moderate magnitude, whatever the weights are") {
+  const auto W = test::heavy_tailed(48, 40, 6, 1, 300.0);
+  const auto fed = [](const auto& weights) {
+    (void)Pipeline{DenseOnly{}, Midrise<3>{}, Nearest{}}.quantize(weights);
+    (void)Pipeline{DenseOnly{}, Midrise<3>{.group = per_tensor}, Nearest{}}.quantize(weights);
+    return Pipeline{DenseOnly{} * RandomSigns{3}, Midrise<3>{}, ErrorFeedback{}}.quantize(weights);
+  };
+  require_equal(fed(to_matrix<double>(W.view())), fed(W));
+  CHECK(fed(W.view().transposed()).rows() == 40);
+  CHECK(fed(to_matrix<bf16>(W.view())).cols() == 40);
+}
+
 TEST_CASE("The output side of W is the input side of its transpose") {
   const auto W = test::heavy_tailed(96, 64, 3, 2);
   const auto transposed = to_matrix<float>(W.view().transposed());

@@ -1,6 +1,7 @@
 // Generated matrices: fixed seeds, the same on every machine.
 #pragma once
 #include <cmath>
+#include <vector>
 
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/core/rng.hpp"
@@ -33,6 +34,14 @@ inline Matrix<float> heavy_tailed(Index rows, Index cols, std::uint64_t seed, In
     for (Index i = 0; i < rows; ++i) m(i, j) *= 10.0f;
   }
   return m;
+}
+
+/// n of ±1.
+template <class T>
+std::vector<T> signs(Index n, std::uint64_t seed) {
+  std::vector<T> result;
+  for (Index i = 0; i < n; ++i) result.push_back(T(CounterRng(seed, 4).sign(std::uint64_t(i))));
+  return result;
 }
 
 /// ‖A − B‖² / ‖A‖² in fp64.

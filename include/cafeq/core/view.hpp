@@ -3,6 +3,7 @@
 /// Accepted: View; Eigen's Matrix, Map, Ref, Block and their transposes (recognised by data(), rowStride() and colStride(), Eigen itself
 /// is not included); mdspan of rank 2; a pointer with strides; a span with a row length; cafeq::Matrix. Expression templates have no
 /// storage and owning temporaries lose theirs: both are rejected at compile time.
+/// Longer than most headers: the checks and scans of a view are what every caller of one needs with it.
 #pragma once
 
 #include <algorithm>

@@ -3,6 +3,7 @@
 /// A weight in units of the scale is u = fma(y, 1/s, shift) with y = x − pivot: its level c is the nearest, its error (u − c)·s. `levels` is a
 /// function object as kernel/codec.hpp has them; those of a uniform grid are counted from zero, so their clamp needs no sign. Sums run in the fixed
 /// lane order of kernel/stats.hpp by explicit fused multiply-adds, so a compiler has no say in which scale wins.
+/// Longer than most headers: the two passes, errors and level sums, share one loop over groups and vectors, and each has its reference beside it.
 #pragma once
 
 #include <array>

@@ -4,6 +4,7 @@
 /// scale·(k + ½) + offset or scale·k + offset, k = low … high: the operations are those of UniformLevels::code and the quantizers' decode, so the codes are
 /// those of rounding weight by weight. All targets are single chains of explicit fused multiply-adds, in an order that depends on the block alone: every
 /// architecture that fuses gets the same bits, at any number of lanes.
+/// Longer than most headers: both orders of rounding and their references share the step that rounds a vector of lanes.
 #pragma once
 
 #include <algorithm>

@@ -114,6 +114,16 @@ inline void vector_levels(V (&v)[Radix], V one) noexcept {
   }
 }
 
+/// What ends a transform: the scale, and signs where there are any. Vector i holds the elements from `first + i · stride` on.
+template <int Radix, class V, class T>
+[[gnu::always_inline]] inline void finish(V (&v)[Radix], const V& scale, const T* signs, Index first, Index stride) noexcept {
+  CAFEQ_UNROLL
+  for (int i = 0; i < Radix; ++i) v[i] = v[i] * scale;
+  if (!signs) return;
+  CAFEQ_UNROLL
+  for (int i = 0; i < Radix; ++i) v[i] = v[i] * V::load_unaligned(signs + first + i * stride);
+}
+
 /// All levels of `count` consecutive transforms of Radix vectors (or of Lanes elements, where Radix is 1).
 template <int Radix, std::size_t Lanes, bool Last, class T, class Arch>
 inline void first_pass(T* x, Index count, Ends<T> ends) noexcept {
@@ -136,14 +146,7 @@ inline void first_pass(T* x, Index count, Ends<T> ends) noexcept {
     CAFEQ_UNROLL
     for (int i = 0; i < Radix; ++i) v[i] = lane_levels<Lanes, 1, T, Arch>(v[i]);
     vector_levels<Radix, 1>(v, one);
-    if constexpr (Last) {
-      CAFEQ_UNROLL
-      for (int i = 0; i < Radix; ++i) v[i] = v[i] * s;
-      if (ends.flips.after) {
-        CAFEQ_UNROLL
-        for (int i = 0; i < Radix; ++i) v[i] = v[i] * V::load_unaligned(ends.flips.after + c + i * w);
-      }
-    }
+    if constexpr (Last) finish(v, s, ends.flips.after, c, w);
     CAFEQ_UNROLL
     for (int i = 0; i < Radix; ++i) v[i].store_unaligned(x + c + i * w);
   }
@@ -162,14 +165,7 @@ inline void strided_pass(T* x, Index n, Index stride, Ends<T> ends) noexcept {
       CAFEQ_UNROLL
       for (int i = 0; i < Radix; ++i) v[i] = V::load_unaligned(x + j + i * stride);
       vector_levels<Radix, 1>(v, one);
-      if constexpr (Last) {
-        CAFEQ_UNROLL
-        for (int i = 0; i < Radix; ++i) v[i] = v[i] * s;
-        if (ends.flips.after) {
-          CAFEQ_UNROLL
-          for (int i = 0; i < Radix; ++i) v[i] = v[i] * V::load_unaligned(ends.flips.after + j + i * stride);
-        }
-      }
+      if constexpr (Last) finish(v, s, ends.flips.after, j, stride);
       CAFEQ_UNROLL
       for (int i = 0; i < Radix; ++i) v[i].store_unaligned(x + j + i * stride);
     }

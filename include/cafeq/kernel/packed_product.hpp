@@ -10,6 +10,7 @@
 /// that is a multiple of `fields` (16, 8, 8 and 4 weights), or be whole rows; supports() tells.
 /// Sums are fp32 in lanes: |error| <= (cols/16 + 16)·2^-24·Σ_j (scale c_max + |offset|)|x_j|. The bits depend on the architecture, but neither on how
 /// rows are shared among threads nor on how many vectors are multiplied at once.
+/// Longer than most headers: the layout of activations and the loop that reads it are one contract.
 #pragma once
 
 #include <algorithm>

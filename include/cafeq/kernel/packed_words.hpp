@@ -2,6 +2,7 @@
 ///
 /// A block is one 32-bit word a lane (24 bits at 3 bits), each of which holds `fields` consecutive codes, times activations that lie field by field,
 /// lane by lane. FloatKernel multiplies by floats, ByteKernel by int8; both leave one float a lane, the sum of what its word has met.
+/// Longer than most headers: each step has a branch for four kinds of registers.
 #pragma once
 
 #include <bit>

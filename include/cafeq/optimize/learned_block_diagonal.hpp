@@ -2,6 +2,7 @@
 /// library).
 #pragma once
 
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -34,7 +35,7 @@ inline MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t 
 ///   3. the range surrogate of W D M minimised over M, orthogonal or general, by the optimizer
 ///   4. ITQ, `itq_rounds`; orthogonal M only
 ///   5. ALS from N = M⁻¹ D⁻¹ to a general inverse of W itself, `als_rounds`
-/// Memory beyond W and the result: the blocks, k/n of a matrix [n, ·], some fifty times (most of it L-BFGS's history), and a strip of about a million floats.
+/// Memory beyond W and the result: the blocks, k/n of a matrix [n, ·], some 25 times (half of it L-BFGS's history), and a strip of W.
 template <LinearGrid Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs, RounderFor<Q> R = ErrorFeedback>
 struct LearnedBlockDiagonal {
   Index block = 64;
@@ -49,22 +50,28 @@ struct LearnedBlockDiagonal {
   InversePrecision precision = InversePrecision::int8;
   std::uint64_t seed = 0;
 
-  BlockDiagonal fit(View<const float> W, ExecutorRef executor = {}) const {
+  /// Floats with contiguous rows and a moderate magnitude are read where they are; of anything else a copy is made, since what is learned does not depend on
+  /// powers of two.
+  template <class T>
+  BlockDiagonal fit(View<T> W, ExecutorRef executor = {}) const {
+    check();
+    if constexpr (std::is_same_v<std::remove_const_t<T>, float>)
+      if (W.rows_contiguous() && is_moderate(floor_log2(largest_magnitude(W)))) return learn(W, executor);
+    const Matrix<float> dense = normalized(W, executor);
+    return learn(dense.view(), executor);
+  }
+
+ private:
+  void check() const {
     if (block < 1) raise(ErrorCode::invalid_argument, message("block is ", block, ", must be at least 1"));
     if (!std::isfinite(scaling_power)) raise(ErrorCode::invalid_argument, message("scaling_power is ", scaling_power));
     if (itq_rounds < 0) raise(ErrorCode::invalid_argument, message("itq_rounds is ", itq_rounds, ", must not be negative"));
     if (als_rounds < 0) raise(ErrorCode::invalid_argument, message("als_rounds is ", als_rounds, ", must not be negative"));
+  }
+
+  BlockDiagonal learn(View<const float> W, ExecutorRef executor) const {
     if (is_constant(W) || largest_magnitude(W) == 0)  // every grid holds it as it is
       return BlockDiagonal::from_inverse(MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
-    // What is learned does not depend on powers of two; far from 1 they would leave the floats' range in products.
-    const int exponent = floor_log2(largest_magnitude(W));
-    if (!W.rows_contiguous() || std::abs(exponent) > 40) {
-      Matrix<float> dense(W.rows, W.cols);
-      const PowerOfTwo scale(-exponent);
-      for (Index i = 0; i < W.rows; ++i)
-        for (Index j = 0; j < W.cols; ++j) dense(i, j) = float(scale(double(W(i, j))));
-      return fit(std::as_const(dense).view(), executor);
-    }
     const auto sizes = uneven_blocks(W.cols, block);
     const Diagonal scaling = scaling_power != 0 ? DualScaling{.power = scaling_power}.fit(W, executor) : unscaled(W.cols);
     // Scales of the polish are normal halves where W D is enlarged to a largest magnitude near 2^10.
@@ -87,7 +94,6 @@ struct LearnedBlockDiagonal {
     return BlockDiagonal::from_inverse(std::move(N), precision);
   }
 
- private:
   static Diagonal unscaled(Index dim) { return Diagonal(std::vector<double>(std::size_t(dim), 1.0)); }
 
   /// max |W(i, j) d_j|.

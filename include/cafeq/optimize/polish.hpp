@@ -1,6 +1,7 @@
 /// Polish of a block-diagonal transform by alternating codes and transform: ITQ (orthogonal) and ALS (general inverse).
 ///
-/// Both walk over W in strips of some hundred rows: X = W M, codes of X, and what they add to the sums over the rows. W may stand for W·diag(column_scale).
+/// Both walk over W in strips of some hundred rows: X = W M, codes of X, and what they add to the sums over the rows. Where rows depend
+/// on each other (rounding/strips.hpp) the strip is all of W. W may stand for W·diag(column_scale).
 #pragma once
 
 #include <algorithm>
@@ -52,13 +53,6 @@ inline void set_factor(BlockFactor& factor, const MatrixBlocks& blocks, std::spa
     Buffer<float> scratch(static_cast<std::size_t>(k * k));
     factor.set(Index(b), blocks[b].view(), [&](Index i) { return column_scale.empty() ? 1.0 : double(column_scale[std::size_t(offset + i)]); }, scratch);
   });
-}
-
-/// X = W·blockdiag(blocks), [n, d]·[d, d], in parallel.
-inline void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float> X, ExecutorRef executor) {
-  BlockFactor factor(sizes_of(blocks));
-  set_factor(factor, blocks, {}, executor);
-  factor.multiply(W, X, executor);
 }
 
 inline MatrixBlocks zeros_like(const MatrixBlocks& blocks) {

@@ -5,6 +5,7 @@
 ///
 /// A strip of some hundred rows goes through three steps, each parallel in its own way: X = W M (blocks), ranges and slopes of X (rows, or columns),
 /// gradient += Wᵀ G (blocks). A strip of X stays in L3, its factors in L2.
+/// Longer than most headers: rows, groups of columns and whole columns share strips and buffers that would have to be public if they were apart.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +26,8 @@
 
 namespace cafeq {
 
-/// Evaluates f and its gradient. All buffers are allocated by the constructor: a strip of X (about a million floats), and for each of the blocks
-/// a float copy of its matrix and its gradient in fp64. The executor, and what the terms view, must outlive the problem.
+/// Evaluates f and its gradient. evaluate() works in buffers that the constructor allocates: a strip of X (a million floats, but twice as many rows as a block
+/// has, or a group of columns, at least), and for each of the blocks a float copy of its matrix and its gradient in fp64. The executor, and what the terms view, must outlive the problem.
 template <RangeSurrogate S>
 class RangeProblem {
  public:
@@ -101,6 +102,7 @@ class RangeProblem {
     Index strip = 0;  // rows at a time
     Index chunk = 0;  // rows of a strip that one task finds the ranges of
     std::vector<Block> blocks;
+    std::vector<std::vector<std::size_t>> blocks_of_matrix;
     detail::BlockFactor factor;
 
     Index rows() const noexcept { return weights.rows(); }
@@ -112,6 +114,7 @@ class RangeProblem {
   void add(RangeTerm from) {
     std::vector<Block> blocks;
     std::vector<Index> block_sizes;
+    std::vector<std::vector<std::size_t>> blocks_of_matrix(sizes_.size());
     std::vector<Index> order(from.matrix_of_block().begin(), from.matrix_of_block().end());
     if (order.empty())
       for (std::size_t m = 0; m < sizes_.size(); ++m) order.push_back(Index(m));
@@ -121,6 +124,7 @@ class RangeProblem {
       if (m < 0 || m >= Index(sizes_.size()))
         raise(ErrorCode::invalid_argument, message("matrix_of_block: there is no matrix ", m, " among ", sizes_.size()));
       const Index k = sizes_[std::size_t(m)];
+      blocks_of_matrix[std::size_t(m)].push_back(blocks.size());
       blocks.push_back({std::size_t(m), k, column, area});
       block_sizes.push_back(k);
       column += k;
@@ -135,7 +139,7 @@ class RangeProblem {
     const Index shortest = std::clamp<Index>(2 * *std::max_element(block_sizes.begin(), block_sizes.end()), rows_a_task, 4 * rows_a_task);
     const Index strip = units(std::clamp<Index>(std::min((Index(1) << 20) / from.cols(), from.rows() / 8), shortest, 4 * rows_a_task));
     const Index chunk = units(std::clamp<Index>((Index(1) << 16) / from.cols(), 6, 48));
-    terms_.push_back({std::move(from), strip, chunk, std::move(blocks), detail::BlockFactor(block_sizes)});
+    terms_.push_back({std::move(from), strip, chunk, std::move(blocks), std::move(blocks_of_matrix), detail::BlockFactor(block_sizes)});
   }
 
   void allocate() {
@@ -196,8 +200,7 @@ class RangeProblem {
     if (term.whole_columns()) total = finish_columns(term);
     if (with_gradient)
       detail::for_each(executor_, Index(sizes_.size()), [&](Index m, Index) {
-        for (const Block& block : term.blocks)
-          if (Index(block.matrix) == m) collect(term, block, 1 / total, gradient[block.matrix]);
+        for (const std::size_t b : term.blocks_of_matrix[std::size_t(m)]) collect(term, term.blocks[b], 1 / total, gradient[std::size_t(m)]);
       });
     return std::log(total / (double(term.rows()) * double(term.cols())));
   }

@@ -7,13 +7,13 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/core/matrix.hpp"
+#include "cafeq/core/scale.hpp"
 #include "cafeq/loss/range_surrogate.hpp"
 
 namespace cafeq {
 
-/// One matrix W [n, Σ sizes] whose columns the transforms act on, taken at unit RMS. Floats with contiguous rows are read where they are and must outlive
-/// the term; anything else is copied.
+/// One matrix W [n, Σ sizes] whose columns the transforms act on, taken at unit RMS. Floats with contiguous rows and a moderate magnitude are read where they
+/// are and must outlive the term; anything else is copied.
 class RangeTerm {
  public:
   /// W: any view. matrix_of_block: which matrix acts on each column block, in order; empty for one matrix a block. column_scale: W stands for W·diag(column_scale);
@@ -29,18 +29,13 @@ class RangeTerm {
     if (!column_scale_.empty() && Index(column_scale_.size()) != view.cols)
       raise(ErrorCode::invalid_shape, message("column_scale: ", column_scale_.size(), " factors for ", view.cols, " columns"));
     using T = typename decltype(view)::value_type;
-    // Sums of squares must not leave the floats' range in the products either.
     const int exponent = floor_log2(largest_magnitude(view));
-    const bool in_place = std::is_same_v<T, float> && view.rows_contiguous() && std::abs(exponent) <= 40;
+    const bool in_place = std::is_same_v<T, float> && view.rows_contiguous() && is_moderate(exponent);
     if constexpr (std::is_same_v<T, float>) {
       if (in_place) W_ = view;
     }
     if (!in_place) {
-      const PowerOfTwo shrink(-exponent);
-      auto shrunk = std::make_shared<Matrix<float>>(view.rows, view.cols);
-      for (Index i = 0; i < view.rows; ++i)
-        for (Index j = 0; j < view.cols; ++j) (*shrunk)(i, j) = float(shrink(double(view(i, j))));
-      copy_ = std::move(shrunk);
+      copy_ = std::make_shared<const Matrix<float>>(scaled_down(view, exponent));
       W_ = copy_->view();
     }
     const double sum = sum_of_squares();

@@ -102,8 +102,8 @@ struct PairPipeline {
     check_quantizer(quantizer);
     if (alternations < 0) raise(ErrorCode::invalid_argument, message("alternations is ", alternations, ", must not be negative"));
     detail::PairFactors plain{layout, {}, {first.inner, second.inner}, {}};
-    plain.W[0] = detail::normalized(first.W, plain.exponent[0]);
-    plain.W[1] = detail::normalized(second.W, plain.exponent[1]);
+    plain.exponent = {floor_log2(largest_magnitude(first.W)), floor_log2(largest_magnitude(second.W))};
+    plain.W = {scaled_down(first.W, plain.exponent[0], executor), scaled_down(second.W, plain.exponent[1], executor)};
 
     const Candidate best = rotary ? commuting(plain, *rotary, executor) : (transform == PairTransform::learned ? learned(plain, executor) : fixed(plain, executor));
     const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);

@@ -16,17 +16,6 @@ namespace cafeq {
 
 namespace detail {
 
-/// W·2^-e as fp32, e such that the largest magnitude lies in [1, 2): every later step is free of overflow.
-template <class T>
-Matrix<float> normalized(View<T> W, int& exponent) {
-  exponent = floor_log2(largest_magnitude(W));
-  const PowerOfTwo scale(-exponent);
-  Matrix<float> X(W.rows, W.cols);
-  for (Index i = 0; i < W.rows; ++i)
-    for (Index j = 0; j < W.cols; ++j) X(i, j) = float(scale(double(W(i, j))));
-  return X;
-}
-
 /// X ← X·2^e with the largest magnitude in [2^12, 2^13), where the scales of every grid are normal halves; returns e.
 inline int scale_for_grid(View<float> X, ExecutorRef executor) {
   const int e = 12 - floor_log2(largest_magnitude(X));
@@ -70,65 +59,21 @@ std::optional<Error> weights_fault(View<T> W, std::string_view name) {
 
 namespace detail {
 
-/// Rows of W·2^e as floats, e such that the largest magnitude is about 2^target: every later step is free of overflow.
-template <class T>
-class ScaledRows {
- public:
-  ScaledRows(View<const T> W, int e) noexcept : W_(W), exponent_(e), scale_(e) {}
-
-  int exponent() const noexcept { return exponent_; }
-  void read(Index begin, View<float> rows) const noexcept {
-    const View<const T> from = W_.row_block(begin, rows.rows);
-    if (std::is_same_v<T, double> || std::abs(exponent_) > 100) {
-      for (Index i = 0; i < rows.rows; ++i)
-        for (Index j = 0; j < rows.cols; ++j) rows(i, j) = float(scale_(double(from(i, j))));
-      return;
-    }
-    copy(from, rows);
-    const float factor = std::ldexp(1.0f, exponent_);
-    for (Index i = 0; i < rows.rows; ++i)
-      for (float& x : rows.row(i)) x *= factor;
-  }
-
- private:
-  View<const T> W_;
-  int exponent_;
-  PowerOfTwo scale_;
-};
-
 /// Rows that a worker transforms at once: what stays in L2 and is little beside the matrix, a few at least so that a transform can share its loads.
 inline Index panel_rows(Index rows, Index cols) noexcept { return std::min(rows, std::clamp<Index>(std::min((Index(1) << 16) / cols, rows / 32), 4, 64)); }
 
-/// f(first row, X, worker) for panels of X = W·2^e·M, rows in parallel. Memory: a panel a worker.
+/// f(first row, X) for panels of X = W·2^e·M, rows in parallel. Memory: a panel a worker.
 template <class T, Transform M, class F>
-void for_each_panel(const ScaledRows<T>& W, Index rows, const M& transform, ExecutorRef executor, F&& f) {
-  const Index step = panel_rows(rows, transform.dim());
+void for_each_panel(View<const T> W, int e, const M& transform, ExecutorRef executor, F&& f) {
+  const Index step = panel_rows(W.rows, W.cols);
   std::vector<Matrix<float>> panels(std::size_t(executor.concurrency()));
-  for (auto& panel : panels) panel = Matrix<float>(step, transform.dim());
-  executor.parallel_for(rows, step, [&](Index begin, Index end, Index worker) {
+  for (auto& panel : panels) panel = Matrix<float>(step, W.cols);
+  executor.parallel_for(W.rows, step, [&](Index begin, Index end, Index worker) {
     const View<float> X = panels[std::size_t(worker)].view().row_block(0, end - begin);
-    W.read(begin, X);
+    copy_scaled(W.row_block(begin, end - begin), e, X);
     transform.apply(X, Op::forward);
     f(begin, X);
   });
-}
-
-/// Whether a spec has a fit() for views of T as they are; one that is written for floats gets a copy.
-template <class S, class T>
-concept FitsViewOf = requires(const S& spec, View<const T> W, ExecutorRef e) { spec.fit(W, e); };
-
-/// A spec fitted to W·2^-exponent, or to W itself where the spec can read it: what a transform learns does not depend on powers of two.
-template <TransformSpec S, class T>
-auto fit_to_weights(const S& spec, View<const T> W, int exponent, ExecutorRef executor) {
-  constexpr int safe = 40;  // squares and products of this many weights stay within the floats
-  if constexpr (!Transform<S> && FitsViewOf<S, T>) {
-    if (std::abs(exponent) <= safe) return spec.fit(W, executor);
-  }
-  if constexpr (Transform<S>) return fit_transform(spec, View<const float>{nullptr, 0, W.cols, W.cols, 1}, executor);
-  Matrix<float> X(W.rows, W.cols);
-  const ScaledRows<T> rows(W, -exponent);
-  executor.parallel_for(W.rows, 64, [&](Index begin, Index end, Index) { rows.read(begin, X.view().row_block(begin, end - begin)); });
-  return fit_transform(spec, View<const float>(X.view()), executor);
 }
 
 }  // namespace detail
@@ -143,7 +88,8 @@ struct Pipeline {
 
   /// Quantizes W [out, in]. On the input side, with a rounder that works row by row and no state for the whole tensor, W is read in panels: memory
   /// beyond the result is a panel of rows a worker (or a strip of some hundred rows, for rounders that use a metric) and what fitting the
-  /// transform takes. Otherwise, or where the transform's fit() does not take the element type, W in fp32 besides.
+  /// transform takes. Otherwise, or while a transform is fitted that does not read weights where they lie (FitsAnyView), W in fp32 besides; on the output
+  /// side that twice, and where all rows are rounded at once a byte a weight for their codes.
   template <MatrixView M>
   auto quantize(M&& W, ExecutorRef executor = {}) const {
     const auto weights = as_view(W);
@@ -155,7 +101,7 @@ struct Pipeline {
     const View<const Element> input = weights;
     if constexpr (rounds_row_by_row<R>)
       if (side == Side::input && !couples_rows(quantizer)) return quantize_rows(input, floor_log2(scan.largest), executor);
-    return quantize_whole(input, executor);
+    return quantize_whole(input, floor_log2(scan.largest), executor);
   }
 
  private:
@@ -163,14 +109,13 @@ struct Pipeline {
 
   template <class E>
   Quantized<Fitted, Q> quantize_rows(View<const E> W, int exponent, ExecutorRef executor) const {
-    Fitted fitted = detail::fit_to_weights(transform, W, exponent, executor);
+    Fitted fitted = fit_to_weights(transform, W, executor);
     const int e = 12 - floor_log2(largest_transformed(W, exponent, fitted, executor));
-    const detail::ScaledRows<E> rows(W, e - exponent);
     PackedCodes codes(W.rows, W.cols, quantizer.bits);
     if constexpr (std::is_same_v<R, Nearest>) {
       const Grouping grouping{W.rows, W.cols, quantizer.group};
       std::vector<typename Q::Params> params(std::size_t(grouping.count()));
-      detail::for_each_panel(rows, W.rows, fitted, executor, [&](Index begin, View<float> X) {
+      detail::for_each_panel(W, e - exponent, fitted, executor, [&](Index begin, View<float> X) {
         for (Index i = 0; i < X.rows; ++i) {
           const auto p = std::span(params).subspan(std::size_t(grouping.index(begin + i, 0)), std::size_t(grouping.per_row_count()));
           fit_row(quantizer, std::span<const float>(X.row(i)), grouping.width(), p);
@@ -184,7 +129,9 @@ struct Pipeline {
       Matrix<float> strip(encodings.step(), W.cols);
       encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
         const View<float> X = strip.view().row_block(0, n);
-        executor.parallel_for(n, 48, [&](Index first, Index last, Index) { rows.read(begin + first, X.row_block(first, last - first)); });
+        executor.parallel_for(n, 48, [&](Index first, Index last, Index) {
+          copy_scaled(W.row_block(begin + first, last - first), e - exponent, X.row_block(first, last - first));
+        });
         apply_right(fitted, X, Op::forward, executor);
         encoding.fit(X, executor);
         rounder.round(View<const float>(X), metric, Side::input, encoding, executor);
@@ -200,15 +147,14 @@ struct Pipeline {
   template <class E>
   static double largest_transformed(View<const E> W, int exponent, const Fitted& fitted, ExecutorRef executor) {
     std::vector<double> largest(static_cast<std::size_t>(W.rows));
-    detail::for_each_panel(detail::ScaledRows<E>(W, -exponent), W.rows, fitted, executor,
+    detail::for_each_panel(W, -exponent, fitted, executor,
                            [&](Index begin, View<float> X) { largest[std::size_t(begin)] = largest_magnitude(X); });
     return *std::max_element(largest.begin(), largest.end());
   }
 
   template <class E>
-  Quantized<Fitted, Q> quantize_whole(View<const E> weights, ExecutorRef executor) const {
-    int exponent = 0;
-    Matrix<float> X = detail::normalized(weights, exponent);
+  Quantized<Fitted, Q> quantize_whole(View<const E> weights, int exponent, ExecutorRef executor) const {
+    Matrix<float> X = scaled_down(weights, exponent, executor);
     Fitted fitted = side == Side::input ? fit_transform(transform, X.view(), executor) : fit_output_side(X, executor);
     if (side == Side::input) apply_right(fitted, X.view(), Op::forward, executor);
     else apply_left(fitted, X.view(), Op::transpose, executor);

@@ -258,11 +258,7 @@ struct Symmetric {
   Line line(const Params& p) const noexcept { return {scale(p), 0}; }
   Lines lines(std::span<const Params> params) const noexcept { return {detail::stored_scales(params), {}}; }
   /// x̂ = scale · code + offset.
-  Lines code_lines(std::span<const Params> params) const noexcept {
-    Lines found = lines(params);
-    for (std::size_t g = 0; g < found.scale.size(); ++g) found.offset[g] = found.scale[g] * levels().base();
-    return found;
-  }
+  Lines code_lines(std::span<const Params> params) const noexcept { return detail::lines_of_codes(lines(params), levels().base()); }
   float level(std::uint8_t code) const noexcept { return levels().level(code); }
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params&) const noexcept { return 0; }

@@ -5,6 +5,7 @@
 /// (one huge outlier) or where there is an offset, which least squares alone moves too slowly (worth 1 to 2 % of the error). All of these and the
 /// whole range are then compared at the precision in which they are stored, so the error is never above that of the range. Sixteen groups are
 /// searched side by side; none of them notices the others.
+/// Longer than most headers: ranges, refinement and the final choice work on the same structures of arrays.
 #pragma once
 
 #include <algorithm>
@@ -285,6 +286,13 @@ Each<float> stored_scales(std::span<const Params> params) noexcept {
   Each<float> values;
   for (std::size_t g = 0; g < groups_at_once; g += Lane::size) store(values, g, simd::load_float<DefaultArch>(halves.data() + g));
   return values;
+}
+
+/// x̂ = scale · code + offset, for lines without offset whose code 0 is the level `base`.
+inline Lines lines_of_codes(const Lines& lines, float base) noexcept {
+  Lines found = lines;
+  for (std::size_t g = 0; g < found.scale.size(); ++g) found.offset[g] = found.scale[g] * base;
+  return found;
 }
 
 /// Lines without offset as fp16 scales keep them.

@@ -3,6 +3,7 @@
 ///   const Linear q{Wq, {.precision = ActivationPrecision::int8}}, k{Wk, …}, v{Wv, …};
 ///   const Activations x = q.prepare(h);              // the transform that the three share is undone once
 ///   q.multiply(x, yq); k.multiply(x, yk); v.multiply(x, yv);
+/// Longer than most headers: the choice of a kernel for a grid, and what is decoded where there is none, are one decision.
 #pragma once
 
 #include <array>

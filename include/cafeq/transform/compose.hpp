@@ -55,21 +55,6 @@ consteval bool depends_on_weights() {
   else return true;
 }
 
-/// A spec fitted to W of any element type; one whose fit() is for floats alone gets a copy.
-template <TransformSpec S, class T>
-auto fit_any(const S& spec, View<const T> W, ExecutorRef executor) {
-  if constexpr (std::is_same_v<T, float>) {
-    return fit_transform(spec, W, executor);
-  } else if constexpr (Transform<S>) {  // only the shape counts
-    return fit_transform(spec, View<const float>{nullptr, 0, W.cols, W.cols, 1}, executor);
-  } else if constexpr (requires { spec.fit(W, executor); }) {
-    return spec.fit(W, executor);
-  } else {
-    const auto floats = to_matrix<float>(W);
-    return spec.fit(floats.view(), executor);
-  }
-}
-
 }  // namespace detail
 
 /// The product of two specs, at least one of which waits for a matrix.
@@ -83,11 +68,11 @@ struct ComposedSpec {
   template <class T>
   auto fit(View<T> weights, ExecutorRef executor = {}) const {
     const View<const std::remove_const_t<T>> W = weights;
-    auto a = detail::fit_any(first, W, executor);
+    auto a = fit_to_weights(first, W, executor);
     if constexpr (!detail::depends_on_weights<B>()) {
-      return Composed(std::move(a), detail::fit_any(second, W, executor));
+      return Composed(std::move(a), fit_to_weights(second, W, executor));
     } else {
-      auto transformed = to_matrix<float>(W);
+      auto transformed = normalized(W, executor);
       apply_right(a, transformed.view(), Op::forward, executor);
       auto b = fit_transform(second, std::as_const(transformed).view(), executor);
       return Composed(std::move(a), std::move(b));

@@ -46,7 +46,10 @@ class DenseOrthogonal {
 struct RandomRotation {
   static constexpr bool depends_on_weights = false;
   std::uint64_t seed = 0;
-  CAFEQ_LAZY DenseOrthogonal fit(View<const float> W, ExecutorRef = {}) const { return DenseOrthogonal(W.cols, seed); }
+  template <class T>
+  DenseOrthogonal fit(View<T> W, ExecutorRef = {}) const {
+    return DenseOrthogonal(W.cols, seed);
+  }
 };
 
 /// M = A ⊗ B: a row x, read as [a, b], becomes Aᵀ x B. a + b operations an element where A and B are dense.
@@ -87,7 +90,8 @@ struct RandomKronecker {
   Index left = 0;  ///< 0: the divisor of the width that is nearest to its square root from below
   std::uint64_t seed = 0;
 
-  CAFEQ_LAZY Kronecker<DenseOrthogonal, DenseOrthogonal> fit(View<const float> W, ExecutorRef = {}) const {
+  template <class T>
+  Kronecker<DenseOrthogonal, DenseOrthogonal> fit(View<T> W, ExecutorRef = {}) const {
     Index a = left;
     if (a == 0)
       for (Index d = 1; d * d <= std::max<Index>(W.cols, 1); ++d)

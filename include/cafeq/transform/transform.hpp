@@ -11,6 +11,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
+#include "cafeq/core/scale.hpp"
 
 namespace cafeq {
 
@@ -64,6 +65,26 @@ auto fit_transform(const S& spec, View<const float> W, ExecutorRef executor = {}
     return spec;
   } else {
     return spec.fit(W, executor);
+  }
+}
+
+/// A spec that reads weights where they lie: any element type, layout and magnitude. Its fit() is a template.
+template <class S>
+concept FitsAnyView = !Transform<S> && requires(const S& spec, View<const fp16> a, View<const double> b, ExecutorRef executor) {
+  spec.fit(a, executor);
+  spec.fit(b, executor);
+};
+
+/// A spec fitted to weights as a caller has them. One that is written for floats alone is given a dense copy whose largest magnitude lies in [1, 2).
+template <TransformSpec S, class T>
+auto fit_to_weights(const S& spec, View<const T> W, ExecutorRef executor = {}) {
+  if constexpr (Transform<S>) {
+    return fit_transform(spec, View<const float>{nullptr, W.rows, W.cols, W.cols, 1}, executor);  // only the shape counts
+  } else if constexpr (FitsAnyView<S>) {
+    return spec.fit(W, executor);
+  } else {
+    const Matrix<float> dense = normalized(W, executor);
+    return spec.fit(dense.view(), executor);
   }
 }
 
