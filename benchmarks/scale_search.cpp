@@ -31,7 +31,7 @@ void search(bench::Contest& c, Index group) {
       const float* p = x.data() + g * std::size_t(group);
       float absmax = 0;
       for (Index i = 0; i < group; ++i) absmax = std::max(absmax, std::abs(p[i]));
-      const float top = float(1 << (Q::bits - 1)) - 1;
+      const float top = float(1 << (cafeq::fixed_bits<Q>() - 1)) - 1;
       float least = INFINITY;
       for (int k = 0; k < cafeq::range_candidates; ++k) {
         const float scale = absmax / (top + 0.5f) * (1 - 0.6f * float(k) / float(cafeq::range_candidates - 1)), inverse = 1 / scale;
@@ -56,7 +56,7 @@ template <class Q>
 void add(const std::string& name) {
   for (const Index group : {Index(64), Index(128), cols}) {
     const std::string where = group == cols ? "row" : "g" + std::to_string(group);
-    bench::add("scale_search", where + " " + name + std::to_string(Q::bits), [group](bench::Contest& c) { search<Q>(c, group); });
+    bench::add("scale_search", where + " " + name + std::to_string(cafeq::fixed_bits<Q>()), [group](bench::Contest& c) { search<Q>(c, group); });
   }
 }
 

@@ -213,3 +213,27 @@ TEST_CASE("bf16 and fp16 weights are quantized as the floats that they stand for
   CHECK(std::equal(c.codes().bytes().begin(), c.codes().bytes().end(), b.codes().bytes().begin(), b.codes().bytes().end()));
   CHECK(c.exponent() == b.exponent() + 60);
 }
+
+TEST_CASE("Bits chosen at run time give what bits of the type give") {
+  const auto W = test::heavy_tailed(96, 80, 3, 2);
+  const auto check = [&](const auto& of_type, const auto& at_run_time) {
+    const auto a = quantize(W, of_type);
+    const auto b = quantize(W, at_run_time);
+    CHECK(a.bits() == b.bits());
+    CHECK(std::ranges::equal(a.codes().bytes(), b.codes().bytes()));
+    CHECK(a.bits_per_weight() == b.bits_per_weight());
+    CHECK(a.error(W) == b.error(W));
+  };
+  check(recipes::rtn<5>{}, recipes::rtn<>{.bits = 5});
+  check(recipes::fast<2>{.group = 32}, recipes::fast<>{.bits = 2, .group = 32});
+  check(recipes::fast<8, Midrise<8>>{}, recipes::fast<runtime_bits, Midrise<>>{.bits = 8});
+  check(recipes::fast<3, Symmetric<3>>{}, recipes::fast<runtime_bits, Symmetric<>>{.bits = 3});
+  check(recipes::fast<3, AffineIntegerZero<3>>{}, recipes::fast<runtime_bits, AffineIntegerZero<>>{.bits = 3});
+  check(recipes::learned<3>{.max_block = 8}, recipes::learned<>{.bits = 3, .max_block = 8});
+  check(recipes::paper<4>{.max_block = 8, .steps = 5}, recipes::paper<>{.bits = 4, .max_block = 8, .steps = 5});
+  CHECK(fixed_bits<Midrise<3>>() == 3);
+  CHECK(fixed_bits<Midrise<>>() == 0);
+  CHECK(fixed_bits<Codebook>() == 0);
+  CHECK_THROWS_WITH(quantize(W, recipes::fast<>{.bits = 1}), Catch::Contains("bits is 1, must be 2 to 8"));
+  CHECK_THROWS_WITH(quantize(W, recipes::learned<>{.bits = 9}), Catch::Contains("bits is 9, must be"));
+}

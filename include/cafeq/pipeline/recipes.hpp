@@ -1,7 +1,7 @@
 /// Recipes: pipelines with every choice made.
 ///
 /// A recipe is anything with pipeline(rows, cols), which gives the Pipeline for a matrix of that shape. Its members are the choices a caller may
-/// change; bits and grid are part of its type.
+/// change. Bits and grid are part of its type: fast<3>{.group = 32}; or the grid alone is, fast<>{.bits = b, .group = 32}.
 #pragma once
 
 #include <algorithm>
@@ -19,42 +19,58 @@
 
 namespace cafeq::recipes {
 
+namespace detail {
+
+template <class Grid>
+Grid grid(int bits, Index group, ScaleSearch search = ScaleSearch::mse) {
+  Grid grid{.group = group};
+  if constexpr (requires { grid.search = search; }) grid.search = search;
+  if constexpr (std::is_same_v<decltype(grid.bits), BitCount<runtime_bits>>) grid.bits = bits;
+  return grid;
+}
+
+}  // namespace detail
+
 /// Round to nearest on the plain matrix, min/max scales: what everything else is compared with. b + 32/group bits.
-template <int Bits, class Grid = Affine<Bits>>
+template <int Bits = runtime_bits, class Grid = Affine<Bits>>
 struct rtn {
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
 
-  auto pipeline(Index, Index) const { return Pipeline{Identity{}, Grid{.group = group, .search = ScaleSearch::minmax}, Nearest{}}; }
+  auto pipeline(Index, Index) const { return Pipeline{Identity{}, detail::grid<Grid>(bits, group, ScaleSearch::minmax), Nearest{}}; }
 };
 
 /// The same with scales by MSE search.
-template <int Bits, class Grid = Affine<Bits>>
+template <int Bits = runtime_bits, class Grid = Affine<Bits>>
 struct mse {
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
 
-  auto pipeline(Index, Index) const { return Pipeline{Identity{}, Grid{.group = group}, Nearest{}}; }
-  auto pair() const { return PairPipeline<Grid>{.quantizer = {.group = group}, .transform = PairTransform::none, .alternations = 0}; }
+  auto pipeline(Index, Index) const { return Pipeline{Identity{}, detail::grid<Grid>(bits, group), Nearest{}}; }
+  auto pair() const { return PairPipeline<Grid>{.quantizer = detail::grid<Grid>(bits, group), .transform = PairTransform::none, .alternations = 0}; }
 };
 
 /// A randomized Hadamard over the whole width, then MSE scales.
-template <int Bits, class Grid = Affine<Bits>>
+template <int Bits = runtime_bits, class Grid = Affine<Bits>>
 struct hadamard {
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
   std::uint64_t seed = 0;
 
-  auto pipeline(Index, Index) const { return Pipeline{RandomizedHadamard{.seed = seed}, Grid{.group = group}, Nearest{}}; }
+  auto pipeline(Index, Index) const { return Pipeline{RandomizedHadamard{.seed = seed}, detail::grid<Grid>(bits, group), Nearest{}}; }
 };
 
 /// Dual scaling, a randomized Hadamard, MSE scales: nearly as fast as reading the weights. b + 32/group bits for the affine grid, b + 16/group for
 /// midrise, and 16/rows for the scaling.
-template <int Bits, class Grid = Affine<Bits>>
+template <int Bits = runtime_bits, class Grid = Affine<Bits>>
 struct fast {
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = 64;
   std::uint64_t seed = 0;
 
-  auto pipeline(Index, Index) const { return Pipeline{DualScaling{} * RandomizedHadamard{.seed = seed}, Grid{.group = group}, Nearest{}}; }
+  auto pipeline(Index, Index) const { return Pipeline{DualScaling{} * RandomizedHadamard{.seed = seed}, detail::grid<Grid>(bits, group), Nearest{}}; }
   auto pair() const {
-    return PairPipeline<Grid>{.quantizer = {.group = group}, .transform = PairTransform::balanced, .alternations = 0, .seed = seed};
+    return PairPipeline<Grid>{.quantizer = detail::grid<Grid>(bits, group), .transform = PairTransform::balanced, .alternations = 0, .seed = seed};
   }
 };
 
@@ -68,27 +84,29 @@ inline Index affordable_block(Index rows, Index cols, double budget, Index max_b
 
 /// The best known scalar recipe: dual scaling, p-norm by L-BFGS over an orthogonal block-diagonal M, ITQ, ALS to a general inverse stored in int8 that takes
 /// up the scaling, LDLQ in the metric of that inverse. k is the largest block that keeps the stored inverse within `transform_bits` a weight.
-template <int Bits, class Grid = Midrise<Bits>>
+template <int Bits = runtime_bits, class Grid = Midrise<Bits>>
 struct learned {
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
   double transform_bits = 0.34;
   Index max_block = 128;
   std::uint64_t seed = 0;
 
   auto pipeline(Index rows, Index cols) const {
-    const Grid grid{.group = group};
+    const Grid grid = detail::grid<Grid>(bits, group);
     return Pipeline{LearnedBlockDiagonal<Grid>{.block = affordable_block(rows, cols, transform_bits, max_block),
                                                .quantizer = grid,
-                                               .surrogate = {.p = Bits >= 4 ? 16 : 8},
+                                               .surrogate = {.p = bits >= 4 ? 16 : 8},
                                                .seed = seed},
                     grid, ErrorFeedback{.sweeps = 3}};
   }
-  auto pair() const { return PairPipeline<Grid>{.quantizer = {.group = group}, .surrogate = {.p = Bits >= 4 ? 16 : 8}, .seed = seed}; }
+  auto pair() const { return PairPipeline<Grid>{.quantizer = detail::grid<Grid>(bits, group), .surrogate = {.p = bits >= 4 ? 16 : 8}, .seed = seed}; }
 };
 
 /// As published: LogSumExp with t = 5, a general M from a randomized Hadamard, Adam, nearest rounding; no polish.
-template <int Bits, class Grid = Midrise<Bits>>
+template <int Bits = runtime_bits, class Grid = Midrise<Bits>>
 struct paper {
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
   double transform_bits = 0.34;
   Index max_block = 128;
@@ -97,7 +115,7 @@ struct paper {
   std::uint64_t seed = 0;
 
   auto pipeline(Index rows, Index cols) const {
-    const Grid grid{.group = group, .search = ScaleSearch::absmax};
+    const Grid grid = detail::grid<Grid>(bits, group, ScaleSearch::absmax);
     return Pipeline{LearnedBlockDiagonal<Grid, LogSumExp, Adam>{.block = affordable_block(rows, cols, transform_bits, max_block),
                                                                 .quantizer = grid,
                                                                 .optimizer = {.learning_rate = learning_rate, .steps = steps},
@@ -110,7 +128,7 @@ struct paper {
   }
   auto pair() const {
     return PairPipeline<Grid, LogSumExp, Adam>{
-        .quantizer = {.group = group}, .optimizer = {.learning_rate = learning_rate, .steps = steps}, .seed = seed};
+        .quantizer = detail::grid<Grid>(bits, group), .optimizer = {.learning_rate = learning_rate, .steps = steps}, .seed = seed};
   }
 };
 

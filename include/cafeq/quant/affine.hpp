@@ -3,7 +3,7 @@
 ///   Affine             x̂ = s·q + z,           q = clamp(round((x − z)/s), 0, 2^b − 1)      32 bits a group
 ///   AffineIntegerZero  x̂ = s·(q − zero),      zero in 0 … 2^b − 1                          16 + b bits a group
 ///   Symmetric          x̂ = s·q,               q in −2^(b−1) … 2^(b−1) − 1                  16 bits a group
-/// Scales and offsets are fp16; ties go to the even q.
+/// Scales and offsets are fp16; ties go to the even q. Affine<4> has four bits, Affine<>{.bits = b} those that are chosen at run time.
 #pragma once
 
 #include "cafeq/kernel/pack.hpp"
@@ -13,21 +13,20 @@
 namespace cafeq {
 
 /// A group whose weights differ by less than fp16 tells apart has scale 0 and is its offset.
-template <int Bits>
+template <int Bits = runtime_bits>
 struct Affine {
-  static_assert(Bits >= 2 && Bits <= 8, "cafeq: bits must be 2 to 8");
   struct Params {
     fp16 scale;
     fp16 offset;
   };
   using Levels = kernel::UniformLevels<true, false>;
-  static constexpr int bits = Bits;
   static constexpr bool has_offset = true;
 
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
   ScaleSearch search = ScaleSearch::mse;
 
-  static constexpr Levels levels() noexcept { return {0, float((1 << Bits) - 1)}; }
+  constexpr Levels levels() const noexcept { return {0, float((1 << bits) - 1)}; }
 
   Params fit(std::span<const float> x) const noexcept {
     Params p{};
@@ -35,7 +34,7 @@ struct Affine {
     return p;
   }
   void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
-    constexpr float steps = (1 << Bits) - 1;
+    const float steps = levels().high;
     detail::for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
       const std::size_t count = std::size_t(groups.count());
       Each<float> low{}, high{};
@@ -92,6 +91,7 @@ struct Affine {
   Params with_scale(const Params& p, float scale, float offset) const noexcept {
     return std::isfinite(scale) && scale >= 0 && std::isfinite(offset) ? stored({scale, offset}) : p;
   }
+  void check() const { check_bits(bits); }
 
  private:
   static Params stored(Line line) noexcept { return usable({detail::finite_fp16(line.scale), detail::finite_fp16(line.offset)}); }
@@ -107,16 +107,16 @@ struct Affine {
     });
   }
   /// From the whole range of each group to what the search finds.
-  static void search_from(Lines& lines, GroupSpan groups) noexcept {
+  void search_from(Lines& lines, GroupSpan groups) const noexcept {
     groups.pivot = lines.offset.data();
     SearchSpace space;
-    space.narrowest = narrowest_fraction(Bits);
+    space.narrowest = narrowest_fraction(bits);
     space.widest = lines;
     Each<float> mean{};
     space.typical = detail::deviations(groups, &mean);
     for (std::size_t g = 0; g < mean.size(); ++g) {
       const bool finite = space.typical[g] <= std::numeric_limits<float>::max();
-      space.typical[g] = finite ? space.typical[g] * gaussian_step(Bits) : 0.0f;
+      space.typical[g] = finite ? space.typical[g] * gaussian_step(bits) : 0.0f;
       space.center[g] = lines.offset[g] + (finite ? mean[g] : 0.5f * levels().high * lines.scale[g]);
     }
     lines = search_lines(groups, levels(), space, store).lines;
@@ -124,24 +124,23 @@ struct Affine {
 };
 
 /// Zero is always one of the levels.
-template <int Bits>
+template <int Bits = runtime_bits>
 struct AffineIntegerZero {
-  static_assert(Bits >= 2 && Bits <= 8, "cafeq: bits must be 2 to 8");
   struct Params {
     fp16 scale;
     std::uint8_t zero = 0;
   };
   using Levels = kernel::UniformLevels<false, false>;
-  static constexpr int bits = Bits;
   static constexpr bool has_offset = true;
-  static constexpr int max_code = (1 << Bits) - 1;
 
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
   ScaleSearch search = ScaleSearch::mse;
 
   /// The levels in units of the scale for a zero point.
-  static constexpr Levels levels(std::uint8_t zero) noexcept { return {-float(zero), float(max_code - zero)}; }
-  static constexpr std::int64_t param_bits() noexcept { return 16 + Bits; }
+  constexpr int max_code() const noexcept { return (1 << bits) - 1; }
+  constexpr Levels levels(std::uint8_t zero) const noexcept { return {-float(zero), float(max_code() - zero)}; }
+  std::int64_t param_bits() const noexcept { return 16 + bits; }
 
   Params fit(std::span<const float> x) const noexcept {
     Params p{};
@@ -157,7 +156,7 @@ struct AffineIntegerZero {
         const float absmax = std::max(std::abs(low[g]), std::abs(high[g]));
         low[g] = search == ScaleSearch::absmax ? -absmax : std::min(low[g], 0.0f);
         high[g] = search == ScaleSearch::absmax ? absmax : std::max(high[g], 0.0f);
-        scale[g] = high[g] / float(max_code) - low[g] / float(max_code);
+        scale[g] = high[g] / float(max_code()) - low[g] / float(max_code());
         zero[g] = float(zero_point(scale[g], low[g]));
       }
       if (search == ScaleSearch::mse) search_from(scale, zero, groups);
@@ -188,25 +187,26 @@ struct AffineIntegerZero {
     if (!std::isfinite(scale) || scale < 0 || !std::isfinite(offset)) return p;
     return {detail::finite_fp16(scale), zero_point(scale, offset)};
   }
+  void check() const { check_bits(bits); }
 
  private:
-  static std::uint8_t zero_point(float scale, float offset) noexcept {
-    return std::uint8_t(kernel::detail::clamp_level(std::nearbyint(-offset * kernel::inverse_scale(scale)), 0, float(max_code)));
+  std::uint8_t zero_point(float scale, float offset) const noexcept {
+    return std::uint8_t(kernel::detail::clamp_level(std::nearbyint(-offset * kernel::inverse_scale(scale)), 0, float(max_code())));
   }
   /// Shrinking the range does not move its zero point: the neighbours are tried too.
-  static void search_from(Each<float>& scale, Each<float>& zero, GroupSpan groups) noexcept {
+  void search_from(Each<float>& scale, Each<float>& zero, GroupSpan groups) const noexcept {
     const Each<float> none{}, widest = scale, middle = zero;
     groups.pivot = none.data();
     SearchSpace space;
-    space.narrowest = narrowest_fraction(Bits);
+    space.narrowest = narrowest_fraction(bits);
     space.widest.scale = widest;
     space.typical = detail::deviations(groups);
-    for (float& typical : space.typical) typical *= gaussian_step(Bits);
+    for (float& typical : space.typical) typical *= gaussian_step(bits);
     Each<float> least{};
     for (const float step : {0.0f, -1.0f, 1.0f}) {
       Each<float> shifted{};
       for (std::size_t g = 0; g < shifted.size(); ++g) {
-        shifted[g] = kernel::detail::clamp_level(middle[g] + step, 0, float(max_code));
+        shifted[g] = kernel::detail::clamp_level(middle[g] + step, 0, float(max_code()));
         space.widest.offset[g] = -shifted[g] * widest[g];
       }
       space.zero = &shifted;
@@ -214,7 +214,7 @@ struct AffineIntegerZero {
         detail::round_to_fp16(lines.scale);
         for (std::size_t g = 0; g < shifted.size(); ++g) lines.offset[g] = -shifted[g] * lines.scale[g];
       };
-      const ScoredLines found = search_lines(groups, kernel::UniformLevels<true, false>{0, float(max_code)}, space, store);
+      const ScoredLines found = search_lines(groups, kernel::UniformLevels<true, false>{0, float(max_code())}, space, store);
       for (std::size_t g = 0; g < shifted.size(); ++g) {
         if (step != 0 && !(found.error[g] < least[g])) continue;
         scale[g] = found.lines.scale[g];
@@ -226,20 +226,19 @@ struct AffineIntegerZero {
 };
 
 /// The search looks at both signs of the scale, since the end with one more level may be needed on either side. Codes are q + 2^(b−1).
-template <int Bits>
+template <int Bits = runtime_bits>
 struct Symmetric {
-  static_assert(Bits >= 2 && Bits <= 8, "cafeq: bits must be 2 to 8");
   struct Params {
     fp16 scale;
   };
   using Levels = kernel::UniformLevels<false, false>;
-  static constexpr int bits = Bits;
   static constexpr bool has_offset = false;
 
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
   ScaleSearch search = ScaleSearch::mse;  ///< minmax and absmax: s = absmax/(2^(b−1) − 1), the lowest level unused
 
-  static constexpr Levels levels() noexcept { return {-float(1 << (Bits - 1)), float((1 << (Bits - 1)) - 1)}; }
+  constexpr Levels levels() const noexcept { return {-float(1 << (bits - 1)), float((1 << (bits - 1)) - 1)}; }
 
   Params fit(std::span<const float> x) const noexcept {
     Params p{};
@@ -247,7 +246,7 @@ struct Symmetric {
     return p;
   }
   void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
-    detail::fit_scales(x, width, levels(), search, levels().high, gaussian_step(Bits), Bits, params, detail::Signs::both);
+    detail::fit_scales(x, width, levels(), search, levels().high, gaussian_step(bits), bits, params, detail::Signs::both);
   }
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
@@ -263,6 +262,7 @@ struct Symmetric {
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params&) const noexcept { return 0; }
   Params with_scale(const Params& p, float scale, float) const noexcept { return std::isfinite(scale) ? Params{detail::finite_fp16(scale)} : p; }
+  void check() const { check_bits(bits); }
 };
 
 }  // namespace cafeq

@@ -59,6 +59,33 @@ concept LinearGrid = Quantizer<Q> && requires(const Q& q, std::uint8_t code, con
   { Q::has_offset } -> std::convertible_to<bool>;
 };
 
+/// As an argument of a grid: its bits are a member, 2 to 8, chosen at run time.
+inline constexpr int runtime_bits = 0;
+
+/// The member `bits` of a grid: part of the type, or a number.
+template <int Bits>
+struct BitCount {
+  static_assert(Bits >= 2 && Bits <= 8, "cafeq: bits must be 2 to 8");
+  static constexpr int value = Bits;
+  constexpr operator int() const noexcept { return Bits; }
+};
+template <>
+struct BitCount<runtime_bits> {
+  int count = 4;
+  constexpr BitCount() noexcept = default;
+  constexpr BitCount(int bits) noexcept : count(bits) {}
+  constexpr operator int() const noexcept { return count; }
+};
+
+/// The bits of a quantizer whose type says them, else 0.
+template <class Q>
+consteval int fixed_bits() {
+  using Bits = std::remove_cvref_t<decltype(Q::bits)>;
+  if constexpr (requires { std::bool_constant<(Bits::value > 0)>{}; }) return Bits::value;
+  else if constexpr (requires { std::bool_constant<(Q::bits > 0)>{}; }) return Q::bits;
+  else return 0;
+}
+
 template <Quantizer Q>
 std::int64_t param_bits(const Q& q) {
   if constexpr (requires { q.param_bits(); }) return q.param_bits();
@@ -85,6 +112,11 @@ std::optional<Error> quantizer_fault(const Q& q) {
   if (q.group < per_tensor)
     return Error(ErrorCode::invalid_argument, message("quantizer: group is ", Index(q.group), ", must be positive, per_row or per_tensor"));
   return std::nullopt;
+}
+
+/// What a grid's check() says of its bits.
+inline void check_bits(int bits) {
+  if (bits < 2 || bits > 8) raise(ErrorCode::invalid_argument, message("quantizer: bits is ", bits, ", must be 2 to 8"));
 }
 
 /// Raises where bits or group are out of range, or where the quantizer's own check() does.

@@ -8,21 +8,20 @@
 
 namespace cafeq {
 
-/// Codes are c + m. A group of zeros has scale 0, at which every code is zero.
-template <int Bits>
+/// Codes are c + m. A group of zeros has scale 0, at which every code is zero. Midrise<>{.bits = b} chooses the bits at run time.
+template <int Bits = runtime_bits>
 struct Midrise {
-  static_assert(Bits >= 2 && Bits <= 8, "cafeq: bits must be 2 to 8");
   struct Params {
     fp16 scale;
   };
   using Levels = kernel::UniformLevels<false, true>;
-  static constexpr int bits = Bits;
   static constexpr bool has_offset = false;
 
+  [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
   ScaleSearch search = ScaleSearch::mse;  ///< minmax and absmax: the outermost levels are ±absmax
 
-  static constexpr Levels levels() noexcept { return {-float(1 << (Bits - 1)), float((1 << (Bits - 1)) - 1)}; }
+  constexpr Levels levels() const noexcept { return {-float(1 << (bits - 1)), float((1 << (bits - 1)) - 1)}; }
 
   Params fit(std::span<const float> x) const noexcept {
     Params p{};
@@ -30,8 +29,8 @@ struct Midrise {
     return p;
   }
   void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
-    constexpr float reach = float(1 << (Bits - 1)) - 0.5f;
-    detail::fit_scales(x, width, levels(), search, reach, gaussian_step(Bits), Bits, params);
+    const float reach = float(1 << (bits - 1)) - 0.5f;
+    detail::fit_scales(x, width, levels(), search, reach, gaussian_step(bits), bits, params);
   }
   std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
@@ -49,6 +48,7 @@ struct Midrise {
   Params with_scale(const Params& p, float scale, float) const noexcept {
     return std::isfinite(scale) && scale >= 0 ? Params{detail::finite_fp16(scale)} : p;
   }
+  void check() const { check_bits(bits); }
 };
 
 }  // namespace cafeq

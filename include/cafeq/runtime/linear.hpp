@@ -220,7 +220,7 @@ void Linear<T, Q>::multiply_packed(const X& x, View<float> Y, ExecutorRef execut
       if (uniform_) done = multiply_words<b, false>(x, Y, executor);
       else if constexpr (b <= 4) done = multiply_words<b, true>(x, Y, executor);
     };
-    if constexpr (requires { std::bool_constant<(Q::bits > 0)>{}; }) multiply_bits(std::integral_constant<int, kernel::detail::kernel_bits(Q::bits)>{});
+    if constexpr (fixed_bits<Q>() > 0) multiply_bits(std::integral_constant<int, kernel::detail::kernel_bits(fixed_bits<Q>())>{});
     else kernel::detail::with_kernel_bits(weights_.bits(), multiply_bits);
     if (done) return;
   }
