@@ -91,6 +91,13 @@ void check_golden(const nlohmann::json& file) {
       }
       kernel::encode(x, halves, Line{float(number(g["scale"])), 0}, codes);
       CHECK(same_codes(g["codes"], m));
+      double products = 0, squares = 0;
+      for (std::size_t j = 0; j < codes.size(); ++j) {
+        const double level = double(codes[j]) - double(m) + 0.5;
+        products += double(x[j]) * level;
+        squares += level * level;
+      }
+      if (i > 0) CHECK(products / squares == Approx(number(g["scale"])).epsilon(1e-5));
       // The whole search at stored precision is as good as the unrounded one, or better where it had more starts.
       const Midrise<Bits> q;
       CHECK(test::squared_error(q, x, q.fit(x)) <= number(g["sqerr"]) * 1.002 + 1e-6);
