@@ -237,3 +237,17 @@ TEST_CASE("Bits chosen at run time give what bits of the type give") {
   CHECK_THROWS_WITH(quantize(W, recipes::fast<>{.bits = 1}), Catch::Contains("bits is 1, must be 2 to 8"));
   CHECK_THROWS_WITH(quantize(W, recipes::learned<>{.bits = 9}), Catch::Contains("bits is 9, must be"));
 }
+
+TEST_CASE("A recipe says beforehand what it will store") {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{40, 172}, {33, 20}, {7, 65}}) {
+    const auto W = test::gaussian<float>(rows, cols, 9);
+    const auto check = [&](const auto& recipe) { CHECK(recipe.pipeline(W.rows(), W.cols()).storage_bits(W.rows(), W.cols()) == quantize(W, recipe).storage_bits()); };
+    check(recipes::rtn<3>{});
+    check(recipes::mse<3>{.group = per_tensor});
+    check(recipes::hadamard<5>{.group = 64});
+    check(recipes::fast<>{.bits = 3, .group = 32});
+    check(recipes::learned<>{.bits = 2, .transform_bits = 1, .max_block = 16});
+    const Pipeline output{DualScaling{}, AffineIntegerZero<4>{.group = 16}, Nearest{}, Side::output};
+    CHECK(output.storage_bits(W.rows(), W.cols()) == output.quantize(W).storage_bits());
+  }
+}

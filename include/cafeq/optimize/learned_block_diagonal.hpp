@@ -60,6 +60,11 @@ struct LearnedBlockDiagonal {
     const Matrix<float> dense = normalized(W, executor);
     return learn(dense.view(), executor);
   }
+  std::int64_t storage_bits(Index dim) const {
+    std::int64_t entries = 0;
+    for (const Index k : uneven_blocks(dim, block)) entries += k * k;
+    return BlockDiagonal::storage_bits(dim, entries, precision);
+  }
 
  private:
   void check() const {

@@ -104,6 +104,13 @@ struct Pipeline {
     return quantize_whole(input, floor_log2(scan.largest), executor);
   }
 
+  /// The bits that quantize() will store for a matrix of that shape. (A constant matrix may take less.)
+  std::int64_t storage_bits(Index rows, Index cols) const
+    requires(PlansStorage<T>)
+  {
+    return detail::storage_bits(quantizer, {rows, cols, quantizer.group}) + transform.storage_bits(side == Side::input ? cols : rows);
+  }
+
  private:
   using Fitted = FittedTransform<T>;
 

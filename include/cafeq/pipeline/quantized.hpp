@@ -13,6 +13,17 @@
 
 namespace cafeq {
 
+namespace detail {
+
+/// What codes (rows start at a byte), parameters, tensor-wide state and an exponent of 16 bits take.
+template <Quantizer Q>
+std::int64_t storage_bits(const Q& quantizer, const Grouping& grouping) {
+  return 8 * std::int64_t(grouping.rows) * ceil_div(grouping.cols * Index(quantizer.bits), 8) + std::int64_t(grouping.count()) * param_bits(quantizer) +
+         tensor_bits(quantizer) + 16;
+}
+
+}  // namespace detail
+
 /// Packed codes, the parameters of every group, one power-of-two exponent and the fitted transform. It stands for
 /// `Ŵ = 2^exponent · X̂ M⁻¹` (input side) or `2^exponent · M⁻ᵀ X̂` (output side), X̂ the decoded codes.
 template <Transform T, Quantizer Q>
@@ -60,10 +71,7 @@ class Quantized {
   std::span<const Params> params() const noexcept { return params_; }
 
   /// Everything that inference needs, in bits: codes (rows start at a byte), parameters, tensor-wide state, exponent (16) and what undoes the transform.
-  std::int64_t storage_bits() const {
-    return 8 * std::int64_t(codes_.bytes().size()) + std::int64_t(params_.size()) * param_bits(quantizer_) + tensor_bits(quantizer_) + 16 +
-           std::int64_t(transform_.storage_bits());
-  }
+  std::int64_t storage_bits() const { return detail::storage_bits(quantizer_, grouping_) + std::int64_t(transform_.storage_bits()); }
   double bits_per_weight() const { return double(storage_bits()) / (double(rows()) * double(cols())); }
 
   /// X̂ of rows [begin, begin + out.rows), before exponent and transform.

@@ -83,6 +83,11 @@ class BlockDiagonal {
   bool is_orthogonal() const noexcept { return is_orthogonal_; }
   /// Entries of N; for int8 an exponent a column and the base besides.
   std::int64_t storage_bits() const noexcept;
+  /// The same for `entries` entries in the blocks of N.
+  static constexpr std::int64_t storage_bits(Index dim, std::int64_t entries, InversePrecision precision) noexcept {
+    if (precision == InversePrecision::int8) return 8 * (entries + std::int64_t(dim)) + 16;
+    return (precision == InversePrecision::fp32 ? 32 : 16) * entries;
+  }
 
   /// H = N Nᵀ: the error E of X = W M costs tr(E H Eᵀ) in W. The identity for an orthogonal M.
   CAFEQ_LAZY Metric metric() const;
@@ -264,10 +269,9 @@ void BlockDiagonal::apply(View<E> X, Op op, Workspace& workspace) const {
 }
 
 inline std::int64_t BlockDiagonal::storage_bits() const noexcept {
-  const std::int64_t entry = precision_ == InversePrecision::fp32 ? 32 : (precision_ == InversePrecision::fp16 ? 16 : 8);
-  std::int64_t bits = precision_ == InversePrecision::int8 ? 8 * std::int64_t(dim_) + 16 : 0;
-  for (const Block& block : blocks_) bits += entry * block.N.size();
-  return bits;
+  std::int64_t entries = 0;
+  for (const Block& block : blocks_) entries += block.N.size();
+  return storage_bits(dim_, entries, precision_);
 }
 
 inline Int8Inverse BlockDiagonal::int8_inverse() const {

@@ -78,6 +78,11 @@ struct ComposedSpec {
       return Composed(std::move(a), std::move(b));
     }
   }
+  std::int64_t storage_bits(Index dim) const
+    requires(PlansStorage<A> && PlansStorage<B>)
+  {
+    return first.storage_bits(dim) + second.storage_bits(dim);
+  }
 };
 
 template <class A, class B>

@@ -37,6 +37,7 @@ struct DualScaling {
 
   template <class T>
   Diagonal fit(View<T> W, ExecutorRef executor = {}) const;
+  static constexpr std::int64_t storage_bits(Index dim) noexcept { return 16 * std::int64_t(dim); }
 };
 
 namespace detail {

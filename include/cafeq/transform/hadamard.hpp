@@ -86,6 +86,7 @@ struct RandomizedHadamard {
   Hadamard fit(View<T> W, ExecutorRef = {}) const {
     return is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed));
   }
+  static constexpr std::int64_t storage_bits(Index) noexcept { return 64; }
 };
 
 /// Spec: Hadamard blocks of one size; what is left over is covered by its half, its quarter, ….
@@ -98,6 +99,7 @@ struct BlockHadamard {
     const auto sizes = uneven_blocks(W.cols, block);
     return is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed), sizes);
   }
+  static constexpr std::int64_t storage_bits(Index) noexcept { return 64; }
 };
 
 inline Hadamard::Hadamard(Signs signs) : signs_(std::move(signs)) {

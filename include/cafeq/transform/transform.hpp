@@ -88,6 +88,12 @@ auto fit_to_weights(const S& spec, View<const T> W, ExecutorRef executor = {}) {
   }
 }
 
+/// A spec that says what the transform that it fits to `dim` columns will store: storage_bits(dim). (A constant matrix may take less.)
+template <class S>
+concept PlansStorage = TransformSpec<S> && requires(const S& spec, Index dim) {
+  { spec.storage_bits(dim) } -> std::convertible_to<std::int64_t>;
+};
+
 template <TransformSpec S>
 using FittedTransform = decltype(fit_transform(std::declval<const S&>(), View<const float>{}));
 
@@ -132,6 +138,7 @@ struct Identity {
   Fitted fit(View<const T> W, ExecutorRef = {}) const noexcept {
     return {W.cols};
   }
+  static constexpr std::int64_t storage_bits(Index) noexcept { return 0; }
 };
 
 namespace detail {
