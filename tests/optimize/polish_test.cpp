@@ -126,3 +126,15 @@ TEST_CASE("Threads change nothing in the polish") {
       }
   }
 }
+
+TEST_CASE("The polish refuses blocks and scales that do not fit") {
+  const auto W = test::heavy_tailed(20, 32, 4);
+  auto M = rotations({16});
+  CHECK_THROWS_WITH(itq(W.view(), M, Midrise<2>{}, 1), Contains("cover 16 of the 32 columns"));
+  CHECK_THROWS_WITH(als(W.view(), M, Midrise<2>{}, ErrorFeedback{}, 1), Contains("cover 16 of the 32 columns"));
+  auto both = rotations({16, 16});
+  const std::vector<float> scale(31, 1.0f);
+  CHECK_THROWS_WITH(itq(W.view(), both, Midrise<2>{}, 1, {}, scale), Contains("column_scale has 31 factors for 32 columns"));
+  both[1] = Matrix<double>(16, 15);
+  CHECK_THROWS_WITH(als(W.view(), both, Midrise<2>{}, ErrorFeedback{}, 1), Contains("a block is 16 x 15"));
+}

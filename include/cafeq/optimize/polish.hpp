@@ -65,6 +65,17 @@ inline void set_zero(MatrixBlocks& blocks) noexcept {
   for (auto& block : blocks) std::fill_n(block.data(), block.size(), 0.0);
 }
 
+inline void check_polish(View<const float> W, const MatrixBlocks& blocks, std::span<const float> column_scale) {
+  Index covered = 0;
+  for (const auto& block : blocks) {
+    if (block.rows() != block.cols()) raise(ErrorCode::invalid_shape, message("polish: a block is ", block.rows(), " x ", block.cols(), ", must be square"));
+    covered += block.rows();
+  }
+  if (covered != W.cols) raise(ErrorCode::invalid_shape, message("polish: the blocks cover ", covered, " of the ", W.cols, " columns of W"));
+  if (!column_scale.empty() && Index(column_scale.size()) != W.cols)
+    raise(ErrorCode::invalid_shape, message("polish: column_scale has ", column_scale.size(), " factors for ", W.cols, " columns"));
+}
+
 /// Scratch for the sums over rows, one a worker.
 inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks, ExecutorRef executor) {
   Index largest = 0;
@@ -79,6 +90,7 @@ inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks, Ex
 /// of scales. Memory: a strip of W in fp32 with its codes, and the blocks twice.
 template <LinearGrid Q>
 void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, ExecutorRef executor = {}, std::span<const float> column_scale = {}) {
+  detail::check_polish(W, M, column_scale);
   if (W.empty()) return;
   auto encodings = StripEncoding<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols, executor);
   Matrix<float> strip(encodings.step(), W.cols);
@@ -140,6 +152,7 @@ inline void keep_invertible(Matrix<double>& N, const Matrix<double>& before) {
 template <LinearGrid Q, RounderFor<Q> R>
 MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const R& rounder, int rounds, ExecutorRef executor = {},
                  std::span<const float> column_scale = {}) {
+  detail::check_polish(W, N, column_scale);
   if (W.empty()) return N;
   auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols, executor);
   Matrix<float> strip(encodings.step(), W.cols);
