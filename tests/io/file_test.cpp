@@ -2,11 +2,27 @@
 
 #include <sys/stat.h>
 
+#include <array>
+#include <fstream>
+#include <optional>
+
 #include "io/temporary_directory.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;
 using test::error_of;
+
+namespace {
+
+/// What of this process is in memory; nothing on systems that do not tell.
+std::optional<Index> resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  Index pages = 0, resident = 0;
+  if (!(statm >> pages >> resident)) return std::nullopt;
+  return resident * Index(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
 
 TEST_CASE("a file is read as it is") {
   const test::TemporaryDirectory directory;
@@ -45,15 +61,58 @@ TEST_CASE("what is not a readable file is refused by name") {
   CHECK_THAT(error_of([&] { read_file(directory / "missing"); }).message(), Contains("No such file"));
 }
 
-TEST_CASE("reading past the end is an error") {
+TEST_CASE("a part of a file is read; what reaches past the end is an error") {
   const test::TemporaryDirectory directory;
-  InputFile file(directory.write("file", "12345"));
+  const InputFile file(directory.write("file", "12345"));
   CHECK(file.size() == 5);
   std::array<std::byte, 3> three;
-  file.read(three);
-  const Error error = error_of([&] { file.read(three); });
-  CHECK(error.code() == ErrorCode::io);
-  CHECK_THAT(error.message(), Contains("ends 1 bytes early"));
+  file.read_at(2, three);
+  CHECK(char(three[0]) == '3');
+  CHECK(char(three[2]) == '5');
+  file.read_at(0, three);
+  CHECK(char(three[0]) == '1');
+  for (const Index offset : {Index(3), Index(5), Index(1) << 40}) {
+    const Error error = error_of([&] { file.read_at(offset, three); });
+    CHECK(error.code() == ErrorCode::io);
+    CHECK_THAT(error.message(), Contains(message("ends ", std::min<Index>(offset - 2, 3), " bytes early")));
+  }
+}
+
+TEST_CASE("released pages leave memory and come back") {
+  const test::TemporaryDirectory directory;
+  constexpr std::size_t size = std::size_t(48) << 20;
+  {
+    AtomicFile file(directory / "file");
+    Buffer<std::byte> bytes(size);
+    for (std::size_t i = 0; i < size; ++i) bytes[i] = std::byte(i * 7 >> 3);
+    file.write(bytes);
+    file.commit();
+  }
+  const MappedFile mapped(directory / "file");
+  const auto bytes = mapped.bytes();
+  const auto sum = [&] {
+    unsigned total = 0;
+    for (const std::byte b : bytes) total += unsigned(b);
+    return total;
+  };
+  const auto before = resident_bytes();
+  if (!before) {
+    WARN("no /proc/self/statm: what leaves memory is not seen here");
+    return;
+  }
+  const unsigned first = sum();
+  const auto touched = *resident_bytes();
+  REQUIRE(touched - *before > Index(size) * 9 / 10);
+
+  mapped.release(bytes.subspan(size / 2 + 100, size / 4));
+  const Index fallen = touched - *resident_bytes();
+  CHECK(fallen > Index(size / 4) - (Index(1) << 20));
+  CHECK(fallen < Index(size / 4) + (Index(8) << 20));  // large pages leave as a whole
+  mapped.release(bytes);
+  CHECK(*resident_bytes() - *before < Index(1) << 20);
+  mapped.release(bytes.subspan(5, 0));
+  mapped.release(bytes.last(1));
+  CHECK(sum() == first);
 }
 
 TEST_CASE("an atomic file appears on commit and replaces what was there") {
@@ -79,6 +138,29 @@ TEST_CASE("an atomic file without commit leaves nothing") {
   }
   CHECK(directory.read("target") == "before");
   CHECK(directory.names() == std::set<std::string>{"target"});
+}
+
+TEST_CASE("an atomic file is written at any place; what is left out is zero") {
+  const test::TemporaryDirectory directory;
+  AtomicFile file(directory / "target");
+  file.write_at(3, std::as_bytes(std::span("late", 4)));
+  file.write_at(0, std::as_bytes(std::span("a", 1)));
+  file.write(std::as_bytes(std::span("!", 1)));
+  file.resize(10);
+  file.finish();
+  CHECK_FALSE(directory.names().contains("target"));
+  file.commit();
+  CHECK(directory.read("target") == std::string("a\0\0late!\0\0", 10));
+}
+
+TEST_CASE("a discarded file is gone and takes no more") {
+  const test::TemporaryDirectory directory;
+  AtomicFile file(directory / "target");
+  file.discard();
+  CHECK(directory.names().empty());
+  CHECK(error_of([&] { file.write(std::as_bytes(std::span("x", 1))); }).code() == ErrorCode::io);
+  CHECK(error_of([&] { file.commit(); }).code() == ErrorCode::io);
+  CHECK(directory.names().empty());
 }
 
 TEST_CASE("two writers of one target do not meet") {

@@ -33,6 +33,7 @@ class TemporaryDirectory {
   std::string write(std::string_view name, std::string_view content) const {
     const std::string file = *this / name;
     std::filesystem::create_directories(std::filesystem::path(file).parent_path());
+    std::filesystem::remove(file);  // some file systems bring a file that is written over to the disk at once, which takes long
     std::FILE* out = std::fopen(file.c_str(), "wb");
     std::fwrite(content.data(), 1, content.size(), out);
     std::fclose(out);

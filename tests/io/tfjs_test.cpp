@@ -1,5 +1,6 @@
 #include "cafeq/io/tfjs.hpp"
 
+#include "io/damage.hpp"
 #include "io/tfjs_model.hpp"
 #include "support/catch.hpp"
 
@@ -43,6 +44,33 @@ TEST_CASE("tensors are read by name across shards") {
   CHECK(std::uintptr_t(tensor_at(tensors, "steps").bytes.data()) % alignment == 0);
 }
 
+TEST_CASE("tensors are listed in the manifest's order and read one by one") {
+  const test::TemporaryDirectory directory;
+  auto model = small_model(directory);
+  directory.write("more", bytes_of<std::uint8_t>({3, 5}));
+  model["weightsManifest"].push_back(
+      {{"paths", {"more"}},
+       {"weights", {{{"name", "codes"}, {"dtype", "float32"}, {"shape", {2}}, {"quantization", {{"dtype", "uint8"}, {"scale", 2}, {"min", 0}}}}}}});
+  const TfjsReader file(directory.write("model.json", model.dump()));
+  REQUIRE(file.tensors().size() == 5);
+  CHECK(file.tensors()[0].name == "kernel");
+  CHECK(file.tensors()[2].name == "mask");
+  CHECK(file.tensor("steps").stored_bytes() == 8);
+  CHECK(file.tensor("codes").type == ScalarType::f32);
+  CHECK(file.tensor("codes").stored == ScalarType::u8);
+  CHECK(file.tensor("codes").stored_bytes() == 2);
+  CHECK(file.file_bytes() == 37);
+  CHECK(file.load("codes").values<float>()[1] == 10.0f);
+  CHECK(file.load("steps").values<std::int32_t>()[1] == 9);
+  CHECK(file.load("kernel").values<float>()[5] == 6.0f);
+  CHECK(error_of([&] { (void)file.load("other"); }).code() == ErrorCode::invalid_argument);
+
+  directory.write("shard2", "");  // cut after it was opened
+  const Error error = error_of([&] { (void)file.load("kernel"); });
+  CHECK(error.code() == ErrorCode::io);
+  CHECK_THAT(error.message(), Contains("shard2: ends 4 bytes early"));
+}
+
 TEST_CASE("groups have shards of their own, which may lie in subdirectories") {
   const test::TemporaryDirectory directory;
   auto model = small_model(directory);
@@ -57,18 +85,18 @@ TEST_CASE("groups have shards of their own, which may lie in subdirectories") {
 
 TEST_CASE("quantized weights are returned as what they stand for") {
   const test::TemporaryDirectory directory;
-  directory.write("shard", bytes_of<std::uint8_t>({0, 1, 255}) + bytes_of<std::uint16_t>({0, 65535}) +
-                               bytes_of<std::uint16_t>({0x3c00, 0xc000}) + bytes_of<std::uint8_t>({3, 5}));
+  directory.write("shard", bytes_of<std::uint8_t>({0, 1, 255}) + bytes_of<std::uint16_t>({0, 65535}) + bytes_of<std::uint16_t>({0x3c00, 0xc000}) +
+                               bytes_of<std::uint8_t>({3, 5}));
   const auto entry = [](const char* name, const char* dtype, Index size, nlohmann::json quantization) {
     return nlohmann::json{{"name", name}, {"dtype", dtype}, {"shape", {size}}, {"quantization", std::move(quantization)}};
   };
-  const nlohmann::json model{{"weightsManifest",
-                              {{{"paths", {"shard"}},
-                                {"weights",
-                                 {entry("bytes", "float32", 3, {{"dtype", "uint8"}, {"scale", 0.5}, {"min", -1}}),
-                                  entry("words", "float32", 2, {{"dtype", "uint16"}, {"scale", 2.0}, {"min", 0.25}}),
-                                  entry("halves", "float32", 2, {{"dtype", "float16"}}),
-                                  entry("integers", "int32", 2, {{"dtype", "uint8"}, {"scale", 0.5}, {"min", -9}})}}}}}};
+  const nlohmann::json model{
+      {"weightsManifest",
+       {{{"paths", {"shard"}},
+         {"weights",
+          {entry("bytes", "float32", 3, {{"dtype", "uint8"}, {"scale", 0.5}, {"min", -1}}),
+           entry("words", "float32", 2, {{"dtype", "uint16"}, {"scale", 2.0}, {"min", 0.25}}), entry("halves", "float32", 2, {{"dtype", "float16"}}),
+           entry("integers", "int32", 2, {{"dtype", "uint8"}, {"scale", 0.5}, {"min", -9}})}}}}}};
   directory.write("model.json", model.dump());
   const TensorMap tensors = read_tfjs(directory.path());
   const auto is = [&](const char* name, std::vector<float> expected) {
@@ -82,9 +110,10 @@ TEST_CASE("quantized weights are returned as what they stand for") {
   CHECK(integers[0] == -7);  // -7.5 to the nearest, ties up
   CHECK(integers[1] == -6);
 
-  for (const nlohmann::json& bad :
-       {nlohmann::json{{"dtype", "uint4"}, {"scale", 1}, {"min", 0}}, {{"dtype", "uint8"}}, {{"dtype", "uint8"}, {"scale", "1"}, {"min", 0}},
-        nlohmann::json(7)}) {
+  for (const nlohmann::json& bad : {nlohmann::json{{"dtype", "uint4"}, {"scale", 1}, {"min", 0}},
+                                    {{"dtype", "uint8"}},
+                                    {{"dtype", "uint8"}, {"scale", "1"}, {"min", 0}},
+                                    nlohmann::json(7)}) {
     auto broken = model;
     broken["weightsManifest"][0]["weights"][0]["quantization"] = bad;
     const Error error = read_error(directory, broken);
@@ -130,9 +159,16 @@ TEST_CASE("contradictions in the manifest are refused") {
 
   SECTION("shapes") {
     constexpr Index huge = std::numeric_limits<Index>::max();
-    for (const nlohmann::json& shape :
-         {nlohmann::json{-2, -3}, {2.5, 2}, {huge, huge}, {Index(1) << 40, Index(1) << 40}, {3, 3}, nlohmann::json("6"), nlohmann::json(),
-          {18446744073709551615u, 2}, {huge}, {Index(1) << 40}}) {
+    for (const nlohmann::json& shape : {nlohmann::json{-2, -3},
+                                        {2.5, 2},
+                                        {huge, huge},
+                                        {Index(1) << 40, Index(1) << 40},
+                                        {3, 3},
+                                        nlohmann::json("6"),
+                                        nlohmann::json(),
+                                        {18446744073709551615u, 2},
+                                        {huge},
+                                        {Index(1) << 40}}) {
       INFO(shape.dump());
       const Error error = weight("shape", shape);
       CHECK(error.code() == ErrorCode::corrupt);
@@ -170,11 +206,18 @@ TEST_CASE("contradictions in the manifest are refused") {
   }
 }
 
-TEST_CASE("every truncation of model.json is an Error") {
+TEST_CASE("every truncation and many changes of model.json, every truncation of a shard are read or refused") {
   const test::TemporaryDirectory directory;
   const std::string text = small_model(directory).dump();
-  for (std::size_t length = 0; length < text.size(); ++length) {
-    directory.write("model.json", std::string_view(text).substr(0, length));
-    REQUIRE(error_of([&] { read_tfjs(directory.path()); }).code() == ErrorCode::corrupt);
-  }
+  const auto read = [&](std::string_view content) {
+    directory.write("model.json", content);
+    for (const auto& [name, tensor] : read_tfjs(directory.path())) CHECK(Index(tensor.bytes.size()) == byte_count(tensor.type, tensor.shape));
+  };
+  test::check_prefixes(text, read);
+  CHECK(test::check_bit_flips(text, 1000, 4, read) < 900);
+  directory.write("model.json", text);
+  test::check_prefixes(directory.read("shard1"), [&](std::string_view content) {
+    directory.write("shard1", content);
+    read_tfjs(directory.path());
+  });
 }

@@ -15,19 +15,15 @@
 #include <cstdio>
 #include <span>
 #include <string>
-#include <system_error>
 #include <utility>
 
 #include "cafeq/core/error.hpp"
 #include "cafeq/core/matrix.hpp"
+#include "cafeq/io/path.hpp"
 
 namespace cafeq {
 
 namespace detail {
-
-[[noreturn]] inline void raise_system(const std::string& path, std::string_view action, int error) {
-  raise(ErrorCode::io, message(path, ": cannot ", action, ": ", std::generic_category().message(error)));
-}
 
 /// Closes on destruction.
 class FileDescriptor {
@@ -50,7 +46,7 @@ class FileDescriptor {
 
 }  // namespace detail
 
-/// A regular file open for reading; read() goes on where the last one ended.
+/// A regular file open for reading.
 class InputFile {
  public:
   explicit InputFile(std::string path) : path_(std::move(path)) {
@@ -66,14 +62,15 @@ class InputFile {
   Index size() const noexcept { return size_; }
   int descriptor() const noexcept { return fd_.get(); }
 
-  /// Fills `to`, or raises.
-  void read(std::span<std::byte> to) {
+  /// Fills `to` with the bytes from `offset` on, or raises.
+  void read_at(Index offset, std::span<std::byte> to) const {
     while (!to.empty()) {
-      const ssize_t count = ::read(fd_.get(), to.data(), to.size());
+      const ssize_t count = ::pread(fd_.get(), to.data(), to.size(), off_t(offset));
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) detail::raise_system(path_, "read", errno);
       if (count == 0) raise(ErrorCode::io, message(path_, ": ends ", to.size(), " bytes early"));
       to = to.subspan(std::size_t(count));
+      offset += count;
     }
   }
 
@@ -85,9 +82,9 @@ class InputFile {
 
 /// A whole file in memory.
 inline Buffer<std::byte> read_file(const std::string& path) {
-  InputFile file(path);
+  const InputFile file(path);
   Buffer<std::byte> bytes(std::size_t(file.size()));
-  file.read(bytes);
+  file.read_at(0, bytes);
   return bytes;
 }
 
@@ -114,6 +111,15 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
 
+  /// The pages that `part` touches leave memory; bytes that are read again come back from the file. `part` is a piece of bytes().
+  void release(std::span<const std::byte> part) const noexcept {
+    if (part.empty()) return;
+    const std::size_t page = std::size_t(::sysconf(_SC_PAGESIZE));
+    const std::size_t begin = std::size_t(part.data() - data_) / page * page;
+    const std::size_t end = std::size_t(part.data() - data_) + part.size();
+    ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+  }
+
  private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
@@ -135,35 +141,51 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile() { discard(); }
 
-  void write(std::span<const std::byte> bytes) {
+  /// Appends to what has been written so far.
+  void write(std::span<const std::byte> bytes) { write_at(end_, bytes); }
+  /// Bytes that are jumped over are zero until they are written.
+  void write_at(Index offset, std::span<const std::byte> bytes) {
     constexpr std::size_t most = std::size_t(1) << 30;  // the system takes no more than 2 GiB a call
     while (!bytes.empty()) {
-      const ssize_t count = ::write(fd_.get(), bytes.data(), std::min(bytes.size(), most));
+      const ssize_t count = ::pwrite(fd_.get(), bytes.data(), std::min(bytes.size(), most), off_t(offset));
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) fail("write", errno);
       bytes = bytes.subspan(std::size_t(count));
+      offset += count;
     }
+    end_ = std::max(end_, offset);
+  }
+  /// Zeros from what has been written up to `size`, or a shorter file.
+  void resize(Index size) {
+    if (::ftruncate(fd_.get(), off_t(size)) != 0) fail("write", errno);
+    end_ = size;
   }
 
-  /// Brings the content to the disk, then gives it its name.
-  void commit() {
+  /// Brings the content to the disk, still under the temporary name; a full disk shows here at the latest.
+  void finish() {
+    if (temporary_.empty()) raise(ErrorCode::io, message(path_, ": the file was discarded, or is in its place already"));
+    if (fd_.get() < 0) return;
     if (::fsync(fd_.get()) != 0) fail("write", errno);
     if (const int error = fd_.close(); error != 0) fail("write", error);
+  }
+  /// finish(), then gives the file its name.
+  void commit() {
+    finish();
     if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace", errno);
     temporary_.clear();
-    const auto slash = path_.rfind('/');
-    const std::string directory = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
     // The name is durable once its directory is; a file system that cannot sync a directory is no reason to fail.
-    const detail::FileDescriptor entry(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const detail::FileDescriptor entry(::open(detail::directory_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (entry.get() >= 0) ::fsync(entry.get());
   }
 
- private:
+  /// Removes the temporary file, after which nothing can be written.
   void discard() noexcept {
     fd_.close();
     if (!temporary_.empty()) ::unlink(temporary_.c_str());
     temporary_.clear();
   }
+
+ private:
   [[noreturn]] void fail(std::string_view action, int error) {
     discard();  // not left to the destructor, which a host without exceptions never reaches
     detail::raise_system(path_, action, error);
@@ -172,6 +194,7 @@ class AtomicFile {
   std::string path_;
   std::string temporary_;
   detail::FileDescriptor fd_;
+  Index end_ = 0;
 };
 
 }  // namespace cafeq

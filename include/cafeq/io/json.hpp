@@ -42,6 +42,9 @@ inline Json parse_json(std::string_view text, std::string_view what) {
   return value;
 }
 
+/// A value as text for messages, whatever bytes its strings have.
+inline std::string printable(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
 /// The member of that name, or null where there is none or `object` is not an object.
 inline const Json* find_member(const Json& object, const char* name) {
   if (!object.is_object()) return nullptr;

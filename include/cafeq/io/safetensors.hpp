@@ -1,4 +1,4 @@
-/// Reader and writer of the safetensors format.
+/// Reader and writer of safetensors files; sharded models are in sharded_safetensors.hpp.
 ///
 /// A file is a 64-bit little-endian length, a JSON header of that many bytes, and the tensors' bytes. The header maps each name to
 /// {"dtype", "shape", "data_offsets": [begin, end]}, relative to the end of the header, and "__metadata__" to strings; the tensors cover
@@ -6,16 +6,17 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "cafeq/core/tensor.hpp"
+#include "cafeq/io/bytes.hpp"
 #include "cafeq/io/file.hpp"
 #include "cafeq/io/json.hpp"
-#include "cafeq/io/tensor.hpp"
+#include "cafeq/io/tensor_file_writer.hpp"
 
 namespace cafeq {
 
@@ -40,38 +41,65 @@ class SafetensorsReader {
     const TensorView& view = tensor_at(tensors_, name);
     return {view.type, view.shape, Buffer<std::byte>(view.bytes.begin(), view.bytes.end())};
   }
+  /// The tensor's pages leave memory until they are touched again. Nothing happens to a file that was read at once.
+  void release(std::string_view name) const {
+    const TensorView& view = tensor_at(tensors_, name);
+    if (const auto* mapped = std::get_if<MappedFile>(&file_)) mapped->release(view.bytes);
+  }
+  Index file_bytes() const noexcept { return Index(bytes().size()); }
 
  private:
   std::span<const std::byte> bytes() const noexcept {
-    if (const auto* mapped = std::get_if<MappedFile>(&content_)) return mapped->bytes();
-    return *std::get_if<Buffer<std::byte>>(&content_);
+    if (const auto* mapped = std::get_if<MappedFile>(&file_)) return mapped->bytes();
+    return *std::get_if<Buffer<std::byte>>(&file_);
   }
 
-  std::variant<Buffer<std::byte>, MappedFile> content_;  // moving either keeps its bytes in place
+  std::variant<Buffer<std::byte>, MappedFile> file_;  // moving either keeps its bytes in place
   TensorViewMap tensors_;
   Metadata metadata_;
 };
 
-/// Writes the tensors so that the file appears whole or not at all: under a temporary name, synced, then renamed over `path`. Larger
-/// element types come first, names in order among equals, and the data starts at a multiple of 64, so that every tensor of a mapped file
-/// is aligned for its elements; equal content gives equal files. Raises invalid_argument for a tensor whose bytes do not fit its shape or
-/// a name that is not UTF-8, io where the file cannot be written; then nothing is left behind and an existing file is as it was.
-inline void write_safetensors(const std::string& path, const TensorViewMap& tensors, const Metadata& metadata = {});
+/// A tensor to be written.
+struct SafetensorsEntry {
+  std::string name;
+  ScalarType type;
+  std::vector<Index> shape;
+};
+
+/// Writes a safetensors file: first all that is known of it, then the tensors one after the other.
+///
+/// In the file larger element types come first, entries as they were given among equals, and the data starts at a multiple of 64, so that
+/// every tensor of a mapped file is aligned for its elements.
+class SafetensorsWriter : public TensorFileWriter {
+ public:
+  /// Raises invalid_argument for a name that is taken or not UTF-8, or for a shape of no size.
+  SafetensorsWriter(const std::string& path, std::span<const SafetensorsEntry> entries, const Metadata& metadata = {})
+      : TensorFileWriter(path, layout(entries, metadata)) {}
+
+ private:
+  static Layout layout(std::span<const SafetensorsEntry> entries, const Metadata& metadata);
+};
+
+/// All tensors at once, in the order of their names; equal content gives equal files. Errors as SafetensorsWriter.
+inline void write_safetensors(const std::string& path, const TensorViewMap& tensors, const Metadata& metadata = {}) {
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& [name, tensor] : tensors) entries.push_back({name, tensor.type, tensor.shape});
+  SafetensorsWriter writer(path, entries, metadata);
+  for (const auto& [name, tensor] : tensors) writer.write(name, tensor.bytes);
+  writer.commit();
+}
 
 namespace detail {
 
 inline constexpr const char* safetensors_metadata = "__metadata__";
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // what other readers accept
 
-struct SafetensorsEntry {
-  std::string name;
-  ScalarType type;
-  std::vector<Index> shape;
+struct PlacedSafetensorsEntry : SafetensorsEntry {
   Index begin;
   Index end;
 };
 
-inline SafetensorsEntry parse_safetensors_entry(const std::string& path, const std::string& name, const Json& entry, Index size) {
+inline PlacedSafetensorsEntry parse_safetensors_entry(const std::string& path, const std::string& name, const Json& entry, Index size) {
   const auto fail = [&](std::string_view problem) { raise(ErrorCode::corrupt, message(path, ": tensor ", name, ": ", problem)); };
   const std::string* type_name = find_string(entry, "dtype");
   if (type_name == nullptr) fail("has no dtype");
@@ -86,16 +114,51 @@ inline SafetensorsEntry parse_safetensors_entry(const std::string& path, const s
   if (begin > end || end > size) fail(message("data_offsets [", begin, ", ", end, "] are outside of the ", size, " bytes of data"));
   if (entry.size() != 3) fail("has members other than dtype, shape and data_offsets");
   if (byte_count(*type, *shape) != end - begin) fail(message(describe(*type, *shape), " does not take ", end - begin, " bytes"));
-  return {name, *type, std::move(*shape), begin, end};
+  return {{name, *type, std::move(*shape)}, begin, end};
 }
 
-inline void parse_safetensors_metadata(const std::string& path, const Json& entries, Metadata& metadata) {
+inline Metadata parse_safetensors_metadata(const std::string& path, const Json& entries) {
+  Metadata metadata;
   if (!entries.is_object()) raise(ErrorCode::corrupt, message(path, ": ", safetensors_metadata, " is not an object"));
   for (const auto& item : entries.items()) {
-    if (!item.value().is_string())
-      raise(ErrorCode::corrupt, message(path, ": ", safetensors_metadata, ": ", item.key(), " is not a string"));
+    if (!item.value().is_string()) raise(ErrorCode::corrupt, message(path, ": ", safetensors_metadata, ": ", item.key(), " is not a string"));
     metadata.emplace(item.key(), item.value().get_ref<const std::string&>());
   }
+  return metadata;
+}
+
+struct SafetensorsContent {
+  TensorViewMap tensors{};
+  Metadata metadata{};
+};
+
+inline SafetensorsContent parse_safetensors(const std::string& path, std::span<const std::byte> file) {
+  ByteCursor cursor(path, file);
+  const auto header_bytes = cursor.number<std::uint64_t>("the length of the header");
+  if (header_bytes > safetensors_header_limit) cursor.fail(message("its header claims ", header_bytes, " bytes"));
+  const std::string_view text = as_text(cursor.take(header_bytes, "the header"));
+  if (!text.starts_with('{')) cursor.fail("its header is not a JSON object");
+  const Json header = parse_json(text, path);
+
+  SafetensorsContent content;
+  const auto data = file.subspan(cursor.position());
+  std::vector<PlacedSafetensorsEntry> entries;
+  for (const auto& item : header.items()) {
+    if (item.key() == safetensors_metadata) content.metadata = parse_safetensors_metadata(path, item.value());
+    else entries.push_back(parse_safetensors_entry(path, item.key(), item.value(), Index(data.size())));
+  }
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+  Index end = 0;
+  for (auto& entry : entries) {
+    if (entry.begin != end)
+      cursor.fail(message("tensor ", entry.name, entry.begin < end ? " overlaps the one before it" : " leaves a gap before it", " at byte ",
+                          entry.begin, " of the data"));
+    end = entry.end;
+    const auto span = data.subspan(std::size_t(entry.begin), std::size_t(entry.end - entry.begin));
+    content.tensors.emplace(std::move(entry.name), TensorView{entry.type, std::move(entry.shape), span});
+  }
+  if (end != Index(data.size())) cursor.fail(message("tensors cover ", end, " of the ", data.size(), " bytes of data"));
+  return content;
 }
 
 /// Text survives a round trip through JSON only if it is UTF-8.
@@ -107,80 +170,39 @@ inline bool is_utf8(const std::string& text) {
 }  // namespace detail
 
 inline SafetensorsReader::SafetensorsReader(const std::string& path, Access access) {
-  if (access == Access::map) content_ = MappedFile(path);
-  else content_ = read_file(path);
-  const auto file = bytes();
-  const auto fail = [&](std::string_view problem) { raise(ErrorCode::corrupt, message(path, ": ", problem)); };
-
-  std::uint64_t header_size = 0;
-  if (file.size() < sizeof header_size) fail(message("has ", file.size(), " bytes, too few for a safetensors file"));
-  std::memcpy(&header_size, file.data(), sizeof header_size);
-  if (header_size > detail::safetensors_header_limit || header_size > file.size() - sizeof header_size)
-    fail(message("its header claims ", header_size, " bytes of a file of ", file.size()));
-  const std::string_view text(reinterpret_cast<const char*>(file.data()) + sizeof header_size, std::size_t(header_size));
-  if (text.empty() || text.front() != '{') fail("its header is not a JSON object");
-  const detail::Json header = detail::parse_json(text, path);
-
-  const auto data = file.subspan(sizeof header_size + std::size_t(header_size));
-  std::vector<detail::SafetensorsEntry> entries;
-  for (const auto& item : header.items()) {
-    if (item.key() == detail::safetensors_metadata) detail::parse_safetensors_metadata(path, item.value(), metadata_);
-    else entries.push_back(detail::parse_safetensors_entry(path, item.key(), item.value(), Index(data.size())));
-  }
-
-  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
-  Index end = 0;
-  for (auto& entry : entries) {
-    if (entry.begin != end)
-      fail(message("tensor ", entry.name, entry.begin < end ? " overlaps the one before it" : " leaves a gap before it", " at byte ",
-                   entry.begin, " of the data"));
-    end = entry.end;
-    const auto span = data.subspan(std::size_t(entry.begin), std::size_t(entry.end - entry.begin));
-    tensors_.emplace(std::move(entry.name), TensorView{entry.type, std::move(entry.shape), span});
-  }
-  if (end != Index(data.size())) fail(message("tensors cover ", end, " of the ", data.size(), " bytes of data"));
+  if (access == Access::map) file_ = MappedFile(path);
+  else file_ = read_file(path);
+  auto content = detail::parse_safetensors(path, bytes());
+  tensors_ = std::move(content.tensors);
+  metadata_ = std::move(content.metadata);
 }
 
-inline void write_safetensors(const std::string& path, const TensorViewMap& tensors, const Metadata& metadata) {
-  std::vector<const TensorViewMap::value_type*> order;
-  for (const auto& item : tensors) {
-    const auto& [name, tensor] = item;
-    if (name == detail::safetensors_metadata || !detail::is_utf8(name))
-      raise(ErrorCode::invalid_argument, message("tensors: ", name, " cannot name a tensor of a safetensors file"));
-    if (byte_count(tensor.type, tensor.shape) != Index(tensor.bytes.size()))
-      raise(ErrorCode::invalid_argument,
-            message("tensors: ", name, ": ", describe(tensor.type, tensor.shape), " does not take ", tensor.bytes.size(), " bytes"));
-    order.push_back(&item);
-  }
-  std::stable_sort(order.begin(), order.end(),
-                   [](const auto* a, const auto* b) { return bytes_of(a->second.type) > bytes_of(b->second.type); });
+inline TensorFileWriter::Layout SafetensorsWriter::layout(std::span<const SafetensorsEntry> entries, const Metadata& metadata) {
+  std::vector<SafetensorsEntry> order(entries.begin(), entries.end());
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return bytes_of(a.type) > bytes_of(b.type); });
 
   detail::Json header = detail::Json::object();
   for (const auto& [key, value] : metadata) {
-    if (!detail::is_utf8(key) || !detail::is_utf8(value))
-      raise(ErrorCode::invalid_argument, message("metadata: ", key, " is not UTF-8"));
+    if (!detail::is_utf8(key) || !detail::is_utf8(value)) raise(ErrorCode::invalid_argument, message("metadata: ", key, " is not UTF-8"));
     header[detail::safetensors_metadata][key] = value;
   }
-  Index end = 0;
-  for (const auto* item : order) {
-    const auto& [name, tensor] = *item;
-    const Index begin = end;
-    end += Index(tensor.bytes.size());
-    header[name] = {{"dtype", std::string(name_of(tensor.type))},
-                    {"shape", tensor.shape},
-                    {"data_offsets", {begin, end}}};
+  Layout layout;
+  for (const auto& [name, type, shape] : order) {
+    const auto bytes = byte_count(type, shape);
+    if (name == detail::safetensors_metadata || !detail::is_utf8(name))
+      raise(ErrorCode::invalid_argument, message("entries: ", name, " cannot name a tensor of a safetensors file"));
+    if (!bytes) raise(ErrorCode::invalid_argument, message("entries: ", name, ": ", describe(type, shape), " has no size"));
+    const Index begin = layout.append(name, *bytes);
+    header[name] = {{"dtype", std::string(name_of(type))}, {"shape", shape}, {"data_offsets", {begin, begin + *bytes}}};
   }
-  std::string text = header.dump();
-  text.resize(std::size_t(ceil_div(Index(text.size()) + 8, Index(alignment)) * Index(alignment)) - 8, ' ');
-  const std::uint64_t header_size = text.size();
-  if (header_size > detail::safetensors_header_limit)
-    raise(ErrorCode::invalid_argument, message("tensors: their header of ", header_size, " bytes is longer than readers accept"));
-
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(&header_size, 1)));
-  file.write(std::as_bytes(std::span(text)));
-  for (const auto* item : order) file.write(item->second.bytes);
-  file.commit();
+  const std::string text = header.dump();
+  const std::uint64_t size = std::uint64_t(ceil_div(Index(text.size()) + 8, Index(alignment)) * Index(alignment)) - 8;
+  if (size > detail::safetensors_header_limit)
+    raise(ErrorCode::invalid_argument, message("entries: their header of ", size, " bytes is longer than readers accept"));
+  detail::append_number(layout.header, size);
+  layout.header += text;
+  layout.header.resize(std::size_t(size) + 8, ' ');
+  return layout;
 }
 
 }  // namespace cafeq

@@ -8,32 +8,94 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "cafeq/core/tensor.hpp"
+#include "cafeq/io/bytes.hpp"
 #include "cafeq/io/file.hpp"
 #include "cafeq/io/json.hpp"
-#include "cafeq/io/tensor.hpp"
+#include "cafeq/io/named_list.hpp"
 
 namespace cafeq {
 
-namespace detail {
-
-struct TfjsWeight {
+/// A tensor of the manifest.
+struct TfjsTensor {
   std::string name;
-  ScalarType type = ScalarType::f32;
+  ScalarType type = ScalarType::f32;  ///< of the values that it stands for
   std::vector<Index> shape;
-  ScalarType stored = ScalarType::f32;  // differs from type where the file is quantized
+  ScalarType stored = ScalarType::f32;  ///< of what the file holds: differs from type where that is quantized
   double scale = 1;
   double min = 0;
+  std::size_t group = 0;
+  Index offset = 0;  ///< in the group's bytes
+
+  Index stored_bytes() const noexcept { return byte_count(stored, shape).value_or(0); }
 };
 
-[[noreturn]] inline void raise_tfjs(const std::string& file, std::string_view problem) {
-  raise(ErrorCode::corrupt, message(file, ": ", problem));
+namespace detail {
+
+/// The shards of a group as one run of bytes.
+class TfjsShards {
+ public:
+  /// `file` is the model's and names the shards relative to its directory.
+  TfjsShards(const std::string& file, const Json* paths);
+
+  Index size() const noexcept { return shards_.empty() ? 0 : shards_.back().end; }
+  std::string_view last_path() const noexcept { return shards_.empty() ? "none" : std::string_view(shards_.back().path); }
+  /// One shard is open at a time: a model may have more of them than a process may have open files.
+  void read_at(Index offset, std::span<std::byte> to) const;
+
+ private:
+  struct Shard {
+    std::string path;
+    Index end;
+  };
+  std::vector<Shard> shards_;
+};
+
+}  // namespace detail
+
+/// A model whose tensors are read when they are asked for.
+class TfjsReader {
+ public:
+  /// `path` is the model.json. Raises io for a file that cannot be read, corrupt for content that contradicts itself, unsupported for strings and
+  /// complex numbers.
+  explicit TfjsReader(const std::string& path);
+
+  /// In the manifest's order.
+  std::span<const TfjsTensor> tensors() const noexcept { return tensors_.items(); }
+  /// Raises where there is none of that name.
+  const TfjsTensor& tensor(std::string_view name) const { return tensors_.at(name); }
+  /// The values of a tensor, of its `type`. Memory: those, and where it is quantized what the file holds of it.
+  Tensor load(std::string_view name) const;
+  /// Of all shards.
+  Index file_bytes() const noexcept {
+    Index bytes = 0;
+    for (const auto& group : groups_) bytes += group.size();
+    return bytes;
+  }
+
+ private:
+  void add_group(const std::string& path, const detail::Json& group);
+
+  std::vector<detail::TfjsShards> groups_;
+  detail::NamedList<TfjsTensor> tensors_;
+};
+
+/// All tensors of the model in `directory`, by name.
+inline TensorMap read_tfjs(const std::string& directory, const std::string& model_file = "model.json") {
+  const TfjsReader reader(message(directory, "/", model_file));
+  TensorMap tensors;
+  for (const TfjsTensor& tensor : reader.tensors()) tensors.emplace(tensor.name, reader.load(tensor.name));
+  return tensors;
 }
+
+namespace detail {
+
+[[noreturn]] inline void raise_tfjs(const std::string& file, std::string_view problem) { raise(ErrorCode::corrupt, message(file, ": ", problem)); }
 
 inline ScalarType tfjs_type(const std::string& file, const std::string& name, const std::string* type) {
   if (type == nullptr) raise_tfjs(file, message("tensor ", name, " has no dtype"));
@@ -45,7 +107,19 @@ inline ScalarType tfjs_type(const std::string& file, const std::string& name, co
   raise_tfjs(file, message("tensor ", name, " has the unknown dtype ", *type));
 }
 
-inline void read_tfjs_quantization(const std::string& file, const Json& entry, TfjsWeight& weight) {
+/// As a manifest spells it.
+inline std::string_view tfjs_name_of(ScalarType type) noexcept {
+  switch (type) {
+    case ScalarType::f32: return "float32";
+    case ScalarType::f16: return "float16";
+    case ScalarType::i32: return "int32";
+    case ScalarType::u16: return "uint16";
+    case ScalarType::u8: return "uint8";
+    default: return "bool";
+  }
+}
+
+inline void read_tfjs_quantization(const std::string& file, const Json& entry, TfjsTensor& weight) {
   const std::string* stored = find_string(entry, "dtype");
   if (stored != nullptr && *stored == "float16" && weight.type == ScalarType::f32) {
     weight.stored = ScalarType::f16;
@@ -61,8 +135,8 @@ inline void read_tfjs_quantization(const std::string& file, const Json& entry, T
   weight.min = min->get<double>();
 }
 
-inline TfjsWeight read_tfjs_weight(const std::string& file, const Json& entry) {
-  TfjsWeight weight;
+inline TfjsTensor read_tfjs_weight(const std::string& file, const Json& entry) {
+  TfjsTensor weight;
   const std::string* name = find_string(entry, "name");
   if (name == nullptr) raise_tfjs(file, "a tensor has no name");
   weight.name = *name;
@@ -75,60 +149,34 @@ inline TfjsWeight read_tfjs_weight(const std::string& file, const Json& entry) {
   return weight;
 }
 
-/// A shard is named relative to the model and may not lead out of its directory.
-inline bool is_inside(std::string_view path) {
-  if (path.empty() || path.front() == '/' || path.find('\\') != path.npos || path.find('\0') != path.npos) return false;
-  for (std::size_t begin = 0; begin <= path.size();) {
-    const std::size_t end = std::min(path.find('/', begin), path.size());
-    if (path.substr(begin, end - begin) == "..") return false;
-    begin = end + 1;
+inline TfjsShards::TfjsShards(const std::string& file, const Json* paths) {
+  if (paths == nullptr || !paths->is_array()) raise_tfjs(file, "a group of weightsManifest has no array of paths");
+  for (const Json& path : *paths) {
+    if (!path.is_string() || !is_inside(path.get_ref<const std::string&>()))
+      raise_tfjs(file, message("the shard path ", printable(path), " is not a file below the model's directory"));
+    const InputFile shard(message(directory_of(file), "/", path.get_ref<const std::string&>()));
+    Index end = 0;
+    if (__builtin_add_overflow(size(), shard.size(), &end)) raise_tfjs(file, "its shards are too large");
+    shards_.push_back({shard.path(), end});
   }
-  return true;
 }
 
-/// The shards of a group as one run of bytes.
-class TfjsShards {
- public:
-  TfjsShards(const std::string& directory, const std::string& file, const Json* paths) {
-    if (paths == nullptr || !paths->is_array()) raise_tfjs(file, "a group of weightsManifest has no array of paths");
-    for (const Json& path : *paths) {
-      if (!path.is_string() || !is_inside(path.get_ref<const std::string&>()))
-        raise_tfjs(file, message("the shard path ", path.dump(-1, ' ', false, Json::error_handler_t::replace),
-                                 " is not a file below the model's directory"));
-      const InputFile shard(message(directory, "/", path.get_ref<const std::string&>()));
-      if (__builtin_add_overflow(size_, shard.size(), &size_)) raise_tfjs(file, "its shards are too large");
-      paths_.push_back(shard.path());
+inline void TfjsShards::read_at(Index offset, std::span<std::byte> to) const {
+  Index begin = 0;
+  for (const auto& [path, end] : shards_) {
+    if (to.empty()) return;
+    if (offset < end) {
+      const auto part = to.first(std::min(to.size(), std::size_t(end - offset)));
+      InputFile(path).read_at(offset - begin, part);
+      to = to.subspan(part.size());
+      offset += Index(part.size());
     }
+    begin = end;
   }
-
-  Index size() const noexcept { return size_; }
-  std::string_view last_path() const noexcept { return paths_.empty() ? "none" : std::string_view(paths_.back()); }
-
-  void read(std::span<std::byte> to) {
-    while (!to.empty()) {
-      if (remaining_ == 0) {
-        if (next_ == paths_.size()) raise(ErrorCode::io, message(last_path(), ": ends ", to.size(), " bytes early"));
-        shard_.emplace(paths_[next_++]);  // one at a time: a model may have more shards than a process may have open files
-        remaining_ = std::size_t(shard_->size());
-        continue;
-      }
-      const auto count = std::min(to.size(), remaining_);
-      shard_->read(to.first(count));
-      remaining_ -= count;
-      to = to.subspan(count);
-    }
-  }
-
- private:
-  std::vector<std::string> paths_;
-  Index size_ = 0;
-  std::size_t next_ = 0;
-  std::optional<InputFile> shard_;
-  std::size_t remaining_ = 0;  // of the open shard
-};
+}
 
 template <class Stored, class To>
-void dequantize_tfjs(const TfjsWeight& weight, std::span<const std::byte> from, std::span<std::byte> to) {
+void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from, std::span<std::byte> to) {
   for (std::size_t i = 0; i * sizeof(Stored) < from.size(); ++i) {
     Stored code;
     std::memcpy(&code, from.data() + i * sizeof(Stored), sizeof code);
@@ -140,57 +188,56 @@ void dequantize_tfjs(const TfjsWeight& weight, std::span<const std::byte> from, 
   }
 }
 
-inline Tensor read_tfjs_tensor(const TfjsWeight& weight, TfjsShards& shards) {
-  Tensor tensor{weight.type, weight.shape, Buffer<std::byte>(std::size_t(*byte_count(weight.type, weight.shape)))};
-  if (weight.stored == weight.type) {
-    shards.read(tensor.bytes);
-    return tensor;
-  }
-  Buffer<std::byte> codes(std::size_t(*byte_count(weight.stored, weight.shape)));
-  shards.read(codes);
+inline void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from, std::span<std::byte> to) {
   const bool integer = weight.type == ScalarType::i32;
-  if (weight.stored == ScalarType::f16) dequantize_tfjs<fp16, float>(weight, codes, tensor.bytes);
-  else if (weight.stored == ScalarType::u8 && integer) dequantize_tfjs<std::uint8_t, std::int32_t>(weight, codes, tensor.bytes);
-  else if (weight.stored == ScalarType::u8) dequantize_tfjs<std::uint8_t, float>(weight, codes, tensor.bytes);
-  else if (integer) dequantize_tfjs<std::uint16_t, std::int32_t>(weight, codes, tensor.bytes);
-  else dequantize_tfjs<std::uint16_t, float>(weight, codes, tensor.bytes);
-  return tensor;
+  if (weight.stored == ScalarType::f16) dequantize_tfjs<fp16, float>(weight, from, to);
+  else if (weight.stored == ScalarType::u8 && integer) dequantize_tfjs<std::uint8_t, std::int32_t>(weight, from, to);
+  else if (weight.stored == ScalarType::u8) dequantize_tfjs<std::uint8_t, float>(weight, from, to);
+  else if (integer) dequantize_tfjs<std::uint16_t, std::int32_t>(weight, from, to);
+  else dequantize_tfjs<std::uint16_t, float>(weight, from, to);
 }
 
 }  // namespace detail
 
-/// All tensors of the model in `directory`, by name. Memory: the tensors, and once more the largest one that is stored quantized.
-/// Raises io for a file that cannot be read, corrupt for content that contradicts itself, unsupported for strings and complex numbers.
-inline TensorMap read_tfjs(const std::string& directory, const std::string& model_file = "model.json") {
-  const std::string file = message(directory, "/", model_file);
-  const auto text = read_file(file);
-  const detail::Json model = detail::parse_json({reinterpret_cast<const char*>(text.data()), text.size()}, file);
+inline TfjsReader::TfjsReader(const std::string& path) {
+  const auto text = read_file(path);
+  const detail::Json model = detail::parse_json(detail::as_text(text), path);
   const detail::Json* manifest = detail::find_member(model, "weightsManifest");
-  if (manifest == nullptr || !manifest->is_array()) detail::raise_tfjs(file, "has no array weightsManifest");
+  if (manifest == nullptr || !manifest->is_array()) detail::raise_tfjs(path, "has no array weightsManifest");
+  for (const detail::Json& group : *manifest) add_group(path, group);
+}
 
-  TensorMap tensors;
-  for (const detail::Json& group : *manifest) {
-    detail::TfjsShards shards(directory, file, detail::find_member(group, "paths"));
-    const detail::Json* entries = detail::find_member(group, "weights");
-    if (entries == nullptr || !entries->is_array()) detail::raise_tfjs(file, "a group of weightsManifest has no array of weights");
-
-    // Every size is checked against the files before anything is allocated for it.
-    std::vector<detail::TfjsWeight> weights;
-    Index size = 0;
-    for (const detail::Json& entry : *entries) {
-      weights.push_back(detail::read_tfjs_weight(file, entry));
-      const detail::TfjsWeight& weight = weights.back();
-      if (!tensors.try_emplace(weight.name).second) detail::raise_tfjs(file, message("tensor ", weight.name, " appears twice"));
-      if (__builtin_add_overflow(size, *byte_count(weight.stored, weight.shape), &size) || size > shards.size())
-        detail::raise_tfjs(file, message("tensor ", weight.name, " reaches beyond the ", shards.size(), " bytes of its shards (last: ",
-                                         shards.last_path(), ")"));
-    }
-    if (size != shards.size())
-      detail::raise_tfjs(file, message("tensors take ", size, " of the ", shards.size(), " bytes of their shards (last: ",
-                                       shards.last_path(), ")"));
-    for (const auto& weight : weights) tensors.find(weight.name)->second = detail::read_tfjs_tensor(weight, shards);
+inline void TfjsReader::add_group(const std::string& path, const detail::Json& group) {
+  const detail::TfjsShards& shards = groups_.emplace_back(path, detail::find_member(group, "paths"));
+  const detail::Json* entries = detail::find_member(group, "weights");
+  if (entries == nullptr || !entries->is_array()) detail::raise_tfjs(path, "a group of weightsManifest has no array of weights");
+  // Every size is checked against the files, so that nothing larger than they are is ever allocated.
+  Index size = 0;
+  for (const detail::Json& entry : *entries) {
+    TfjsTensor tensor = detail::read_tfjs_weight(path, entry);
+    tensor.group = groups_.size() - 1;
+    tensor.offset = size;
+    if (tensor.stored_bytes() > shards.size() - size)
+      detail::raise_tfjs(
+          path, message("tensor ", tensor.name, " reaches beyond the ", shards.size(), " bytes of its shards (last: ", shards.last_path(), ")"));
+    size += tensor.stored_bytes();
+    if (const std::string name = tensor.name; !tensors_.add(std::move(tensor))) detail::raise_tfjs(path, message("tensor ", name, " appears twice"));
   }
-  return tensors;
+  if (size != shards.size())
+    detail::raise_tfjs(path, message("tensors take ", size, " of the ", shards.size(), " bytes of their shards (last: ", shards.last_path(), ")"));
+}
+
+inline Tensor TfjsReader::load(std::string_view name) const {
+  const TfjsTensor& found = tensor(name);
+  Tensor tensor{found.type, found.shape, Buffer<std::byte>(std::size_t(*byte_count(found.type, found.shape)))};
+  if (found.stored == found.type) {
+    groups_[found.group].read_at(found.offset, tensor.bytes);
+    return tensor;
+  }
+  Buffer<std::byte> codes(std::size_t(found.stored_bytes()));
+  groups_[found.group].read_at(found.offset, codes);
+  detail::dequantize_tfjs(found, codes, tensor.bytes);
+  return tensor;
 }
 
 }  // namespace cafeq

@@ -1,4 +1,4 @@
-#include "cafeq/io/tensor.hpp"
+#include "cafeq/core/tensor.hpp"
 
 #include <numeric>
 
