@@ -15,8 +15,6 @@
 
 namespace cafeq {
 
-namespace detail {
-
 /// ‖E‖² in a metric and ‖W‖² in the same.
 struct ErrorAndNorm {
   double error = 0;
@@ -27,6 +25,8 @@ struct ErrorAndNorm {
     return error > 0 ? std::numeric_limits<double>::infinity() : 0.0;
   }
 };
+
+namespace detail {
 
 /// Adds up f(begin, end) over chunks of rows, in order.
 template <class F>

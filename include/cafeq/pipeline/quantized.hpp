@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "cafeq/core/packed.hpp"
+#include "cafeq/core/scale.hpp"
 #include "cafeq/linalg/metric.hpp"
+#include "cafeq/loss/reconstruction.hpp"
 #include "cafeq/quant/encoding.hpp"
 #include "cafeq/quant/rows.hpp"
 #include "cafeq/transform/transform.hpp"
@@ -99,36 +101,29 @@ class Quantized {
     for_each_panel(executor, [&](Index begin, View<const float> panel) {
       for (Index i = 0; i < panel.rows; ++i)
         for (Index j = 0; j < panel.cols; ++j) store(scale(double(panel(i, j))), view(begin + i, j));
-      return 0.0;
+      return ErrorAndNorm{};
     });
   }
 
   /// ‖W − Ŵ‖²_F / ‖W‖²_F, summed in fp64 (0 where W is zero and reproduced).
   template <MatrixView M>
   double error(M&& W, ExecutorRef executor = {}) const {
+    return error_and_norm(W, executor).relative();
+  }
+  /// ‖W − Ŵ‖²_F and ‖W‖²_F, both in units of 4^exponent, so that those of weights near 1e±300 neither overflow nor vanish.
+  template <MatrixView M>
+  ErrorAndNorm error_and_norm(M&& W, ExecutorRef executor = {}) const {
     const auto view = as_view(W);
     if (view.rows != rows() || view.cols != cols())
       raise(ErrorCode::invalid_shape, message("error: W is ", view.rows, " x ", view.cols, ", the result ", rows(), " x ", cols()));
     check_view(view, "W");
     check_finite(view, "W");
-    // In units of 2^exponent, so that weights near 1e±38 neither overflow nor vanish when squared.
-    const PowerOfTwo scale(-exponent_);
-    const double squared = for_each_panel(executor, [&](Index begin, View<const float> panel) {
-      double sum = 0;
-      for (Index i = 0; i < panel.rows; ++i)
-        for (Index j = 0; j < panel.cols; ++j) {
-          const double d = scale(double(view(begin + i, j))) - double(panel(i, j));
-          sum += d * d;
-        }
-      return sum;
+    using Element = std::remove_const_t<typename decltype(view)::value_type>;
+    return for_each_panel(executor, [&](Index begin, View<const float> panel) {
+      Matrix<float> rows(panel.rows, panel.cols);
+      copy_scaled(View<const Element>(view.row_block(begin, panel.rows)), -exponent_, rows.view());
+      return detail::plain_rows(View<const float>(rows.view()), panel);
     });
-    double norm = 0;
-    for (Index i = 0; i < rows(); ++i)
-      for (Index j = 0; j < cols(); ++j) {
-        const double w = scale(double(view(i, j)));
-        norm += w * w;
-      }
-    return norm > 0 ? squared / norm : (squared > 0 ? std::numeric_limits<double>::infinity() : 0.0);
   }
 
  private:
@@ -140,19 +135,19 @@ class Quantized {
 
   /// f(first row, X̂ M⁻¹ of some rows), its results summed in the order of the rows.
   template <class F>
-  double for_each_panel(ExecutorRef executor, F&& f) const {
-    const Index grain = std::max<Index>(1, 32768 / std::max<Index>(1, cols()));
+  ErrorAndNorm for_each_panel(ExecutorRef executor, F&& f) const {
     if (side_ == Side::input)
-      return parallel_sum(executor, rows(), grain, [&](Index begin, Index end) {
+      return detail::sum_over_rows(rows(), cols(), executor, [&](Index begin, Index end) {
         Matrix<float> panel(end - begin, cols());
         decode_rows(begin, panel.view());
         transform_.apply(panel.view(), Op::inverse);
         return f(begin, View<const float>(panel.view()));
       });
     Matrix<float> all(rows(), cols());
-    executor.parallel_for(rows(), grain, [&](Index begin, Index end, Index) { decode_rows(begin, all.view().row_block(begin, end - begin)); });
+    executor.parallel_for(rows(), 16, [&](Index begin, Index end, Index) { decode_rows(begin, all.view().row_block(begin, end - begin)); });
     apply_left(transform_, all.view(), Op::inverse_transpose, executor);
-    return parallel_sum(executor, rows(), grain, [&](Index begin, Index end) { return f(begin, View<const float>(all.view()).row_block(begin, end - begin)); });
+    return detail::sum_over_rows(rows(), cols(), executor,
+                                 [&](Index begin, Index end) { return f(begin, View<const float>(all.view()).row_block(begin, end - begin)); });
   }
 
   Q quantizer_;
