@@ -1,0 +1,107 @@
+/// How one matrix or pair of a model is quantized: the recipes by name, with bits and groups that are known when the program runs.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "cafeq/pipeline/quantize_pair.hpp"
+#include "cafeq/pipeline/recipes.hpp"
+#include "cafeq/quant/gguf.hpp"
+
+namespace cafeq {
+
+enum class Method { rtn, fast, learned, paper };
+
+inline constexpr std::array<std::pair<std::string_view, Method>, 4> method_names{
+    {{"rtn", Method::rtn}, {"fast", Method::fast}, {"learned", Method::learned}, {"paper", Method::paper}}};
+
+constexpr std::string_view name_of(Method method) noexcept {
+  for (const auto& [name, value] : method_names)
+    if (value == method) return name;
+  return {};
+}
+constexpr std::optional<Method> method_named(std::string_view name) noexcept {
+  for (const auto& [known, value] : method_names)
+    if (known == name) return value;
+  return std::nullopt;
+}
+
+/// What the recipe takes where nobody says otherwise.
+constexpr Index default_group(Method method) noexcept { return method == Method::rtn || method == Method::fast ? 64 : per_row; }
+
+/// Equal choices give equal results. With a type of GGUF that type says bits and groups, no matrix has a transform of its own, and the method only
+/// says how pairs are transformed.
+struct Choice {
+  Method method = Method::fast;
+  int bits = 4;
+  Index group = default_group(Method::fast);  ///< weights that share parameters, or per_row
+  std::uint64_t seed = 0;
+  std::optional<GgufType> type = std::nullopt;
+};
+
+/// f(recipe) with the recipe that a choice names.
+template <class F>
+decltype(auto) with_recipe(const Choice& choice, F&& f) {
+  switch (choice.method) {
+    case Method::rtn: return f(recipes::rtn<>{.bits = choice.bits, .group = choice.group});
+    case Method::fast: return f(recipes::fast<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
+    case Method::learned: return f(recipes::learned<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
+    default: return f(recipes::paper<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
+  }
+}
+
+/// What rounds two matrices together with the quantizer of a type of GGUF.
+template <GgufQuantizer Q>
+struct GgufPairRecipe {
+  Q quantizer;
+  PairTransform transform;
+  int alternations;
+  std::uint64_t seed;
+
+  auto pair() const { return PairPipeline<Q>{.quantizer = quantizer, .transform = transform, .alternations = alternations, .seed = seed}; }
+};
+
+/// The same for two matrices that meet and are rounded together.
+template <class F>
+decltype(auto) with_pair_recipe(const Choice& choice, F&& f) {
+  if (choice.type)
+    return gguf::with_quantizer(*choice.type, [&](const auto& quantizer) {
+      const bool learned = choice.method == Method::learned || choice.method == Method::paper;
+      return f(GgufPairRecipe<std::remove_cvref_t<decltype(quantizer)>>{quantizer, learned ? PairTransform::learned : PairTransform::balanced, learned ? 10 : 0, choice.seed});
+    });
+  switch (choice.method) {
+    case Method::learned: return f(recipes::learned<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
+    case Method::paper: return f(recipes::paper<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
+    default: raise(ErrorCode::invalid_argument, message("no recipe that rounds two matrices together is named ", name_of(choice.method)));
+  }
+}
+
+/// What W [rows, cols] will take, in bits. Rounded together with another matrix it has no transform to store.
+inline std::int64_t planned_storage(const Choice& choice, Index rows, Index cols, bool together) {
+  if (choice.type) return 8 * rows * gguf_row_bytes(*choice.type, cols).value_or(0);
+  return with_recipe(choice, [&](const auto& recipe) {
+    const auto pipeline = recipe.pipeline(rows, cols);
+    return pipeline.storage_bits(rows, cols) - (together ? pipeline.transform.storage_bits(cols) : 0);
+  });
+}
+
+/// The transform of W [rows, cols] in a few words.
+inline std::string transform_name(const Choice& choice, Index rows, Index cols) {
+  if (choice.type || choice.method == Method::rtn) return "none";
+  if (choice.method == Method::fast) return "scaling, Hadamard";
+  const recipes::learned<> recipe{};
+  return message("learned, k = ", recipes::affordable_block(rows, cols, recipe.transform_bits, recipe.max_block));
+}
+
+/// Grid and granularity in a few words.
+inline std::string grid_name(const Choice& choice) {
+  if (choice.type) return std::string(gguf_type_info(*choice.type).name);
+  const bool affine = choice.method == Method::rtn || choice.method == Method::fast;
+  return message(affine ? "affine" : "midrise", choice.bits, choice.group == per_row ? std::string(" row") : message(" g", choice.group));
+}
+
+}  // namespace cafeq

@@ -1,0 +1,115 @@
+/// When two matrices of a layer are a pair, and why they are not.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "cafeq/model/model.hpp"
+#include "cafeq/model/tensor_names.hpp"
+#include "cafeq/pair/query_key.hpp"
+#include "cafeq/pair/value_output.hpp"
+
+namespace cafeq {
+
+enum class PairKind { value_output, query_key, up_down };
+
+constexpr std::string_view name_of(PairKind kind) noexcept {
+  switch (kind) {
+    case PairKind::value_output: return "value/output";
+    case PairKind::query_key: return "query/key";
+    default: return "up/down";
+  }
+}
+
+namespace detail {
+
+/// What the tensors of a module tell of it, beside the configuration.
+struct ModuleSigns {
+  std::set<Sign> present{};
+  std::optional<Index> norm_size{};   ///< of the norms of queries and keys, 0 where they differ
+  std::string_view unknown_tensor{};  ///< one whose purpose is not known
+
+  bool has(Sign sign) const { return present.count(sign) > 0; }
+};
+
+inline AttentionTraits with_signs(AttentionTraits traits, const ModuleSigns& signs) {
+  traits.qk_norm |= signs.has(Sign::qk_norm);
+  traits.value_norm |= signs.has(Sign::value_norm);
+  traits.output_norm |= signs.has(Sign::output_norm);
+  traits.rows_sum_to_one &= !signs.has(Sign::sinks);
+  return traits;
+}
+inline MlpTraits with_signs(MlpTraits traits, const ModuleSigns& signs) {
+  traits.inner_norm |= signs.has(Sign::inner_norm);
+  return traits;
+}
+
+/// A matrix at the dimension that it shares with its partner.
+struct Factor {
+  std::string_view tensor;
+  Index size;             ///< of the shared dimension
+  Index width;            ///< of the other one
+  std::string_view unit;  ///< what the shared dimension counts: "rows" or "columns"
+};
+
+/// As the configuration has it; where that leaves out the number of heads, from their size and the shapes. head_dim 0 where neither tells.
+inline HeadLayout head_layout(const ModelConfig& config, const ModuleSigns& signs, const Factor& first, const Factor& second) noexcept {
+  if (config.heads > 0 && config.head_dim > 0) return config.head_layout();
+  // A norm as long as all heads together works across them and tells nothing of their size.
+  const Index norm_size = signs.norm_size.value_or(0) < first.size ? signs.norm_size.value_or(0) : 0;
+  const Index head_dim = config.head_dim > 0 ? config.head_dim : norm_size;
+  if (config.heads > 0 || head_dim <= 0 || first.size % head_dim != 0 || second.size % head_dim != 0) return {};
+  return {.head_dim = head_dim, .heads = first.size / head_dim, .kv_heads = second.size / head_dim};
+}
+
+inline std::optional<Error> unsupported(std::string text) { return Error(ErrorCode::unsupported, std::move(text)); }
+
+inline std::optional<Error> rotary_refusal(const AttentionTraits& traits, const ModuleSigns& signs, Index head_dim) {
+  if (!traits.rotary) return std::nullopt;
+  if (traits.rotary->dims == 0) return unsupported("query/key: how many coordinates of a head are rotated is not known");
+  if (signs.has(Sign::interleaved) && traits.rotary->pairing != Rotary::Pairing::interleaved)
+    return unsupported("query/key: the names are Meta's, whose rotary pairs are interleaved, but the configuration says half-split");
+  return traits.rotary->fault(head_dim);
+}
+
+/// Of a value/output or a query/key pair.
+inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first, const Factor& second, const HeadLayout& layout,
+                                              const AttentionTraits& traits, const ModelConfig& config, const ModuleSigns& signs) {
+  if (layout.head_dim == 0) return unsupported("the number of heads is not known");
+  if (!config.attention_doubt.empty()) return unsupported(config.attention_doubt);
+  if (auto fault = layout.fault()) return fault;
+  if (auto fault = layout.first_fault(first.size, first.tensor, first.unit)) return fault;
+  if (auto fault = layout.second_fault(second.size, second.tensor, second.unit)) return fault;
+  if (kind == PairKind::value_output) {
+    if (traits.gated_output) return unsupported("value/output: the heads' output is gated channel by channel, which does not commute with M");
+    return value_output_refusal(traits);
+  }
+  if (first.width != second.width)
+    return unsupported(message(first.tensor, ": ", first.width, " inputs, but ", second.tensor, " has ", second.width));
+  if (auto refusal = query_key_refusal(traits)) return refusal;
+  return rotary_refusal(traits, signs, layout.head_dim);
+}
+
+/// Why an MLP takes no scales between up and down at all, if so.
+inline std::optional<Error> up_down_refusal(const MlpTraits& traits) {
+  if (traits.inner_norm) return unsupported("up/down: hidden channels are normalised ahead of the down projection, which scales would change");
+  if (!traits.gated && traits.activation != Activation::relu && traits.activation != Activation::leaky_relu)
+    return unsupported("up/down: without a gate, only an activation with act(s x) = s act(x) allows scales; permutations stay possible");
+  return std::nullopt;
+}
+
+/// Of an up/down pair; `gate_size` is the number of the gate's rows, 0 where there is no gate.
+inline std::optional<Error> mlp_refusal(const Factor& down, const Factor& up, Index gate_size, const MlpTraits& traits, const ModelConfig& config) {
+  if (!config.mlp_doubt.empty()) return unsupported(config.mlp_doubt);
+  if (up.size != down.size) return unsupported(message(down.tensor, ": ", down.size, " columns, but ", up.tensor, " has ", up.size, " rows"));
+  if (traits.gated != (gate_size > 0))
+    return unsupported(message("up/down: the MLP ", gate_size > 0 ? "has a" : "lacks the", " gate, contrary to the configuration"));
+  if (traits.gated && gate_size != up.size) return unsupported(message(up.tensor, ": ", up.size, " rows, but the gate has ", gate_size));
+  return up_down_refusal(traits);
+}
+
+}  // namespace detail
+}  // namespace cafeq

@@ -1,0 +1,300 @@
+#include "cafeq/io/model_config.hpp"
+
+#include "model/families.hpp"
+#include "support/catch.hpp"
+#include "support/error_of.hpp"
+
+using namespace cafeq;
+using namespace cafeq::test;
+
+namespace {
+
+ModelConfig parse(const std::string& members) { return config_from_json("{" + members + "}"); }
+
+GgufMetadata gguf(const std::string& architecture) {
+  GgufMetadata metadata;
+  metadata.add("general.architecture", GgufValue(architecture));
+  return metadata;
+}
+
+}  // namespace
+
+TEST_CASE("config.json: the numbers of a Llama") {
+  const ModelConfig config = config_from_json(llama().config);
+  CHECK(config.architecture == "llama");
+  CHECK(config.layers == 2);
+  CHECK(config.hidden == 32);
+  CHECK(config.intermediate == 48);
+  CHECK(config.vocabulary == 64);
+  CHECK(config.heads == 4);
+  CHECK(config.kv_heads == 2);
+  CHECK(config.head_dim == 8);
+  CHECK(config.experts == 0);
+  CHECK(config.context == 131072);
+  CHECK(config.norm_epsilon == 1e-5);
+  CHECK(config.rope_base == 500000);
+  CHECK_FALSE(config.tied_embeddings);
+  REQUIRE(config.attention.rotary);
+  CHECK(config.attention.rotary->dims == 8);
+  CHECK(config.attention.rotary->pairing == Rotary::Pairing::half_split);
+  CHECK(config.mlp.gated);
+  CHECK(config.mlp.activation == Activation::silu);
+  CHECK(config.attention_doubt == "");
+  CHECK(config.mlp_doubt == "");
+}
+
+TEST_CASE("config.json: families spell the same numbers in their own ways") {
+  CHECK(config_from_json(first_llama().config).kv_heads == 4);
+  CHECK(config_from_json(mistral().config).head_dim == 16);
+  CHECK(config_from_json(qwen3().config).attention.qk_norm);
+  CHECK(config_from_json(mixtral().config).experts == 3);
+  CHECK(config_from_json(qwen2_moe().config).experts == 3);
+
+  const ModelConfig gpt = config_from_json(gpt2().config);
+  CHECK(gpt.layers == 2);
+  CHECK(gpt.hidden == 32);
+  CHECK(gpt.heads == 4);
+  CHECK(gpt.kv_heads == 4);
+  CHECK(gpt.head_dim == 8);
+  CHECK(gpt.context == 16);
+  CHECK(gpt.norm_epsilon == 1e-5);
+  CHECK(gpt.intermediate == 0);
+  CHECK(gpt.tied_embeddings);
+  CHECK_FALSE(gpt.attention.rotary);
+  CHECK_FALSE(gpt.mlp.gated);
+  CHECK(gpt.mlp.activation == Activation::gelu);
+
+  const ModelConfig encoder = config_from_json(bert().config);
+  CHECK(encoder.norm_epsilon == 1e-12);
+  CHECK(encoder.attention_doubt == "");
+  CHECK_FALSE(encoder.attention.rotary);
+
+  const ModelConfig distilled =
+      parse(R"("activation": "relu", "dim": 32, "hidden_dim": 64, "model_type": "distilbert", "n_heads": 4, "n_layers": 3)");
+  CHECK(distilled.layers == 3);
+  CHECK(distilled.hidden == 32);
+  CHECK(distilled.intermediate == 64);
+  CHECK(distilled.head_dim == 8);
+  CHECK(distilled.mlp.activation == Activation::relu);
+
+  CHECK(parse(R"("model_type": "gpt_bigcode", "multi_query": true, "n_embd": 32, "n_head": 4)").kv_heads == 1);
+  CHECK(parse(R"("model_type": "gpt_bigcode", "multi_query": false, "n_embd": 32, "n_head": 4)").kv_heads == 4);
+}
+
+TEST_CASE("config.json: gemma ties its embeddings unless it says otherwise") {
+  CHECK(config_from_json(gemma().config).tied_embeddings);
+  CHECK(config_from_json(gemma().config).mlp.activation == Activation::gelu);
+  CHECK_FALSE(parse(R"("model_type": "gemma", "tie_word_embeddings": false)").tied_embeddings);
+  CHECK_FALSE(parse(R"("model_type": "llama")").tied_embeddings);
+  CHECK(parse(R"("model_type": "llama", "tie_word_embeddings": true)").tied_embeddings);
+}
+
+TEST_CASE("config.json: a multimodal model is read as its language model") {
+  const ModelConfig config = config_from_json(gemma3().config);
+  CHECK(config.architecture == "gemma3_text");
+  CHECK(config.hidden == 32);
+  CHECK(config.layers == 2);
+  CHECK(config.heads == 0);
+  CHECK(config.head_dim == 0);
+  CHECK(config.attention.qk_norm);
+  CHECK(config.attention_doubt == "");
+  const ModelConfig llava = parse(R"("model_type": "llava", "tie_word_embeddings": true, "text_config": {"model_type": "mistral", "hidden_size": 64,
+    "num_attention_heads": 4, "num_key_value_heads": 2})");
+  CHECK(llava.architecture == "mistral");
+  CHECK(llava.head_dim == 16);
+  CHECK(llava.tied_embeddings);
+}
+
+TEST_CASE("config.json: how much of a head is rotated") {
+  const auto dims = [](const std::string& members) {
+    const ModelConfig config = parse(R"("hidden_size": 128, "num_attention_heads": 4, )" + members);
+    REQUIRE(config.attention.rotary);
+    return config.attention.rotary->dims;
+  };
+  CHECK(dims(R"("model_type": "phi3")") == 32);
+  CHECK(dims(R"("model_type": "phi3", "partial_rotary_factor": 0.75)") == 24);
+  CHECK(dims(R"("model_type": "phi")") == 16);
+  CHECK(dims(R"("model_type": "stablelm")") == 8);
+  CHECK(dims(R"("model_type": "gpt_neox", "rotary_pct": 1.0)") == 32);
+  CHECK(dims(R"("model_type": "gptj", "rotary_dim": 12)") == 12);
+  CHECK(dims(R"("model_type": "phi3", "rope_parameters": {"rope_theta": 5.0, "partial_rotary_factor": 0.5})") == 16);
+  CHECK(parse(R"("model_type": "llama", "rope_parameters": {"rope_theta": 5.0})").rope_base == 5);
+  CHECK(parse(R"("hidden_size": 128, "num_attention_heads": 4, "model_type": "gptj")").attention.rotary->pairing == Rotary::Pairing::interleaved);
+}
+
+TEST_CASE("config.json: what a configuration adds to its architecture") {
+  CHECK(parse(R"("model_type": "olmo", "clip_qkv": 8.0)").attention.clipped);
+  CHECK_FALSE(parse(R"("model_type": "olmo", "clip_qkv": null)").attention.clipped);
+  CHECK(parse(R"("model_type": "phi", "qk_layernorm": true)").attention.qk_norm);
+  CHECK_FALSE(parse(R"("model_type": "phi", "qk_layernorm": false)").attention.qk_norm);
+  CHECK(parse(R"("model_type": "qwen3_next", "attn_output_gate": false)").attention.gated_output);
+  CHECK(parse(R"("model_type": "llama", "attn_output_gate": true)").attention.gated_output);
+  CHECK_FALSE(parse(R"("model_type": "gpt_oss")").attention.rows_sum_to_one);
+  CHECK_THAT(parse(R"("model_type": "gpt_oss")").mlp_doubt, Contains("clipped"));
+  CHECK(parse(R"("model_type": "gpt_oss")").attention_doubt == "");
+  CHECK_THAT(parse(R"("model_type": "bert", "position_embedding_type": "relative_key_query")").attention_doubt, Contains("relative_key_query"));
+  CHECK(parse(R"("model_type": "bert", "position_embedding_type": "relative_key_query")").mlp_doubt == "");
+  CHECK(parse(R"("model_type": "llama", "hidden_act": "relu")").mlp.activation == Activation::relu);
+  CHECK(parse(R"("model_type": "llama", "hidden_act": "relu2")").mlp.activation == Activation::other);
+
+  const ModelConfig smollm = parse(R"("model_type": "smollm3", "hidden_size": 32, "num_attention_heads": 4, "no_rope_layers": [1, 1, 0, 1])");
+  REQUIRE(smollm.other_attention.size() == 1);
+  CHECK(smollm.attention_of(1).rotary);
+  CHECK_FALSE(smollm.attention_of(2).rotary);
+}
+
+TEST_CASE("config.json: of an unknown architecture nothing is certain but its numbers") {
+  for (const std::string members :
+       {R"("model_type": "gemma3n_text", "hidden_size": 32, "num_attention_heads": 4)", R"("hidden_size": 32, "num_attention_heads": 4)"}) {
+    const ModelConfig config = parse(members);
+    CHECK(config.head_dim == 8);
+    CHECK(config.attention_doubt == "the architecture is not known");
+    CHECK(config.mlp_doubt == "the architecture is not known");
+    CHECK_FALSE(config.tied_embeddings);
+  }
+  const ModelConfig empty = parse("");
+  CHECK(empty.heads == 0);
+  CHECK(empty.head_dim == 0);
+  CHECK(ModelConfig{}.attention_doubt == empty.attention_doubt);
+}
+
+TEST_CASE("config.json: wrong types and absurd numbers are corrupt, and named") {
+  for (const auto& [members, part] : std::vector<std::pair<std::string, std::string>>{
+           {R"("num_attention_heads": -4)", "num_attention_heads is -4, must be a whole number from 0 to 1000000"},
+           {R"("num_attention_heads": "4")", "num_attention_heads is \"4\""},
+           {R"("num_attention_heads": 4.0)", "num_attention_heads is 4.0"},
+           {R"("num_hidden_layers": 1000001)", "num_hidden_layers is 1000001"},
+           {R"("n_layer": [2])", "n_layer is [2]"},
+           {R"("hidden_size": 99999999999999999999)", "hidden_size"},
+           {R"("vocab_size": true)", "vocab_size is true"},
+           {R"("num_attention_heads": 4, "num_key_value_heads": 3)", "4 heads are no multiple of 3 key/value heads"},
+           {R"("num_key_value_heads": 3, "multi_query": "yes")", "multi_query is \"yes\", must be true or false"},
+           {R"("model_type": 7)", "model_type is 7, must be a string"},
+           {R"("rope_theta": -1)", "rope_theta is -1, must be a number from 0"},
+           {R"("rms_norm_eps": "1e-5")", "rms_norm_eps"},
+           {R"("model_type": "phi3", "partial_rotary_factor": 1.5)", "partial_rotary_factor is 1.5, must be a number from 0 to 1"},
+           {R"("model_type": "smollm3", "no_rope_layers": [1, -1])", "no_rope_layers"},
+           {R"("model_type": "llama", "rope_parameters": 3)", "config.json: rope_parameters: is not a JSON object"},
+           {R"("text_config": [1])", "config.json: text_config: is not a JSON object"},
+           {R"("text_config": {"hidden_size": -1})", "config.json: text_config: hidden_size is -1"},
+           {R"("tie_word_embeddings": 1)", "tie_word_embeddings is 1"}}) {
+    INFO(members);
+    const Error error = error_of([&, text = members] { parse(text); });
+    CHECK(error.code() == ErrorCode::corrupt);
+    CHECK_THAT(error.message(), Contains("config.json"));
+    CHECK_THAT(error.message(), Contains(part));
+  }
+  for (const std::string text : {"", "[]", "null", "{", "7"}) {
+    INFO(text);
+    CHECK(error_of([&] { config_from_json(text, "my/config.json"); }).code() == ErrorCode::corrupt);
+    CHECK_THAT(error_of([&] { config_from_json(text, "my/config.json"); }).message(), Contains("my/config.json"));
+  }
+}
+
+TEST_CASE("config.json: a null is a missing value") {
+  const ModelConfig config = parse(R"("model_type": "llama", "head_dim": null, "hidden_size": 32, "num_attention_heads": 4,
+    "num_key_value_heads": null, "rope_parameters": null)");
+  CHECK(config.kv_heads == 4);
+  CHECK(config.head_dim == 8);
+  CHECK(parse(R"("hidden_size": 30, "num_attention_heads": 4)").head_dim == 0);
+}
+
+TEST_CASE("GGUF: the fields of an architecture") {
+  GgufMetadata metadata = gguf("llama");
+  metadata.add("llama.block_count", GgufValue(std::uint32_t(2)));
+  metadata.add("llama.embedding_length", GgufValue(std::uint32_t(32)));
+  metadata.add("llama.feed_forward_length", GgufValue(std::uint32_t(48)));
+  metadata.add("llama.vocab_size", GgufValue(std::uint32_t(64)));
+  metadata.add("llama.attention.head_count", GgufValue(std::uint32_t(4)));
+  metadata.add("llama.attention.head_count_kv", GgufValue(std::int32_t(2)));
+  metadata.add("llama.expert_count", GgufValue(std::uint64_t(8)));
+  metadata.add("llama.context_length", GgufValue(std::uint32_t(4096)));
+  metadata.add("llama.attention.layer_norm_rms_epsilon", GgufValue(0.5f));
+  metadata.add("llama.rope.freq_base", GgufValue(500000.0f));
+  const ModelConfig config = config_from_gguf(metadata);
+  CHECK(config.architecture == "llama");
+  CHECK(config.layers == 2);
+  CHECK(config.hidden == 32);
+  CHECK(config.intermediate == 48);
+  CHECK(config.vocabulary == 64);
+  CHECK(config.heads == 4);
+  CHECK(config.kv_heads == 2);
+  CHECK(config.head_dim == 8);
+  CHECK(config.experts == 8);
+  CHECK(config.context == 4096);
+  CHECK(config.norm_epsilon == 0.5);
+  CHECK(config.rope_base == 500000);
+  REQUIRE(config.attention.rotary);
+  CHECK(config.attention.rotary->dims == 8);
+  CHECK(config.attention.rotary->pairing == Rotary::Pairing::interleaved);
+  CHECK(config.attention_doubt == "");
+
+  metadata.add("llama.attention.key_length", GgufValue(std::uint32_t(16)));
+  metadata.add("llama.rope.dimension_count", GgufValue(std::uint32_t(4)));
+  metadata.add("llama.attention.clamp_kqv", GgufValue(8.0f));
+  const ModelConfig more = config_from_gguf(metadata);
+  CHECK(more.head_dim == 16);
+  CHECK(more.attention.rotary->dims == 4);
+  CHECK(more.attention.clipped);
+  metadata.add("llama.attention.value_length", GgufValue(std::uint32_t(8)));
+  CHECK_THAT(config_from_gguf(metadata).attention_doubt, Contains("16 coordinates, those of values 8"));
+}
+
+TEST_CASE("GGUF: each architecture orders rotary pairs in its own way") {
+  const auto pairing = [](const std::string& architecture) {
+    const auto rotary = config_from_gguf(gguf(architecture)).attention.rotary;
+    REQUIRE(rotary);
+    return rotary->pairing;
+  };
+  for (const std::string name : {"llama", "olmo", "granite"}) CHECK(pairing(name) == Rotary::Pairing::interleaved);
+  for (const std::string name :
+       {"qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi2", "phi3", "stablelm", "olmo2", "gpt-oss"})
+    CHECK(pairing(name) == Rotary::Pairing::half_split);
+  for (const std::string name : {"gpt2", "bert", "starcoder"}) CHECK_FALSE(config_from_gguf(gguf(name)).attention.rotary);
+  CHECK(config_from_gguf(gguf("gemma3")).attention.qk_norm);
+  for (const std::string name : {"gemma3n", "mistral", "gpt_oss", ""})
+    CHECK(config_from_gguf(gguf(name)).attention_doubt == "the architecture is not known");
+  CHECK(config_from_gguf(GgufMetadata{}).architecture == "");
+}
+
+TEST_CASE("GGUF: numbers that differ from layer to layer are left out, wrong ones refused") {
+  GgufMetadata metadata = gguf("llama");
+  metadata.add("llama.attention.head_count", GgufValue(std::vector<std::uint32_t>{4, 8}));
+  CHECK(config_from_gguf(metadata).heads == 0);
+  for (const auto& [name, value, part] : std::vector<std::tuple<std::string, GgufValue, std::string>>{
+           {"block_count", GgufValue(std::int32_t(-3)), "llama.block_count is -3, must be a whole number from 0 to 1000000"},
+           {"block_count", GgufValue(std::uint32_t(1000001)), "llama.block_count is 1e+06"},
+           {"embedding_length", GgufValue(std::string("32")), "llama.embedding_length is no number"},
+           {"expert_count", GgufValue(2.0f), "llama.expert_count is 2"},
+           {"rope.freq_base", GgufValue(-1.0f), "llama.rope.freq_base is -1"},
+           {"rope.freq_base", GgufValue(std::numeric_limits<double>::quiet_NaN()), "llama.rope.freq_base is"},
+           {"rope.freq_base", GgufValue(std::numeric_limits<double>::infinity()), "llama.rope.freq_base is"}}) {
+    INFO(name);
+    GgufMetadata wrong = gguf("llama");
+    wrong.add("llama." + name, value);
+    const Error error = error_of([&] { config_from_gguf(wrong); });
+    CHECK(error.code() == ErrorCode::corrupt);
+    CHECK_THAT(error.message(), Contains(part));
+  }
+  metadata.set("llama.attention.head_count", GgufValue(std::uint32_t(4)));
+  metadata.set("llama.attention.head_count_kv", GgufValue(std::uint32_t(3)));
+  CHECK_THAT(error_of([&] { config_from_gguf(metadata); }).message(), Contains("4 heads are no multiple of 3"));
+}
+
+TEST_CASE("llama2.c: the header says all") {
+  const ModelConfig config = config_from_llama2c(
+      {.hidden = 64, .intermediate = 172, .layers = 5, .heads = 8, .kv_heads = 4, .vocabulary = 512, .context = 512, .tied_embeddings = true});
+  CHECK(config.architecture == "llama");
+  CHECK(config.layers == 5);
+  CHECK(config.intermediate == 172);
+  CHECK(config.head_dim == 8);
+  CHECK(config.kv_heads == 4);
+  CHECK(config.tied_embeddings);
+  CHECK(config.norm_epsilon == 1e-5);
+  REQUIRE(config.attention.rotary);
+  CHECK(config.attention.rotary->dims == 8);
+  CHECK(config.attention.rotary->pairing == Rotary::Pairing::interleaved);
+  CHECK(config.mlp.gated);
+  CHECK(config.attention_doubt == "");
+  CHECK(config.mlp_doubt == "");
+}
