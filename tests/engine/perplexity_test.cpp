@@ -1,0 +1,58 @@
+#include "engine/perplexity.hpp"
+
+#include <filesystem>
+#include <fstream>
+
+#include "engine/tokenizer_files.hpp"
+#include "support/build.hpp"
+#include "support/catch.hpp"
+#include "tiny_model.hpp"
+
+using namespace engine;
+using namespace engine::test;
+
+TEST_CASE("every token but the first of each text counts once") {
+  const TinyModel tiny = tiny_model();
+  const Model model = load_model(tiny.checkpoint());
+  const std::vector<std::vector<Token>> texts{{1, 4, 7, 2}, {}, {1}, {1, 9}};
+  const Perplexity result = measure_perplexity(model, texts, Threads(1));
+  CHECK(result.predicted == 4);
+  double expected = 0;
+  for (const auto& text : texts)
+    for (std::size_t n = 1; n < text.size(); ++n) {
+      const Matrix all = logits(tiny.checkpoint(), {text.begin(), text.begin() + std::ptrdiff_t(n)});
+      double sum = 0;
+      for (const float logit : all.row(n - 1)) sum += std::exp(double(logit));
+      expected -= std::log(std::exp(double(all.row(n - 1)[text[n]])) / sum);
+    }
+  CHECK(result.negative_log_likelihood == Approx(expected).epsilon(1e-6));
+  CHECK(result.value() == Approx(std::exp(expected / 4)).epsilon(1e-6));
+  CHECK_THROWS_WITH(measure_perplexity(model, {{1, 11}}, Threads(1)), Contains("token 11"));
+}
+
+TEST_CASE("a trained model has the same perplexity in both layouts") {
+  const std::filesystem::path data = CAFEQ_SCRIPTS_DIR "/../../shared/data";
+  if (!exists(data / "stories260K.bin") || !exists(data / "tok512.bin") || !exists(data / "tinystories_200.jsonl")) {
+    WARN("skipped: stories260K.bin, tok512.bin or tinystories_200.jsonl is not in " << data);
+    return;
+  }
+  const Checkpoint checkpoint = open_llama2c(data / "stories260K.bin");
+  const Tokenizer tokenizer = load_llama2c_tokenizer(data / "tok512.bin", checkpoint.config.vocabulary);
+  std::vector<std::vector<Token>> texts;
+  std::ifstream file(data / "tinystories_200.jsonl");
+  for (std::string line; texts.size() < (cafeq::test::optimized ? 8 : 1) && std::getline(file, line);) {
+    texts.push_back(tokenizer.encode(Json::parse(line).get<std::string>()));
+    texts.back().resize(std::min<std::size_t>(texts.back().size(), 512));
+  }
+  const Perplexity expected = measure_perplexity(load_model(checkpoint), texts, Threads(2));
+  CHECK(expected.value() == Approx(4).margin(0.8));
+
+  // The same weights with the names, files and rows of a directory.
+  TinyModel model = tiny_model(checkpoint.config);
+  for (auto& [name, m] : model.tensors) m = checkpoint.read(name, m.rows, m.cols);
+  const TemporaryDirectory directory;
+  write_sharded(directory, model, "F32");
+  const Perplexity result = measure_perplexity(load_model(open_hugging_face(directory.path())), texts, Threads(2));
+  CHECK(result.predicted == expected.predicted);
+  CHECK(result.value() == Approx(expected.value()).epsilon(1e-6));
+}
