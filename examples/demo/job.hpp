@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -10,8 +11,8 @@
 #include <vector>
 
 #include "cafeq/cafeq.hpp"
+#include "cafeq/io/quantized_file.hpp"
 #include "demo/result.hpp"
-#include "demo/store.hpp"
 #include "encoder/model.hpp"
 #include "encoder/sentences.hpp"
 #include "support/progress_bar.hpp"
@@ -25,6 +26,19 @@ struct JobOptions {
   Index paper_steps = 3000;       ///< of Adam in the published recipe; 0 leaves it out
   std::uint64_t seed = 0;
 };
+
+/// Raises unless the file holds exactly what `quantized` decodes to.
+template <Transform T, Quantizer Q>
+void check_stored(const QuantizedFileReader& file, const std::string& name, const Quantized<T, Q>& quantized) {
+  const auto reloaded = file.load_as<T, Q>(name);
+  Matrix<float> before(quantized.rows(), quantized.cols());
+  Matrix<float> after(quantized.rows(), quantized.cols());
+  quantized.dequantize(before);
+  reloaded.dequantize(after);
+  for (Index i = 0; i < before.size(); ++i)
+    if (std::bit_cast<std::uint32_t>(before.data()[i]) != std::bit_cast<std::uint32_t>(after.data()[i]))
+      raise(ErrorCode::corrupt, message(name, ": row ", i / before.cols(), ", column ", i % before.cols(), " changed on the way through the file"));
+}
 
 class Job {
  public:
@@ -64,7 +78,7 @@ class Job {
   void save(const std::string& path) const { store_.write(path); }
   /// Reloads every one of them and compares what it decodes to, bit for bit; raises at the first difference.
   void verify(const std::string& path) const {
-    const SafetensorsReader file(path);
+    const QuantizedFileReader file(path);
     for (const auto& check : checks_) check(file);
   }
   Index stored_count() const noexcept { return Index(checks_.size()); }
@@ -163,7 +177,7 @@ class Job {
   template <class Q>
   void keep(const std::string& name, const Q& quantized) {
     store_.add(name, quantized);
-    checks_.push_back([name, quantized](const SafetensorsReader& file) { check_stored(file, name, quantized); });
+    checks_.push_back([name, quantized](const QuantizedFileReader& file) { check_stored(file, name, quantized); });
   }
 
   template <int Bits>
@@ -218,8 +232,8 @@ class Job {
   std::map<std::string, std::pair<BlockDiagonal, double>> paper_transforms_;  // and the seconds they took
   Matrix<float> reference_;
   ProgressBar* progress_ = nullptr;
-  QuantizedStore store_;
-  std::vector<std::function<void(const SafetensorsReader&)>> checks_;
+  QuantizedFileWriter store_;
+  std::vector<std::function<void(const QuantizedFileReader&)>> checks_;
 };
 
 }  // namespace cafeq::example

@@ -84,7 +84,7 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "quantize_model: %s\n", error.what());
+    std::fprintf(stderr, "demo: %s\n", error.what());
     return 1;
   }
 }

@@ -1,4 +1,4 @@
-# cmake -DPROGRAM=… -DDIRECTORY=… -P refuses.cmake: quantize_model must end with an error, name what is wrong and leave no result behind.
+# cmake -DPROGRAM=… -DDIRECTORY=… -P refuses.cmake: the demo must end with an error, name what is wrong and leave no result behind.
 function(expect_refusal message)
   file(REMOVE_RECURSE ${DIRECTORY}/output)
   execute_process(COMMAND ${ARGN} --output ${DIRECTORY}/output RESULT_VARIABLE status OUTPUT_VARIABLE out ERROR_VARIABLE err)

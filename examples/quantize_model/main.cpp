@@ -1,0 +1,119 @@
+// cafeq-quantize: a model in, a smaller one out. Reads safetensors (Hugging Face), GGUF, llama2.c and TensorFlow.js; needs no data.
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <thread>
+
+#include "quantize_model/run.hpp"
+
+namespace {
+
+using namespace cafeq;
+
+constexpr int interrupted = 130;
+
+/// Everything done is on the disk, so there is nothing to wait for.
+extern "C" void stop(int) {
+  constexpr char text[] = "\ninterrupted: run again with --resume to go on from here\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, sizeof text - 1);
+  ::_exit(interrupted);
+}
+
+/// "cafeq", "float" or "gguf:TYPE".
+void set_format(example::RunOptions& options, const std::string& format) {
+  if (format == "cafeq") return;
+  if (format == "float") {
+    options.floats = true;
+    return;
+  }
+  raise(ErrorCode::invalid_argument, message("--format: ", format, " is neither cafeq nor float"));
+}
+
+int run(int argc, char** argv) {
+  example::RunOptions options;
+  Choice& choice = options.plan.choice;
+  options.threads = Index(std::max(1u, std::thread::hardware_concurrency()));
+  std::string recipe = "fast", format = "cafeq";
+  Index group = -1;
+  bool no_pairs = false, dry_run = false, resume = false, overwrite = false, json = false;
+
+  CLI::App app{"Quantizes the weights of a model without data."};
+  app.name("cafeq-quantize");
+  app.set_version_flag("--version", CAFEQ_VERSION);
+  app.add_option("INPUT", options.input, "safetensors file or directory, GGUF, llama2.c, TensorFlow.js")->required();
+  app.add_option("OUTPUT", options.output, "what to write; not needed with --dry-run");
+  app.add_option("--recipe", recipe, "rtn, fast, learned or paper")->capture_default_str();
+  app.add_option("--bits", choice.bits, "of a code")->check(CLI::Range(2, 8))->capture_default_str();
+  app.add_option("--target-bits", options.target_bits, "mean bits a weight, all counted; spread over the matrices")->check(CLI::Range(2.0, 9.0));
+  app.add_option("--group", group, "weights that share a scale, 0 for a row (default: the recipe's)")->check(CLI::NonNegativeNumber);
+  app.add_option("--format", format, "cafeq, or float: Ŵ in the input's format")->capture_default_str();
+  app.add_flag("--no-pairs", no_pairs, "every matrix by itself");
+  app.add_flag("--embeddings", options.plan.embeddings, "quantize embeddings and unembeddings too");
+  app.add_option("--include", options.plan.include, "only tensors with such names, as '*.mlp.*'");
+  app.add_option("--exclude", options.plan.exclude, "no tensors with such names");
+  app.add_option("--threads", options.threads, "threads (default: all cores)")->check(CLI::Range(1, 1024));
+  app.add_option("--seed", choice.seed, "of random rotations")->capture_default_str();
+  app.add_flag("--dry-run", dry_run, "print the plan and stop");
+  app.add_flag("--resume", resume, "go on where an interrupted run stopped");
+  app.add_flag("--overwrite", overwrite, "replace OUTPUT, and begin anew")->excludes("--resume");
+  app.add_flag("--json", json, "print plan and results as JSON");
+  app.footer("Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.");
+  try {
+    app.parse(argc, argv);
+    const auto method = method_named(recipe);
+    if (!method) throw CLI::ValidationError("--recipe", recipe + " is not one of rtn, fast, learned, paper");
+    choice.method = *method;
+    choice.group = group < 0 ? default_group(*method) : group;
+    if (options.output.empty() && !dry_run) throw CLI::RequiredError("OUTPUT");
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  set_format(options, format);
+  options.plan.pairs = !no_pairs;
+  options.start = resume ? PartStore::Start::resume : overwrite ? PartStore::Start::anew : PartStore::Start::fresh;
+
+  struct sigaction action{};
+  action.sa_handler = stop;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+
+  example::Run job(options);
+  auto report = example::to_json(job.plan());
+  if (dry_run) {
+    if (json) std::printf("%s\n", report.dump(1).c_str());
+    else example::print_plan(job.plan(), stdout);
+    return 0;
+  }
+  const example::Summary summary = job.quantize();
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const double peak = double(usage.ru_maxrss) * 1024;
+  if (json) {
+    report["seconds"] = summary.seconds;
+    report["bytes_before"] = summary.bytes_before;
+    report["bytes_after"] = summary.bytes_after;
+    report["peak_bytes"] = peak;
+    std::printf("%s\n", report.dump(1).c_str());
+    return 0;
+  }
+  example::print_summary(job.plan(), summary, stdout);
+  std::printf("%s: %s, was %s; %s, peak memory %s\n", options.output.c_str(), example::byte_text(double(summary.bytes_after)).c_str(),
+              example::byte_text(double(summary.bytes_before)).c_str(), example::duration_text(summary.seconds).c_str(), example::byte_text(peak).c_str());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "cafeq-quantize: %s\n", error.what());
+    return 1;
+  }
+}

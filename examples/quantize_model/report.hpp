@@ -1,0 +1,112 @@
+/// A plan and its results as tables and as JSON.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cafeq/io/model_output.hpp"
+#include "support/format.hpp"
+#include "support/table.hpp"
+
+namespace cafeq::example {
+
+inline std::string shape_text(const MatrixPlace& place) { return message(place.out, " x ", place.in); }
+
+/// Every tensor: what will be done with it, and why.
+inline void print_plan(const Plan& plan, std::FILE* to) {
+  const auto names = matrix_names(plan.roles);
+  Table table({{"tensor", Align::left}, {"role", Align::left}, {"shape"}, {"transform", Align::left}, {"grid", Align::left}, {"bits"}, {"why", Align::left}});
+  for (const Step& step : plan.steps)
+    for (const std::size_t m : step.matrices) {
+      const MatrixPlace& place = plan.place(m);
+      const double bits = double(planned_storage(step.choice, place.out, place.in, plan.is_together(step))) / (double(place.out) * double(place.in));
+      table.row({names[m], std::string(name_of(plan.roles.matrices[m].role)), shape_text(place), plan.transform(step), grid_name(step.choice), fixed(bits, 3), step.why});
+    }
+  for (const KeptTensor& kept : plan.kept) table.row({kept.tensor, std::string(name_of(kept.role)), "", "", "as it is", "", kept.why});
+  table.print(to);
+}
+
+inline nlohmann::ordered_json to_json(const Choice& choice) {
+  nlohmann::ordered_json json{{"recipe", name_of(choice.method)}, {"bits", choice.bits}, {"group", choice.group}, {"seed", choice.seed}};
+  if (choice.type) json["type"] = gguf_type_info(*choice.type).name;
+  return json;
+}
+
+inline nlohmann::ordered_json to_json(const Plan& plan) {
+  const auto names = matrix_names(plan.roles);
+  auto steps = nlohmann::ordered_json::array(), kept = steps;
+  for (const Step& step : plan.steps) {
+    auto matrices = nlohmann::ordered_json::array();
+    for (const std::size_t m : step.matrices) {
+      const MatrixRole& matrix = plan.roles.matrices[m];
+      matrices.push_back({{"name", names[m]}, {"role", name_of(matrix.role)}, {"rows", matrix.place.out}, {"cols", matrix.place.in}});
+    }
+    steps.push_back({{"matrices", matrices},
+                     {"choice", to_json(step.choice)},
+                     {"transform", plan.transform(step)},
+                     {"grid", grid_name(step.choice)},
+                     {"storage_bits", plan.storage(step)},
+                     {"why", step.why}});
+  }
+  for (const KeptTensor& tensor : plan.kept) kept.push_back({{"name", tensor.tensor}, {"role", name_of(tensor.role)}, {"why", tensor.why}});
+  return {{"steps", steps}, {"kept", kept}};
+}
+
+/// What a run has come to.
+struct Summary {
+  std::vector<PartErrors> errors;  ///< of each job
+  double seconds = 0;              ///< of this run
+  double quantized_weights = 0;    ///< in this run
+  Index bytes_before = 0;
+  Index bytes_after = 0;
+};
+
+/// By role: how many, their weights, bits and error.
+inline void print_summary(const Plan& plan, const Summary& summary, std::FILE* to) {
+  struct Sums {
+    Index matrices = 0;
+    double weights = 0, bits = 0, error = 0, norm = 0, pair_error = 0;
+    Index pairs = 0;
+  };
+  const auto names = matrix_names(plan.roles);
+  std::map<std::string, PartErrors::Sums> errors;
+  std::map<std::string, double> pair_errors;
+  for (const PartErrors& part : summary.errors) {
+    errors.insert(part.matrices.begin(), part.matrices.end());
+    pair_errors.insert(part.pairs.begin(), part.pairs.end());
+  }
+  std::map<Role, Sums> roles;
+  Sums all;
+  for (const Step& step : plan.steps)
+    for (const std::size_t m : step.matrices) {
+      const MatrixPlace& place = plan.place(m);
+      for (Sums* sums : {&roles[plan.roles.matrices[m].role], &all}) {
+        ++sums->matrices;
+        sums->weights += double(place.out) * double(place.in);
+        sums->bits += double(planned_storage(step.choice, place.out, place.in, plan.is_together(step)));
+        if (const auto found = errors.find(names[m]); found != errors.end()) {
+          sums->error += found->second.error;
+          sums->norm += found->second.norm;
+        }
+        if (const auto found = pair_errors.find(names[step.matrices[0]]); step.pair && found != pair_errors.end()) {
+          sums->pair_error += found->second;
+          ++sums->pairs;
+        }
+      }
+    }
+  Table table({{"role", Align::left}, {"matrices"}, {"weights"}, {"bits a weight"}, {"error"}, {"error of products"}});
+  const auto row = [&](std::string name, const Sums& sums) {
+    table.row({std::move(name), message(sums.matrices), fixed(sums.weights / 1e6, 2) + " M", fixed(sums.bits / sums.weights, 3), sums.norm > 0 ? fixed(sums.error / sums.norm, 5) : "",
+               sums.pairs > 0 ? fixed(sums.pair_error / double(sums.pairs), 5) : ""});
+  };
+  for (const auto& [role, sums] : roles) row(std::string(name_of(role)), sums);
+  if (roles.size() > 1) {
+    table.rule();
+    row("all", all);
+  }
+  table.print(to);
+}
+
+}  // namespace cafeq::example
