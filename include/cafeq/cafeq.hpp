@@ -1,4 +1,5 @@
-/// Everything but the file formats (include what you need from cafeq/io).
+/// Everything that quantizes matrices and pairs. Models (cafeq/model), files (cafeq/io), GGUF's types (cafeq/quant/gguf.hpp) and results whose type is
+/// known only at run time (cafeq/runtime/any_linear.hpp) are included by those who need them.
 #pragma once
 
 #include "cafeq/loss/reconstruction.hpp"

@@ -87,7 +87,6 @@ class OpenParts {
   void release(std::string_view name) const {
     if (const auto found = part_of_.find(name); found != part_of_.end()) readers_[found->second].release(name);
   }
-  std::span<const std::pair<const std::string, std::size_t>> unused() const = delete;
   const std::map<std::string, std::size_t, std::less<>>& names() const noexcept { return part_of_; }
 
  private:

@@ -93,14 +93,6 @@ inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first
   return rotary_refusal(traits, signs, layout.head_dim);
 }
 
-/// Why an MLP takes no scales between up and down at all, if so.
-inline std::optional<Error> up_down_refusal(const MlpTraits& traits) {
-  if (traits.inner_norm) return unsupported("up/down: hidden channels are normalised ahead of the down projection, which scales would change");
-  if (!traits.gated && traits.activation != Activation::relu && traits.activation != Activation::leaky_relu)
-    return unsupported("up/down: without a gate, only an activation with act(s x) = s act(x) allows scales; permutations stay possible");
-  return std::nullopt;
-}
-
 /// Of an up/down pair; `gate_size` is the number of the gate's rows, 0 where there is no gate.
 inline std::optional<Error> mlp_refusal(const Factor& down, const Factor& up, Index gate_size, const MlpTraits& traits, const ModelConfig& config) {
   if (!config.mlp_doubt.empty()) return unsupported(config.mlp_doubt);

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <initializer_list>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -25,13 +26,19 @@ struct MlpTraits {
   bool inner_norm = false;  ///< hidden channels are normalised ahead of the down projection
 };
 
+/// Why an MLP takes no scales between up and down at all, if so.
+inline std::optional<Error> up_down_refusal(const MlpTraits& traits) {
+  const auto refuse = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
+  if (traits.inner_norm) return refuse("up/down: hidden channels are normalised ahead of the down projection, which scales would change");
+  if (!traits.gated && traits.activation != Activation::relu && traits.activation != Activation::leaky_relu)
+    return refuse("up/down: without a gate, only an activation with act(s x) = s act(x) allows scales; permutations stay possible");
+  return std::nullopt;
+}
+
 /// Raises `unsupported`, with the reason, where the scales would change the MLP.
 inline void check_up_down(const MlpTraits& traits, const HeadTransform& scales) {
-  if (traits.inner_norm)
-    raise(ErrorCode::unsupported, "up/down: hidden channels are normalised ahead of the down projection, which scales would change");
+  if (auto refusal = up_down_refusal(traits)) raise(*refusal);
   if (traits.gated) return;
-  if (traits.activation != Activation::relu && traits.activation != Activation::leaky_relu)
-    raise(ErrorCode::unsupported, "up/down: without a gate, only an activation with act(s x) = s act(x) allows scales; permutations stay possible");
   for (Index c = 0; c < scales.layout().kv_heads; ++c)
     if (!(scales.matrix(c)(0, 0) > 0))
       raise(ErrorCode::unsupported, message("up/down: scale ", c, " is ", scales.matrix(c)(0, 0), ", but without a gate scales must be positive"));

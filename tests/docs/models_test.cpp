@@ -1,0 +1,82 @@
+// What docs/how-to/quantize-a-model.md shows.
+#include <map>
+
+#include "cafeq/io/model_output.hpp"
+#include "cafeq/runtime/any_linear.hpp"
+#include "io/temporary_directory.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+namespace {
+
+/// A checkpoint of random weights.
+std::string write_model(const cafeq::test::TemporaryDirectory& directory) {
+  cafeq::Llama2cHeader header;
+  header.hidden = 64;
+  header.intermediate = 96;
+  header.layers = 2;
+  header.heads = 2;
+  header.kv_heads = 1;
+  header.vocabulary = 40;
+  header.context = 16;
+  cafeq::Llama2cWriter writer(directory / "model.bin", header);
+  std::uint64_t seed = 0;
+  const auto write = [&](const std::string& name, cafeq::Index rows, cafeq::Index cols) {
+    const auto W = cafeq::test::gaussian<float>(rows, cols, ++seed);
+    writer.write(name, std::as_bytes(std::span(W.data(), std::size_t(W.size()))));
+  };
+  for (int l = 0; l < 2; ++l) {
+    const std::string layer = cafeq::message("layers.", l, ".");
+    write(layer + "attention_norm.weight", 1, 64);
+    write(layer + "ffn_norm.weight", 1, 64);
+    for (const char* name : {"attention.wq", "attention.wo"}) write(layer + name + ".weight", 64, 64);
+    for (const char* name : {"attention.wk", "attention.wv"}) write(layer + name + ".weight", 32, 64);
+    for (const char* name : {"feed_forward.w1", "feed_forward.w3"}) write(layer + name + ".weight", 96, 64);
+    write(layer + "feed_forward.w2.weight", 64, 96);
+  }
+  write("tok_embeddings.weight", 40, 64);
+  write("norm.weight", 1, 64);
+  write("freq_cis_real", 16, 16);
+  write("freq_cis_imag", 16, 16);
+  writer.commit();
+  return directory / "model.bin";
+}
+
+}  // namespace
+
+TEST_CASE("how-to: quantize a model") {
+  const cafeq::test::TemporaryDirectory directory;
+  const std::string path = write_model(directory);
+  cafeq::ThreadPool executor(2);
+  std::map<std::string, cafeq::QuantizedMatrix> kept;
+  const auto keep = [&](const cafeq::MatrixPlace& place, const auto& quantized) { kept.insert({place.tensor, {0, quantized}}); };
+  // [quantize_model]
+  const cafeq::ModelFile model(path);
+  const cafeq::Plan plan = cafeq::make_plan(model.tensors(), model.config(), {.choice = {.method = cafeq::Method::fast, .bits = 4}});
+  for (const cafeq::Job& job : plan.jobs)
+    for (const auto& result : cafeq::quantize_job(model, plan, job, executor).matrices) keep(plan.place(result.matrix), result.quantized);
+  // [quantize_model end]
+  CHECK(kept.size() == 14);
+
+  const cafeq::PartStore parts(directory / "parts", "plan", cafeq::PartStore::Start::fresh);
+  const cafeq::QuantizedOutput output(model, plan);
+  for (std::size_t job = 0; job < plan.jobs.size(); ++job)
+    output.write_part(parts.path(job), plan.jobs[job], cafeq::quantize_job(model, plan, plan.jobs[job], executor), executor);
+  output.assemble(directory / "out.safetensors", parts, {}, [](double) {});
+
+  const std::string out = directory / "out.safetensors", name = "layers.1.feed_forward.w2.weight";
+  const auto x = cafeq::test::gaussian<float>(1, 96, 99);
+  cafeq::Matrix<float> y(1, 64);
+  // [load_matrix]
+  const cafeq::QuantizedFileReader file(out);
+  const cafeq::AnyLinear w2{file.load(name)};
+  w2.multiply(x, y, executor);
+  // [load_matrix end]
+  cafeq::Matrix<float> hat(64, 96);
+  std::get<cafeq::AnyQuantized>(kept.at(name).quantized).dequantize(hat);
+  for (cafeq::Index i = 0; i < 64; ++i) {
+    double expected = 0;
+    for (cafeq::Index j = 0; j < 96; ++j) expected += double(hat(i, j)) * double(x(0, j));
+    CHECK(double(y(0, i)) == Approx(expected).epsilon(1e-4).margin(1e-3));
+  }
+}
