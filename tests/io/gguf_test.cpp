@@ -308,7 +308,7 @@ TEST_CASE("thousands of damaged files are read or refused") {
   test::check_prefixes(std::string_view(content).substr(0, content.size() - 130), parse);
 }
 
-TEST_CASE("the writer refuses what the format cannot hold") {
+TEST_CASE("what GGUF cannot hold is refused by the writer") {
   const test::TemporaryDirectory directory;
   const auto refused = [&](std::vector<GgufEntry> entries, const GgufMetadata& metadata = {}) {
     const Error error = error_of([&] { GgufWriter(directory / "file", metadata, entries); });

@@ -174,7 +174,7 @@ TEST_CASE("every beginning, every addition and thousands of changes are read or 
     }
 }
 
-TEST_CASE("the writer refuses what the format cannot hold") {
+TEST_CASE("a checkpoint of sizes that no model has is refused by the writer") {
   const test::TemporaryDirectory directory;
   const auto refused = [&](auto change) {
     Llama2cHeader header = small_header(0, true);

@@ -110,7 +110,7 @@ TEST_CASE("targets that cannot be written are io errors that leave nothing behin
   std::filesystem::permissions(directory / "occupied", perms::owner_all);
 }
 
-TEST_CASE("a full disk is an io error that leaves nothing behind") {
+TEST_CASE("a full disk ends a writer, and nothing is left behind") {
   const test::TemporaryDirectory directory;
   directory.write("target", "before");
   for (const rlim_t limit : {rlim_t(0), rlim_t(3), rlim_t(100'000)}) {
