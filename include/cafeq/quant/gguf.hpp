@@ -38,26 +38,39 @@ inline constexpr SymmetricK<6, 8> q6_k{};
 template <class F>
 decltype(auto) with_quantizer(GgufType type, F&& f) {
   switch (type) {
-    case GgufType::q8_0: return f(q8_0);
-    case GgufType::q4_0: return f(q4_0);
-    case GgufType::q4_1: return f(q4_1);
-    case GgufType::q5_0: return f(q5_0);
-    case GgufType::q5_1: return f(q5_1);
-    case GgufType::iq4_nl: return f(iq4_nl);
-    case GgufType::q2_k: return f(q2_k);
-    case GgufType::q3_k: return f(q3_k);
-    case GgufType::q4_k: return f(q4_k);
-    case GgufType::q5_k: return f(q5_k);
-    case GgufType::q6_k: return f(q6_k);
+    case GgufType::q8_0:
+      return f(q8_0);
+    case GgufType::q4_0:
+      return f(q4_0);
+    case GgufType::q4_1:
+      return f(q4_1);
+    case GgufType::q5_0:
+      return f(q5_0);
+    case GgufType::q5_1:
+      return f(q5_1);
+    case GgufType::iq4_nl:
+      return f(iq4_nl);
+    case GgufType::q2_k:
+      return f(q2_k);
+    case GgufType::q3_k:
+      return f(q3_k);
+    case GgufType::q4_k:
+      return f(q4_k);
+    case GgufType::q5_k:
+      return f(q5_k);
+    case GgufType::q6_k:
+      return f(q6_k);
     case GgufType::f32:
     case GgufType::f16:
-    case GgufType::bf16: break;
+    case GgufType::bf16:
+      break;
   }
   raise(ErrorCode::invalid_argument, message("with_quantizer: ", gguf_type_info(type).name, " holds plain floats"));
 }
 
-/// Codes of one row, one a byte, with the parameters of its groups, to bytes. Halves are multiplied by 2^exponent, that of a Quantized: exact unless the
-/// product is below 2^-14, where halves lose digits, or beyond 65504, which it becomes. Raises where the groups of a block do not share their halves.
+/// Codes of one row, one a byte, with the parameters of its groups, to bytes. Halves are multiplied by 2^exponent, that of a Quantized: exact unless
+/// the product is below 2^-14, where halves lose digits (the integer scales of K types make up for most of it), or beyond 65504, which it becomes.
+/// Raises where the groups of a block do not share their halves.
 template <GgufQuantizer Q>
 void write_row(const Q& q, std::span<const std::uint8_t> codes, std::span<const typename Q::Params> params, std::span<std::byte> bytes,
                int exponent = 0);
@@ -101,6 +114,20 @@ std::uint32_t halves_of(Params params) noexcept {
   std::uint32_t halves = 0;
   Block::for_each_half(params, [&](fp16 half) { halves = halves << 16 | half.bits; });
   return halves;
+}
+
+/// Parameters of 2^exponent times the weights, or the nearest that there are.
+template <class Q>
+typename Q::Params times_power_of_two(const Q& q, const typename Q::Params& params, int exponent) noexcept {
+  const PowerOfTwo scale(exponent);
+  typename Q::Params scaled = params;
+  bool exact = true;
+  GgufBlock<Q>::for_each_half(scaled, [&](fp16& half) {
+    const double value = scale(double(half));
+    half = half_beyond(value);
+    exact &= double(half) == value;
+  });
+  return exact ? scaled : q.with_scale(scaled, float(scale(double(q.scale(params)))), float(scale(double(q.offset(params)))));
 }
 
 inline const std::uint8_t* octets(std::span<const std::byte> bytes) noexcept { return reinterpret_cast<const std::uint8_t*>(bytes.data()); }
@@ -163,15 +190,13 @@ void gguf::write_row(const Q& q, std::span<const std::uint8_t> codes, std::span<
                      int exponent) {
   using Block = GgufBlock<Q>;
   detail::check_gguf_row("write_row", q, codes.size(), bytes.size(), params.size());
-  const PowerOfTwo scale(exponent);
   std::uint8_t* to = detail::octets(bytes);
   for (std::size_t g = 0; g < params.size(); g += std::size_t(Block::groups), to += Block::bytes) {
     typename Q::Params block[Block::groups];
     for (std::size_t k = 0; k < std::size_t(Block::groups); ++k) {
       if (detail::halves_of<Block>(params[g + k]) != detail::halves_of<Block>(params[g]))
         raise(ErrorCode::invalid_argument, message("write_row: groups ", g, " and ", g + k, " are of one block, but their halves differ"));
-      block[k] = params[g + k];
-      Block::for_each_half(block[k], [&](fp16& half) { half = detail::finite_fp16(float(scale(double(half)))); });
+      block[k] = detail::times_power_of_two(q, params[g + k], exponent);
     }
     Block::write(codes.data() + g * std::size_t(Block::group), block, to);
   }

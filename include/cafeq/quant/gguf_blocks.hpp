@@ -1,7 +1,7 @@
 /// Bit layouts of GGUF's blocks, as ggml defines them: GgufBlock<Q> takes codes and parameters of a quantizer to and from the bytes of one block.
 ///
-/// Every format counts codes from the lowest level up, as quantizers here do. So a block is some planes of bits of its codes, one or two halves and, in
-/// the K types, the integer scales of its groups, which are planes of bits too.
+/// Every format counts codes from the lowest level up, as quantizers here do. So a block is some planes of bits of its codes, one or two halves and,
+/// in the K types, the integer scales of its groups, which are planes of bits too.
 #pragma once
 
 #include <algorithm>
@@ -145,18 +145,19 @@ struct ScalesAndMinima {
   static constexpr Index groups = Groups;
   template <class P>
   static void read(const std::uint8_t* block, P* params) noexcept {
-    std::uint8_t integers[2 * Groups];
-    Integers::template read<2 * Groups>(block, integers);
-    for (Index g = 0; g < Groups; ++g) params[g] = {read_half(block + Halves), read_half(block + Halves + 2), integers[g], integers[g + Groups]};
+    std::array<std::uint8_t, std::size_t(2 * Groups)> integers;
+    Integers::template read<2 * Groups>(block, integers.data());
+    const fp16 d = read_half(block + Halves), dmin = read_half(block + Halves + 2);
+    for (std::size_t g = 0; g < std::size_t(Groups); ++g) params[g] = {d, dmin, integers[g], integers[g + std::size_t(Groups)]};
   }
   template <class P>
   static void write(const P* params, std::uint8_t* block) noexcept {
-    std::uint8_t integers[2 * Groups];
-    for (Index g = 0; g < Groups; ++g) {
+    std::array<std::uint8_t, std::size_t(2 * Groups)> integers;
+    for (std::size_t g = 0; g < std::size_t(Groups); ++g) {
       integers[g] = params[g].scale;
-      integers[g + Groups] = params[g].min;
+      integers[g + std::size_t(Groups)] = params[g].min;
     }
-    Integers::template write<2 * Groups>(integers, block);
+    Integers::template write<2 * Groups>(integers.data(), block);
     write_half(params->d, block + Halves);
     write_half(params->dmin, block + Halves + 2);
   }
@@ -173,15 +174,16 @@ struct SignedScales {
   static constexpr Index groups = Groups;
   template <class P>
   static void read(const std::uint8_t* block, P* params) noexcept {
-    std::uint8_t integers[Groups];
-    Integers::template read<Groups>(block, integers);
-    for (Index g = 0; g < Groups; ++g) params[g] = {read_half(block + Half), std::int8_t(integers[g] - Bias)};
+    std::array<std::uint8_t, std::size_t(Groups)> integers;
+    Integers::template read<Groups>(block, integers.data());
+    const fp16 d = read_half(block + Half);
+    for (std::size_t g = 0; g < integers.size(); ++g) params[g] = {d, std::int8_t(integers[g] - Bias)};
   }
   template <class P>
   static void write(const P* params, std::uint8_t* block) noexcept {
-    std::uint8_t integers[Groups];
-    for (Index g = 0; g < Groups; ++g) integers[g] = std::uint8_t(params[g].scale + Bias);
-    Integers::template write<Groups>(integers, block);
+    std::array<std::uint8_t, std::size_t(Groups)> integers;
+    for (std::size_t g = 0; g < integers.size(); ++g) integers[g] = std::uint8_t(params[g].scale + Bias);
+    Integers::template write<Groups>(integers.data(), block);
     write_half(params->d, block + Half);
   }
   template <class P, class F>
@@ -246,8 +248,7 @@ template <>
 struct GgufBlock<AffineK<5, 32, 6>> : detail::BlockLayout<GgufType::q5_k, detail::Planes<detail::Plane<48, 4, 32>, detail::Plane<16, 1, 32, 4>>,
                                                           detail::ScalesAndMinima<8, 0, detail::SixBits<4>>> {};
 template <>
-struct GgufBlock<SymmetricK<6, 8>>
-    : detail::BlockLayout<GgufType::q6_k, detail::Planes<detail::Plane<0, 4, 64>, detail::Plane<128, 2, 32, 4>>,
-                          detail::SignedScales<16, 208, 0, detail::Planes<detail::Plane<192, 8, 16>>>> {};
+struct GgufBlock<SymmetricK<6, 8>> : detail::BlockLayout<GgufType::q6_k, detail::Planes<detail::Plane<0, 4, 64>, detail::Plane<128, 2, 32, 4>>,
+                                                         detail::SignedScales<16, 208, 0, detail::Planes<detail::Plane<192, 8, 16>>>> {};
 
 }  // namespace cafeq

@@ -3,8 +3,8 @@
 ///   AffineK     x̂ = (d·a)·q − dmin·b,    q in 0 … 2^bits − 1                          Q2_K, Q4_K, Q5_K
 ///   SymmetricK  x̂ = (d·a)·q,             q in −2^(bits−1) … 2^(bits−1) − 1            Q3_K, Q6_K
 ///
-/// d and dmin are fp16, a and b integers of the group. All products are exact in float: a half times an integer scale times a level has 24 bits at most.
-/// fit_row fits the groups of a super-block together; fit is for a group that has one to itself.
+/// d and dmin are fp16, a and b integers of the group. All products are exact in float: a half times an integer scale times a level has 24 bits at
+/// most. fit_row fits the groups of a super-block together; fit is for a group that has one to itself.
 #pragma once
 
 #include "cafeq/quant/affine.hpp"
@@ -89,8 +89,8 @@ struct AffineK {
   /// The halves stay as they are: they belong to the other groups too.
   Params with_scale(const Params& p, float scale, float offset) const noexcept {
     if (!std::isfinite(scale) || !std::isfinite(offset) || scale * float(p.d) < 0) return p;
-    return usable({p.d, p.dmin, std::uint8_t(detail::whole_units(scale, p.d, 0, max_scale)),
-                   std::uint8_t(detail::whole_units(-offset, p.dmin, 0, max_scale))});
+    return usable(
+        {p.d, p.dmin, std::uint8_t(detail::whole_units(scale, p.d, 0, max_scale)), std::uint8_t(detail::whole_units(-offset, p.dmin, 0, max_scale))});
   }
 
  private:

@@ -2,7 +2,7 @@
 ///
 /// A row x [n] falls into ⌈n / width⌉ groups of `width` weights, the last one perhaps shorter, with one Params each; codes are packed as
 /// core/packed.hpp says. Every function is what the name says done group by group with fit, encode and decode. A quantizer that knows a faster way
-/// has a member of the same name and arguments, which must give the same bits. Nothing here allocates unless the quantizer does.
+/// has a member of the same name and arguments, which must give the same bits; only fit_row may find others, where neighbouring groups share what they store. Nothing here allocates unless the quantizer does.
 #pragma once
 
 #include <algorithm>

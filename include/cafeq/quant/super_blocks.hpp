@@ -14,13 +14,20 @@
 
 namespace cafeq::detail {
 
+/// The half next to a number on the side away from zero, or the last one.
+inline fp16 half_beyond(double value) noexcept {
+  fp16 half = finite_fp16(float(value));
+  if (std::abs(double(half)) < std::abs(value) && std::abs(half) < fp16_max) ++half.bits;
+  return half;
+}
+
 /// The lines of some groups as they are stored. Without an offset D and b are zero.
 struct IntegerLines {
   Each<float> d{}, a{}, D{}, b{};
 };
 
-/// At most groups_at_once groups of a row, the first of which begins a super-block. a is Lowest … Highest, b 0 … Highest. With an offset Lowest is 1, so
-/// that zero is in the range of every group.
+/// At most groups_at_once groups of a row, the first of which begins a super-block. a is Lowest … Highest, b 0 … Highest. With an offset Lowest is 1,
+/// so that zero is in the range of every group.
 template <class Levels, int Lowest, int Highest>
 class SuperBlocks {
  public:
@@ -39,7 +46,7 @@ class SuperBlocks {
   static constexpr int ends = 5;
   static constexpr std::size_t starts = ends * (has_offset ? ends : 2);
   static constexpr int most_units = std::max(Highest, -Lowest);
-  static constexpr int unit_candidates = std::min(16, (most_units + 1) / 2);
+  static constexpr int unit_candidates = std::min(16, (most_units + 1) / 2);  // more of them gain less than a thousandth
   static constexpr int least_exponent = -60;  // weights below 2^-48 vanish beside the smallest half, whose square has to be finite
 
   /// The scale that some codes came from, and their sums.
@@ -65,11 +72,8 @@ class SuperBlocks {
   void for_each_block(F&& f) const noexcept {
     for (std::size_t begin = 0; begin < count_; begin += groups_a_block_) f(begin, std::min(begin + groups_a_block_, count_));
   }
-  /// The smallest half of weights() that is not below a positive one, or the largest there is.
-  float stored_above(float value, std::size_t g) const noexcept {
-    const float unscaled = float(PowerOfTwo(exponent_[g])(double(value)));
-    fp16 half = positive_fp16(unscaled);
-    if (half < unscaled && half < fp16_max) ++half.bits;
+  float stored(float unit, std::size_t g) const noexcept {
+    const fp16 half = half_beyond(PowerOfTwo(exponent_[g])(double(unit)));
     return float(PowerOfTwo(-exponent_[g])(double(half)));
   }
   /// A range that begins above zero begins at zero instead; its upper end stays where it is.
@@ -145,9 +149,7 @@ IntegerLines SuperBlocks<Levels, Lowest, Highest>::fit(const Lines& alone) noexc
       choose_codes(found.d, whole_units, now);
     });
     found.D = choice.unit;
-    for_each_lanes([&](std::size_t g) {
-      store(found.b, g, units_of(Lane(0.0f) - load(pivot_, g) - load(choice.offset, g), load(found.D, g), 0));
-    });
+    for_each_lanes([&](std::size_t g) { store(found.b, g, units_of(Lane(0.0f) - load(pivot_, g) - load(choice.offset, g), load(found.D, g), 0)); });
   }
   found.a = choice.a;
   try_neighbours(found);
@@ -220,7 +222,7 @@ typename SuperBlocks<Levels, Lowest, Highest>::Choice SuperBlocks<Levels, Lowest
     for_each_block([&](std::size_t begin, std::size_t end) {
       float most = 0;
       for (std::size_t g = begin; g < end; ++g) most = std::max(most, std::abs(largest[g]));
-      if (most > 0) std::fill(now.unit.begin() + begin, now.unit.begin() + end, stored_above(most / float(most_units - c), begin));
+      if (most > 0) std::fill(now.unit.begin() + begin, now.unit.begin() + end, stored(most / float(most_units - c), begin));
     });
     choose(now);
     for_each_block([&](std::size_t begin, std::size_t end) {
