@@ -26,12 +26,14 @@ extern "C" void stop(int) {
 
 /// "cafeq", "float" or "gguf:TYPE".
 void set_format(example::RunOptions& options, const std::string& format) {
-  if (format == "cafeq") return;
-  if (format == "float") {
-    options.floats = true;
-    return;
-  }
-  raise(ErrorCode::invalid_argument, message("--format: ", format, " is neither cafeq nor float"));
+  constexpr std::string_view gguf = "gguf:";
+  options.floats = format == "float";
+  if (format == "cafeq" || options.floats) return;
+  if (format.starts_with(gguf)) options.plan.choice.type = gguf_type_named(std::string_view(format).substr(gguf.size()));
+  if (options.plan.choice.type) return;
+  std::string types;
+  for (const auto& info : gguf_types) types += message(" ", info.name);
+  throw CLI::ValidationError("--format", format + " is not cafeq, float, or gguf: with one of" + types);
 }
 
 int run(int argc, char** argv) {
@@ -40,7 +42,7 @@ int run(int argc, char** argv) {
   options.threads = Index(std::max(1u, std::thread::hardware_concurrency()));
   std::string recipe = "fast", format = "cafeq";
   Index group = -1;
-  bool no_pairs = false, dry_run = false, resume = false, overwrite = false, json = false;
+  bool no_pairs = false, dry_run = false, resume = false, json = false;
 
   CLI::App app{"Quantizes the weights of a model without data."};
   app.name("cafeq-quantize");
@@ -51,16 +53,17 @@ int run(int argc, char** argv) {
   app.add_option("--bits", choice.bits, "of a code")->check(CLI::Range(2, 8))->capture_default_str();
   app.add_option("--target-bits", options.target_bits, "mean bits a weight, all counted; spread over the matrices")->check(CLI::Range(2.0, 9.0));
   app.add_option("--group", group, "weights that share a scale, 0 for a row (default: the recipe's)")->check(CLI::NonNegativeNumber);
-  app.add_option("--format", format, "cafeq, or float: Ŵ in the input's format")->capture_default_str();
+  app.add_option("--format", format, "cafeq; float: Ŵ in the input's format; gguf:TYPE, as gguf:Q4_K")->capture_default_str();
   app.add_flag("--no-pairs", no_pairs, "every matrix by itself");
   app.add_flag("--embeddings", options.plan.embeddings, "quantize embeddings and unembeddings too");
   app.add_option("--include", options.plan.include, "only tensors with such names, as '*.mlp.*'");
   app.add_option("--exclude", options.plan.exclude, "no tensors with such names");
+  app.add_option("--tokenizer", options.tokenizer, "of a GGUF file: tokenizer.json, or llama2.c's (default: INPUT's)");
   app.add_option("--threads", options.threads, "threads (default: all cores)")->check(CLI::Range(1, 1024));
   app.add_option("--seed", choice.seed, "of random rotations")->capture_default_str();
   app.add_flag("--dry-run", dry_run, "print the plan and stop");
   app.add_flag("--resume", resume, "go on where an interrupted run stopped");
-  app.add_flag("--overwrite", overwrite, "replace OUTPUT, and begin anew")->excludes("--resume");
+  app.add_flag("--overwrite", options.overwrite, "replace OUTPUT; without --resume, begin anew");
   app.add_flag("--json", json, "print plan and results as JSON");
   app.footer("Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.");
   try {
@@ -69,23 +72,26 @@ int run(int argc, char** argv) {
     if (!method) throw CLI::ValidationError("--recipe", recipe + " is not one of rtn, fast, learned, paper");
     choice.method = *method;
     choice.group = group < 0 ? default_group(*method) : group;
+    set_format(options, format);
+    for (const char* option : {"--bits", "--group"})
+      if (choice.type && app.count(option) > 0) throw CLI::ExcludesError("--format " + format, option);
+    if (!choice.type && !options.tokenizer.empty()) throw CLI::RequiresError("--tokenizer", "--format gguf:TYPE");
     if (options.output.empty() && !dry_run) throw CLI::RequiredError("OUTPUT");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  set_format(options, format);
   options.plan.pairs = !no_pairs;
-  options.start = resume ? PartStore::Start::resume : overwrite ? PartStore::Start::anew : PartStore::Start::fresh;
+  options.start = resume ? PartStore::Start::resume : options.overwrite ? PartStore::Start::anew : PartStore::Start::fresh;
 
   struct sigaction action{};
   action.sa_handler = stop;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  ::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files then is an error like a full disk
 
   example::Run job(options);
-  auto report = example::to_json(job.plan());
   if (dry_run) {
-    if (json) std::printf("%s\n", report.dump(1).c_str());
+    if (json) std::printf("%s\n", example::to_json(job.plan()).dump(1).c_str());
     else example::print_plan(job.plan(), stdout);
     return 0;
   }
@@ -94,9 +100,7 @@ int run(int argc, char** argv) {
   ::getrusage(RUSAGE_SELF, &usage);
   const double peak = double(usage.ru_maxrss) * 1024;
   if (json) {
-    report["seconds"] = summary.seconds;
-    report["bytes_before"] = summary.bytes_before;
-    report["bytes_after"] = summary.bytes_after;
+    auto report = example::to_json(job.plan(), summary);
     report["peak_bytes"] = peak;
     std::printf("%s\n", report.dump(1).c_str());
     return 0;

@@ -37,7 +37,10 @@ inline nlohmann::ordered_json to_json(const Choice& choice) {
 inline nlohmann::ordered_json to_json(const Plan& plan) {
   const auto names = matrix_names(plan.roles);
   auto steps = nlohmann::ordered_json::array(), kept = steps;
+  std::int64_t weights = 0, bits = 0;
   for (const Step& step : plan.steps) {
+    weights += plan.weights(step);
+    bits += plan.storage(step);
     auto matrices = nlohmann::ordered_json::array();
     for (const std::size_t m : step.matrices) {
       const MatrixRole& matrix = plan.roles.matrices[m];
@@ -51,17 +54,33 @@ inline nlohmann::ordered_json to_json(const Plan& plan) {
                      {"why", step.why}});
   }
   for (const KeptTensor& tensor : plan.kept) kept.push_back({{"name", tensor.tensor}, {"role", name_of(tensor.role)}, {"why", tensor.why}});
-  return {{"steps", steps}, {"kept", kept}};
+  return {{"steps", steps}, {"kept", kept}, {"weights", weights}, {"bits_per_weight", weights > 0 ? double(bits) / double(weights) : 0.0}};
 }
 
 /// What a run has come to.
 struct Summary {
-  std::vector<PartErrors> errors;  ///< of each job
-  double seconds = 0;              ///< of this run
-  double quantized_weights = 0;    ///< in this run
+  PartErrors errors;
+  double seconds = 0;  ///< of this run
   Index bytes_before = 0;
   Index bytes_after = 0;
 };
+
+/// The plan with what has come of it: the relative error of each matrix, or of the product where two are rounded together.
+inline nlohmann::ordered_json to_json(const Plan& plan, const Summary& summary) {
+  auto json = to_json(plan);
+  for (auto& step : json["steps"]) {
+    auto& matrices = step["matrices"];
+    for (auto& matrix : matrices)
+      if (const auto found = summary.errors.matrices.find(matrix["name"].get<std::string>()); found != summary.errors.matrices.end())
+        matrix["error"] = found->second.error / found->second.norm;
+    if (const auto found = summary.errors.pairs.find(matrices[0]["name"].get<std::string>()); matrices.size() > 1 && found != summary.errors.pairs.end())
+      step["error_of_product"] = found->second;
+  }
+  json["seconds"] = summary.seconds;
+  json["bytes_before"] = summary.bytes_before;
+  json["bytes_after"] = summary.bytes_after;
+  return json;
+}
 
 /// By role: how many, their weights, bits and error.
 inline void print_summary(const Plan& plan, const Summary& summary, std::FILE* to) {
@@ -71,12 +90,7 @@ inline void print_summary(const Plan& plan, const Summary& summary, std::FILE* t
     Index pairs = 0;
   };
   const auto names = matrix_names(plan.roles);
-  std::map<std::string, PartErrors::Sums> errors;
-  std::map<std::string, double> pair_errors;
-  for (const PartErrors& part : summary.errors) {
-    errors.insert(part.matrices.begin(), part.matrices.end());
-    pair_errors.insert(part.pairs.begin(), part.pairs.end());
-  }
+  const auto& [errors, pair_errors] = summary.errors;
   std::map<Role, Sums> roles;
   Sums all;
   for (const Step& step : plan.steps)

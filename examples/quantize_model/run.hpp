@@ -1,13 +1,16 @@
 /// One run: plan, quantize what is not done yet, assemble.
 #pragma once
 
+#include <sys/stat.h>
+
+#include <future>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
-#include "cafeq/io/model_output.hpp"
+#include "cafeq/io/gguf_output.hpp"
 #include "cafeq/model/allocate_plan.hpp"
 #include "quantize_model/report.hpp"
 #include "support/progress_bar.hpp"
@@ -20,8 +23,10 @@ struct RunOptions {
   PlanOptions plan{};
   double target_bits = 0;  ///< mean bits of all that is quantized; 0: those of the plan for every matrix
   bool floats = false;     ///< write Ŵ back instead
+  std::string tokenizer{};  ///< for GGUF, where it is not the input's own
   Index threads = 1;
   PartStore::Start start = PartStore::Start::fresh;
+  bool overwrite = false;  ///< replace an output that is there
 };
 
 /// Work of a weight in units of `fast`, for the progress bar.
@@ -36,19 +41,23 @@ inline double work_of(Method method) noexcept {
 class Run {
  public:
   explicit Run(RunOptions options) : options_(std::move(options)), model_(options_.input), executor_(options_.threads) {
+    while (options_.output.size() > 1 && options_.output.ends_with('/')) options_.output.pop_back();
     if (const auto* file = model_.as<SafetensorsModel>(); file != nullptr && file->metadata().contains(cafeq::detail::version_key))
       raise(ErrorCode::unsupported, message(options_.input, ": is quantized already"));
     plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
-    if (plan_.steps.empty()) raise(ErrorCode::invalid_argument, message(options_.input, ": nothing in it would be quantized"));
+    const bool gguf = options_.plan.choice.type.has_value();
+    if (plan_.steps.empty() && !gguf) raise(ErrorCode::invalid_argument, message(options_.input, ": nothing in it would be quantized"));
     if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
+    if (gguf) gguf_.emplace(model_, plan_, options_.tokenizer);
   }
 
   const Plan& plan() const noexcept { return plan_; }
   const ModelFile& model() const noexcept { return model_; }
 
   Summary quantize() {
-    if (cafeq::detail::kind_of(options_.output) != 0 && options_.start != PartStore::Start::anew)
-      raise(ErrorCode::invalid_argument, message(options_.output, ": is there already"));
+    if (options_.overwrite && cafeq::detail::is_directory(options_.output))
+      raise(ErrorCode::invalid_argument, message(options_.output, ": is a directory, which is not overwritten; remove it first"));
+    if (gguf_) return quantize_into(*gguf_);
     if (options_.floats) return quantize_into(FloatOutput(model_, plan_));
     return quantize_into(QuantizedOutput(model_, plan_));
   }
@@ -59,44 +68,71 @@ class Run {
     auto json = to_json(plan_);
     json["version"] = CAFEQ_VERSION;
     json["floats"] = options_.floats;
-    json["input"] = model_.path();
-    auto& tensors = json["tensors"] = nlohmann::ordered_json::array();
-    for (const TensorInfo& tensor : model_.tensors()) tensors.push_back({tensor.name, tensor.type, tensor.shape});
-    return json.dump(1) + "\n";
+    auto& files = json["files"] = nlohmann::ordered_json::array();
+    for (const std::string& path : model_.files()) {
+      struct stat status{};
+      ::stat(path.c_str(), &status);
+      files.push_back({cafeq::detail::name_in_directory(path), status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
+    }
+    return json.dump() + "\n";
   }
 
   template <class Output>
   Summary quantize_into(const Output& output) {
-    PartStore parts(options_.output + ".partial", fingerprint(), options_.start);
+    const std::string begun = fingerprint();
+    PartStore parts(options_.output + ".partial", begun, options_.start);
+    if (cafeq::detail::kind_of(options_.output) != 0 && !options_.overwrite) {
+      if (parts.empty()) parts.remove();
+      raise(ErrorCode::invalid_argument, message(options_.output, ": is there already"));
+    }
     Summary summary;
     summary.bytes_before = model_.file_bytes();
     const double start = ProgressBar::steady_seconds();
-    double total = 0;
-    for (const Job& job : plan_.jobs) total += work(job);
-    {
-      ProgressBar bar("quantizing", total);
-      for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
-        const Job& job = plan_.jobs[j];
-        if (!parts.has(j)) {
-          output.write_part(parts.path(j), job, quantize_job(model_, plan_, job, executor_), executor_);
-          for (const std::size_t s : job.steps) summary.quantized_weights += double(plan_.weights(plan_.steps[s]));
-        }
-        summary.errors.push_back(part_errors(parts.path(j)));
-        bar.advance(work(job));
-      }
+    write_parts(output, parts);
+    for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
+      PartErrors errors = part_errors(parts.path(j));
+      summary.errors.matrices.merge(errors.matrices);
+      summary.errors.pairs.merge(errors.pairs);
     }
-    {
-      ProgressBar bar("writing", output_bytes());
-      const Metadata about{{"cafeq.recipe", nlohmann::ordered_json{{"choice", to_json(options_.plan.choice)}, {"pairs", options_.plan.pairs}}.dump()},
-                           {"cafeq.writer", message("cafeq ", CAFEQ_VERSION)}};
-      output.assemble(options_.output, parts, about, [&](double bytes) {
-        summary.bytes_after += Index(bytes);
-        bar.advance(bytes);
-      });
-    }
-    parts.remove();
+    summary.bytes_after = assemble(output, parts);
+    if (fingerprint() != begun) raise(ErrorCode::io, message(options_.input, ": has changed while it was read"));
+    parts.finish(options_.output);
     summary.seconds = ProgressBar::steady_seconds() - start;
     return summary;
+  }
+
+  /// Each is written while the next job is quantized.
+  template <class Output>
+  void write_parts(const Output& output, const PartStore& parts) {
+    double total = 0;
+    for (const Job& job : plan_.jobs) total += work(job);
+    ProgressBar bar("quantizing", total);
+    std::future<void> written;
+    for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
+      const Job& job = plan_.jobs[j];
+      if (!parts.has(j)) {
+        JobResult result = quantize_job(model_, plan_, job, executor_);
+        if (written.valid()) written.get();
+        written = std::async(std::launch::async, [&, path = parts.path(j), result = std::move(result)] { output.write_part(path, job, result, executor_); });
+      }
+      bar.advance(work(job));
+    }
+    if (written.valid()) written.get();
+  }
+
+  /// Returns the bytes of all tensors.
+  template <class Output>
+  Index assemble(const Output& output, const PartStore& parts) const {
+    const Metadata about{{"cafeq.recipe", nlohmann::ordered_json{{"choice", to_json(options_.plan.choice)}, {"pairs", options_.plan.pairs}}.dump()},
+                         {"cafeq.writer", message("cafeq ", CAFEQ_VERSION)}};
+    double sum = 0;
+    ProgressBar bar("writing", output_bytes());
+    output.assemble(parts.whole(), parts, about, [&](double bytes) {
+      sum += bytes;
+      bar.advance(bytes);
+    });
+    bar.advance(output_bytes());  // which is but an estimate
+    return Index(sum);
   }
 
   /// About what will be written.
@@ -119,6 +155,7 @@ class Run {
   ModelFile model_;
   ThreadPool executor_;
   Plan plan_;
+  std::optional<GgufOutput> gguf_;
 };
 
 }  // namespace cafeq::example

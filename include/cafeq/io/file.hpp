@@ -44,6 +44,12 @@ class FileDescriptor {
   int fd_;
 };
 
+/// Brings names to the disk. A file system that cannot sync a directory is no reason to fail.
+inline void sync_directory(const std::string& path) noexcept {
+  const FileDescriptor entry(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (entry.get() >= 0) ::fsync(entry.get());
+}
+
 }  // namespace detail
 
 /// A regular file open for reading.
@@ -173,9 +179,7 @@ class AtomicFile {
     finish();
     if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace", errno);
     temporary_.clear();
-    // The name is durable once its directory is; a file system that cannot sync a directory is no reason to fail.
-    const detail::FileDescriptor entry(::open(detail::directory_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (entry.get() >= 0) ::fsync(entry.get());
+    detail::sync_directory(detail::directory_of(path_));
   }
 
   /// Removes the temporary file, after which nothing can be written.

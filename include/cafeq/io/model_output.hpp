@@ -1,7 +1,11 @@
 /// A quantized model as a file: in cafeq's format, or Ŵ in the format of the model that it came from.
 #pragma once
 
+#include <sys/stat.h>
+
+#include <cerrno>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +13,10 @@
 #include "cafeq/io/model_parts.hpp"
 
 namespace cafeq {
+
+namespace detail {
+class OpenParts;
+}
 
 /// Errors of a job's matrices and pairs by name, kept in its part so that a resumed run can report them.
 struct PartErrors {
@@ -26,7 +34,8 @@ inline std::vector<std::string> matrix_names(const ModelRoles& roles);
 /// In cafeq's format: matrices quantized, moved biases and kept tensors as they are.
 class QuantizedOutput {
  public:
-  QuantizedOutput(const ModelFile& model, const Plan& plan) : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {}
+  /// Raises unsupported where a tensor that is kept is nothing that such a file can hold.
+  QuantizedOutput(const ModelFile& model, const Plan& plan);
 
   void write_part(const std::string& path, const Job& job, const JobResult& result, ExecutorRef executor) const;
   /// One file. `progress(bytes)` is called as they are written.
@@ -36,22 +45,29 @@ class QuantizedOutput {
  private:
   const ModelFile& model_;
   const Plan& plan_;
-  std::vector<std::string> names_;
+  std::vector<std::string> names_;       // of matrices
+  std::vector<SafetensorsEntry> kept_{};
 };
 
-/// Ŵ written back, in the elements and the layout of the model's own file; a TensorFlow.js model becomes safetensors.
+/// Ŵ written back, in the elements and the layout of the model's own file, blocks of GGUF as fp32; a TensorFlow.js model becomes safetensors.
 class FloatOutput {
  public:
-  FloatOutput(const ModelFile& model, const Plan& plan) : model_(model), plan_(plan) {}
+  FloatOutput(const ModelFile& model, const Plan& plan) : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {}
 
   void write_part(const std::string& path, const Job& job, const JobResult& result, ExecutorRef executor) const;
-  /// A directory for safetensors, which the model's configuration and tokenizer are copied into; a file for the others.
+  /// A directory for safetensors, which must not be there and which the model's configuration and tokenizer are copied into; a file for the others.
   template <class F>
   void assemble(const std::string& path, const PartStore& parts, const Metadata& about, F&& progress) const;
 
  private:
+  template <class F>
+  void assemble_gguf(const std::string& path, const GgufReader& file, const detail::OpenParts& parts, F&& progress) const;
+  template <class F>
+  void assemble_directory(const std::string& path, const detail::OpenParts& parts, const Metadata& about, F&& progress) const;
+
   const ModelFile& model_;
   const Plan& plan_;
+  std::vector<std::string> names_;  // of matrices
 };
 
 /// What a part says of its errors.
@@ -94,36 +110,45 @@ class OpenParts {
   std::map<std::string, std::size_t, std::less<>> part_of_;
 };
 
-/// Writes all tensors of `names`, from the parts or else from the model, whose pages leave memory behind it.
-template <class Writer, class Names, class F>
-void write_tensors(Writer& writer, const Names& names, const OpenParts& parts, const ModelFile& model, F&& progress) {
-  for (const auto& name : names) {
+/// Writes all tensors of `names`, from the parts or else `kept(name)`, and lets their pages leave memory.
+template <class Writer, class Kept, class F>
+void write_tensors(Writer& writer, std::span<const std::string> names, const OpenParts& parts, const ModelFile& model, Kept&& kept, F&& progress) {
+  for (const std::string& name : names) {
     if (const TensorView* part = parts.find(name)) {
       writer.write(name, part->bytes);
       progress(double(part->bytes.size()));
       parts.release(name);
     } else {
-      const LoadedTensor kept = stored_tensor(model, name);
-      writer.write(name, kept.view.bytes);
-      progress(double(kept.view.bytes.size()));
+      const LoadedTensor tensor = kept(name);
+      writer.write(name, tensor.view.bytes);
+      progress(double(tensor.view.bytes.size()));
       model.release(name);
     }
   }
+  writer.commit();
+}
+template <class Writer, class F>
+void write_tensors(Writer& writer, std::span<const std::string> names, const OpenParts& parts, const ModelFile& model, F&& progress) {
+  write_tensors(writer, names, parts, model, [&](const std::string& name) { return stored_tensor(model, name); }, progress);
+}
+
+inline std::vector<std::string> names_of(std::span<const SafetensorsEntry> entries) {
+  std::vector<std::string> names;
+  for (const auto& entry : entries) names.push_back(entry.name);
+  return names;
 }
 
 }  // namespace detail
 
 inline std::vector<std::string> matrix_names(const ModelRoles& roles) {
-  std::map<std::string_view, int> matrices_of;
-  for (const auto& matrix : roles.matrices) ++matrices_of[matrix.place.tensor];
+  std::map<std::string_view, std::map<Index, int>> matrices_of;  // in each slice of each tensor
+  for (const auto& matrix : roles.matrices) ++matrices_of[matrix.place.tensor][matrix.place.slice];
   std::vector<std::string> names;
-  for (const auto& matrix : roles.matrices) {
-    std::string name = matrix.place.tensor;
-    if (matrices_of[name] > 1 && matrix.place.slice >= 0) name += message(":", matrix.place.slice);
-    const bool packed = std::any_of(roles.matrices.begin(), roles.matrices.end(), [&](const MatrixRole& other) {
-      return other.place.tensor == matrix.place.tensor && other.place.slice == matrix.place.slice && other.place.begin != matrix.place.begin;
-    });
-    if (packed) name += message(":", name_of(matrix.role));
+  for (const auto& [role, layer, expert, module, place, bias, note] : roles.matrices) {
+    const auto& slices = matrices_of[place.tensor];
+    std::string name = place.tensor;
+    if (slices.size() > 1) name += message(":", place.slice);
+    if (slices.at(place.slice) > 1) name += message(":", name_of(role));
     names.push_back(std::move(name));
   }
   return names;
@@ -140,18 +165,16 @@ inline PartErrors part_errors(const std::string& path) {
   return errors;
 }
 
-inline void QuantizedOutput::write_part(const std::string& path, const Job& job, const JobResult& result, ExecutorRef executor) const {
+inline QuantizedOutput::QuantizedOutput(const ModelFile& model, const Plan& plan) : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {
+  std::map<std::string_view, const TensorInfo*> infos;
+  for (const TensorInfo& tensor : model.tensors()) infos[tensor.name] = &tensor;
+  for (const KeptTensor& kept : plan.kept) kept_.push_back({kept.tensor, stored_type(model, kept.tensor), infos.at(kept.tensor)->shape});
+}
+
+inline void QuantizedOutput::write_part(const std::string& path, const Job&, const JobResult& result, ExecutorRef) const {
   QuantizedFileWriter writer;
   for (const auto& part : result.matrices) writer.add(names_[part.matrix], std::get<AnyQuantized>(part.quantized));
-  if (!result.biases.empty()) {
-    Job biases;
-    for (const auto& bias : result.biases) {
-      const std::string& tensor = plan_.roles.matrices[bias.matrix].bias->tensor;
-      if (std::find(biases.tensors.begin(), biases.tensors.end(), tensor) == biases.tensors.end()) biases.tensors.push_back(tensor);
-    }
-    for (auto& [name, tensor] : rebuilt_tensors(model_, plan_, biases, {{}, result.biases, {}}, executor)) writer.add_tensor(name, std::move(tensor));
-  }
-  (void)job;
+  for (auto& [name, tensor] : moved_biases(model_, plan_, result)) writer.add_tensor(name, std::move(tensor));
   writer.write(path, detail::errors_metadata(plan_, names_, result));
 }
 
@@ -166,68 +189,65 @@ void QuantizedOutput::assemble(const std::string& path, const PartStore& parts, 
     places[names_[m]] = {{"tensor", place.tensor}, {"begin", place.begin}, {"transposed", place.transposed}};
     if (place.slice >= 0) places[names_[m]]["slice"] = place.slice;
   }
-  std::vector<SafetensorsEntry> entries;
-  std::vector<std::string> names;
-  const auto add = [&](const std::string& name, const TensorView& view) {
-    entries.push_back({name, view.type, view.shape});
-    names.push_back(name);
-  };
-  for (const auto& kept : plan_.kept)
-    if (open.find(kept.tensor) == nullptr) add(kept.tensor, stored_tensor(model_, kept.tensor).view);
-  for (const auto& item : open.names()) add(item.first, *open.find(item.first));
-
   Metadata metadata = about;
   metadata[detail::version_key] = message(quantized_file_version);
   metadata[detail::matrices_key] = matrices.dump();
   if (!places.empty()) metadata[detail::places_key] = places.dump();
+
+  auto entries = kept_;
+  for (const auto& [name, job] : open.names()) entries.push_back({name, open.find(name)->type, open.find(name)->shape});
   SafetensorsWriter writer(path, entries, metadata);
-  detail::write_tensors(writer, names, open, model_, progress);
-  writer.commit();
+  detail::write_tensors(writer, detail::names_of(entries), open, model_, progress);
 }
 
 inline void FloatOutput::write_part(const std::string& path, const Job& job, const JobResult& result, ExecutorRef executor) const {
   const TensorMap tensors = rebuilt_tensors(model_, plan_, job, result, executor);
   TensorViewMap views;
   for (const auto& [name, tensor] : tensors) views.emplace(name, tensor.view());
-  write_safetensors(path, views, detail::errors_metadata(plan_, matrix_names(plan_.roles), result));
+  write_safetensors(path, views, detail::errors_metadata(plan_, names_, result));
 }
 
 template <class F>
 void FloatOutput::assemble(const std::string& path, const PartStore& parts, const Metadata& about, F&& progress) const {
   const detail::OpenParts open(plan_, parts);
+  if (const auto* file = model_.as<GgufReader>()) return assemble_gguf(path, *file, open, progress);
+  const auto* file = model_.as<Llama2cReader>();
+  if (file == nullptr) return assemble_directory(path, open, about, progress);
   std::vector<std::string> names;
-  for (const auto& tensor : model_.tensors()) names.push_back(tensor.name);
-  const auto view_of = [&](const std::string& name) {
-    const TensorView* part = open.find(name);
-    return part != nullptr ? *part : stored_tensor(model_, name).view;
-  };
-  if (const auto* file = model_.as<Llama2cReader>()) {
-    Llama2cWriter writer(path, file->header());
-    detail::write_tensors(writer, names, open, model_, progress);
-    return writer.commit();
+  for (const auto& tensor : file->tensors()) names.push_back(tensor.name);
+  Llama2cWriter writer(path, file->header());
+  detail::write_tensors(writer, names, open, model_, progress);
+}
+
+template <class F>
+void FloatOutput::assemble_gguf(const std::string& path, const GgufReader& file, const detail::OpenParts& parts, F&& progress) const {
+  std::vector<GgufEntry> entries;
+  std::vector<std::string> names;
+  for (const GgufTensor& tensor : file.tensors()) {
+    entries.push_back(tensor);
+    names.push_back(tensor.name);
+    if (const TensorView* part = parts.find(tensor.name); part != nullptr && part->type == ScalarType::f32) entries.back().type = GgufType::f32;
   }
-  if (const auto* file = model_.as<GgufReader>()) {
-    std::vector<GgufEntry> entries;
-    for (const std::string& name : names) {
-      const TensorView view = view_of(name);
-      const GgufType type = view.type == ScalarType::f16 ? GgufType::f16 : view.type == ScalarType::bf16 ? GgufType::bf16 : GgufType::f32;
-      entries.push_back({name, type, view.shape});
-    }
-    GgufWriter writer(path, file->metadata(), entries);
-    detail::write_tensors(writer, names, open, model_, progress);
-    return writer.commit();
-  }
-  std::vector<SafetensorsEntry> entries;
-  for (const std::string& name : names) entries.push_back({name, view_of(name).type, view_of(name).shape});
-  if (::mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) detail::raise_system(path, "create", errno);
+  GgufWriter writer(path, file.metadata(), entries);
+  const auto kept = [&](const std::string& name) { return LoadedTensor{{ScalarType::u8, {}, file.tensor(name).data}}; };
+  detail::write_tensors(writer, names, parts, model_, kept, progress);
+}
+
+template <class F>
+void FloatOutput::assemble_directory(const std::string& path, const detail::OpenParts& parts, const Metadata& about, F&& progress) const {
+  if (::mkdir(path.c_str(), 0777) != 0) detail::raise_system(path, "create", errno);
   for (const std::string& companion : model_.companions()) {
     AtomicFile copy(message(path, "/", detail::name_in_directory(companion)));
     copy.write(read_file(companion));
     copy.commit();
   }
+  std::vector<SafetensorsEntry> entries;
+  for (const TensorInfo& tensor : model_.tensors()) {
+    const TensorView* part = parts.find(tensor.name);
+    entries.push_back({tensor.name, part != nullptr ? part->type : stored_type(model_, tensor.name), tensor.shape});
+  }
   ShardedSafetensorsWriter writer(path, entries, about);
-  detail::write_tensors(writer, names, open, model_, progress);
-  writer.commit();
+  detail::write_tensors(writer, detail::names_of(entries), parts, model_, progress);
 }
 
 }  // namespace cafeq

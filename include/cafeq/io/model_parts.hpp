@@ -1,83 +1,42 @@
-/// The results of a plan's jobs on their way into a file: each is kept in a file of its own until all are there, so that nothing that was done
-/// is done again after an interruption.
+/// What a file holds of the results of a plan's jobs.
 #pragma once
 
-#include <sys/stat.h>
-
-#include <cmath>
-#include <map>
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "cafeq/io/open_model.hpp"
+#include "cafeq/io/part_store.hpp"
 #include "cafeq/io/quantized_file.hpp"
 #include "cafeq/model/quantize_model.hpp"
 
 namespace cafeq {
 
-/// A directory of parts. It belongs to one plan: `fingerprint` tells plans apart.
-class PartStore {
- public:
-  enum class Start {
-    fresh,   ///< the directory must not exist
-    resume,  ///< or it has parts of the same plan, which count
-    anew,    ///< or what is in it goes
-  };
-
-  PartStore(std::string directory, const std::string& fingerprint, Start start);
-
-  const std::string& directory() const noexcept { return directory_; }
-  std::string path(std::size_t job) const { return message(directory_, "/", job, ".part"); }
-  bool has(std::size_t job) const noexcept { return detail::kind_of(path(job)) == S_IFREG; }
-  /// Removes all of it.
-  void remove() noexcept;
-
- private:
-  static constexpr const char* plan_name = "/plan";
-  std::string directory_;
-};
-
-/// Of a model's own tensors as its file holds them, whatever their elements; block formats are decoded to fp32.
+/// A tensor of a model as a safetensors file can hold it: what is no safetensors already is decoded where it is in blocks or quantized.
 inline LoadedTensor stored_tensor(const ModelFile& model, std::string_view name) {
   if (const auto* file = model.as<SafetensorsModel>()) return {file->tensor(name).view};
+  if (const auto* file = model.as<TfjsReader>()) return detail::owned(file->load(name));
   return model.load(name);
+}
+/// The type of its elements, without reading any. Raises unsupported for those of GGUF that this library cannot decode.
+inline ScalarType stored_type(const ModelFile& model, std::string_view name) {
+  if (const auto* file = model.as<SafetensorsModel>()) return file->tensor(name).view.type;
+  if (const auto* file = model.as<TfjsReader>()) return file->tensor(name).type;
+  const auto* file = model.as<GgufReader>();
+  const GgufType type = file == nullptr ? GgufType::f32 : file->tensor(name).type;
+  if (!detail::is_known(type)) detail::raise_not_weights(name, detail::tensor_info(file->tensor(name)).type);
+  return type == GgufType::f16 ? ScalarType::f16 : type == GgufType::bf16 ? ScalarType::bf16 : ScalarType::f32;
 }
 
 /// The tensors of a job with Ŵ in place of W, in the elements that they have in the model's file.
 inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job, const JobResult& result, ExecutorRef executor = {});
 
-inline PartStore::PartStore(std::string directory, const std::string& fingerprint, Start start) : directory_(std::move(directory)) {
-  const bool exists = detail::kind_of(directory_) != 0;
-  if (exists && start == Start::fresh)
-    raise(ErrorCode::invalid_argument, message(directory_, ": is there already, with what an interrupted run has done; resume it, or overwrite it"));
-  if (exists && start == Start::resume) {
-    const auto bytes = read_file(directory_ + plan_name);
-    if (std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()) == fingerprint) return;
-    raise(ErrorCode::invalid_argument, message(directory_, ": belongs to another plan or another model; resume with the options it was begun with, or overwrite it"));
-  }
-  if (exists) remove();
-  if (::mkdir(directory_.c_str(), 0777) != 0) detail::raise_system(directory_, "create", errno);
-  AtomicFile file(directory_ + plan_name);
-  file.write(std::as_bytes(std::span(fingerprint)));
-  file.commit();
-}
-
-inline void PartStore::remove() noexcept {
-  if (const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory_.c_str()), ::closedir); stream != nullptr)
-    while (const dirent* entry = ::readdir(stream.get())) ::unlink((directory_ + "/" + entry->d_name).c_str());
-  ::rmdir(directory_.c_str());
-}
+/// Only the biases that its pairs have moved.
+inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result);
 
 namespace detail {
-
-/// The part of a tensor that a matrix is, as [out, in].
-template <class T>
-View<T> matrix_in(T* data, const std::vector<Index>& shape, const MatrixPlace& place) noexcept {
-  const Index rows = shape[shape.size() - 2], cols = shape.back();
-  const View<T> tensor{data + std::max<Index>(0, place.slice) * rows * cols, rows, cols, cols, 1};
-  return (place.transposed ? tensor.transposed() : tensor).row_block(place.begin, place.out);
-}
 
 /// Ŵ, in any elements and strides.
 template <class T>
@@ -113,18 +72,24 @@ inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const
     const MatrixPlace& place = plan.place(part.matrix);
     Tensor& tensor = tensors.at(place.tensor);
     detail::with_mutable_elements(tensor, place.tensor,
-                                  [&](auto elements) { detail::dequantize(part, detail::matrix_in(elements.data(), tensor.shape, place), executor); });
+                                  [&](auto elements) { detail::dequantize(part, detail::matrix_in(elements, tensor.shape, place), executor); });
   }
-  for (const auto& [matrix, values] : result.biases) {
-    const BiasPlace& place = *plan.roles.matrices[matrix].bias;
+  for (const MovedBias& bias : result.biases) {
+    const BiasPlace& place = *plan.roles.matrices[bias.matrix].bias;
     Tensor& tensor = tensors.at(place.tensor);
     detail::with_mutable_elements(tensor, place.tensor, [&](auto elements) {
       using T = typename decltype(elements)::element_type;
       const Index begin = std::max<Index>(0, place.slice) * tensor.shape.back() + place.begin;
-      for (std::size_t i = 0; i < values.size(); ++i) elements[std::size_t(begin) + i] = T(values[i]);
+      for (std::size_t i = 0; i < bias.values.size(); ++i) elements[std::size_t(begin) + i] = T(bias.values[i]);
     });
   }
   return tensors;
+}
+
+inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result) {
+  Job moved;
+  for (const auto& bias : result.biases) moved.tensors.push_back(plan.roles.matrices[bias.matrix].bias->tensor);
+  return rebuilt_tensors(model, plan, moved, {{}, result.biases, {}});
 }
 
 }  // namespace cafeq

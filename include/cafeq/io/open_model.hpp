@@ -56,6 +56,8 @@ class ModelFile {
   const R* as() const noexcept {
     return std::get_if<R>(&reader_);
   }
+  /// Paths of all that it is read from: the files with tensors, and the configuration beside them.
+  std::vector<std::string> files() const;
   /// What lies beside the weights of a Hugging Face model and belongs to it: paths of the configuration, the tokenizer and so on.
   std::vector<std::string> companions() const;
 
@@ -220,6 +222,18 @@ inline void ModelFile::release(std::string_view name) const {
         if constexpr (requires { reader.release(name); }) reader.release(name);
       },
       reader_);
+}
+
+inline std::vector<std::string> ModelFile::files() const {
+  std::vector<std::string> paths;
+  if (const auto* model = as<SafetensorsModel>()) {
+    for (const std::string& name : model->files()) paths.push_back(message(model->directory(), "/", name));
+    if (detail::kind_of(detail::config_path(*model)) == S_IFREG) paths.push_back(detail::config_path(*model));
+    return paths;
+  }
+  if (const auto* model = as<TfjsReader>()) paths = model->shards();
+  paths.push_back(detail::is_directory(path_) ? path_ + "/model.json" : path_);
+  return paths;
 }
 
 inline std::vector<std::string> ModelFile::companions() const {

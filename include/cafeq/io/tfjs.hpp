@@ -45,6 +45,11 @@ class TfjsShards {
 
   Index size() const noexcept { return shards_.empty() ? 0 : shards_.back().end; }
   std::string_view last_path() const noexcept { return shards_.empty() ? "none" : std::string_view(shards_.back().path); }
+  std::vector<std::string> paths() const {
+    std::vector<std::string> paths;
+    for (const Shard& shard : shards_) paths.push_back(shard.path);
+    return paths;
+  }
   /// One shard is open at a time: a model may have more of them than a process may have open files.
   void read_at(Index offset, std::span<std::byte> to) const;
 
@@ -76,6 +81,13 @@ class TfjsReader {
     Index bytes = 0;
     for (const auto& group : groups_) bytes += group.size();
     return bytes;
+  }
+  /// The shards' paths.
+  std::vector<std::string> shards() const {
+    std::vector<std::string> paths;
+    for (const auto& group : groups_)
+      for (const std::string& path : group.paths()) paths.push_back(path);
+    return paths;
   }
 
  private:

@@ -108,8 +108,8 @@ class Planner {
     std::vector<std::string> alone(done.size());  // why a matrix has no partner
     for (std::size_t p = 0; p < plan_.roles.pairs.size(); ++p) {
       const PairRole& pair = plan_.roles.pairs[p];
-      if (!chosen.contains(tensor_of(pair.first)) || !chosen.contains(tensor_of(pair.second))) continue;
-      if (std::string reason = no_pair_because(pair); !reason.empty()) {
+      const bool both = chosen.contains(tensor_of(pair.first)) && chosen.contains(tensor_of(pair.second));
+      if (std::string reason = both ? no_pair_because(pair) : "the other one is kept"; !reason.empty()) {
         for (const std::size_t m : {pair.first, pair.second})
           if (alone[m].empty()) alone[m] = message("no ", name_of(pair.kind), " pair: ", reason);
         continue;
@@ -195,6 +195,7 @@ class Planner {
     if (pair.kind == PairKind::up_down) return "scales between up and down are what the grids' own scales are";
     if (pair.kind == PairKind::query_key && pair.attention.rotary) return "rotary positions leave M too little freedom to be of use";
     if (choice_for(pair.first).type != choice_for(pair.second).type) return "its matrices need different types";
+    if (const auto type = choice_for(pair.first).type; type && gguf_type_info(*type).weights == 1) return "floats have no use for it";
     return {};
   }
 

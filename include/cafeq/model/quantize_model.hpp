@@ -71,23 +71,46 @@ decltype(auto) with_elements(const TensorView& tensor, std::string_view name, F&
   }
 }
 
-/// The matrix [out, in] that lies there, in floats.
+namespace detail {
+
+/// The matrix [out, in] that lies at a place of a tensor.
+template <class T>
+View<T> matrix_in(std::span<T> elements, const std::vector<Index>& shape, const MatrixPlace& place) noexcept {
+  const Index rows = shape[shape.size() - 2], cols = shape.back();
+  const View<T> tensor{elements.data() + std::max<Index>(0, place.slice) * rows * cols, rows, cols, cols, 1};
+  return (place.transposed ? tensor.transposed() : tensor).row_block(place.begin, place.out);
+}
+
+}  // namespace detail
+
+/// f(W) with the matrix [out, in] that lies there, as a view of its own elements.
+template <ModelReader R, class F>
+void with_matrix(const R& reader, const MatrixPlace& place, F&& f) {
+  const LoadedTensor loaded = reader.load(place.tensor);
+  with_elements(loaded.view, place.tensor, [&](auto elements) { f(detail::matrix_in(elements, loaded.view.shape, place)); });
+}
+
+/// The same in floats.
 template <ModelReader R>
 Matrix<float> load_matrix(const R& reader, const MatrixPlace& place, ExecutorRef executor = {}) {
-  const LoadedTensor loaded = reader.load(place.tensor);
-  const auto& shape = loaded.view.shape;
   Matrix<float> W(place.out, place.in);
-  with_elements(loaded.view, place.tensor, [&](auto elements) {
-    using T = std::remove_const_t<typename decltype(elements)::element_type>;
-    const Index rows = shape[shape.size() - 2], cols = shape.back();
-    const View<const T> tensor{elements.data() + std::max<Index>(0, place.slice) * rows * cols, rows, cols, cols, 1};
-    const View<const T> matrix = (place.transposed ? tensor.transposed() : tensor).row_block(place.begin, place.out);
-    executor.parallel_for(place.out, 64, [&](Index begin, Index end, Index) { copy(matrix.row_block(begin, end - begin), W.view().row_block(begin, end - begin)); });
+  with_matrix(reader, place, [&](auto stored) {
+    executor.parallel_for(place.out, 64, [&](Index begin, Index end, Index) { copy(stored.row_block(begin, end - begin), W.view().row_block(begin, end - begin)); });
   });
   return W;
 }
 
-/// The bias of a matrix with `size` rows; empty where it has none.
+/// Some of its rows in floats, evenly spread; all of them where it has no more than `count`.
+template <ModelReader R>
+Matrix<float> load_rows(const R& reader, const MatrixPlace& place, Index count) {
+  Matrix<float> sample(std::min(count, place.out), place.in);
+  with_matrix(reader, place, [&](auto stored) {
+    for (Index i = 0; i < sample.rows(); ++i) copy(stored.row_block(i * place.out / sample.rows(), 1), sample.view().row_block(i, 1));
+  });
+  return sample;
+}
+
+/// The bias of a matrix in floats; empty where it has none.
 template <ModelReader R>
 std::vector<float> load_bias(const R& reader, const MatrixRole& matrix) {
   std::vector<float> bias;
