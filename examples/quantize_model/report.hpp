@@ -73,7 +73,8 @@ inline nlohmann::ordered_json to_json(const Plan& plan, const Summary& summary) 
     for (auto& matrix : matrices)
       if (const auto found = summary.errors.matrices.find(matrix["name"].get<std::string>()); found != summary.errors.matrices.end())
         matrix["error"] = found->second.error / found->second.norm;
-    if (const auto found = summary.errors.pairs.find(matrices[0]["name"].get<std::string>()); matrices.size() > 1 && found != summary.errors.pairs.end())
+    if (const auto found = summary.errors.pairs.find(matrices[0]["name"].get<std::string>());
+        matrices.size() > 1 && found != summary.errors.pairs.end())
       step["error_of_product"] = found->second;
   }
   json["seconds"] = summary.seconds;

@@ -6,8 +6,7 @@
 #include <future>
 #include <optional>
 #include <string>
-#include <variant>
-#include <vector>
+#include <utility>
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/io/gguf_output.hpp"
@@ -21,8 +20,8 @@ struct RunOptions {
   std::string input;
   std::string output;
   PlanOptions plan{};
-  double target_bits = 0;  ///< mean bits of all that is quantized; 0: those of the plan for every matrix
-  bool floats = false;     ///< write Ŵ back instead
+  double target_bits = 0;   ///< mean bits of all that is quantized; 0: those of the plan for every matrix
+  bool floats = false;      ///< write Ŵ back instead
   std::string tokenizer{};  ///< for GGUF, where it is not the input's own
   Index threads = 1;
   PartStore::Start start = PartStore::Start::fresh;
@@ -74,7 +73,7 @@ class Run {
       ::stat(path.c_str(), &status);
       files.push_back({cafeq::detail::name_in_directory(path), status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
     }
-    return json.dump() + "\n";
+    return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
 
   template <class Output>
@@ -113,7 +112,8 @@ class Run {
       if (!parts.has(j)) {
         JobResult result = quantize_job(model_, plan_, job, executor_);
         if (written.valid()) written.get();
-        written = std::async(std::launch::async, [&, path = parts.path(j), result = std::move(result)] { output.write_part(path, job, result, executor_); });
+        written = std::async(std::launch::async,
+                             [&, path = parts.path(j), result = std::move(result)] { output.write_part(path, job, result, executor_); });
       }
       bar.advance(work(job));
     }

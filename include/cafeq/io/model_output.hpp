@@ -45,7 +45,7 @@ class QuantizedOutput {
  private:
   const ModelFile& model_;
   const Plan& plan_;
-  std::vector<std::string> names_;       // of matrices
+  std::vector<std::string> names_;  // of matrices
   std::vector<SafetensorsEntry> kept_{};
 };
 

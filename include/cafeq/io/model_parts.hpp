@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -63,10 +65,14 @@ void with_mutable_elements(Tensor& tensor, std::string_view name, F&& f) {
 }  // namespace detail
 
 inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job, const JobResult& result, ExecutorRef executor) {
+  std::set<std::string_view> replaced;  // by its matrices as a whole, so that nothing of it is read again
+  for (const auto& part : result.matrices) replaced.insert(plan.place(part.matrix).tensor);
   TensorMap tensors;
   for (const std::string& name : job.tensors) {
-    const LoadedTensor loaded = model.load(name);
-    tensors.emplace(name, Tensor{loaded.view.type, loaded.view.shape, Buffer<std::byte>(loaded.view.bytes.begin(), loaded.view.bytes.end())});
+    const auto [view, owner] = model.load(name);
+    Tensor tensor{view.type, view.shape, Buffer<std::byte>(view.bytes.size())};
+    if (!replaced.contains(name)) std::copy(view.bytes.begin(), view.bytes.end(), tensor.bytes.begin());
+    tensors.emplace(name, std::move(tensor));
   }
   for (const auto& part : result.matrices) {
     const MatrixPlace& place = plan.place(part.matrix);

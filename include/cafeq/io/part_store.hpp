@@ -72,8 +72,8 @@ inline PartStore::PartStore(std::string directory, std::string_view fingerprint,
   if (begun && start == Start::resume) {
     const auto bytes = read_file(plan_path());
     if (std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()) != fingerprint)
-      raise(ErrorCode::invalid_argument,
-            message(directory_, ": belongs to another plan or another model, or the model has changed; resume with the options it was begun with, or overwrite it"));
+      raise(ErrorCode::invalid_argument, message(directory_, ": belongs to another plan or another model, or the model has changed; resume with the "
+                                                             "options it was begun with, or overwrite it"));
     remove_all_but([](std::string_view name) { return is_part(name) || name == "plan"; });
     return;
   }
@@ -87,7 +87,8 @@ inline void PartStore::lock() {
   lock_ = detail::FileDescriptor(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (lock_.get() < 0) detail::raise_system(directory_, "open", errno);
   // A file system without locks is no reason to fail.
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) raise(ErrorCode::io, message(directory_, ": another run is at work in it"));
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    raise(ErrorCode::io, message(directory_, ": another run is at work in it"));
 }
 
 inline bool PartStore::empty() const {

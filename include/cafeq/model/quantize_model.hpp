@@ -95,7 +95,8 @@ template <ModelReader R>
 Matrix<float> load_matrix(const R& reader, const MatrixPlace& place, ExecutorRef executor = {}) {
   Matrix<float> W(place.out, place.in);
   with_matrix(reader, place, [&](auto stored) {
-    executor.parallel_for(place.out, 64, [&](Index begin, Index end, Index) { copy(stored.row_block(begin, end - begin), W.view().row_block(begin, end - begin)); });
+    executor.parallel_for(place.out, 64,
+                          [&](Index begin, Index end, Index) { copy(stored.row_block(begin, end - begin), W.view().row_block(begin, end - begin)); });
   });
   return W;
 }
