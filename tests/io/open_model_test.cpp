@@ -64,6 +64,7 @@ TEST_CASE("a safetensors file is opened whatever its name is") {
   CHECK(file.as<GgufReader>() == nullptr);
   CHECK(file.config().architecture.empty());
   CHECK(file.companions().empty());
+  CHECK(file.files() == std::vector<std::string>{directory / "weights"});
   REQUIRE(file.tensors().size() == 5);
   CHECK(info_of(file, "bf16").type == "BF16");
   CHECK(info_of(file, "f64").bytes == 16);
@@ -120,6 +121,8 @@ TEST_CASE("a directory of Hugging Face is opened with its configuration") {
     CHECK(file.config().layers == 3);
     CHECK(file.companions() ==
           std::vector<std::string>{directory / "LICENSE", directory / "config.json", directory / "merges.txt", directory / "tokenizer.json"});
+    CHECK(file.files() == std::vector<std::string>{directory / "model-00001-of-00002.safetensors", directory / "model-00002-of-00002.safetensors",
+                                                   directory / "config.json"});
   }
   directory.write("config.json", "{");
   CHECK(error_of([&] { ModelFile{directory.path()}; }).code() == ErrorCode::corrupt);

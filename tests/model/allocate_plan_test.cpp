@@ -1,0 +1,95 @@
+#include "cafeq/model/allocate_plan.hpp"
+
+#include "model/memory_model.hpp"
+#include "support/catch.hpp"
+#include "support/error_of.hpp"
+#include "support/random.hpp"
+
+using namespace cafeq;
+using namespace cafeq::test;
+
+namespace {
+
+double mean_bits(const Plan& plan) {
+  double bits = 0, weights = 0;
+  for (const Step& step : plan.steps) {
+    bits += double(plan.storage(step));
+    weights += double(plan.weights(step));
+  }
+  return bits / weights;
+}
+std::vector<int> bits_of(const Plan& plan) {
+  std::vector<int> bits;
+  for (const Step& step : plan.steps) bits.push_back(step.choice.bits);
+  return bits;
+}
+void add(MemoryModel& model, const std::string& name, const Matrix<float>& W) {
+  model.add<bf16>(name, {W.rows(), W.cols()}, std::vector<double>(W.data(), W.data() + W.size()));
+}
+
+}  // namespace
+
+TEST_CASE("The mean of all bits is met from below, whatever it is") {
+  const MemoryModel model(llama());
+  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  double before = 0;
+  std::int64_t largest_step = 0;
+  double weights = 0;
+  for (const Step& step : plan.steps) {
+    largest_step = std::max<std::int64_t>(largest_step, plan.weights(step));
+    weights += double(plan.weights(step));
+  }
+  for (const double target : {3.8, 4.1, 5.0, 6.3, 8.0}) {
+    INFO(target);
+    Plan allocated = plan;
+    allocate_plan(allocated, model, target);
+    const double bits = mean_bits(allocated);
+    CHECK(bits <= target);
+    CHECK(bits > target - double(largest_step) / weights);  // one more bit for any step would be too many
+    CHECK(bits > before);
+    before = bits;
+    ThreadPool executor(2);
+    Plan again = plan;
+    allocate_plan(again, model, target, executor);
+    CHECK(bits_of(again) == bits_of(allocated));
+  }
+  Plan most = plan;
+  allocate_plan(most, model, 16);
+  CHECK(bits_of(most) == std::vector<int>(plan.steps.size(), 8));
+}
+
+TEST_CASE("A target that two bits exceed is refused with what they take") {
+  const MemoryModel model(llama());
+  Plan plan = make_plan(model.tensors(), model.config(), {});
+  for (Step& step : plan.steps) step.choice.bits = 2;
+  const double least = mean_bits(plan);
+  const Error error = error_of([&] { allocate_plan(plan, model, least - 0.01); });
+  CHECK(error.code() == ErrorCode::invalid_argument);
+  CHECK_THAT(error.message(), Contains(message("fewer than the ", least)));
+  allocate_plan(plan, model, least + 1e-9);
+  CHECK(bits_of(plan) == std::vector<int>(plan.steps.size(), 2));
+}
+
+TEST_CASE("What is harder to quantize gets more bits") {
+  MemoryModel model;
+  Matrix<float> unit(64, 128);  // a row of one weight has two levels behind a Hadamard
+  for (Index i = 0; i < unit.rows(); ++i) unit(i, i) = 1;
+  add(model, "hard", gaussian(64, 128, 1));
+  add(model, "easy", unit);
+  Plan plan = make_plan(model.tensors(), model.config(), {});
+  REQUIRE(plan.steps.size() == 2);
+  allocate_plan(plan, model, 4.6);
+  CHECK(bits_of(plan)[0] > bits_of(plan)[1]);
+}
+
+TEST_CASE("Only rows of a sample are read") {
+  MemoryModel model;
+  auto W = gaussian(128, 64, 2);
+  for (Index j = 0; j < 64; ++j) W(1, j) = 1e30f;  // an odd row: every second one is in the sample
+  add(model, "one", gaussian(128, 64, 2));
+  add(model, "two", W);
+  Plan plan = make_plan(model.tensors(), model.config(), {});
+  allocate_plan(plan, model, 5);
+  CHECK(std::abs(bits_of(plan)[0] - bits_of(plan)[1]) <= 1);
+  CHECK(model.released() == std::set<std::string>{"one", "two"});
+}
