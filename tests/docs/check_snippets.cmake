@@ -1,8 +1,8 @@
 # The pages under docs/ against the files that they quote: `cmake -DROOT=<project> -P check_snippets.cmake`.
 #
 # A fence ```cpp path/to/file.cpp#name must equal what that file holds between the lines `// [name]` and `// [name end]`, less the indentation of
-# the markers. Every C++ fence must name its source, every named part of tests/docs/*_test.cpp must be shown somewhere, and what a page links to
-# within the project must exist.
+# the markers; a fence ```cpp path/to/file.cpp must occur in that file as it stands. Every C++ fence must name its source, every named part of
+# tests/docs/*_test.cpp must be shown somewhere, and what a page links to within the project must exist.
 cmake_minimum_required(VERSION 3.21)
 
 function(fail kind text)
@@ -52,6 +52,19 @@ function(read_part file name result)
   set(${result} "${part}" PARENT_SCOPE)
 endfunction()
 
+# That `file` holds `text`.
+function(find_text file text where)
+  if(NOT EXISTS ${ROOT}/${file})
+    fail(missing "${where}: there is no ${file}")
+    return()
+  endif()
+  file(READ ${ROOT}/${file} content)
+  string(FIND "${content}" "${text}" at)
+  if(at EQUAL -1)
+    fail(elsewhere "${where}: ${file} does not hold this")
+  endif()
+endfunction()
+
 set(shown "")
 file(GLOB_RECURSE pages RELATIVE ${ROOT} ${ROOT}/docs/*.md)
 if(NOT pages)
@@ -70,7 +83,9 @@ foreach(page ${pages})
     math(EXPR number "${number} + 1")
     if(inside AND line STREQUAL "```")
       set(inside FALSE)
-      if(NOT source STREQUAL "")
+      if(NOT source STREQUAL "" AND name STREQUAL "")
+        find_text("${file}" "${quoted}" "${page}:${start}")
+      elseif(NOT source STREQUAL "")
         read_part("${file}" "${name}" expected)
         if(expected STREQUAL "NOTFOUND")
           fail(missing "${page}:${start}: there is no ${source}")
@@ -91,6 +106,10 @@ foreach(page ${pages})
         set(file "${CMAKE_MATCH_1}")
         set(name "${CMAKE_MATCH_2}")
         set(source "${file}#${name}")
+      elseif(language MATCHES "^[a-z+]+ ([^ #]+)$")
+        set(file "${CMAKE_MATCH_1}")
+        set(name "")
+        set(source "${file}")
       elseif(language MATCHES "^(c|cc|cpp|c[+][+]|cxx|hpp)($| )")
         fail(unmarked "${page}:${start}: C++ without its source, as in ```cpp tests/docs/tutorial_test.cpp#view")
       endif()

@@ -112,7 +112,7 @@ Vector reference(const EncoderWeights& w, const Tokens& sentence) {
   return result;
 }
 
-const std::vector<Tokens> sentences{{1, 2, 3}, {4}, {}, {9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 5}, {2, 1, 3}};
+const std::vector<Tokens> token_lists{{1, 2, 3}, {4}, {}, {9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 5}, {2, 1, 3}};
 
 /// The tensors of an encoder under the names and with the layout of the published model.
 std::vector<test::TfjsTensor> published_layout(const EncoderWeights& w) {
@@ -160,7 +160,7 @@ std::vector<test::TfjsTensor> published_layout(const EncoderWeights& w) {
 
 TEST_CASE("the forward pass follows its formulas") {
   const EncoderWeights w = small_weights();
-  for (const Tokens& sentence : sentences) {
+  for (const Tokens& sentence : token_lists) {
     if (sentence.empty()) continue;
     const auto result = encode(w, sentence);
     const Vector expected = reference(w, sentence);
@@ -172,7 +172,7 @@ TEST_CASE("the forward pass follows its formulas") {
 TEST_CASE("a sentence has the same bits alone, in a batch and on any number of threads") {
   const EncoderWeights w = small_weights();
   std::vector<Tokens> many;
-  for (int i = 0; i < 9; ++i) many.insert(many.end(), sentences.begin(), sentences.end());
+  for (int i = 0; i < 9; ++i) many.insert(many.end(), token_lists.begin(), token_lists.end());
   const auto together = encode_all(w, many);
   for (Index i = 0; i < together.rows(); ++i) {
     const auto alone = encode(w, many[std::size_t(i)]);
@@ -187,7 +187,7 @@ TEST_CASE("a sentence has the same bits alone, in a batch and on any number of t
 
 TEST_CASE("results have unit length and depend on tokens, order and position") {
   const EncoderWeights w = small_weights();
-  const auto all = encode_all(w, sentences);
+  const auto all = encode_all(w, token_lists);
   for (Index i = 0; i < all.rows(); ++i) {
     double squares = 0;
     for (const float v : all.row(i)) squares += double(v) * double(v);
@@ -220,7 +220,7 @@ TEST_CASE("a token without an embedding is refused") {
 
 TEST_CASE("what matters of a head is output · value and keyᵀ · query") {
   EncoderWeights w = small_weights();
-  const auto before = encode(w, sentences[0]);
+  const auto before = encode(w, token_lists[0]);
   for (EncoderLayer& changed : w.layers)
     for (Index h = 0; h < EncoderLayer::heads; ++h) {
       const auto scale = [](View<float> m, float factor) {
@@ -239,7 +239,7 @@ TEST_CASE("what matters of a head is output · value and keyᵀ · query") {
       scale(changed.key(h), factor);
       scale_bias(changed.key_bias(h), factor);
     }
-  const auto after = encode(w, sentences[0]);
+  const auto after = encode(w, token_lists[0]);
   for (std::size_t j = 0; j < before.size(); ++j) CHECK(after[j] == Approx(before[j]).margin(1e-6));
 
   EncoderLayer& layer = w.layers[1];
@@ -252,7 +252,7 @@ TEST_CASE("what matters of a head is output · value and keyᵀ · query") {
 
 TEST_CASE("every matrix has a name and changes the result") {
   EncoderWeights w = small_weights();
-  const auto before = encode(w, sentences[3]);
+  const auto before = encode(w, token_lists[3]);
   const auto all = w.matrices();
   CHECK(all.size() == 11);
   for (const auto& [name, matrix] : all) {
@@ -260,10 +260,10 @@ TEST_CASE("every matrix has a name and changes the result") {
     CHECK(&w.matrix(name) == matrix);
     const Matrix<float> kept = *matrix;
     for (Index i = 0; i < matrix->size(); ++i) matrix->data()[i] *= 1.5f;
-    CHECK(encode(w, sentences[3]) != before);
+    CHECK(encode(w, token_lists[3]) != before);
     *matrix = kept;
   }
-  CHECK(encode(w, sentences[3]) == before);
+  CHECK(encode(w, token_lists[3]) == before);
   CHECK_THAT(error_of([&] { w.matrix("layer2.qkv"); }).message(), Contains("layer2.qkv"));
 }
 
@@ -286,7 +286,7 @@ TEST_CASE("the published layout is read into the same encoder") {
   auto tensors = published_layout(w);
   directory.write("model.json", test::tfjs_manifest(directory, tensors, 1000).dump());
   EncoderWeights loaded = load_encoder_weights(directory.path());
-  for (const Tokens& sentence : sentences) CHECK(encode(loaded, sentence) == encode(w, sentence));
+  for (const Tokens& sentence : token_lists) CHECK(encode(loaded, sentence) == encode(w, sentence));
 
   tensors[5].name += "?";
   directory.write("model.json", test::tfjs_manifest(directory, tensors, 1000).dump());

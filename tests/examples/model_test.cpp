@@ -13,7 +13,7 @@ using test::error_of;
 
 namespace {
 
-const SentenceModel& builtin() {
+const SentenceModel& published_model() {
   static const SentenceModel model = builtin_sentence_model();
   return model;
 }
@@ -73,7 +73,7 @@ TEST_CASE("the generated model has the published shapes, heavy tails and outlyin
     WARN("left out: takes minutes under a sanitizer");
     return;
   }
-  EncoderWeights w = builtin().weights;
+  EncoderWeights w = published_model().weights;
   const auto shape = [&](const char* name) { return std::pair(w.matrix(name).rows(), w.matrix(name).cols()); };
   using Shape = std::pair<Index, Index>;
   CHECK(shape("embeddings") == Shape(8002, 256));
@@ -105,7 +105,7 @@ TEST_CASE("the generated model is the same every time") {
     WARN("left out: takes minutes under a sanitizer");
     return;
   }
-  EncoderWeights first = builtin().weights;
+  EncoderWeights first = published_model().weights;
   EncoderWeights second = builtin_weights();
   for (const auto& [name, matrix] : first.matrices())
     CHECK(std::equal(matrix->data(), matrix->data() + matrix->size(), second.matrix(name).data()));
@@ -116,8 +116,8 @@ TEST_CASE("the generated model's activations are of sensible size") {
     WARN("left out: takes minutes under a sanitizer");
     return;
   }
-  const auto tokens = builtin().tokenize_all(some_sentences());
-  const Matrix<float> logits = encode_logits(builtin().weights, tokens);
+  const auto tokens = published_model().tokenize_all(some_sentences());
+  const Matrix<float> logits = encode_logits(published_model().weights, tokens);
   double squares = 0;
   Index saturated = 0;
   for (Index i = 0; i < logits.size(); ++i) {
@@ -135,7 +135,7 @@ TEST_CASE("the generated model tells sentences apart by their words") {
     WARN("left out: takes minutes under a sanitizer");
     return;
   }
-  const auto& model = builtin();
+  const auto& model = published_model();
   const char* sentence = "The old bridge was closed for repairs until the end of spring.";
   const double near = similarity(model, sentence, "The old bridge was closed for repairs until the end of winter.");
   const double far = similarity(model, sentence, "My cat prefers to sleep on top of a warm refrigerator, doesn't she?");

@@ -40,7 +40,7 @@ GgufMetadata golden_metadata() {
   return metadata;
 }
 
-detail::GgufContent parse(std::string_view content) {
+detail::GgufContent parse_gguf(std::string_view content) {
   const auto bytes = test::exact_bytes(content);
   auto parsed = detail::parse_gguf("file", bytes);
   unsigned sum = 0;
@@ -50,8 +50,8 @@ detail::GgufContent parse(std::string_view content) {
   return parsed;
 }
 
-Error parse_error(std::string_view content) {
-  const Error error = error_of([&] { parse(content); });
+Error gguf_error(std::string_view content) {
+  const Error error = error_of([&] { parse_gguf(content); });
   CHECK_THAT(error.message(), Contains("file: "));
   return error;
 }
@@ -198,28 +198,28 @@ TEST_CASE("bytes of a tensor follow from type and shape") {
 
 TEST_CASE("files of another kind are refused by what they are") {
   const auto with_version = [](std::string_view version) { return "GGUF" + std::string(version) + golden.substr(8); };
-  CHECK_THAT(parse_error("GGML" + golden.substr(4)).message(), Contains("does not begin with GGUF"));
-  CHECK(parse_error("GGML" + golden.substr(4)).code() == ErrorCode::corrupt);
+  CHECK_THAT(gguf_error("GGML" + golden.substr(4)).message(), Contains("does not begin with GGUF"));
+  CHECK(gguf_error("GGML" + golden.substr(4)).code() == ErrorCode::corrupt);
   for (const char version : {'\0', '\1', '\2', '\4'}) {
-    const Error error = parse_error(with_version(std::string(1, version) + std::string(3, '\0')));
+    const Error error = gguf_error(with_version(std::string(1, version) + std::string(3, '\0')));
     CHECK(error.code() == ErrorCode::unsupported);
     CHECK_THAT(error.message(), Contains(message("is GGUF version ", int(version), ", expected 3")));
   }
-  const Error error = parse_error(with_version(std::string("\0\0\0\3", 4)));
+  const Error error = gguf_error(with_version(std::string("\0\0\0\3", 4)));
   CHECK(error.code() == ErrorCode::unsupported);
   CHECK_THAT(error.message(), Contains("big-endian"));
 }
 
 TEST_CASE("every beginning of a file is refused") {
-  test::check_prefixes(std::string_view(golden).substr(0, 200), parse);  // the padding at the end may be missing
-  CHECK(parse(golden.substr(0, 200)).tensors.size() == 2);
+  test::check_prefixes(std::string_view(golden).substr(0, 200), parse_gguf);  // the padding at the end may be missing
+  CHECK(parse_gguf(golden.substr(0, 200)).tensors.size() == 2);
 }
 
 TEST_CASE("lengths and counts that a file cannot hold are refused") {
   const auto with = [](std::size_t offset, std::uint64_t value) {
     std::string changed = golden;
     changed.replace(offset, 8, bytes_of<std::uint64_t>({value}));
-    return parse_error(changed);
+    return gguf_error(changed);
   };
   for (const std::uint64_t huge :
        {std::uint64_t(1) << 63, ~std::uint64_t(0), (std::uint64_t(1) << 63) - 1, std::uint64_t(1) << 61, std::uint64_t(1000)})
@@ -239,12 +239,12 @@ TEST_CASE("lengths and counts that a file cannot hold are refused") {
 
 TEST_CASE("tensors that the format does not allow are refused") {
   const auto refused = [](std::vector<std::string> tensors, std::size_t data_bytes = 64) {
-    const Error error = parse_error(file_of(std::move(tensors), data_bytes));
+    const Error error = gguf_error(file_of(std::move(tensors), data_bytes));
     CHECK(error.code() == ErrorCode::corrupt);
     return error.message();
   };
-  CHECK(parse(file_of({listed("a", {16}, 0, 0)}, 64)).tensors.size() == 1);
-  CHECK(parse(file_of({listed(std::string(63, 'n'), {16}, 0, 0)}, 64)).tensors.size() == 1);
+  CHECK(parse_gguf(file_of({listed("a", {16}, 0, 0)}, 64)).tensors.size() == 1);
+  CHECK(parse_gguf(file_of({listed(std::string(63, 'n'), {16}, 0, 0)}, 64)).tensors.size() == 1);
   CHECK_THAT(refused({listed(std::string(64, 'n'), {16}, 0, 0)}), Contains("has a name of 64 bytes"));
   CHECK_THAT(refused({listed("", {16}, 0, 0)}), Contains("has a name of 0 bytes"));
   CHECK_THAT(refused({listed("a", {1, 1, 1, 1, 16}, 0, 0)}), Contains("has 5 dimensions"));
@@ -263,12 +263,12 @@ TEST_CASE("tensors that the format does not allow are refused") {
 }
 
 TEST_CASE("types that are not known are listed with all that may be theirs") {
-  const auto content = parse(file_of({listed("a", {256}, 16, 0), listed("b", {8}, 0, 32), listed("c", {1}, 0xffffffffu, 64)}, 70));
+  const auto content = parse_gguf(file_of({listed("a", {256}, 16, 0), listed("b", {8}, 0, 32), listed("c", {1}, 0xffffffffu, 64)}, 70));
   CHECK(content.tensors.at("a").bytes == 32);
   CHECK(std::uint32_t(content.tensors.at("a").type) == 16);
   CHECK(content.tensors.at("c").bytes == 6);
   CHECK(std::uint32_t(content.tensors.at("c").type) == 0xffffffffu);
-  CHECK(parse_error(file_of({listed("a", {256}, 16, 32), listed("b", {8}, 0, 0)}, 64)).code() == ErrorCode::corrupt);
+  CHECK(gguf_error(file_of({listed("a", {256}, 16, 32), listed("b", {8}, 0, 0)}, 64)).code() == ErrorCode::corrupt);
 }
 
 TEST_CASE("fields that the format does not allow are refused") {
@@ -281,15 +281,15 @@ TEST_CASE("fields that the format does not allow are refused") {
     }
     return text;
   };
-  CHECK(parse(file_with({{"a", GgufValue(1.0)}, {"b", GgufValue(1.0)}})).metadata.fields().size() == 2);
-  CHECK_THAT(parse_error(file_with({{"a", GgufValue(1.0)}, {"a", GgufValue(true)}})).message(), Contains("field a appears twice"));
-  CHECK_THAT(parse_error(file_with({{"", GgufValue(1.0)}})).message(), Contains("field 0 has a name of 0 bytes"));
-  CHECK(parse(file_with({{std::string(65535, 'n'), GgufValue(1.0)}})).metadata.fields().size() == 1);
-  CHECK_THAT(parse_error(file_with({{std::string(65536, 'n'), GgufValue(1.0)}})).message(), Contains("65536"));
+  CHECK(parse_gguf(file_with({{"a", GgufValue(1.0)}, {"b", GgufValue(1.0)}})).metadata.fields().size() == 2);
+  CHECK_THAT(gguf_error(file_with({{"a", GgufValue(1.0)}, {"a", GgufValue(true)}})).message(), Contains("field a appears twice"));
+  CHECK_THAT(gguf_error(file_with({{"", GgufValue(1.0)}})).message(), Contains("field 0 has a name of 0 bytes"));
+  CHECK(parse_gguf(file_with({{std::string(65535, 'n'), GgufValue(1.0)}})).metadata.fields().size() == 1);
+  CHECK_THAT(gguf_error(file_with({{std::string(65536, 'n'), GgufValue(1.0)}})).message(), Contains("65536"));
   for (const GgufValue& bad :
        {GgufValue(0u), GgufValue(33u), GgufValue(32), GgufValue(std::uint64_t(32)), GgufValue("32"), GgufValue(32.0f), GgufValue(1u << 31)})
-    CHECK_THAT(parse_error(file_with({{"general.alignment", bad}})).message(), Contains("general.alignment is not a power of two up to 1048576"));
-  CHECK_NOTHROW(parse(file_with({{"general.alignment", GgufValue(1u << 20)}})));
+    CHECK_THAT(gguf_error(file_with({{"general.alignment", bad}})).message(), Contains("general.alignment is not a power of two up to 1048576"));
+  CHECK_NOTHROW(parse_gguf(file_with({{"general.alignment", GgufValue(1u << 20)}})));
 }
 
 TEST_CASE("thousands of damaged files are read or refused") {
@@ -301,11 +301,11 @@ TEST_CASE("thousands of damaged files are read or refused") {
   writer.commit();
   const std::string content = directory.read("file");
   for (const std::string& file : {content, golden}) {
-    const int accepted = test::check_bit_flips(file, 5000, 3, parse);
+    const int accepted = test::check_bit_flips(file, 5000, 3, parse_gguf);
     CHECK(accepted > 100);
     CHECK(accepted < 4900);
   }
-  test::check_prefixes(std::string_view(content).substr(0, content.size() - 130), parse);
+  test::check_prefixes(std::string_view(content).substr(0, content.size() - 130), parse_gguf);
 }
 
 TEST_CASE("what GGUF cannot hold is refused by the writer") {

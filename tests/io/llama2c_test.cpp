@@ -46,7 +46,7 @@ std::string small_file(int version, bool tied) {
   return header + counting_bytes(weights + (tied ? 0 : 40));
 }
 
-detail::Llama2cContent parse(std::string_view content) {
+detail::Llama2cContent parse_llama2c(std::string_view content) {
   const auto bytes = test::exact_bytes(content);
   auto parsed = detail::parse_llama2c("file", bytes);
   unsigned sum = 0;
@@ -56,8 +56,8 @@ detail::Llama2cContent parse(std::string_view content) {
   return parsed;
 }
 
-Error parse_error(std::string_view content) {
-  const Error error = error_of([&] { parse(content); });
+Error llama2c_error(std::string_view content) {
+  const Error error = error_of([&] { parse_llama2c(content); });
   CHECK_THAT(error.message(), Contains("file: "));
   return error;
 }
@@ -132,7 +132,7 @@ TEST_CASE("headers that are no model's are refused") {
   const auto refused = [](std::vector<std::int32_t> sizes) {
     std::string content = small_file(0, true);
     std::memcpy(content.data(), sizes.data(), 28);
-    const Error error = parse_error(content);
+    const Error error = llama2c_error(content);
     CHECK(error.code() == ErrorCode::corrupt);
     return error.message();
   };
@@ -156,7 +156,7 @@ TEST_CASE("other versions are refused by their number") {
   for (const std::int32_t version : {0, 2, 3, -1}) {
     std::string content = small_file(1, true);
     content.replace(4, 4, bytes_of<std::int32_t>({version}));
-    const Error error = parse_error(content);
+    const Error error = llama2c_error(content);
     CHECK(error.code() == ErrorCode::unsupported);
     CHECK_THAT(error.message(), Contains(message("checkpoint of version ", version)));
   }
@@ -166,11 +166,11 @@ TEST_CASE("every beginning, every addition and thousands of changes are read or 
   for (const int version : {0, 1})
     for (const bool tied : {true, false}) {
       const std::string content = small_file(version, tied);
-      test::check_prefixes(content, parse);
-      CHECK(parse_error(content + "x").code() == ErrorCode::corrupt);
+      test::check_prefixes(content, parse_llama2c);
+      CHECK(llama2c_error(content + "x").code() == ErrorCode::corrupt);
       const std::size_t header = version == 0 ? 28 : 37;
       test::check_bit_flips(content.substr(0, header), 2000, 5,
-                            [&](std::string_view changed) { parse(std::string(changed) + content.substr(header)); });
+                            [&](std::string_view changed) { parse_llama2c(std::string(changed) + content.substr(header)); });
     }
 }
 

@@ -9,9 +9,9 @@ using namespace cafeq::test;
 
 namespace {
 
-ModelConfig parse(const std::string& members) { return config_from_json("{" + members + "}"); }
+ModelConfig config_of(const std::string& members) { return config_from_json("{" + members + "}"); }
 
-GgufMetadata gguf(const std::string& architecture) {
+GgufMetadata metadata_of(const std::string& architecture) {
   GgufMetadata metadata;
   metadata.add("general.architecture", GgufValue(architecture));
   return metadata;
@@ -70,23 +70,23 @@ TEST_CASE("config.json: families spell the same numbers in their own ways") {
   CHECK_FALSE(encoder.attention.rotary);
 
   const ModelConfig distilled =
-      parse(R"("activation": "relu", "dim": 32, "hidden_dim": 64, "model_type": "distilbert", "n_heads": 4, "n_layers": 3)");
+      config_of(R"("activation": "relu", "dim": 32, "hidden_dim": 64, "model_type": "distilbert", "n_heads": 4, "n_layers": 3)");
   CHECK(distilled.layers == 3);
   CHECK(distilled.hidden == 32);
   CHECK(distilled.intermediate == 64);
   CHECK(distilled.head_dim == 8);
   CHECK(distilled.mlp.activation == Activation::relu);
 
-  CHECK(parse(R"("model_type": "gpt_bigcode", "multi_query": true, "n_embd": 32, "n_head": 4)").kv_heads == 1);
-  CHECK(parse(R"("model_type": "gpt_bigcode", "multi_query": false, "n_embd": 32, "n_head": 4)").kv_heads == 4);
+  CHECK(config_of(R"("model_type": "gpt_bigcode", "multi_query": true, "n_embd": 32, "n_head": 4)").kv_heads == 1);
+  CHECK(config_of(R"("model_type": "gpt_bigcode", "multi_query": false, "n_embd": 32, "n_head": 4)").kv_heads == 4);
 }
 
 TEST_CASE("config.json: gemma ties its embeddings unless it says otherwise") {
   CHECK(config_from_json(gemma().config).tied_embeddings);
   CHECK(config_from_json(gemma().config).mlp.activation == Activation::gelu);
-  CHECK_FALSE(parse(R"("model_type": "gemma", "tie_word_embeddings": false)").tied_embeddings);
-  CHECK_FALSE(parse(R"("model_type": "llama")").tied_embeddings);
-  CHECK(parse(R"("model_type": "llama", "tie_word_embeddings": true)").tied_embeddings);
+  CHECK_FALSE(config_of(R"("model_type": "gemma", "tie_word_embeddings": false)").tied_embeddings);
+  CHECK_FALSE(config_of(R"("model_type": "llama")").tied_embeddings);
+  CHECK(config_of(R"("model_type": "llama", "tie_word_embeddings": true)").tied_embeddings);
 }
 
 TEST_CASE("config.json: a multimodal model is read as its language model") {
@@ -98,7 +98,7 @@ TEST_CASE("config.json: a multimodal model is read as its language model") {
   CHECK(config.head_dim == 0);
   CHECK(config.attention.qk_norm);
   CHECK(config.attention_doubt == "");
-  const ModelConfig llava = parse(R"("model_type": "llava", "tie_word_embeddings": true, "text_config": {"model_type": "mistral", "hidden_size": 64,
+  const ModelConfig llava = config_of(R"("model_type": "llava", "tie_word_embeddings": true, "text_config": {"model_type": "mistral", "hidden_size": 64,
     "num_attention_heads": 4, "num_key_value_heads": 2})");
   CHECK(llava.architecture == "mistral");
   CHECK(llava.head_dim == 16);
@@ -107,7 +107,7 @@ TEST_CASE("config.json: a multimodal model is read as its language model") {
 
 TEST_CASE("config.json: how much of a head is rotated") {
   const auto dims = [](const std::string& members) {
-    const ModelConfig config = parse(R"("hidden_size": 128, "num_attention_heads": 4, )" + members);
+    const ModelConfig config = config_of(R"("hidden_size": 128, "num_attention_heads": 4, )" + members);
     REQUIRE(config.attention.rotary);
     return config.attention.rotary->dims;
   };
@@ -118,26 +118,26 @@ TEST_CASE("config.json: how much of a head is rotated") {
   CHECK(dims(R"("model_type": "gpt_neox", "rotary_pct": 1.0)") == 32);
   CHECK(dims(R"("model_type": "gptj", "rotary_dim": 12)") == 12);
   CHECK(dims(R"("model_type": "phi3", "rope_parameters": {"rope_theta": 5.0, "partial_rotary_factor": 0.5})") == 16);
-  CHECK(parse(R"("model_type": "llama", "rope_parameters": {"rope_theta": 5.0})").rope_base == 5);
-  CHECK(parse(R"("hidden_size": 128, "num_attention_heads": 4, "model_type": "gptj")").attention.rotary->pairing == Rotary::Pairing::interleaved);
+  CHECK(config_of(R"("model_type": "llama", "rope_parameters": {"rope_theta": 5.0})").rope_base == 5);
+  CHECK(config_of(R"("hidden_size": 128, "num_attention_heads": 4, "model_type": "gptj")").attention.rotary->pairing == Rotary::Pairing::interleaved);
 }
 
 TEST_CASE("config.json: what a configuration adds to its architecture") {
-  CHECK(parse(R"("model_type": "olmo", "clip_qkv": 8.0)").attention.clipped);
-  CHECK_FALSE(parse(R"("model_type": "olmo", "clip_qkv": null)").attention.clipped);
-  CHECK(parse(R"("model_type": "phi", "qk_layernorm": true)").attention.qk_norm);
-  CHECK_FALSE(parse(R"("model_type": "phi", "qk_layernorm": false)").attention.qk_norm);
-  CHECK(parse(R"("model_type": "qwen3_next", "attn_output_gate": false)").attention.gated_output);
-  CHECK(parse(R"("model_type": "llama", "attn_output_gate": true)").attention.gated_output);
-  CHECK_FALSE(parse(R"("model_type": "gpt_oss")").attention.rows_sum_to_one);
-  CHECK_THAT(parse(R"("model_type": "gpt_oss")").mlp_doubt, Contains("clipped"));
-  CHECK(parse(R"("model_type": "gpt_oss")").attention_doubt == "");
-  CHECK_THAT(parse(R"("model_type": "bert", "position_embedding_type": "relative_key_query")").attention_doubt, Contains("relative_key_query"));
-  CHECK(parse(R"("model_type": "bert", "position_embedding_type": "relative_key_query")").mlp_doubt == "");
-  CHECK(parse(R"("model_type": "llama", "hidden_act": "relu")").mlp.activation == Activation::relu);
-  CHECK(parse(R"("model_type": "llama", "hidden_act": "relu2")").mlp.activation == Activation::other);
+  CHECK(config_of(R"("model_type": "olmo", "clip_qkv": 8.0)").attention.clipped);
+  CHECK_FALSE(config_of(R"("model_type": "olmo", "clip_qkv": null)").attention.clipped);
+  CHECK(config_of(R"("model_type": "phi", "qk_layernorm": true)").attention.qk_norm);
+  CHECK_FALSE(config_of(R"("model_type": "phi", "qk_layernorm": false)").attention.qk_norm);
+  CHECK(config_of(R"("model_type": "qwen3_next", "attn_output_gate": false)").attention.gated_output);
+  CHECK(config_of(R"("model_type": "llama", "attn_output_gate": true)").attention.gated_output);
+  CHECK_FALSE(config_of(R"("model_type": "gpt_oss")").attention.rows_sum_to_one);
+  CHECK_THAT(config_of(R"("model_type": "gpt_oss")").mlp_doubt, Contains("clipped"));
+  CHECK(config_of(R"("model_type": "gpt_oss")").attention_doubt == "");
+  CHECK_THAT(config_of(R"("model_type": "bert", "position_embedding_type": "relative_key_query")").attention_doubt, Contains("relative_key_query"));
+  CHECK(config_of(R"("model_type": "bert", "position_embedding_type": "relative_key_query")").mlp_doubt == "");
+  CHECK(config_of(R"("model_type": "llama", "hidden_act": "relu")").mlp.activation == Activation::relu);
+  CHECK(config_of(R"("model_type": "llama", "hidden_act": "relu2")").mlp.activation == Activation::other);
 
-  const ModelConfig smollm = parse(R"("model_type": "smollm3", "hidden_size": 32, "num_attention_heads": 4, "no_rope_layers": [1, 1, 0, 1])");
+  const ModelConfig smollm = config_of(R"("model_type": "smollm3", "hidden_size": 32, "num_attention_heads": 4, "no_rope_layers": [1, 1, 0, 1])");
   REQUIRE(smollm.other_attention.size() == 1);
   CHECK(smollm.attention_of(1).rotary);
   CHECK_FALSE(smollm.attention_of(2).rotary);
@@ -146,13 +146,13 @@ TEST_CASE("config.json: what a configuration adds to its architecture") {
 TEST_CASE("config.json: of an unknown architecture nothing is certain but its numbers") {
   for (const std::string members :
        {R"("model_type": "gemma3n_text", "hidden_size": 32, "num_attention_heads": 4)", R"("hidden_size": 32, "num_attention_heads": 4)"}) {
-    const ModelConfig config = parse(members);
+    const ModelConfig config = config_of(members);
     CHECK(config.head_dim == 8);
     CHECK(config.attention_doubt == "the architecture is not known");
     CHECK(config.mlp_doubt == "the architecture is not known");
     CHECK_FALSE(config.tied_embeddings);
   }
-  const ModelConfig empty = parse("");
+  const ModelConfig empty = config_of("");
   CHECK(empty.heads == 0);
   CHECK(empty.head_dim == 0);
   CHECK(ModelConfig{}.attention_doubt == empty.attention_doubt);
@@ -179,7 +179,7 @@ TEST_CASE("config.json: wrong types and absurd numbers are corrupt, and named") 
            {R"("text_config": {"hidden_size": -1})", "config.json: text_config: hidden_size is -1"},
            {R"("tie_word_embeddings": 1)", "tie_word_embeddings is 1"}}) {
     INFO(members);
-    const Error error = error_of([&, text = members] { parse(text); });
+    const Error error = error_of([&, text = members] { config_of(text); });
     CHECK(error.code() == ErrorCode::corrupt);
     CHECK_THAT(error.message(), Contains("config.json"));
     CHECK_THAT(error.message(), Contains(part));
@@ -192,15 +192,15 @@ TEST_CASE("config.json: wrong types and absurd numbers are corrupt, and named") 
 }
 
 TEST_CASE("config.json: a null is a missing value") {
-  const ModelConfig config = parse(R"("model_type": "llama", "head_dim": null, "hidden_size": 32, "num_attention_heads": 4,
+  const ModelConfig config = config_of(R"("model_type": "llama", "head_dim": null, "hidden_size": 32, "num_attention_heads": 4,
     "num_key_value_heads": null, "rope_parameters": null)");
   CHECK(config.kv_heads == 4);
   CHECK(config.head_dim == 8);
-  CHECK(parse(R"("hidden_size": 30, "num_attention_heads": 4)").head_dim == 0);
+  CHECK(config_of(R"("hidden_size": 30, "num_attention_heads": 4)").head_dim == 0);
 }
 
 TEST_CASE("GGUF: the fields of an architecture") {
-  GgufMetadata metadata = gguf("llama");
+  GgufMetadata metadata = metadata_of("llama");
   metadata.add("llama.block_count", GgufValue(std::uint32_t(2)));
   metadata.add("llama.embedding_length", GgufValue(std::uint32_t(32)));
   metadata.add("llama.feed_forward_length", GgufValue(std::uint32_t(48)));
@@ -242,7 +242,7 @@ TEST_CASE("GGUF: the fields of an architecture") {
 
 TEST_CASE("GGUF: each architecture orders rotary pairs in its own way") {
   const auto pairing = [](const std::string& architecture) {
-    const auto rotary = config_from_gguf(gguf(architecture)).attention.rotary;
+    const auto rotary = config_from_gguf(metadata_of(architecture)).attention.rotary;
     REQUIRE(rotary);
     return rotary->pairing;
   };
@@ -250,15 +250,15 @@ TEST_CASE("GGUF: each architecture orders rotary pairs in its own way") {
   for (const std::string name :
        {"qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi2", "phi3", "stablelm", "olmo2", "gpt-oss"})
     CHECK(pairing(name) == Rotary::Pairing::half_split);
-  for (const std::string name : {"gpt2", "bert", "starcoder"}) CHECK_FALSE(config_from_gguf(gguf(name)).attention.rotary);
-  CHECK(config_from_gguf(gguf("gemma3")).attention.qk_norm);
+  for (const std::string name : {"gpt2", "bert", "starcoder"}) CHECK_FALSE(config_from_gguf(metadata_of(name)).attention.rotary);
+  CHECK(config_from_gguf(metadata_of("gemma3")).attention.qk_norm);
   for (const std::string name : {"gemma3n", "mistral", "gpt_oss", ""})
-    CHECK(config_from_gguf(gguf(name)).attention_doubt == "the architecture is not known");
+    CHECK(config_from_gguf(metadata_of(name)).attention_doubt == "the architecture is not known");
   CHECK(config_from_gguf(GgufMetadata{}).architecture == "");
 }
 
 TEST_CASE("GGUF: numbers that differ from layer to layer are left out, wrong ones refused") {
-  GgufMetadata metadata = gguf("llama");
+  GgufMetadata metadata = metadata_of("llama");
   metadata.add("llama.attention.head_count", GgufValue(std::vector<std::uint32_t>{4, 8}));
   CHECK(config_from_gguf(metadata).heads == 0);
   for (const auto& [name, value, part] : std::vector<std::tuple<std::string, GgufValue, std::string>>{
@@ -270,7 +270,7 @@ TEST_CASE("GGUF: numbers that differ from layer to layer are left out, wrong one
            {"rope.freq_base", GgufValue(std::numeric_limits<double>::quiet_NaN()), "llama.rope.freq_base is"},
            {"rope.freq_base", GgufValue(std::numeric_limits<double>::infinity()), "llama.rope.freq_base is"}}) {
     INFO(name);
-    GgufMetadata wrong = gguf("llama");
+    GgufMetadata wrong = metadata_of("llama");
     wrong.add("llama." + name, value);
     const Error error = error_of([&] { config_from_gguf(wrong); });
     CHECK(error.code() == ErrorCode::corrupt);

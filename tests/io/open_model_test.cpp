@@ -34,7 +34,7 @@ std::vector<double> values_of(const ModelFile& file, std::string_view name) {
   }
 }
 
-bool is_view(const LoadedTensor& tensor) { return tensor.owner == nullptr; }
+bool owns_nothing(const LoadedTensor& tensor) { return tensor.owner == nullptr; }
 
 /// The data of this file begins at a multiple of 8.
 std::string safetensors_file(std::string header, std::string_view data) {
@@ -74,7 +74,7 @@ TEST_CASE("a safetensors file is opened whatever its name is") {
   CHECK(values_of(file, "f16") == std::vector<double>{5, 6});
   CHECK(values_of(file, "bf16") == std::vector<double>{7, 8});
   for (const char* name : {"f32", "f64", "f16", "bf16"}) {
-    CHECK(is_view(file.load(name)));
+    CHECK(owns_nothing(file.load(name)));
     file.release(name);
   }
   CHECK(values_of(file, "f64") == std::vector<double>{3, 4});
@@ -91,7 +91,7 @@ TEST_CASE("tensors that are not aligned in the file are copied") {
       R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"F32","shape":[2],"data_offsets":[1,9]},"n":{"dtype":"F32","shape":[0],"data_offsets":[9,9]}})";
   const ModelFile file(directory.write("file.safetensors", safetensors_file(header, "x" + bytes_of<float>({2.5f, 3.5f}))));
   CHECK(file.tensors()[0].name == "b");
-  CHECK_FALSE(is_view(file.load("a")));
+  CHECK_FALSE(owns_nothing(file.load("a")));
   CHECK(values_of(file, "a") == std::vector<double>{2.5, 3.5});
   CHECK(values_of(file, "n").empty());
   const LoadedTensor copy = file.load("a");
@@ -158,7 +158,7 @@ TEST_CASE("a GGUF file is opened and its floats are views") {
   CHECK(values_of(file, "f32") == std::vector<double>{1, 2, 3, 4});
   CHECK(values_of(file, "f16") == std::vector<double>{5, 6});
   CHECK(values_of(file, "bf16") == std::vector<double>{7});
-  CHECK(is_view(file.load("f32")));
+  CHECK(owns_nothing(file.load("f32")));
   file.release("f32");
   CHECK(values_of(file, "f32") == std::vector<double>{1, 2, 3, 4});
   const Error error = error_of([&] { (void)file.load("other"); });
@@ -206,7 +206,7 @@ TEST_CASE("the blocks of a GGUF file are decoded") {
     CHECK(std::equal(values.begin(), values.end(), decoded.data(), decoded.data() + decoded.size()));
     const LoadedTensor tensor = file.load(name);
     CHECK(tensor.view.shape == std::vector<Index>{3, 512});
-    CHECK(is_view(tensor) == (name == "F32" || name == "F16" || name == "BF16"));
+    CHECK(owns_nothing(tensor) == (name == "F32" || name == "F16" || name == "BF16"));
     CHECK(info_of(file, name).type == name);
   }
 }
@@ -229,7 +229,7 @@ TEST_CASE("a llama2.c checkpoint is opened by its header") {
     CHECK(info_of(file, "layers.0.attention.wk.weight").shape == std::vector<Index>{2, 4});
     CHECK(info_of(file, "layers.0.attention.wk.weight").type == "F32");
     CHECK(values_of(file, "norm.weight") == std::vector<double>{1.5, 1.5, 1.5, 1.5});
-    CHECK(is_view(file.load("norm.weight")));
+    CHECK(owns_nothing(file.load("norm.weight")));
     file.release("norm.weight");
 
     // A header that is sound names the format, even where the rest is missing.

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "cafeq/io/file.hpp"
+#include "support/error_of.hpp"
 
 namespace cafeq::test {
 
@@ -52,17 +53,6 @@ class TemporaryDirectory {
  private:
   std::filesystem::path path_;
 };
-
-/// The Error that f raises; fails the test where it raises none.
-template <class F>
-Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  return Error(ErrorCode{-1}, "no error was raised");
-}
 
 template <class T>
 std::string bytes_of(std::initializer_list<T> values) {

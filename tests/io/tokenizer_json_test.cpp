@@ -11,7 +11,7 @@ namespace {
 
 const char* const llama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-const char* const qwen2 =
+const char* const qwen2_words =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 /// Pieces with visible spaces; "ab" and "abc" are made in every way that there is.
@@ -115,7 +115,7 @@ TEST_CASE("byte-level vocabularies keep their merges and have a name for how tex
   CHECK(vocabulary.pre == "gpt-2");
   CHECK(cutting({split(llama3), bytes(false)}, true) == "llama-bpe");
   CHECK(cutting({split(llama3), bytes(false)}) == "dbrx");
-  CHECK(cutting({split(qwen2), bytes(false)}) == "qwen2");
+  CHECK(cutting({split(qwen2_words), bytes(false)}) == "qwen2");
   CHECK(cutting({{{"type", "Digits"}, {"individual_digits", true}}, bytes(true)}) == "smollm");
   const auto unknown = [&](const Json& cuts) {
     const Error error = files.error(byte_level(cuts), 6);

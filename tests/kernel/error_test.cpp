@@ -35,13 +35,13 @@ bool same(double a, double b) {
 #endif
 }
 
-const std::array<Line, 9> lines{Line{0.7f, -2.1f}, {0.4f, 0}, {0.2f, -1}, {1.5f, 3}, {0.1f, 0.5f}, {0, 0.3f}, {3e-3f, 0}, {100, -50}, {0.33f, -0.9f}};
+const std::array<Line, 9> candidates{Line{0.7f, -2.1f}, {0.4f, 0}, {0.2f, -1}, {1.5f, 3}, {0.1f, 0.5f}, {0, 0.3f}, {3e-3f, 0}, {100, -50}, {0.33f, -0.9f}};
 
 template <class Levels>
 Units units_at(const Levels& levels, std::size_t shift) {
   Units units{};
   for (std::size_t g = 0; g < units.inverse.size(); ++g) {
-    const Line line = lines[(g + shift) % lines.size()];
+    const Line line = candidates[(g + shift) % lines.size()];
     units.inverse[g] = kernel::inverse_scale(line.scale);
     units.shift[g] = std::fma(-line.offset, units.inverse[g], -kernel::level_bias(levels));
   }
@@ -49,7 +49,7 @@ Units units_at(const Levels& levels, std::size_t shift) {
 }
 
 template <class Levels>
-void check_kernels(const Levels& levels) {
+void check_error_kernels(const Levels& levels) {
   const auto data = test::gaussian<float>(1, 9000, 7);
   Each<float> pivot{};
   for (std::size_t g = 0; g < pivot.size(); ++g) pivot[g] = -0.5f * float(g);
@@ -110,15 +110,15 @@ void check_errors(const Levels& levels) {
     const auto x = data.row(0).subspan(1, std::size_t(n));
     CAPTURE(n);
     std::array<double, lines.size()> errors{};
-    kernel::squared_errors(x, levels, lines, errors);
-    for (std::size_t c = 0; c < lines.size(); ++c) CHECK(errors[c] == Approx(error_of(x, levels, lines[c])).epsilon(1e-4));
+    kernel::squared_errors(x, levels, candidates, errors);
+    for (std::size_t c = 0; c < lines.size(); ++c) CHECK(errors[c] == Approx(error_of(x, levels, candidates[c])).epsilon(1e-4));
     for (const Index width : {1, 13, 32, 64, 128, 5000}) {
       const GroupSpan groups{x.first(std::min(x.size(), std::size_t(width * kernel::groups_at_once))), width};
       if (groups.x.empty() || (width > 4096 && groups.count() > 1)) continue;
       Each<float> scale{}, offset{};
       for (std::size_t g = 0; g < scale.size(); ++g) {
-        scale[g] = lines[g % lines.size()].scale;
-        offset[g] = lines[g % lines.size()].offset;
+        scale[g] = candidates[g % lines.size()].scale;
+        offset[g] = candidates[g % lines.size()].offset;
       }
       Each<double> each{};
       kernel::group_errors(groups, levels, scale, offset, std::span(each).first(std::size_t(groups.count())));
@@ -135,12 +135,12 @@ void check_errors(const Levels& levels) {
 }  // namespace
 
 TEST_CASE("errors and sums equal their references for every grid") {
-  check_kernels(Integers{0, 7});
-  check_kernels(Integers{0, 255});
-  check_kernels(Halves{-2, 1});
-  check_kernels(Halves{-128, 127});
-  check_kernels(Signed{-4, 3});
-  check_kernels(Ternary{});
+  check_error_kernels(Integers{0, 7});
+  check_error_kernels(Integers{0, 255});
+  check_error_kernels(Halves{-2, 1});
+  check_error_kernels(Halves{-128, 127});
+  check_error_kernels(Signed{-4, 3});
+  check_error_kernels(Ternary{});
 }
 
 TEST_CASE("squared errors are those of the codes, at any scale") {

@@ -10,7 +10,7 @@ using namespace cafeq;
 
 namespace {
 
-const Index awkward[] = {1, 2, 7, 8, 9, 16, 17, 33, 129, 257, 512, 1025};
+const Index awkward_sizes[] = {1, 2, 7, 8, 9, 16, 17, 33, 129, 257, 512, 1025};
 
 /// Largest error of the kernels' sum, relative, and of their slopes, relative to the largest slope (which is about 1 by construction).
 template <class Range>
@@ -37,7 +37,7 @@ void check_row(const Range& range, const float* x, Index n) {
 
 TEST_CASE("power range of a row agrees with its reference", "[kernel][range]") {
   for (const int p : {2, 4, 6, 8, 10, 16, 32})
-    for (const Index n : awkward) {
+    for (const Index n : awkward_sizes) {
       const auto x = test::gaussian(1, n + 1, std::uint64_t(n), 3.0);
       check_row(kernel::PowerRange(p), x.data(), n);
       check_row(kernel::PowerRange(p), x.data() + 1, n);  // unaligned
@@ -47,7 +47,7 @@ TEST_CASE("power range of a row agrees with its reference", "[kernel][range]") {
 TEST_CASE("exponential range of a row agrees with its reference", "[kernel][range]") {
   for (const float t : {0.5f, 5.0f, 20.0f})
     for (const double scale : {1e-3, 1.0, 20.0})
-      for (const Index n : awkward) {
+      for (const Index n : awkward_sizes) {
         const auto x = test::gaussian(1, n + 1, std::uint64_t(n), scale);
         check_row(kernel::ExponentialRange(t), x.data() + 1, n);
       }

@@ -9,8 +9,8 @@ using namespace cafeq;
 
 namespace {
 
-// Vector and scalar code run the same chain of operations, fused where the processor can.
-bool same(double a, double b) {
+// Vector and scalar code run the agree chain of operations, fused where the processor can.
+bool agree(double a, double b) {
 #if defined(__FMA__)
   return a == b;
 #else
@@ -33,8 +33,8 @@ TEST_CASE("range and moments equal their references at every length and start") 
       CHECK(range.absmax() == std::max(std::abs(expected.min), std::abs(expected.max)));
       const auto moments = kernel::moments(x);
       const auto reference = kernel::moments_reference(x);
-      CHECK(same(moments.sum, reference.sum));
-      CHECK(same(moments.sum_squares, reference.sum_squares));
+      CHECK(agree(moments.sum, reference.sum));
+      CHECK(agree(moments.sum_squares, reference.sum_squares));
       double sum = 0, squares = 0, absolute = 0;
       for (const float v : x) {
         sum += double(v);

@@ -2,11 +2,13 @@
 
 #include <limits>
 
+#include "linalg/spd.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/random.hpp"
 
 using namespace cafeq;
+using test::spd;
 
 namespace {
 
@@ -34,11 +36,6 @@ Matrix<double> diagonal(const std::vector<double>& d) {
 
 double orthogonality(const Matrix<double>& Q) {
   return max_difference(linalg::product(Q.view().transposed(), Q.view()), identity_matrix<double>(Q.cols()));
-}
-
-Matrix<double> spd(Index n, std::uint64_t seed) {
-  const auto A = test::gaussian<double>(n + 5, n, seed);
-  return linalg::product(A.view().transposed(), A.view());
 }
 
 Matrix<double> singular_matrix(Index n) {

@@ -13,7 +13,7 @@ using namespace cafeq;
 
 namespace {
 
-Matrix<double> spd(Index n, std::uint64_t seed) {
+Matrix<double> gram_of_random(Index n, std::uint64_t seed) {
   const auto A = test::gaussian<float>(n + 8, n, seed);
   auto H = kernel::gram<float>(A.view());
   for (Index i = 0; i < n; ++i) H(i, i) += 0.1;
@@ -39,7 +39,7 @@ Matrix<float> reference(Matrix<double> G) {
 TEST_CASE("The transposed factor, by the definition, for sizes within and across panels") {
   for (const Index n : {0, 1, 2, 7, 16, 17, 33, 127, 128, 129, 150, 300}) {
     INFO("n " << n);
-    const auto H = spd(n, 1);
+    const auto H = gram_of_random(n, 1);
     const auto U = linalg::factor_ldl_transposed(H.view());
     REQUIRE(U);
     const auto expected = reference(H);
@@ -64,7 +64,7 @@ TEST_CASE("The transposed factor, by the definition, for sizes within and across
 }
 
 TEST_CASE("Threads change no bit of a factor, and above the diagonal nothing is read") {
-  auto H = spd(300, 2);
+  auto H = gram_of_random(300, 2);
   const auto expected = linalg::factor_ldl_transposed(H.view());
   REQUIRE(expected);
   for (Index i = 0; i < 300; ++i)
@@ -82,7 +82,7 @@ TEST_CASE("What is not positive definite has no factor, wherever that shows") {
   for (const Index n : {6, 40, 200})
     for (const Index at : {Index(0), n / 2, n - 1})
       for (const double bad : {-1.0, 0.0, infinity, std::numeric_limits<double>::quiet_NaN()}) {
-        auto H = spd(n, 5);
+        auto H = gram_of_random(n, 5);
         H(at, at) = bad;
         CHECK_FALSE(linalg::factor_ldl_transposed(H.view()));
       }

@@ -3,21 +3,14 @@
 #include <limits>
 
 #include "cafeq/linalg/dense.hpp"
+#include "linalg/spd.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
 #include "support/random.hpp"
 
 using namespace cafeq;
+using test::spd;
 using cafeq::test::error_of;
-
-namespace {
-
-Matrix<double> spd(Index n, std::uint64_t seed) {
-  const auto A = test::gaussian<double>(n + 3, n, seed);
-  return linalg::product(A.view().transposed(), A.view());
-}
-
-}  // namespace
 
 TEST_CASE("the identity metric", "[loss][metric]") {
   const auto metric = Metric::identity(7);

@@ -3,6 +3,7 @@
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "pair/attention.hpp"
+#include "pipeline/dequantized.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
 
@@ -12,13 +13,6 @@ using namespace cafeq::test;
 namespace {
 
 const HeadLayout grouped{.head_dim = 8, .heads = 4, .kv_heads = 2};
-
-template <class Q>
-Matrix<float> dequantized(const Q& q) {
-  Matrix<float> out(q.rows(), q.cols());
-  q.dequantize(out);
-  return out;
-}
 
 View<const float> inner_first(const Matrix<float>& W, Side inner) { return inner == Side::output ? W.view() : W.view().transposed(); }
 

@@ -11,20 +11,15 @@
 #include "cafeq/transform/compose.hpp"
 #include "cafeq/transform/dual_scaling.hpp"
 #include "cafeq/transform/hadamard.hpp"
+#include "pipeline/dequantized.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 #include "support/toy_quantizer.hpp"
 
 using namespace cafeq;
+using test::dequantized;
 
 namespace {
-
-template <class Q>
-Matrix<float> dequantized(const Q& q) {
-  Matrix<float> out(q.rows(), q.cols());
-  dequantize(q, out);
-  return out;
-}
 
 template <class Q>
 void require_equal(const Q& a, const Q& b) {

@@ -11,7 +11,7 @@ using test::ToyMidrise;
 
 namespace {
 
-Matrix<double> random_metric(Index n, std::uint64_t seed) {
+Matrix<double> metric_matrix(Index n, std::uint64_t seed) {
   const auto A = test::gaussian<float>(n + 4, n, seed);
   return kernel::gram<float>(A.view());
 }
@@ -34,7 +34,7 @@ double loss(View<const float> X, const Encoding<ToyMidrise>& encoding, View<cons
 TEST_CASE("No sweeps at all are rounding to nearest") {
   const auto X = test::gaussian<float>(17, 33, 1);
   for (const Side side : {Side::input, Side::output}) {
-    const auto metric = Metric::dense(random_metric(side == Side::input ? 33 : 17, 2));
+    const auto metric = Metric::dense(metric_matrix(side == Side::input ? 33 : 17, 2));
     const auto a = round(CoordinateDescent{.sweeps = 0}, X.view(), ToyMidrise{}, metric, side);
     const auto b = round(Nearest{}, X.view(), ToyMidrise{}, metric, side);
     for (Index i = 0; i < 17; ++i)
@@ -47,7 +47,7 @@ TEST_CASE("Never worse than nearest, nor than fewer sweeps, for any shape") {
     const auto X = test::gaussian<float>(n, 40 - n, std::uint64_t(n));
     for (const Side side : {Side::input, Side::output})
       for (const Index group : {per_row, per_tensor}) {
-        const auto H = random_metric(side == Side::input ? X.cols() : X.rows(), 4);
+        const auto H = metric_matrix(side == Side::input ? X.cols() : X.rows(), 4);
         const ToyMidrise quantizer{.bits = 2, .group = group};
         double before = loss(X.view(), round(Nearest{}, X.view(), quantizer, Metric::dense(H), side), H.view(), side);
         for (const int sweeps : {1, 2, 4, 8}) {
@@ -63,7 +63,7 @@ TEST_CASE("Never worse than nearest, nor than fewer sweeps, for any shape") {
 TEST_CASE("Where it ends no change of one code lowers the loss") {
   const auto X = test::gaussian<float>(6, 12, 7);
   for (const Side side : {Side::input, Side::output}) {
-    const auto H = random_metric(side == Side::input ? 12 : 6, 8);
+    const auto H = metric_matrix(side == Side::input ? 12 : 6, 8);
     // A scale for the whole matrix is never refitted, so codes alone are chosen.
     auto encoding = round(CoordinateDescent{.sweeps = 30}, X.view(), ToyMidrise{.bits = 3, .group = per_tensor}, Metric::dense(H), side);
     const double best = loss(X.view(), encoding, H.view(), side);

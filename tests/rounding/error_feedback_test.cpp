@@ -34,7 +34,7 @@ double metric_error(View<const float> X, const Encoding<Q>& encoding, View<const
   return sum;
 }
 
-Matrix<double> random_metric(Index n, std::uint64_t seed) {
+Matrix<double> dense_metric(Index n, std::uint64_t seed) {
   const auto A = test::gaussian<float>(n + 8, n, seed);
   auto H = kernel::gram<float>(A.view());
   for (Index i = 0; i < n; ++i) H(i, i) += 0.1;
@@ -84,7 +84,7 @@ TEST_CASE("Error feedback beats nearest in its metric, on both sides and for eve
     for (const Side side : {Side::input, Side::output}) {
       const auto X = test::gaussian<float>(33, 40, 11);
       const Index n = side == Side::input ? X.cols() : X.rows();
-      const auto H = random_metric(n, 5);
+      const auto H = dense_metric(n, 5);
       const auto metric = Metric::dense(H);
       const ToyMidrise quantizer{.bits = 3, .group = group};
       const auto near = round(Nearest{}, X.view(), quantizer, metric, side);
@@ -103,7 +103,7 @@ TEST_CASE("Error feedback beats nearest in its metric, on both sides and for eve
 
 TEST_CASE("Sweeps never increase the error") {
   const auto X = test::gaussian<float>(20, 70, 3);
-  const auto H = random_metric(70, 8);
+  const auto H = dense_metric(70, 8);
   double before = std::numeric_limits<double>::infinity();
   for (int sweeps = 0; sweeps < 6; ++sweeps) {
     const auto encoding = round(ErrorFeedback{.sweeps = sweeps}, X.view(), ToyMidrise{.bits = 2}, Metric::dense(H));
@@ -117,7 +117,7 @@ TEST_CASE("Adaptive rounding is never worse than nearest, whatever the grid and 
   for (const float mean : {0.0f, 1.0f, 3.0f}) {
     auto X = test::gaussian<float>(24, 64, 12);
     for (Index i = 0; i < X.size(); ++i) X.data()[i] = 1000 * (X.data()[i] + mean);
-    const auto H = random_metric(64, 3);
+    const auto H = dense_metric(64, 3);
     const auto metric = Metric::dense(H);
     const auto compare = [&](const auto& quantizer) {
       const auto near = round(Nearest{}, X.view(), quantizer, metric);
@@ -136,7 +136,7 @@ TEST_CASE("Adaptive rounding is never worse than nearest, whatever the grid and 
 
 TEST_CASE("Metrics of any magnitude give the same codes") {
   const auto X = test::gaussian<float>(9, 40, 2);
-  const auto H = random_metric(40, 3);
+  const auto H = dense_metric(40, 3);
   const auto expected = round(ErrorFeedback{.sweeps = 2}, X.view(), ToyMidrise{}, Metric::dense(H));
   for (const double scale : {0x1p-160, 0x1p+130}) {
     auto scaled = H;
@@ -159,8 +159,8 @@ TEST_CASE("In the identity metric error feedback at fixed scales is rounding to 
 TEST_CASE("A block-diagonal metric rounds its blocks as separate metrics do, but for scales that they share") {
   const auto X = test::gaussian<float>(9, 24, 6);
   std::vector<Matrix<double>> blocks;
-  blocks.push_back(random_metric(16, 1));
-  blocks.push_back(random_metric(8, 2));
+  blocks.push_back(dense_metric(16, 1));
+  blocks.push_back(dense_metric(8, 2));
   const ToyMidrise quantizer{.bits = 3, .group = 8};  // groups lie inside the blocks: nothing is shared
   const auto whole = round(ErrorFeedback{.sweeps = 2}, X.view(), quantizer, Metric::block_diagonal(blocks));
   const Matrix<float> left = to_matrix<float>(X.view().col_block(0, 16));
@@ -173,7 +173,7 @@ TEST_CASE("Rows permuted, results permuted; threads change nothing") {
   const auto X = test::gaussian<float>(150, 33, 9);
   Matrix<float> reversed(150, 33);
   for (Index i = 0; i < 150; ++i) std::copy_n(X.row(149 - i).data(), 33, reversed.row(i).data());
-  const auto metric = Metric::dense(random_metric(33, 7));
+  const auto metric = Metric::dense(dense_metric(33, 7));
   const auto a = round(ErrorFeedback{}, X.view(), ToyMidrise{}, metric);
   const auto b = round(ErrorFeedback{}, reversed.view(), ToyMidrise{}, metric);
   for (Index i = 0; i < 150; ++i)
@@ -217,6 +217,6 @@ TEST_CASE("Degenerate shapes") {
   one(0, 0) = 3;
   CHECK(round(ErrorFeedback{}, one.view(), ToyMidrise{}, Metric::identity(1)).value(0, 0) == Approx(3));
   const Matrix<float> zero(3, 7);
-  const auto encoding = round(ErrorFeedback{}, zero.view(), ToyMidrise{}, Metric::dense(random_metric(7, 2)));
+  const auto encoding = round(ErrorFeedback{}, zero.view(), ToyMidrise{}, Metric::dense(dense_metric(7, 2)));
   for (Index j = 0; j < 7; ++j) CHECK(encoding.value(1, j) == 0);
 }

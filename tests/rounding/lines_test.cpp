@@ -11,7 +11,7 @@ using namespace cafeq;
 
 namespace {
 
-Matrix<double> random_metric(Index n, std::uint64_t seed) {
+Matrix<double> line_metric(Index n, std::uint64_t seed) {
   const auto A = test::gaussian<float>(2 * n + 4, n, seed, 1 / std::sqrt(double(2 * n + 4)));
   return kernel::gram<float>(A.view());
 }
@@ -75,7 +75,7 @@ TEST_CASE("Error feedback hands each line its target, last line first") {
 TEST_CASE("What error feedback leaves is what D weighs: tr(EᵀHE) = Σ D_j ‖t_j − q_j‖²") {
   const Index n = 40, m = 9;
   const auto X = test::gaussian<float>(n, m, 3);
-  const auto H = random_metric(n, 4);
+  const auto H = line_metric(n, 4);
   const auto factor = linalg::factor_ldl(H.view());
   REQUIRE(factor);
   const auto L = to_matrix<float>(factor->L.view());
@@ -96,7 +96,7 @@ TEST_CASE("A sweep of coordinate descent minimises over one line after the other
     for (const Index m : {1, 7, 33}) {
       INFO(n << " lines of " << m);
       const auto X = test::gaussian<float>(n, m, 5);
-      const auto H = random_metric(n, 6);
+      const auto H = line_metric(n, 6);
       const auto Hf = to_matrix<float>(H.view());
       auto E = test::gaussian<float>(n, m, 7, 0.3);
       auto errors = to_matrix<double>(E.view());
@@ -121,7 +121,7 @@ TEST_CASE("A sweep of coordinate descent minimises over one line after the other
 TEST_CASE("With a grid no sweep increases the loss; without one, sweeps solve the system") {
   const Index n = 50, m = 20;
   const auto X = test::gaussian<float>(n, m, 8);
-  const auto H = random_metric(n, 9);
+  const auto H = line_metric(n, 9);
   const auto Hf = to_matrix<float>(H.view());
   Workspace workspace;
   Matrix<float> E(n, m);
@@ -150,7 +150,7 @@ TEST_CASE("Lines may be part of a wider matrix, and scratch is given back") {
   const auto wide = test::gaussian<float>(n, 3 * m, 10);
   const auto X = wide.view().col_block(m, m);
   const auto copied = to_matrix<float>(X);
-  const auto H = random_metric(n, 11);
+  const auto H = line_metric(n, 11);
   const auto L = to_matrix<float>(linalg::factor_ldl(H.view())->L.view());
   const auto Hf = to_matrix<float>(H.view());
   const auto to_grid = [](Index, std::span<const float> t, std::span<float> q) {

@@ -40,7 +40,7 @@ struct ToyAffine {
 };
 static_assert(LinearGrid<ToyAffine>);
 
-Matrix<double> random_metric(Index n, std::uint64_t seed) {
+Matrix<double> refit_metric(Index n, std::uint64_t seed) {
   const auto A = test::gaussian<float>(n + 8, n, seed);
   return kernel::gram<float>(A.view());
 }
@@ -117,8 +117,8 @@ struct Problem {
 
 std::vector<Matrix<double>> two_blocks() {
   std::vector<Matrix<double>> blocks;
-  blocks.push_back(random_metric(10, 1));
-  blocks.push_back(random_metric(14, 2));
+  blocks.push_back(refit_metric(10, 1));
+  blocks.push_back(refit_metric(14, 2));
   return blocks;
 }
 
@@ -130,7 +130,7 @@ std::vector<double> weights(Index n) {
 
 /// Every kind of metric of dimension 24.
 std::vector<Metric> metrics() {
-  return {Metric::dense(random_metric(24, 3)), Metric::block_diagonal(two_blocks()), Metric::diagonal(weights(24)), Metric::identity(24)};
+  return {Metric::dense(refit_metric(24, 3)), Metric::block_diagonal(two_blocks()), Metric::diagonal(weights(24)), Metric::identity(24)};
 }
 
 /// Group after group, as refit_lines promises, but by dense algebra in fp64. tolerance: of a parameter, relative to scale and offset together;
@@ -254,7 +254,7 @@ TEST_CASE("A scale of the whole tensor is left alone") {
   Problem<ToyMidrise> problem({.bits = 2, .group = per_tensor}, 5, 24, 5);
   const float scale = problem.encoding.params(0, 0).scale;
   const Matrix<float> E = problem.E;
-  problem.refit(Metric::dense(random_metric(24, 3)));
+  problem.refit(Metric::dense(refit_metric(24, 3)));
   CHECK(problem.encoding.params(0, 0).scale == scale);
   CHECK(std::equal(E.data(), E.data() + E.size(), problem.E.data()));
 }

@@ -52,7 +52,7 @@ inline std::vector<Choice> choices_for(const Plan& plan, std::span<const std::si
 }
 
 /// The relative error of the rows of W.
-inline double choice_error(const Choice& choice, const Matrix<float>& W, ExecutorRef executor) {
+CAFEQ_LAZY double choice_error(const Choice& choice, const Matrix<float>& W, ExecutorRef executor) {
   if (!choice.type) return quantize(W, recipes::fast<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed}, executor).error(W, executor);
   const QuantizedMatrix blocks = quantize_to_gguf(0, W, *choice.type, executor);
   return blocks.squared_norm > 0 ? blocks.squared_error / blocks.squared_norm : 0;

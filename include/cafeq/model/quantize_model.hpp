@@ -132,7 +132,7 @@ inline GgufMatrix empty_gguf(GgufType type, Index rows, Index cols) {
   return {type, rows, cols, Buffer<std::byte>(std::size_t(rows * gguf_row_bytes(type, cols).value_or(0)))};
 }
 
-inline QuantizedMatrix quantize_to_gguf(std::size_t m, const Matrix<float>& W, GgufType type, ExecutorRef executor) {
+CAFEQ_LAZY QuantizedMatrix quantize_to_gguf(std::size_t m, const Matrix<float>& W, GgufType type, ExecutorRef executor) {
   GgufMatrix blocks = empty_gguf(type, W.rows(), W.cols());
   const auto sums = sum_over_rows(W.rows(), W.cols(), executor, [&](Index begin, Index end) {
     Matrix<float> hat(end - begin, W.cols());
@@ -160,7 +160,7 @@ GgufMatrix to_gguf(const Quantized<Identity::Fitted, Q>& q, ExecutorRef executor
   return blocks;
 }
 
-inline void quantize_single(std::size_t m, const Matrix<float>& W, const Choice& choice, ExecutorRef executor, JobResult& result) {
+CAFEQ_LAZY void quantize_single(std::size_t m, const Matrix<float>& W, const Choice& choice, ExecutorRef executor, JobResult& result) {
   if (choice.type) return result.matrices.push_back(quantize_to_gguf(m, W, *choice.type, executor));
   with_recipe(choice, [&](const auto& recipe) {
     auto quantized = quantize(W, recipe, executor);
@@ -179,7 +179,7 @@ struct LoadedPair {
 };
 
 /// The M that balances both factors, applied to them and to their biases: exact, and nothing to undo.
-inline void balance_pair(LoadedPair& loaded, const PairRole& pair, ExecutorRef executor) {
+CAFEQ_LAZY void balance_pair(LoadedPair& loaded, const PairRole& pair, ExecutorRef executor) {
   const View<float> first = loaded.W[0].view(), second = loaded.W[1].view();
   if (pair.kind == PairKind::value_output) {
     const HeadTransform M = balance(first.transposed(), second, pair.layout, {}, {}, executor);
@@ -216,7 +216,7 @@ void quantize_together(const Step& step, LoadedPair& loaded, const PairRole& pai
   }
 }
 
-inline void quantize_pair(LoadedPair& loaded, const Plan& plan, const Step& step, ExecutorRef executor, JobResult& result) {
+CAFEQ_LAZY void quantize_pair(LoadedPair& loaded, const Plan& plan, const Step& step, ExecutorRef executor, JobResult& result) {
   const PairRole& pair = plan.roles.pairs[*step.pair];
   if (is_balanced(step.choice, pair)) {
     balance_pair(loaded, pair, executor);
