@@ -52,6 +52,9 @@ int run(int argc, char** argv) {
   app.add_option("--recipe", recipe, "rtn, fast, learned or paper")->capture_default_str();
   app.add_option("--bits", choice.bits, "of a code")->check(CLI::Range(2, 8))->capture_default_str();
   app.add_option("--target-bits", options.target_bits, "mean bits a weight, all counted; spread over the matrices")->check(CLI::Range(2.0, 9.0));
+  app.add_option("--target-size", options.target_size, "bytes of OUTPUT at most, as 4GB or 700MiB, instead")
+      ->transform(CLI::AsSizeValue(true))
+      ->excludes("--target-bits");
   app.add_option("--group", group, "weights that share a scale, 0 for a row (default: the recipe's)")->check(CLI::NonNegativeNumber);
   app.add_option("--format", format, "cafeq; float: Ŵ in the input's format; gguf:TYPE, as gguf:Q4_K")->capture_default_str();
   app.add_flag("--no-pairs", no_pairs, "every matrix by itself");
@@ -76,6 +79,7 @@ int run(int argc, char** argv) {
     for (const char* option : {"--bits", "--group"})
       if (choice.type && app.count(option) > 0) throw CLI::ExcludesError("--format " + format, option);
     if (!choice.type && !options.tokenizer.empty()) throw CLI::RequiresError("--tokenizer", "--format gguf:TYPE");
+    if (options.floats && options.target_size > 0) throw CLI::ExcludesError("--format float", "--target-size");
     if (options.output.empty() && !dry_run) throw CLI::RequiredError("OUTPUT");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;

@@ -3,10 +3,13 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <future>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/io/gguf_output.hpp"
@@ -21,6 +24,7 @@ struct RunOptions {
   std::string output;
   PlanOptions plan{};
   double target_bits = 0;   ///< mean bits of all that is quantized; 0: those of the plan for every matrix
+  double target_size = 0;   ///< of the whole output in bytes instead; 0: none
   bool floats = false;      ///< write Ŵ back instead
   std::string tokenizer{};  ///< for GGUF, where it is not the input's own
   Index threads = 1;
@@ -46,6 +50,7 @@ class Run {
     plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
     const bool gguf = options_.plan.choice.type.has_value();
     if (plan_.steps.empty() && !gguf) raise(ErrorCode::invalid_argument, message(options_.input, ": nothing in it would be quantized"));
+    if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
     if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
     if (gguf) gguf_.emplace(model_, plan_, options_.tokenizer);
   }
@@ -62,6 +67,39 @@ class Run {
   }
 
  private:
+  /// Mean bits of what is quantized with which the output has no more than so many bytes.
+  double bits_for_size(double size) const {
+    double weights = 0;
+    for (const Step& step : plan_.steps) weights += double(plan_.weights(step));
+    const double bits = 8 * (size - other_bytes()) / weights;
+    if (bits < 2)
+      raise(ErrorCode::invalid_argument, message("target size: ", byte_text(size), " leave ", fixed(std::max(0.0, bits), 2), " bits a weight beside the ",
+                                                 byte_text(other_bytes()), " that are not quantized"));
+    return bits;
+  }
+
+  /// What the output has beside quantized weights: kept tensors, and at most what headers, names and vocabularies take.
+  double other_bytes() const {
+    double bytes = 2048;
+    for (const KeptTensor& kept : plan_.kept) bytes += kept_bytes(kept) + 160 + double(kept.tensor.size());
+    for (const std::string& name : matrix_names(plan_.roles)) bytes += 800 + 6 * double(name.size());
+    if (!options_.plan.choice.type) return bytes;
+    std::vector<std::string> vocabularies{options_.tokenizer};
+    if (options_.tokenizer.empty()) vocabularies = model_.companions();
+    for (const std::string& path : vocabularies)
+      if (path == options_.tokenizer || path.ends_with("/tokenizer.json")) bytes += double(std::filesystem::file_size(path));
+    if (model_.format() == ModelFormat::gguf) {
+      bytes += double(model_.file_bytes());
+      for (const TensorInfo& tensor : model_.tensors()) bytes -= double(tensor.bytes);
+    }
+    return bytes;
+  }
+  double kept_bytes(const KeptTensor& kept) const {
+    for (const TensorInfo& tensor : model_.tensors())
+      if (tensor.name == kept.tensor) return double(tensor.bytes);
+    return 0;
+  }
+
   /// The same for equal results: the plan, and the files that it is for.
   std::string fingerprint() const {
     auto json = to_json(plan_);
@@ -140,9 +178,7 @@ class Run {
     if (options_.floats) return double(model_.file_bytes());
     double bytes = 0;
     for (const Step& step : plan_.steps) bytes += double(plan_.storage(step)) / 8;
-    for (const KeptTensor& kept : plan_.kept)
-      for (const TensorInfo& tensor : model_.tensors())
-        if (tensor.name == kept.tensor) bytes += double(tensor.bytes);
+    for (const KeptTensor& kept : plan_.kept) bytes += kept_bytes(kept);
     return bytes;
   }
   double work(const Job& job) const {

@@ -1,0 +1,208 @@
+# test.sh formats|options|resume|refuses TOOL GENERATE CMAKE: what the program makes of a small generated model, and what it answers to bad input.
+set -eu
+what=$1 tool=$2 generate=$3 cmake=$4
+here=$(cd "$(dirname "$0")" && pwd)
+output=$(mktemp -d)
+trap 'rm -rf "$output"' EXIT
+mkdir "$output/model"
+"$generate" "$output/model" --hidden 64 --intermediate 256 --layers 2 --heads 2 --kv-heads 1 --vocabulary 64 --shard-bytes 100000
+cd "$output"
+
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+
+# expect STATUS WORDS COMMAND...: it ends with that status, and its answer has the words.
+expect() {
+  status=$1 words=$2
+  shift 2
+  found=0
+  "$@" >out 2>&1 || found=$?
+  [ "$found" = "$status" ] || fail "status $found, not $status: $*: $(cat out)"
+  grep -qF -- "$words" out || fail "'$words' is not in the answer of $*: $(cat out)"
+}
+run() { "$tool" model "$@" >out 2>&1 || fail "$tool model $*: $(cat out)"; }
+# value KEY...: of the JSON in the file json
+value() {
+  "$cmake" -DFILE=json "-DKEY=$(IFS=';'; echo "$*")" -P "$here/value.cmake"
+}
+same() { cmp -s "$1" "$2" || fail "$1 is not $2"; }
+only() {
+  names=$(echo *)
+  [ "$names" = "$*" ] || fail "expected '$*', found '$names'"
+}
+
+formats() {
+  for recipe in rtn fast learned paper; do
+    set -- --recipe $recipe
+    [ $recipe != paper ] || set -- "$@" --include '*.0.self_attn.[vo]_proj.*' # it takes long
+    run $recipe "$@"
+    run $recipe.again "$@" --threads 1
+    same $recipe $recipe.again
+    run $recipe.float "$@" --format float
+    for file in config.json model.safetensors; do [ -f $recipe.float/$file ] || fail "$recipe.float has no $file"; done
+    same model/config.json $recipe.float/config.json
+    expect 1 "is quantized already" "$tool" $recipe again
+  done
+  run fast8 --bits 8 && run fast2 --bits 2
+  [ "$(wc -c <fast8)" -gt "$(wc -c <fast)" ] && [ "$(wc -c <fast)" -gt "$(wc -c <fast2)" ] || fail "more bits take no more bytes"
+  run q4.gguf --format gguf:Q4_0
+  [ "$(head -c 4 q4.gguf)" = GGUF ] || fail "q4.gguf is no GGUF file"
+  "$tool" q4.gguf floats.gguf --format float --bits 2 >out 2>&1 || fail "blocks are no model: $(cat out)"
+  run seeded --seed 1
+  if cmp -s fast seeded; then fail "two seeds give one file"; fi
+  run slash --format float && run slashes/ --format float
+  same slash/model.safetensors slashes/model.safetensors
+  expect 1 "model.safetensors" cmp fast.float/model.safetensors model/model-00001-of-00003.safetensors
+  "$tool" fast.float requantized --recipe rtn --bits 8 >out 2>&1 || fail "floats are no model: $(cat out)"
+}
+
+options() {
+  "$tool" model --dry-run >out
+  grep -q "model.layers.0.self_attn.q_proj.weight.*query.*64 x 64.*scaling, Hadamard.*affine4 g64" out || fail "the plan is $(cat out)"
+  grep -q "lm_head.weight.*as it is.*embeddings stay unless asked for" out || fail "the plan is $(cat out)"
+  "$tool" model --dry-run --json >json
+  [ "$(value steps 0 matrices 0 name)" = model.layers.0.self_attn.q_proj.weight ] || fail "the first step is for $(value steps 0 matrices 0 name)"
+  [ "$(value weights)" = 122880 ] || fail "$(value weights) weights"
+  only json model out
+
+  "$tool" model fast --json >json 2>out
+  grep -q "quantizing 100%" out || fail "no progress in $(cat out)"
+  [ "$(value bytes_before)" -gt "$(value bytes_after)" ] || fail "no fewer bytes"
+  case $(value steps 0 matrices 0 error) in 0.00[5-9]*) ;; *) fail "the error is $(value steps 0 matrices 0 error)" ;; esac
+
+  for target in 4.6 5.5 7; do
+    "$tool" model target$target --target-bits $target --json >json 2>out || fail "$(cat out)"
+    bits=$(value bits_per_weight)
+    awk "BEGIN { exit !($bits <= $target && $bits > $target - 0.5) }" || fail "$bits bits for $target"
+  done
+  expect 1 "target bits: 2.5 are fewer than" "$tool" model low --target-bits 2.5
+
+  for size in 60000 80KB 100KiB; do
+    run small --target-size $size
+    case $size in *KB) most=80000 ;; *KiB) most=102400 ;; *) most=60000 ;; esac
+    [ "$(wc -c <small)" -le $most ] && [ "$(wc -c <small)" -gt $((most - 15000)) ] || fail "$(wc -c <small) bytes for $size"
+    rm small
+  done
+  run small --target-size 160000 --format gguf:Q4_0
+  [ "$(wc -c <small)" -le 160000 ] || fail "$(wc -c <small) bytes for 160000"
+  expect 1 "that are not quantized" "$tool" model low --target-size 20000
+
+  "$tool" model --dry-run --json --include '*.layers.1.*' 'lm_head.*' --exclude '*.q_proj.*' >json
+  [ "$(value weights)" = $((122880 / 2 - 64 * 64 + 64 * 64)) ] || fail "$(value weights) weights included"
+  grep -q '"why": "excluded"' json && grep -q '"why": "not included"' json || fail "no reasons in $(cat json)"
+  "$tool" model --dry-run --json --embeddings >json
+  [ "$(value weights)" = $((122880 + 2 * 64 * 64)) ] || fail "$(value weights) weights with embeddings"
+  "$tool" model --dry-run --no-pairs >out
+  if grep -q "balance" out; then fail "a pair in $(cat out)"; fi
+}
+
+resume() {
+  run whole --recipe learned
+  # Killed at any moment, it goes on to the same file.
+  for pause in 0.02 0.05 0.1 0.15 0.2 0.3; do
+    for signal in KILL TERM; do
+      "$tool" model killed --recipe learned --resume >out 2>&1 &
+      sleep $pause
+      kill -$signal $! 2>/dev/null || true
+      status=0
+      wait $! 2>/dev/null || status=$?
+      case $status in 0 | 130 | 137 | 143) ;; *) fail "status $status: $(cat out)" ;; esac
+      if [ -e killed ]; then same killed whole && rm -r killed*; fi
+    done
+  done
+  run killed --recipe learned --resume
+  same killed whole
+  only killed model out whole
+  rm whole killed
+
+  # A disk that fills up: a limit on the size of files stands in for it.
+  run whole
+  expect 1 "File too large" sh -c 'ulimit -f 16; exec "$@"' sh "$tool" model out.st
+  [ -d out.st.partial ] && [ ! -e out.st ] || fail "left behind: $(echo *)"
+  if ls out.st.partial | grep -v '^plan$\|^[0-9]*\.part$'; then fail "half written: $(ls out.st.partial)"; fi
+  expect 1 "out.st.partial: is there already" "$tool" model out.st
+  expect 1 "belongs to another plan" "$tool" model out.st --resume --bits 3
+  expect 1 "belongs to another plan" "$tool" model out.st --resume --format float
+  cp -p model/config.json config.json
+  touch model/config.json
+  expect 1 "or the model has changed" "$tool" model out.st --resume
+  cp -p config.json model/config.json
+  run out.st --resume
+  same out.st whole
+  only config.json model out out.st whole
+
+  # The whole does not fit, its parts do.
+  expect 1 "out.float.partial/whole" sh -c 'ulimit -f 128; exec "$@"' sh "$tool" model out.float --format float
+  [ ! -e out.float ] || fail "half a directory"
+  run out.float --format float --resume
+  run whole.float --format float
+  same out.float/model.safetensors whole.float/model.safetensors
+  [ ! -e out.float.partial ] || fail "left behind: $(ls out.float.partial)"
+
+  # What is there is replaced only when asked for, and then at once.
+  expect 1 "whole: is there already" "$tool" model whole --bits 3
+  [ ! -e whole.partial ] || fail "left behind: $(ls whole.partial)"
+  expect 1 "whole: is there already" "$tool" model whole --resume
+  run whole --overwrite --bits 3
+  [ "$(wc -c <whole)" -lt "$(wc -c <out.st)" ] || fail "three bits are no less than four"
+  expect 1 "whole.float: is a directory, which is not overwritten" "$tool" model whole.float --overwrite --format float
+  expect 1 "whole: is there already" "$tool" model whole
+  expect 1 "File too large" sh -c 'ulimit -f 16; exec "$@"' sh "$tool" model whole --overwrite
+  run whole --overwrite --resume
+  same whole out.st
+
+  # One run at a time.
+  "$tool" model slow --recipe paper >slow.out 2>&1 &
+  until [ -e slow.partial/plan ]; do sleep 0.01; done
+  expect 1 "another run is at work in it" "$tool" model slow --recipe paper --resume
+  expect 1 "another run is at work in it" "$tool" model slow --overwrite
+  kill $!
+  status=0
+  wait $! || status=$?
+  [ $status = 130 ] || fail "interrupted, it ends with $status"
+  grep -q -- "--resume" slow.out || fail "interrupted, it says $(cat slow.out)"
+  [ -d slow.partial ] && [ ! -e slow ] || fail "interrupted, it leaves $(echo slow*)"
+}
+
+refuses() {
+  expect 0 "--target-bits" "$tool" --help
+  expect 2 "INPUT is required" "$tool"
+  expect 2 "OUTPUT is required" "$tool" model
+  expect 2 "--recipe" "$tool" model new --recipe best
+  expect 2 "--bits" "$tool" model new --bits 1
+  expect 2 "--target-bits" "$tool" model new --target-bits 1
+  expect 2 "--target-size" "$tool" model new --target-size 1GB --target-bits 3
+  expect 2 "--target-size" "$tool" model new --target-size 1GB --format float
+  expect 2 "--bits" "$tool" model new --bits 4 --format gguf:Q4_K
+  expect 2 "--threads" "$tool" model new --threads 0
+  expect 2 "--format" "$tool" model new --format onnx
+  expect 2 "--format" "$tool" model new --format gguf:Q9_9
+  expect 1 "none: cannot open: No such file" "$tool" none new
+  expect 1 "no tensor is named like *.mpl.*" "$tool" model new --exclude '*.mpl.*'
+  expect 1 "nothing in it would be quantized" "$tool" model new --exclude '*'
+  expect 1 "none/new.partial: cannot create: No such file" "$tool" model none/new
+
+  echo "no model" >garbage
+  expect 1 "garbage: is no model that is understood" "$tool" garbage new
+  mkdir empty
+  expect 1 "empty: is no model that is understood" "$tool" empty new
+  mkdir damaged
+  cp model/* damaged
+  head -c 1000 model/model-00002-of-00003.safetensors >damaged/model-00002-of-00003.safetensors
+  expect 1 "damaged/model-00002-of-00003.safetensors" "$tool" damaged new
+  rm damaged/model-00002-of-00003.safetensors
+  expect 1 "damaged/model-00002-of-00003.safetensors: cannot open" "$tool" damaged new
+
+  if [ "$(id -u)" != 0 ]; then # nothing is read-only to root
+    mkdir -m 555 locked
+    expect 1 "locked/new.partial: cannot create: Permission denied" "$tool" model locked/new
+  fi
+  mkdir new.partial
+  echo mine >new.partial/notes.txt
+  run new --include '*.0.mlp.up_proj.*'
+  [ "$(cat new.partial/notes.txt)" = mine ] || fail "somebody else's file was touched"
+}
+
+$what
