@@ -13,6 +13,7 @@
 
 #include "hugging_face.hpp"
 #include "llama2c.hpp"
+#include "packed.hpp"
 #include "perplexity.hpp"
 #include "sample.hpp"
 #include "tokenizer_files.hpp"
@@ -24,6 +25,7 @@ using Texts = std::vector<std::vector<Token>>;
 
 struct Options {
   std::string model, tokenizer;
+  std::string quantizer = "none";
   std::size_t threads = std::max(1u, std::thread::hardware_concurrency());
   // generate
   std::string prompt;
@@ -55,7 +57,7 @@ void generate(const Options& options) {
   const Threads threads(options.threads);
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const Tokenizer tokenizer = load_tokenizer(options, checkpoint.config);
-  const Model model = load_model(checkpoint);
+  const Model model = load_model(checkpoint, quantizers.at(options.quantizer), threads);
   const std::vector<Token>& end = model.config.end;
 
   std::vector<Token> tokens = tokenizer.encode(options.prompt);
@@ -110,7 +112,7 @@ void perplexity(const Options& options) {
   if (!options.text.empty() && !options.tokens_json.empty() && !(std::ofstream(options.tokens_json) << Json(texts) << '\n').flush())
     fail(options.tokens_json + ": cannot be written");
 
-  const Perplexity result = measure_perplexity(load_model(checkpoint), texts, threads);
+  const Perplexity result = measure_perplexity(load_model(checkpoint, quantizers.at(options.quantizer), threads), texts, threads);
   if (result.predicted == 0) fail("no token to predict: every text has fewer than two");
   if (options.json) {
     const Json json{{"perplexity", result.value()},
@@ -132,6 +134,7 @@ int run(int argc, char** argv) {
     sub->add_option("MODEL", options.model, "the checkpoint or directory")->required();
     sub->add_option("--tokenizer", options.tokenizer, "tokenizer.json, or a file in llama2.c's format (default: the one that lies with the model)");
     sub->add_option("--threads", options.threads, "threads (default: all cores)")->check(CLI::Range(1, 1024));
+    sub->add_option("--quantize", options.quantizer, "what the weights of the layers become as they are loaded")->check(CLI::IsMember(quantizers));
     sub->callback([&options, command] { command(options); });
     return sub;
   };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <utility>
@@ -42,9 +43,12 @@ class Linear {
   explicit Linear(Matrix weights) : Linear(std::make_shared<const Matrix>(std::move(weights))) {}
   /// Weights that serve elsewhere too.
   explicit Linear(std::shared_ptr<const Matrix> weights) : weights_(std::move(weights)) {}
+  /// Weights of another kind, which know how to multiply.
+  explicit Linear(std::function<Matrix(const Matrix& x, const Threads& threads)> multiply) : multiply_(std::move(multiply)) {}
 
   /// y [n, out] = x [n, in] · Wᵀ, one activation a row.
   Matrix multiply(const Matrix& x, const Threads& threads) const {
+    if (multiply_) return multiply_(x, threads);
     Matrix y(x.rows, weights_->rows);
     // Enough to be worth a thread; rows of weights that stay in the cache while x passes by.
     const std::size_t grain = std::max<std::size_t>(16, (1 << 18) / (x.values.size() + 1));
@@ -57,6 +61,7 @@ class Linear {
 
  private:
   std::shared_ptr<const Matrix> weights_;
+  std::function<Matrix(const Matrix&, const Threads&)> multiply_;
 };
 
 }  // namespace engine

@@ -79,8 +79,8 @@ inline void check_config(const Config& c) {
   if (c.head_dim % 2 != 0) fail("heads of " + std::to_string(c.head_dim) + " coordinates cannot be rotated in pairs");
 }
 
-/// The one place where weights are loaded.
-inline Model load_model(const Checkpoint& checkpoint) {
+/// The one place where weights are loaded. Those of the layers are kept as they are, or as `pack` makes them.
+inline Model load_model(const Checkpoint& checkpoint, Linear (*pack)(const Matrix&, const Threads&) = nullptr, const Threads& threads = Threads(1)) {
   const Config& c = checkpoint.config;
   const std::size_t queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
   std::string prefix = "model.";
@@ -99,7 +99,7 @@ inline Model load_model(const Checkpoint& checkpoint) {
       all.values.insert(all.values.end(), part.values.begin(), part.values.end());
       all.rows += rows;
     }
-    return Linear(std::move(all));
+    return pack ? pack(all, threads) : Linear(std::move(all));
   };
 
   Model model{.config = c, .embeddings = std::make_shared<const Matrix>(matrix("embed_tokens", c.vocabulary, c.dim)), .norm = vector("norm", c.dim)};

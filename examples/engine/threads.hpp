@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
-#include <thread>
+#include <future>
 #include <vector>
 
 namespace engine {
@@ -15,18 +15,20 @@ class Threads {
   explicit Threads(std::size_t count) : count_(count) {}
 
   std::size_t count() const { return count_; }
+  std::size_t concurrency() const { return count_; }
 
   /// Calls body(begin, end, worker) for parts of `grain` of n iterations and returns when all are done; `worker` differs among calls that run at the
-  /// same time and is below count(). The body must not throw.
+  /// same time and is below count(). What one throws reaches the caller.
   template <class Body>
   void parallel_for(std::size_t n, std::size_t grain, const Body& body) const {
     std::atomic<std::size_t> next{0};
     const auto work = [&](std::size_t worker) {
       for (std::size_t begin; (begin = next.fetch_add(grain)) < n;) body(begin, std::min(n, begin + grain), worker);
     };
-    std::vector<std::jthread> others;
-    for (std::size_t worker = 1; worker < count_ && worker * grain < n; ++worker) others.emplace_back(work, worker);
+    std::vector<std::future<void>> others;
+    for (std::size_t worker = 1; worker < count_ && worker * grain < n; ++worker) others.push_back(std::async(std::launch::async, work, worker));
     work(0);
+    for (auto& other : others) other.get();
   }
 
  private:
