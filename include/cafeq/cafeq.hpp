@@ -10,5 +10,6 @@
 #include "cafeq/quant/microfloat.hpp"
 #include "cafeq/rounding/coordinate_descent.hpp"
 #include "cafeq/runtime/linear.hpp"
+#include "cafeq/runtime/trellis_linear.hpp"
 #include "cafeq/transform/diagonal.hpp"
 #include "cafeq/transform/rotation.hpp"

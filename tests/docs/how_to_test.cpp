@@ -108,6 +108,22 @@ TEST_CASE("docs: thread pool") {
   CHECK(std::equal(q.codes().bytes().begin(), q.codes().bytes().end(), alone.codes().bytes().begin()));
 }
 
+TEST_CASE("docs: smallest") {
+  const auto W = cafeq::test::heavy_tailed(96, 64, 2);
+  cafeq::ThreadPool pool(2);
+  std::vector<float> x(64, 1), y(96);
+  // [smallest]
+  const auto q = cafeq::quantize(W, cafeq::recipes::smallest{.bits = 3.25}, pool);  // everything counted
+  const cafeq::Linear layer(q);
+  layer.multiply(x, y, pool);
+  // [smallest end]
+  CHECK(q.bits_per_weight() <= 3.25);
+  CHECK(q.error(W) < 0.02);
+  cafeq::Matrix<float> hat(96, 64);
+  q.dequantize(hat);
+  CHECK(double(y[5]) == Approx(std::accumulate(hat.row(5).begin(), hat.row(5).end(), 0.0)).margin(1e-3));
+}
+
 TEST_CASE("docs: a Hessian") {
   const cafeq::Index in = 128;
   const auto W = cafeq::test::gaussian(64, in, 3, 0.02);

@@ -19,7 +19,7 @@ inline constexpr int quantized_file_version = 1;
 class QuantizedFileWriter {
  public:
   /// Raises invalid_argument where the name is taken, unsupported for a grid or a transform that the format has no words for.
-  template <Transform T, Quantizer Q>
+  template <Transform T, class Q>
   void add(const std::string& name, const Quantized<T, Q>& quantized) {
     auto parts = detail::parts_of(quantized, name);
     if (!matrices_.emplace(name, std::move(parts.description)).second) raise(ErrorCode::invalid_argument, message("two matrices are named ", name));
@@ -77,9 +77,10 @@ class QuantizedFileReader {
   /// The matrix of that name. Raises invalid_argument where there is none, corrupt where parts are missing or contradict each other.
   AnyQuantized load(std::string_view name) const { return detail::load_any(parts(name)); }
   /// The same, which must be of type Quantized<T, Q>.
-  template <Transform T, Quantizer Q>
+  template <Transform T, class Q>
   Quantized<T, Q> load_as(std::string_view name) const {
-    return detail::load_quantized<T, Q>(parts(name));
+    if constexpr (std::is_same_v<Q, Trellis>) return detail::load_trellis<T>(parts(name));
+    else return detail::load_quantized<T, Q>(parts(name));
   }
 
  private:

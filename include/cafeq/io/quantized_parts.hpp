@@ -21,7 +21,7 @@ namespace cafeq::detail {
 inline constexpr const char* version_key = "cafeq.version";
 inline constexpr const char* matrices_key = "cafeq.matrices";
 
-inline constexpr std::array<std::string_view, 7> part_suffixes{"codes", "scales", "offsets", "zeros", "diagonal", "inverse", "inverse_exponents"};
+inline constexpr std::array<std::string_view, 8> part_suffixes{"codes", "scales", "scale_codes", "offsets", "zeros", "diagonal", "inverse", "inverse_exponents"};
 inline bool is_part_suffix(std::string_view suffix) noexcept {
   for (const auto known : part_suffixes)
     if (suffix == known) return true;
@@ -333,9 +333,89 @@ Quantized<T, Q> load_quantized(const StoredMatrix& stored) {
   return {std::move(quantizer), cols, std::move(codes), std::move(params), std::move(transform), side == "input" ? Side::input : Side::output, exponent};
 }
 
-inline AnyQuantized load_any(const StoredMatrix& stored) {
+inline constexpr const char* trellis_grid = "trellis";
+inline constexpr std::array<const char*, 3> trellis_sequences{"rows", "row", "column"};  // in the order of TrellisSequence
+
+template <Transform T>
+MatrixParts parts_of(const Quantized<T, Trellis>& q, const std::string& name) {
+  if (name.empty()) raise(ErrorCode::invalid_argument, "a matrix without a name");
+  MatrixParts parts;
+  Json factors = Json::array();
+  put_transform(parts, factors, q.transform());
+  const Encoding<Trellis>& encoding = q.encoding();
+  const TrellisScales& scales = encoding.scales();
+  std::vector<std::uint8_t> codes;
+  for (Index c = 0; c < encoding.chunks().count(); ++c) {
+    const Index bits = encoding.chunks().bits_of(c);
+    const auto chunk = encoding.chunk(c).first(std::size_t(ceil_div(bits, Index(8))));
+    codes.insert(codes.end(), chunk.begin(), chunk.end());
+    codes.back() = std::uint8_t(codes.back() & (0xff << (8 * Index(chunk.size()) - bits)));  // what is repeated in memory is left out
+  }
+  std::vector<std::uint8_t> packed(std::size_t(ceil_div(Index(scales.codes().size()) * scales.bits(), Index(8))));
+  pack_codes(scales.codes(), scales.bits(), packed);
+  parts.put("codes", {Index(codes.size())}, codes);
+  parts.put("scale_codes", {Index(packed.size())}, packed);
+  parts.description = {{"rows", q.rows()},
+                       {"cols", q.cols()},
+                       {"grid", trellis_grid},
+                       {"rate", q.quantizer().rate.sixteenths},
+                       {"window", q.quantizer().window},
+                       {"sequence", trellis_sequences[std::size_t(q.quantizer().sequence)]},
+                       {"scale_bits", scales.bits()},
+                       {"scale_base", scales.base()},
+                       {"side", q.side() == Side::input ? "input" : "output"},
+                       {"exponent", q.exponent()},
+                       {"transform", std::move(factors)}};
+  return parts;
+}
+
+template <Transform T>
+Quantized<T, Trellis> load_trellis(const StoredMatrix& stored) {
+  if (stored.text("grid") != trellis_grid) stored.fail(message("its grid is ", stored.text("grid"), ", not ", trellis_grid));
+  constexpr Index most = Index(1) << 31;  // a side; their product fits
+  const Index rows = stored.number("rows", 1, most), cols = stored.number("cols", 1, most);
+  Trellis quantizer{.rate = {int(stored.number("rate", TrellisRate::least, TrellisRate::most))},
+                          .scale_bits = int(stored.number("scale_bits", 6, 8)),
+                          .window = int(stored.number("window", 10, 12))};
+  if (auto fault = quantizer_fault(quantizer)) stored.fail(fault->message());
+  const auto sequence = std::find(trellis_sequences.begin(), trellis_sequences.end(), stored.text("sequence"));
+  if (sequence == trellis_sequences.end()) stored.fail(message("its sequence is ", stored.text("sequence")));
+  quantizer.sequence = TrellisSequence(sequence - trellis_sequences.begin());
+  const std::string side = stored.text("side");
+  if (side != "input" && side != "output") stored.fail(message("its side is ", side));
+  const Json* base = find_member(stored.description, "scale_base");
+  if (base == nullptr || !base->is_number() || !(std::abs(base->get<double>()) < 1e3)) stored.fail("has no number scale_base");
+  // Parts are read before anything of the size that the description claims is allocated.
+  if (rows * cols > most * 1024) stored.fail(message("has ", rows, " x ", cols, " weights"));
+  const TrellisChunks chunks(quantizer, rows, cols);
+  const auto packed = stored.values<std::uint8_t>("scale_codes", {ceil_div(chunks.lines * quantizer.scale_bits, Index(8))});
+  const auto codes = stored.values<std::uint8_t>("codes", {Index(chunks.storage_bits() / 8)});
+  StoredFactors factors(stored, side == "input" ? cols : rows);
+  T transform = TransformLoader<T>::load(factors);
+  Encoding<Trellis> encoding(quantizer, rows, cols);
+  auto from = codes.begin();
+  for (Index c = 0; c < chunks.count(); ++c) {
+    const Index bits = chunks.bits_of(c);
+    const auto bytes = ceil_div(bits, Index(8));
+    std::copy_n(from, bytes, encoding.chunk(c).begin());
+    close_trellis_chunk(encoding.chunk(c), bits, quantizer.window);
+    from += bytes;
+  }
+  std::vector<std::uint8_t> scales(static_cast<std::size_t>(chunks.lines));
+  unpack_codes(packed, quantizer.scale_bits, scales);
+  encoding.set_scales(TrellisScales(quantizer.scale_bits, base->get<float>(), std::move(scales)));
+  const int exponent = int(stored.number("exponent", -exponent_limit, exponent_limit));
+  return {std::move(encoding), std::move(transform), side == "input" ? Side::input : Side::output, exponent};
+}
+
+CAFEQ_LAZY AnyQuantized load_any(const StoredMatrix& stored) {
   const std::string grid = stored.text("grid");
   const std::string kinds = StoredFactors(stored, 0).kinds();
+  if (grid == trellis_grid) {
+    if (kinds == "hadamard") return load_trellis<Hadamard>(stored);
+    if (kinds.empty()) return load_trellis<Identity::Fitted>(stored);
+    raise(ErrorCode::unsupported, message(stored.where, ": its transform is ", kinds, ", which no trellis has here"));
+  }
   const auto load = [&]<class T>(T*) -> AnyQuantized {
     if (grid == GridName<Affine<>>::name) return load_quantized<T, Affine<>>(stored);
     if (grid == GridName<Midrise<>>::name) return load_quantized<T, Midrise<>>(stored);

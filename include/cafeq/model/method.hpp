@@ -1,6 +1,7 @@
 /// How one matrix or pair of a model is quantized: the recipes by name, with bits and groups that are known when the program runs.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <string>
@@ -14,10 +15,10 @@
 
 namespace cafeq {
 
-enum class Method { rtn, fast, learned, paper };
+enum class Method { rtn, fast, learned, paper, smallest };
 
-inline constexpr std::array<std::pair<std::string_view, Method>, 4> method_names{
-    {{"rtn", Method::rtn}, {"fast", Method::fast}, {"learned", Method::learned}, {"paper", Method::paper}}};
+inline constexpr std::array<std::pair<std::string_view, Method>, 5> method_names{
+    {{"rtn", Method::rtn}, {"fast", Method::fast}, {"learned", Method::learned}, {"paper", Method::paper}, {"smallest", Method::smallest}}};
 
 constexpr std::string_view name_of(Method method) noexcept {
   for (const auto& [name, value] : method_names)
@@ -41,15 +42,22 @@ struct Choice {
   Index group = default_group(Method::fast);  ///< weights that share parameters, or per_row
   std::uint64_t seed = 0;
   std::optional<GgufType> type = std::nullopt;
+  double budget = 3.25;  ///< of `smallest`, in place of bits and group: bits a weight, everything counted
 };
 
-/// f(recipe) with the recipe that a choice names.
+/// The bits a weight that `smallest` has for W [rows, cols]: few weights take more than a budget that is met on the whole.
+inline double budget_for(const Choice& choice, Index rows, Index cols) {
+  return std::max(choice.budget, recipes::least_trellis_bits(rows, cols) * (1 + 1e-12));
+}
+
+/// f(recipe) with the recipe that a choice names for W [rows, cols].
 template <class F>
-decltype(auto) with_recipe(const Choice& choice, F&& f) {
+decltype(auto) with_recipe(const Choice& choice, Index rows, Index cols, F&& f) {
   switch (choice.method) {
     case Method::rtn: return f(recipes::rtn<>{.bits = choice.bits, .group = choice.group});
     case Method::fast: return f(recipes::fast<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
     case Method::learned: return f(recipes::learned<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
+    case Method::smallest: return f(recipes::smallest{.bits = budget_for(choice, rows, cols), .seed = choice.seed});
     default: return f(recipes::paper<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
   }
 }
@@ -76,14 +84,15 @@ decltype(auto) with_pair_recipe(const Choice& choice, F&& f) {
   switch (choice.method) {
     case Method::learned: return f(recipes::learned<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
     case Method::paper: return f(recipes::paper<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
+    case Method::smallest: return f(recipes::smallest{.bits = choice.budget, .seed = choice.seed});
     default: raise(ErrorCode::invalid_argument, message("no recipe that rounds two matrices together is named ", name_of(choice.method)));
   }
 }
 
 /// What W [rows, cols] will take, in bits. Rounded together with another matrix it has no transform to store.
-inline std::int64_t planned_storage(const Choice& choice, Index rows, Index cols, bool together) {
+CAFEQ_LAZY std::int64_t planned_storage(const Choice& choice, Index rows, Index cols, bool together) {
   if (choice.type) return 8 * rows * gguf_row_bytes(*choice.type, cols).value_or(0);
-  return with_recipe(choice, [&](const auto& recipe) {
+  return with_recipe(choice, rows, cols, [&](const auto& recipe) {
     const auto pipeline = recipe.pipeline(rows, cols);
     return pipeline.storage_bits(rows, cols) - (together ? pipeline.transform.storage_bits(cols) : 0);
   });
@@ -93,12 +102,17 @@ inline std::int64_t planned_storage(const Choice& choice, Index rows, Index cols
 inline std::string transform_name(const Choice& choice, Index rows, Index cols) {
   if (choice.type || choice.method == Method::rtn) return "none";
   if (choice.method == Method::fast) return "scaling, Hadamard";
+  if (choice.method == Method::smallest) return "Hadamard";
   const recipes::learned<> recipe{};
   return message("learned, k = ", recipes::affordable_block(rows, cols, recipe.transform_bits, recipe.max_block));
 }
 
-/// Grid and granularity in a few words.
-inline std::string grid_name(const Choice& choice) {
+/// Grid and granularity for W [rows, cols] in a few words.
+inline std::string grid_name(const Choice& choice, Index rows, Index cols) {
+  if (!choice.type && choice.method == Method::smallest) {
+    const Trellis q = recipes::affordable_trellis(rows, cols, budget_for(choice, rows, cols));
+    return message("trellis", q.rate.bits(), " row", q.scale_bits);
+  }
   if (choice.type) return std::string(gguf_type_info(*choice.type).name);
   const bool affine = choice.method == Method::rtn || choice.method == Method::fast;
   return message(affine ? "affine" : "midrise", choice.bits, choice.group == per_row ? std::string(" row") : message(" g", choice.group));

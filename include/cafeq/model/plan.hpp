@@ -26,11 +26,12 @@ struct PlanOptions {
   std::vector<std::string> exclude{};  ///< of tensors to keep
 };
 
-/// Whether a pair is only balanced, which is exact and costs nothing, and each of its matrices then quantized by itself. `learned` and `paper` round
-/// the two together, without a transform to store, where that is better: M must be as large as the blocks that each matrix could have on its own.
-/// Matrices that become GGUF have no transform but M.
+/// Where heads have fewer channels, two matrices are not rounded together: M must be as large as the blocks that each could have on its own.
+inline constexpr Index least_head_dim = 32;
+
+/// Whether a pair is only balanced, which is exact and costs nothing, and each of its matrices then quantized by itself. The others round
+/// the two together, without a transform to store. Matrices that become GGUF have no transform but M.
 inline bool is_balanced(const Choice& choice, const PairRole& pair) noexcept {
-  constexpr Index least_head_dim = 32;
   return !choice.type && (choice.method == Method::fast || pair.layout.head_dim < least_head_dim);
 }
 
@@ -134,7 +135,10 @@ class Planner {
 
   void check_options() const {
     const Choice& choice = options_.choice;
-    if (!choice.type) {
+    if (choice.method == Method::smallest) {
+      if (choice.type) raise(ErrorCode::invalid_argument, message("plan: GGUF's ", gguf_type_info(*choice.type).name, " cannot hold the codes of smallest"));
+      if (!(choice.budget >= 2 && choice.budget <= 9)) raise(ErrorCode::invalid_argument, message("plan: budget is ", choice.budget, " bits, must be 2 to 9"));
+    } else if (!choice.type) {
       check_bits(choice.bits);
       if (choice.group < 0) raise(ErrorCode::invalid_argument, message("plan: group is ", choice.group, ", must be positive or per_row"));
     }
@@ -194,6 +198,7 @@ class Planner {
     if (options_.choice.method == Method::rtn) return "rounding to nearest has no use for it";
     if (pair.kind == PairKind::up_down) return "scales between up and down are what the grids' own scales are";
     if (pair.kind == PairKind::query_key && pair.attention.rotary) return "rotary positions leave M too little freedom to be of use";
+    if (options_.choice.method == Method::smallest && pair.layout.head_dim < least_head_dim) return "heads of so few channels gain nothing under a trellis";
     if (choice_for(pair.first).type != choice_for(pair.second).type) return "its matrices need different types";
     if (const auto type = choice_for(pair.first).type; type && gguf_type_info(*type).weights == 1) return "floats have no use for it";
     return {};

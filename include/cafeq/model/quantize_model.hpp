@@ -162,7 +162,7 @@ GgufMatrix to_gguf(const Quantized<Identity::Fitted, Q>& q, ExecutorRef executor
 
 CAFEQ_LAZY void quantize_single(std::size_t m, const Matrix<float>& W, const Choice& choice, ExecutorRef executor, JobResult& result) {
   if (choice.type) return result.matrices.push_back(quantize_to_gguf(m, W, *choice.type, executor));
-  with_recipe(choice, [&](const auto& recipe) {
+  with_recipe(choice, W.rows(), W.cols(), [&](const auto& recipe) {
     auto quantized = quantize(W, recipe, executor);
     const auto [error, norm] = quantized.error_and_norm(W, executor);
     const double unit = std::ldexp(1.0, 2 * quantized.exponent());
@@ -194,7 +194,7 @@ CAFEQ_LAZY void balance_pair(LoadedPair& loaded, const PairRole& pair, ExecutorR
 /// Both together, by a recipe that learns M and alternates.
 template <class Recipe>
 void quantize_together(const Step& step, LoadedPair& loaded, const PairRole& pair, const Recipe& recipe, ExecutorRef executor, JobResult& result) {
-  const auto stored = [&]<Quantizer Q>(const Quantized<Identity::Fitted, Q>& q) -> std::variant<AnyQuantized, GgufMatrix> {
+  const auto stored = [&]<class Q>(const Quantized<Identity::Fitted, Q>& q) -> std::variant<AnyQuantized, GgufMatrix> {
     if constexpr (std::is_constructible_v<AnyQuantized, Quantized<Identity::Fitted, Q>>) return AnyQuantized(q);
     else return to_gguf(q, executor);
   };
@@ -222,7 +222,9 @@ CAFEQ_LAZY void quantize_pair(LoadedPair& loaded, const Plan& plan, const Step& 
     balance_pair(loaded, pair, executor);
     for (std::size_t i = 0; i < 2; ++i) quantize_single(step.matrices[i], loaded.W[i], step.choice, executor, result);
   } else {
-    with_pair_recipe(step.choice, [&](const auto& recipe) { quantize_together(step, loaded, pair, recipe, executor, result); });
+    Choice choice = step.choice;
+    for (const auto& W : loaded.W) choice.budget = std::max({choice.budget, budget_for(choice, W.rows(), W.cols()), budget_for(choice, W.cols(), W.rows())});
+    with_pair_recipe(choice, [&](const auto& recipe) { quantize_together(step, loaded, pair, recipe, executor, result); });
   }
   for (std::size_t i = 0; i < 2; ++i)
     if (!loaded.bias[i].empty()) result.biases.push_back({step.matrices[i], std::move(loaded.bias[i])});

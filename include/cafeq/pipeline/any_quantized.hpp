@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "cafeq/pipeline/quantized.hpp"
+#include "cafeq/pipeline/trellis_pipeline.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "cafeq/transform/block_diagonal.hpp"
@@ -14,16 +15,18 @@
 
 namespace cafeq {
 
-/// What the recipes fit: nothing (one matrix of a pair), dual scaling with a Hadamard (`fast`), a learned block-diagonal M (`learned`, `paper`).
+/// What the recipes fit: nothing (one matrix of a pair), dual scaling with a Hadamard (`fast`), a learned block-diagonal M (`learned`, `paper`), a Hadamard alone
+/// (`smallest`).
 using ScaledHadamard = Composed<Diagonal, Hadamard>;
 
-/// Holds what the recipes make with bits chosen at run time, by either grid.
+/// Holds what the recipes make with bits chosen at run time, by either grid, or as trellis codes.
 class AnyQuantized {
  public:
   using Variant = std::variant<Quantized<Identity::Fitted, Affine<>>, Quantized<Identity::Fitted, Midrise<>>, Quantized<ScaledHadamard, Affine<>>,
-                               Quantized<ScaledHadamard, Midrise<>>, Quantized<BlockDiagonal, Affine<>>, Quantized<BlockDiagonal, Midrise<>>>;
+                               Quantized<ScaledHadamard, Midrise<>>, Quantized<BlockDiagonal, Affine<>>, Quantized<BlockDiagonal, Midrise<>>, Quantized<Hadamard, Trellis>,
+                               Quantized<Identity::Fitted, Trellis>>;
 
-  template <Transform T, Quantizer Q>
+  template <Transform T, class Q>
     requires std::is_constructible_v<Variant, Quantized<T, Q>>
   AnyQuantized(Quantized<T, Q> quantized) : quantized_(std::move(quantized)) {}
 
@@ -38,9 +41,6 @@ class AnyQuantized {
   }
   Index cols() const {
     return visit([](const auto& q) { return q.cols(); });
-  }
-  int bits() const {
-    return visit([](const auto& q) { return q.bits(); });
   }
   std::int64_t storage_bits() const {
     return visit([](const auto& q) { return q.storage_bits(); });

@@ -32,7 +32,7 @@ template <class T>
 PairInput(View<T>, Side) -> PairInput<T>;
 
 /// Both matrices of a pair, quantized. Inference needs no transform.
-template <Quantizer Q>
+template <class Q>
 struct RoundedPair {
   Quantized<Identity::Fitted, Q> first;   ///< the output or query projection
   Quantized<Identity::Fitted, Q> second;  ///< the value or key projection
@@ -83,7 +83,8 @@ O limited(O optimizer, Index n) {
 
 }  // namespace detail
 
-template <LinearGrid Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs, RounderFor<Q> R = ErrorFeedback>
+template <class Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs, RounderFor<Q> R = ErrorFeedback>
+  requires(LinearGrid<Q> || JointQuantizer<Q>)
 struct PairPipeline {
   Q quantizer{};
   PairTransform transform = PairTransform::learned;

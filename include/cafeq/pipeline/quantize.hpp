@@ -24,8 +24,11 @@ template <MatrixView M, Recipe R>
 auto try_quantize(M&& W, const R& recipe, ExecutorRef executor = {}) -> Result<decltype(quantize(W, recipe, executor))> {
   const auto view = as_view(W);
   if (auto fault = weights_fault(view, "W")) return *fault;
-  if constexpr (requires { recipe.pipeline(view.rows, view.cols).quantizer; })
-    if (auto fault = quantizer_fault(recipe.pipeline(view.rows, view.cols).quantizer)) return *fault;
+  if constexpr (requires { recipe.pipeline(view.rows, view.cols).quantizer; }) {
+    const auto pipeline = catch_error([&] { return recipe.pipeline(view.rows, view.cols); });
+    if (!pipeline) return pipeline.error();
+    if (auto fault = quantizer_fault(pipeline.value().quantizer)) return *fault;
+  }
   return catch_error([&] { return quantize(W, recipe, executor); });
 }
 

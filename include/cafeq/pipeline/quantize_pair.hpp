@@ -10,12 +10,21 @@
 
 namespace cafeq {
 
-/// Something with pair(): the PairPipeline for two matrices that meet.
+/// Something with pair(): the PairPipeline for two matrices that meet; or, where that depends on their shapes, with pair(first_lines, first_length,
+/// second_lines, second_length), lines being entries of the shared dimension.
 template <class R>
-concept PairRecipe = requires(const R& r) { r.pair(); };
+concept PairRecipe = requires(const R& r) { r.pair(); } || requires(const R& r, Index n) { r.pair(n, n, n, n); };
+
+namespace detail {
+template <PairRecipe R>
+auto pair_pipeline(const R& recipe, Index first_lines, Index first_length, Index second_lines, Index second_length) {
+  if constexpr (requires { recipe.pair(); }) return recipe.pair();
+  else return recipe.pair(first_lines, first_length, second_lines, second_length);
+}
+}  // namespace detail
 
 template <class R>
-using PairQuantizerOf = std::remove_cvref_t<decltype(std::declval<const R&>().pair().quantizer)>;
+using PairQuantizerOf = std::remove_cvref_t<decltype(detail::pair_pipeline(std::declval<const R&>(), 1, 1, 1, 1).quantizer)>;
 
 /// Biases and habits of the layer around a value/output pair.
 struct ValueOutputOptions {
@@ -33,7 +42,7 @@ struct QueryKeyOptions {
 namespace detail {
 
 /// What the two results have in common.
-template <Quantizer Q>
+template <class Q>
 class QuantizedPair {
  public:
   explicit QuantizedPair(RoundedPair<Q> pair) : pair_(std::move(pair)) {}
@@ -106,7 +115,7 @@ std::optional<Error> query_key_fault(View<T> query, View<U> key, const HeadLayou
 }  // namespace detail
 
 /// A value and an output projection. Replace both matrices and both biases together.
-template <Quantizer Q>
+template <class Q>
 class QuantizedValueOutput : public detail::QuantizedPair<Q> {
  public:
   QuantizedValueOutput(RoundedPair<Q> pair, std::vector<float> value_bias, std::vector<float> output_bias)
@@ -124,7 +133,7 @@ class QuantizedValueOutput : public detail::QuantizedPair<Q> {
 };
 
 /// A query and a key projection. Replace both matrices and both biases together.
-template <Quantizer Q>
+template <class Q>
 class QuantizedQueryKey : public detail::QuantizedPair<Q> {
  public:
   QuantizedQueryKey(RoundedPair<Q> pair, std::vector<float> query_bias, std::vector<float> key_bias)
@@ -150,7 +159,8 @@ auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, co
   const auto value = as_view(Wv);
   const auto output = as_view(Wo);
   if (auto fault = detail::value_output_fault(value, output, layout, options.value_bias, options.output_bias, options.traits)) raise(*fault);
-  auto rounded = recipe.pair().quantize(PairInput{output, Side::input}, PairInput{value, Side::output}, layout, {}, executor);
+  const auto pipeline = detail::pair_pipeline(recipe, output.cols, output.rows, value.rows, value.cols);
+  auto rounded = pipeline.quantize(PairInput{output, Side::input}, PairInput{value, Side::output}, layout, {}, executor);
   check_value_output(options.traits, rounded.transform);
   std::vector<float> value_bias = detail::copy_bias(options.value_bias);
   std::vector<float> output_bias = detail::copy_bias(options.output_bias);
@@ -177,7 +187,8 @@ auto quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R&
   const auto query = as_view(Wq);
   const auto key = as_view(Wk);
   if (auto fault = detail::query_key_fault(query, key, layout, options.query_bias, options.key_bias, options.traits)) raise(*fault);
-  auto rounded = recipe.pair().quantize(PairInput{query, Side::output}, PairInput{key, Side::output}, layout, options.traits.rotary, executor);
+  const auto pipeline = detail::pair_pipeline(recipe, query.rows, query.cols, key.rows, key.cols);
+  auto rounded = pipeline.quantize(PairInput{query, Side::output}, PairInput{key, Side::output}, layout, options.traits.rotary, executor);
   check_query_key(options.traits, rounded.transform);
   std::vector<float> query_bias = detail::copy_bias(options.query_bias);
   std::vector<float> key_bias = detail::copy_bias(options.key_bias);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cmath>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -26,10 +28,90 @@ std::int64_t storage_bits(const Q& quantizer, const Grouping& grouping) {
 
 }  // namespace detail
 
-/// Packed codes, the parameters of every group, one power-of-two exponent and the fitted transform. It stands for
-/// `Ŵ = 2^exponent · X̂ M⁻¹` (input side) or `2^exponent · M⁻ᵀ X̂` (output side), X̂ the decoded codes.
+namespace detail {
+
+/// What decoded rows, an exponent and a transform stand for. Derived has rows(), cols(), side(), exponent(), transform() and decode_rows().
+template <class Derived>
+class Reconstruction {
+ public:
+  /// Ŵ into `out` [rows, cols], any strides and element type. Memory: a few rows (input side), or one fp32 matrix (output side).
+  template <MatrixView M>
+  void dequantize(M&& out, ExecutorRef executor = {}) const {
+    const auto view = as_view(out);
+    check_view(view, "out");
+    check_shape(view, "dequantize: out");
+    const PowerOfTwo scale(self().exponent());
+    for_each_panel(executor, [&](Index begin, View<const float> panel) {
+      for (Index i = 0; i < panel.rows; ++i)
+        for (Index j = 0; j < panel.cols; ++j) store(scale(double(panel(i, j))), view(begin + i, j));
+      return ErrorAndNorm{};
+    });
+  }
+
+  /// ‖W − Ŵ‖²_F / ‖W‖²_F, summed in fp64 (0 where W is zero and reproduced).
+  template <MatrixView M>
+  double error(M&& W, ExecutorRef executor = {}) const {
+    return error_and_norm(W, executor).relative();
+  }
+  /// ‖W − Ŵ‖²_F and ‖W‖²_F, both in units of 4^exponent, so that those of weights near 1e±300 neither overflow nor vanish.
+  template <MatrixView M>
+  ErrorAndNorm error_and_norm(M&& W, ExecutorRef executor = {}) const {
+    const auto view = as_view(W);
+    check_shape(view, "error: W");
+    check_view(view, "W");
+    check_finite(view, "W");
+    using Element = std::remove_const_t<typename decltype(view)::value_type>;
+    return for_each_panel(executor, [&](Index begin, View<const float> panel) {
+      Matrix<float> rows(panel.rows, panel.cols);
+      copy_scaled(View<const Element>(view.row_block(begin, panel.rows)), -self().exponent(), rows.view());
+      return plain_rows(View<const float>(rows.view()), panel);
+    });
+  }
+
+ private:
+  template <class E>
+  static void store(double value, E& out) noexcept {
+    if constexpr (std::is_same_v<E, double>) out = value;
+    else out = E(float(value));
+  }
+
+  template <class E>
+  void check_shape(View<E> view, std::string_view name) const {
+    if (view.rows != self().rows() || view.cols != self().cols())
+      raise(ErrorCode::invalid_shape, message(name, " is ", view.rows, " x ", view.cols, ", the result ", self().rows(), " x ", self().cols()));
+  }
+
+  /// f(first row, X̂ M⁻¹ of some rows), its results summed in the order of the rows.
+  template <class F>
+  ErrorAndNorm for_each_panel(ExecutorRef executor, F&& f) const {
+    const Derived& q = self();
+    if (q.side() == Side::input)
+      return sum_over_rows(q.rows(), q.cols(), executor, [&](Index begin, Index end) {
+        Matrix<float> panel(end - begin, q.cols());
+        q.decode_rows(begin, panel.view());
+        q.transform().apply(panel.view(), Op::inverse);
+        return f(begin, View<const float>(panel.view()));
+      });
+    Matrix<float> all(q.rows(), q.cols());
+    executor.parallel_for(q.rows(), 16, [&](Index begin, Index end, Index) { q.decode_rows(begin, all.view().row_block(begin, end - begin)); });
+    apply_left(q.transform(), all.view(), Op::inverse_transpose, executor);
+    return sum_over_rows(q.rows(), q.cols(), executor,
+                         [&](Index begin, Index end) { return f(begin, View<const float>(all.view()).row_block(begin, end - begin)); });
+  }
+
+  const Derived& self() const noexcept { return static_cast<const Derived&>(*this); }
+};
+
+}  // namespace detail
+
+/// Codes, parameters, one power-of-two exponent and the fitted transform. It stands for `Ŵ = 2^exponent · X̂ M⁻¹` (input side) or
+/// `2^exponent · M⁻ᵀ X̂` (output side), X̂ the decoded codes.
+template <Transform T, class Q>
+class Quantized;
+
+/// Of a scalar quantizer: packed codes, and the parameters of every group.
 template <Transform T, Quantizer Q>
-class Quantized {
+class Quantized<T, Q> : public detail::Reconstruction<Quantized<T, Q>> {
  public:
   using Params = typename Q::Params;
 
@@ -90,66 +172,7 @@ class Quantized {
     }
   }
 
-  /// Ŵ into `out` [rows, cols], any strides and element type. Memory: a few rows (input side), or one fp32 matrix (output side).
-  template <MatrixView M>
-  void dequantize(M&& out, ExecutorRef executor = {}) const {
-    const auto view = as_view(out);
-    check_view(view, "out");
-    if (view.rows != rows() || view.cols != cols())
-      raise(ErrorCode::invalid_shape, message("dequantize: out is ", view.rows, " x ", view.cols, ", the result ", rows(), " x ", cols()));
-    const PowerOfTwo scale(exponent_);
-    for_each_panel(executor, [&](Index begin, View<const float> panel) {
-      for (Index i = 0; i < panel.rows; ++i)
-        for (Index j = 0; j < panel.cols; ++j) store(scale(double(panel(i, j))), view(begin + i, j));
-      return ErrorAndNorm{};
-    });
-  }
-
-  /// ‖W − Ŵ‖²_F / ‖W‖²_F, summed in fp64 (0 where W is zero and reproduced).
-  template <MatrixView M>
-  double error(M&& W, ExecutorRef executor = {}) const {
-    return error_and_norm(W, executor).relative();
-  }
-  /// ‖W − Ŵ‖²_F and ‖W‖²_F, both in units of 4^exponent, so that those of weights near 1e±300 neither overflow nor vanish.
-  template <MatrixView M>
-  ErrorAndNorm error_and_norm(M&& W, ExecutorRef executor = {}) const {
-    const auto view = as_view(W);
-    if (view.rows != rows() || view.cols != cols())
-      raise(ErrorCode::invalid_shape, message("error: W is ", view.rows, " x ", view.cols, ", the result ", rows(), " x ", cols()));
-    check_view(view, "W");
-    check_finite(view, "W");
-    using Element = std::remove_const_t<typename decltype(view)::value_type>;
-    return for_each_panel(executor, [&](Index begin, View<const float> panel) {
-      Matrix<float> rows(panel.rows, panel.cols);
-      copy_scaled(View<const Element>(view.row_block(begin, panel.rows)), -exponent_, rows.view());
-      return detail::plain_rows(View<const float>(rows.view()), panel);
-    });
-  }
-
  private:
-  template <class E>
-  static void store(double value, E& out) noexcept {
-    if constexpr (std::is_same_v<E, double>) out = value;
-    else out = E(float(value));
-  }
-
-  /// f(first row, X̂ M⁻¹ of some rows), its results summed in the order of the rows.
-  template <class F>
-  ErrorAndNorm for_each_panel(ExecutorRef executor, F&& f) const {
-    if (side_ == Side::input)
-      return detail::sum_over_rows(rows(), cols(), executor, [&](Index begin, Index end) {
-        Matrix<float> panel(end - begin, cols());
-        decode_rows(begin, panel.view());
-        transform_.apply(panel.view(), Op::inverse);
-        return f(begin, View<const float>(panel.view()));
-      });
-    Matrix<float> all(rows(), cols());
-    executor.parallel_for(rows(), 16, [&](Index begin, Index end, Index) { decode_rows(begin, all.view().row_block(begin, end - begin)); });
-    apply_left(transform_, all.view(), Op::inverse_transpose, executor);
-    return detail::sum_over_rows(rows(), cols(), executor,
-                                 [&](Index begin, Index end) { return f(begin, View<const float>(all.view()).row_block(begin, end - begin)); });
-  }
-
   Q quantizer_;
   Grouping grouping_;
   T transform_;
@@ -160,7 +183,7 @@ class Quantized {
 };
 
 /// Ŵ into `out`, [rows, cols] of any strides and element type.
-template <Transform T, Quantizer Q, MatrixView M>
+template <Transform T, class Q, MatrixView M>
 void dequantize(const Quantized<T, Q>& quantized, M&& out, ExecutorRef executor = {}) {
   quantized.dequantize(out, executor);
 }

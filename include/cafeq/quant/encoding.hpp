@@ -13,8 +13,11 @@
 
 namespace cafeq {
 
+template <class Q>
+class Encoding;
+
 template <Quantizer Q>
-class Encoding {
+class Encoding<Q> {
  public:
   using Params = typename Q::Params;
 

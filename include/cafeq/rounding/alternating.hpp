@@ -27,6 +27,13 @@ struct PairFactor {
 
 namespace detail {
 
+/// The quantizer for a factor: one that chooses whole sequences has them along the outer dimension.
+template <class Q>
+Q for_factor(const Q& quantizer, Side inner) {
+  if constexpr (JointQuantizer<Q>) return for_lines(quantizer, inner);
+  else return quantizer;
+}
+
 /// F_h F_hᵀ of each head, [d, d], in fp64.
 inline std::vector<Matrix<double>> head_squares(View<const float> factor, Index heads, ExecutorRef executor) {
   const Index d = factor.rows / heads;
@@ -113,7 +120,7 @@ inline void least_squares_target(const PairFactor& factor, const std::vector<Mat
 }  // namespace detail
 
 /// The two roundings, and the relative error Σ_h ‖P_h − P̂_h‖² / Σ_h ‖P_h‖² of their product, P_h = F1_hᵀ F2_h.
-template <Quantizer Q>
+template <class Q>
 struct AlternatedPair {
   Encoding<Q> first;
   Encoding<Q> second;
@@ -128,7 +135,7 @@ struct AlternatedPair {
 /// less than 0.1 %. Heads of the factor with more heads pair up with the one that they share.
 /// The error is ‖P‖² − 2⟨C1, C2⟩ + ⟨G1, G2⟩ with the Gram matrices that the alternation needs anyway: exact to about 1e-14 of ‖P‖².
 /// Memory: one matrix like each factor for the target, one for the rounding, and the codes.
-template <Quantizer Q, RounderFor<Q> R>
+template <class Q, RounderFor<Q> R>
 AlternatedPair<Q> alternate(const PairFactor& first, const PairFactor& second, const Q& quantizer, const R& rounder, int alternations,
                             ExecutorRef executor = {}) {
   struct State {
@@ -138,7 +145,7 @@ AlternatedPair<Q> alternate(const PairFactor& first, const PairFactor& second, c
     Matrix<float> rounded;
 
     State(const PairFactor& f, const Q& q, ExecutorRef e)
-        : factor(f), encoding(q, f.X.rows, f.X.cols), target(f.X.rows, f.X.cols), rounded(f.X.rows, f.X.cols) {
+        : factor(f), encoding(detail::for_factor(q, f.inner), f.X.rows, f.X.cols), target(f.X.rows, f.X.cols), rounded(f.X.rows, f.X.cols) {
       encoding.fit(f.X, e);
       encoding.encode(f.X, e);
       encoding.decode(rounded.view(), e);

@@ -1,6 +1,9 @@
 /// Adaptive rounding in a metric: LDLQ error feedback, then coordinate descent with scale refits.
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include "cafeq/rounding/chunk.hpp"
 #include "cafeq/rounding/lines.hpp"
 #include "cafeq/rounding/refit.hpp"
@@ -29,6 +32,37 @@ struct ErrorFeedback {
     const rounding::MetricFloats floats(metric, sweeps > 0);
     if (side == Side::input) round_input(X, floats, encoding, executor);
     else round_output(X, floats, encoding, executor);
+  }
+
+  /// Of codes chosen jointly: each line is one sequence, so that what is fed back is exact. The encoding must have its sequences along the lines: rows on the
+  /// output side, columns on the input side (for_lines). Scales are refitted to each line's codes. Blocks of the metric go to the executor. Memory: X twice more.
+  template <JointQuantizer Q>
+  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
+    check_metric(X, metric, side);
+    if (sweeps < 0) raise(ErrorCode::invalid_argument, message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
+    if (!(encoding.quantizer() == for_lines(encoding.quantizer(), side)))
+      raise(ErrorCode::invalid_argument, message("ErrorFeedback: sequences must be ", side == Side::input ? "columns on the input" : "rows on the output", " side"));
+    if (X.empty()) return;
+    const Matrix<float> lines = to_matrix<float>(side == Side::input ? X.transposed() : X);
+    const rounding::MetricFloats floats(metric, sweeps > 0);
+    encoding.fit(X, executor);
+    WorkspacePool workspaces(executor.concurrency());
+    std::vector<std::optional<typename Encoding<Q>::LineEncoder>> encoders(static_cast<std::size_t>(executor.concurrency()));
+    detail::for_each(executor, Index(floats.blocks.size()), [&](Index b, Index worker) {
+      const auto& block = floats.blocks[std::size_t(b)];
+      Workspace& workspace = workspaces[worker];
+      const Workspace::Frame frame(workspace);
+      auto& encoder = encoders[std::size_t(worker)];
+      if (!encoder) encoder.emplace(encoding.quantizer());
+      const auto encode = [&](Index j, std::span<const float> target, std::span<float> decoded) {
+        encoding.encode_line(block.offset + j, target, decoded, *encoder);
+      };
+      const auto X_block = lines.view().row_block(block.offset, block.size);
+      const auto E = workspace.take<float>(block.size, lines.cols());
+      rounding::LineByLine rounder(encode, lines.cols(), workspace);
+      start(X_block, block, E, workspace, rounder);
+      for (int sweep = 0; sweep < sweeps; ++sweep) improve(X_block, block, E, workspace, rounder);
+    });
   }
 
  private:

@@ -9,7 +9,7 @@ struct Nearest {
   static constexpr bool uses_metric = false;
   static constexpr bool row_by_row = true;
 
-  template <Quantizer Q>
+  template <class Q>
   void round(View<const float> X, const Metric&, Side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
     encoding.encode(X, executor);
   }

@@ -12,7 +12,7 @@ namespace cafeq {
 /// round(X, metric, side, encoding, executor) reads the parameters in `encoding` (its fit, or those of an earlier round) and leaves codes, and
 /// perhaps better parameters, there. X [rows, cols] has contiguous rows; the metric's dimension is cols on the input side, rows on the output side.
 template <class R, class Q>
-concept RounderFor = Quantizer<Q> && requires(const R& r, View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding) {
+concept RounderFor = (Quantizer<Q> || JointQuantizer<Q>) && requires(const R& r, View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding) {
   r.round(X, metric, side, encoding, ExecutorRef{});
 };
 
@@ -31,6 +31,14 @@ template <class R>
   requires(R::row_by_row)
 inline constexpr bool rounds_row_by_row<R> = true;
 
+/// A quantizer that chooses jointly, its sequences along the other dimension than a metric's: a rounder that feeds errors back from line to line chooses
+/// whole lines.
+template <JointQuantizer Q>
+constexpr Q for_lines(Q quantizer, Side side) noexcept {
+  quantizer.sequence = side == Side::input ? Q::Sequence::column : Q::Sequence::row;
+  return quantizer;
+}
+
 inline void check_metric(View<const float> X, const Metric& metric, Side side) {
   const Index n = side == Side::input ? X.cols : X.rows;
   if (metric.dim() != n)
@@ -39,7 +47,7 @@ inline void check_metric(View<const float> X, const Metric& metric, Side side) {
 }
 
 /// Fits the quantizer to X and rounds: codes and parameters from nothing.
-template <Quantizer Q, RounderFor<Q> R>
+template <class Q, RounderFor<Q> R>
 Encoding<Q> round(const R& rounder, View<const float> X, const Q& quantizer, const Metric& metric, Side side = Side::input,
                   ExecutorRef executor = {}) {
   check_metric(X, metric, side);

@@ -6,14 +6,14 @@
 #include <variant>
 
 #include "cafeq/pipeline/any_quantized.hpp"
-#include "cafeq/runtime/linear.hpp"
+#include "cafeq/runtime/trellis_linear.hpp"
 
 namespace cafeq {
 
 class AnyLinear {
  public:
   explicit AnyLinear(AnyQuantized weights, ActivationFormat format = {})
-      : linear_(weights.visit([&]<Transform T, Quantizer Q>(const Quantized<T, Q>& q) { return Variant(Linear<T, Q>(q, format)); })) {}
+      : linear_(weights.visit([&]<Transform T, class Q>(const Quantized<T, Q>& q) { return Variant(Linear<T, Q>(q, format)); })) {}
 
   /// f(linear), with its own type: for prepare(), which layers with one transform share, and all else that Linear has.
   template <class F>
@@ -43,7 +43,7 @@ class AnyLinear {
   struct LinearOf<std::variant<Q...>> {
     template <class T>
     struct One;
-    template <Transform T, Quantizer G>
+    template <Transform T, class G>
     struct One<Quantized<T, G>> {
       using type = Linear<T, G>;
     };

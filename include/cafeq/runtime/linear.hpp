@@ -30,6 +30,13 @@ struct ActivationFormat {
   Index group = 128;  ///< entries that share a step (int8), per_row for one step a vector
 };
 
+namespace detail {
+template <class E>
+View<E> one_row(VectorView<E> x) noexcept {
+  return {x.data, 1, x.size, x.size * x.stride, x.stride};
+}
+}  // namespace detail
+
 /// Activations with a transform undone, laid out for packed codes: made by Linear::prepare(), read by every Linear whose weights carry the same transform.
 class Activations {
  public:
@@ -51,19 +58,27 @@ class Activations {
   }
 
  private:
-  template <Transform T, Quantizer Q>
+  template <Transform T, class Q>
   friend class Linear;
 
   ActivationFormat format_;
   std::variant<kernel::PackedActivations<float>, kernel::PackedActivations<std::int8_t>> packed_;
 };
 
+template <Transform T, class Q>
+class Linear;
+
+template <Transform T, class Q>
+Linear(Quantized<T, Q>, ActivationFormat) -> Linear<T, Q>;
+template <Transform T, class Q>
+Linear(Quantized<T, Q>) -> Linear<T, Q>;
+
 /// y = Ŵ x straight from packed codes: the transform is undone on x (or on y, for an output-side transform), once a call or once for several layers. Uniform
 /// grids, and tables of up to 16 levels, go through kernel::PackedProduct, whose error it has, wherever groups of weights and of activations meet at words
 /// of codes; other grids and widths are decoded a row at a time. The same bits for any number of threads and of vectors together. Owns the quantized matrix, and a compact inverse of a
 /// block-diagonal transform.
 template <Transform T, Quantizer Q>
-class Linear {
+class Linear<T, Q> {
  public:
   explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {})
       : weights_(std::move(weights)), format_(format), undo_(weights_.transform(), weights_.side()) {
@@ -79,7 +94,7 @@ class Linear {
   template <class X, class Y>
     requires(!std::is_same_v<std::remove_cvref_t<X>, Activations>)
   void multiply(X&& x, Y&& y, ExecutorRef executor = {}) const {
-    multiply_batch(as_row(as_vector(std::forward<X>(x))), as_row(as_vector(std::forward<Y>(y))), executor);
+    multiply_batch(detail::one_row(as_vector(std::forward<X>(x))), detail::one_row(as_vector(std::forward<Y>(y))), executor);
   }
   /// Y ← X Ŵᵀ: one activation a row, X [n, in], Y [n, out]. Memory: two copies of X and a few rows of parameters a worker.
   void multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor = {}) const {
@@ -92,7 +107,7 @@ class Linear {
   /// x [in] with the transform undone, in this layer's format: for multiply() of this layer and of all whose weights carry the same transform.
   template <class X>
   Activations prepare(X&& x, ExecutorRef executor = {}) const {
-    return prepare_batch(as_row(as_vector(std::forward<X>(x))), executor);
+    return prepare_batch(detail::one_row(as_vector(std::forward<X>(x))), executor);
   }
   /// The same for the rows of X [n, in].
   Activations prepare_batch(View<const float> X, ExecutorRef executor = {}) const {
@@ -107,7 +122,7 @@ class Linear {
   /// y ← Ŵ x for one prepared vector. Activations that were laid out for another number of bits are laid out anew.
   template <class Y>
   void multiply(const Activations& x, Y&& y, ExecutorRef executor = {}) const {
-    multiply_batch(x, as_row(as_vector(std::forward<Y>(y))), executor);
+    multiply_batch(x, detail::one_row(as_vector(std::forward<Y>(y))), executor);
   }
   /// The same for several.
   void multiply_batch(const Activations& x, View<float> Y, ExecutorRef executor = {}) const {
@@ -122,9 +137,6 @@ class Linear {
   }
 
  private:
-  static View<const float> as_row(VectorView<const float> x) noexcept { return {x.data, 1, x.size, x.size * x.stride, x.stride}; }
-  static View<float> as_row(VectorView<float> x) noexcept { return {x.data, 1, x.size, x.size * x.stride, x.stride}; }
-
   void check_result(Index count, View<float> Y) const {
     check_view(Y, "y");
     if (Y.cols != out() || Y.rows != count)

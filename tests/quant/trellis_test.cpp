@@ -1,0 +1,147 @@
+#include "cafeq/quant/trellis.hpp"
+
+#include <cmath>
+#include <numeric>
+
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+using namespace cafeq;
+using Catch::Matchers::Contains;
+
+namespace {
+
+/// ‖X − X̂‖² / ‖X‖² of the whole way: chunks, least-squares scales, their codes.
+double coded_error(const Matrix<float>& X, const Trellis& quantizer) {
+  Encoding<Trellis> encoding(quantizer, X.rows(), X.cols());
+  TrellisEncoder encoder(quantizer);
+  std::vector<float> scales(static_cast<std::size_t>(X.rows()));
+  for (Index c = 0; c < encoding.chunks().count(); ++c) {
+    const Index first = encoding.chunks().first_line(c), n = encoding.chunks().lines_of(c);
+    encoder.encode(X.view().row_block(first, n), encoding.chunk(c), std::span(scales).subspan(std::size_t(first), std::size_t(n)));
+  }
+  encoding.set_scales(TrellisScales(quantizer.scale_bits, scales));
+  double error = 0, norm = 0;
+  std::vector<float> row(static_cast<std::size_t>(X.cols()));
+  for (Index i = 0; i < X.rows(); ++i) {
+    encoding.decode_line(i, 0, row);
+    for (Index j = 0; j < X.cols(); ++j) {
+      error += std::pow(double(X(i, j)) - double(row[std::size_t(j)]), 2);
+      norm += double(X(i, j)) * double(X(i, j));
+    }
+  }
+  return error / norm;
+}
+
+}  // namespace
+
+TEST_CASE("Chunks are whole rows, even, and cover the matrix") {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {1, 20000}, {7, 3}, {64, 64}, {100, 1000}, {512, 512}, {3, 5000}, {4096, 17}}) {
+    INFO(rows << " x " << cols);
+    const TrellisChunks chunks({.rate = {35}}, rows, cols);
+    REQUIRE(chunks.count() >= 1);
+    REQUIRE(chunks.count() <= rows);
+    CHECK(std::abs(double(chunks.count()) - std::clamp(double(rows * cols) / 8192, 1.0, double(rows))) <= 0.5);
+    Index covered = 0, bits = 0;
+    for (Index c = 0; c < chunks.count(); ++c) {
+      CHECK(chunks.first_line(c) == covered);
+      CHECK(std::abs(double(chunks.lines_of(c)) - double(rows) / double(chunks.count())) < 1);
+      for (Index i = covered; i < covered + chunks.lines_of(c); ++i) REQUIRE(chunks.chunk_of(i) == c);
+      covered += chunks.lines_of(c);
+      bits += 8 * ceil_div(std::max<Index>(chunks.lines_of(c) * cols * 35 / 16, 13), Index(8));  // 6 weights are the least
+    }
+    CHECK(covered == rows);
+    CHECK(chunks.storage_bits() == bits);
+  }
+}
+
+TEST_CASE("Logarithmic scales are near, and zero stays zero") {
+  std::vector<float> values;
+  for (int i = 0; i < 60; ++i) values.push_back(3.7f * float(std::exp(-0.0571 * i)));
+  values.push_back(0);
+  for (const int bits : {8, 6}) {
+    const TrellisScales scales(bits, values);
+    for (std::size_t i = 0; i < 60; ++i) CHECK(std::abs(std::log(double(scales[Index(i)]) / double(values[i]))) <= TrellisScales::step(bits) / 2 * 1.0001);
+    CHECK(scales[60] == 0);
+  }
+  const TrellisScales far(6, std::vector<float>{1, 1e-20f});  // out of reach: the least scale there is, not zero
+  CHECK(far[0] == Approx(1.0));
+  CHECK(far[1] == Approx(std::exp(-62 * 0.06)));
+  CHECK(TrellisScales(8, std::vector<float>{0, 0})[1] == 0);
+  CHECK(TrellisScales::storage_bits(6, 5) == 32 + 8 * 4);
+}
+
+TEST_CASE("A Gaussian is coded as well as the design says") {
+  const auto X = test::gaussian<float>(64, 512, 11);
+  double before = 1;
+  for (const auto& [sixteenths, most] : {std::pair{32, .0700}, {35, .0550}, {36, .0506}, {48, .0180}, {51, .0142}, {64, .00475}, {67, .00375}, {80, .0016}}) {
+    const double error = coded_error(X, {.rate = {sixteenths}});
+    INFO(sixteenths << " sixteenths: " << error);
+    CHECK(error < most);
+    CHECK(error < before);
+    before = error;
+  }
+  CHECK(coded_error(X, {.rate = {35}, .window = 10}) < .0570);
+  CHECK(coded_error(X, {.rate = {35}, .scale_bits = 6}) < .0555);
+}
+
+TEST_CASE("Rows of any scale, and of zeros, in one chunk") {
+  auto X = test::gaussian<float>(24, 172, 3);
+  for (Index i = 0; i < X.rows(); ++i)
+    for (float& x : X.row(i)) x *= i % 5 == 0 ? 0.0f : float(std::exp(-0.2 * double(i)));
+  for (const int sixteenths : {33, 50, 67}) CHECK(coded_error(X, {.rate = {sixteenths}}) < 0.085 * std::exp2(-2 * (sixteenths / 16.0 - 2)));
+  TrellisEncoder encoder(Trellis{});
+  Encoding<Trellis> encoding({}, 1, 40);
+  std::vector<float> scale{7};
+  const Matrix<float> zeros(1, 40);
+  encoder.encode(zeros.view(), encoding.chunk(0), scale);
+  CHECK(scale[0] == 0);
+}
+
+TEST_CASE("Scales refitted to the codes are no worse than the root mean square") {
+  const auto X = test::heavy_tailed(40, 200, 9, 0, 1000);
+  const Trellis quantizer{.rate = {33}};
+  Encoding<Trellis> encoding(quantizer, X.rows(), X.cols());
+  TrellisEncoder encoder(quantizer);
+  std::vector<float> scales(40);
+  REQUIRE(encoding.chunks().count() == 1);
+  encoder.encode(X.view(), encoding.chunk(0), scales);
+  for (Index i = 0; i < X.rows(); ++i) {
+    std::vector<std::int8_t> levels(200);
+    encoding.decoder().levels(encoding.chunk(0).data(), i * 200, levels);
+    double squares = 0;
+    for (const float x : X.row(i)) squares += double(x) * double(x);
+    const auto error = [&](double scale) {
+      double sum = 0;
+      for (Index j = 0; j < X.cols(); ++j) sum += std::pow(double(X(i, j)) - scale * double(quantizer.code().unit) * levels[std::size_t(j)], 2);
+      return sum;
+    };
+    const double best = double(scales[std::size_t(i)]);
+    CHECK(error(best) <= error(std::sqrt(squares / 200)) * 1.000001);
+    CHECK(error(best) <= error(best * 1.01));
+    CHECK(error(best) <= error(best * 0.99));
+  }
+}
+
+TEST_CASE("A trellis says what is wrong with it") {
+  CHECK_THAT(quantizer_fault(Trellis{.rate = {31}})->message(), Contains("rate is 31 sixteenths"));
+  CHECK_THAT(quantizer_fault(Trellis{.rate = {81}})->message(), Contains("rate is 81"));
+  CHECK_THAT(quantizer_fault(Trellis{.scale_bits = 7})->message(), Contains("scale_bits is 7"));
+  CHECK_THAT(quantizer_fault(Trellis{.window = 11})->message(), Contains("window is 11"));
+  CHECK_FALSE(quantizer_fault(Trellis{}));
+}
+
+TEST_CASE("Codes are centred, ascending and made for weights of variance one") {
+  for (const TrellisCode& code : trellis_codes) {
+    double squares = 0, sum = 0;
+    for (std::uint32_t s = 0; s < code.states(); ++s) {
+      sum += code.level(s);
+      squares += double(code.level(s)) * code.level(s);
+    }
+    const double variance = squares / code.states() * double(code.unit) * double(code.unit);
+    CHECK(variance > 1.05);  // large levels are there, but chosen less often
+    CHECK(variance < 1.3);
+    CHECK(std::abs(sum) / code.states() < 2);
+    CHECK(std::is_sorted(code.magnitudes.begin(), code.magnitudes.begin() + code.levels));
+  }
+}
