@@ -39,7 +39,7 @@ void write_text(const std::string& path, const std::string& text) {
 }
 
 int run(int argc, char** argv) {
-  std::string encoder, data, output = "build/accuracy";
+  std::string encoder, data, recipe, output = "build/accuracy";
   Index threads = Index(std::max(1u, std::thread::hardware_concurrency()));
   std::uint64_t seeds = 3;
 
@@ -49,6 +49,7 @@ int run(int argc, char** argv) {
                  "a directory with stories260K.bin, tok512.bin, tinystories_200.jsonl and stsb-en-dev.csv; without it, stories are left out");
   app.add_option("--output", output, "where result.json and tables.md go")->capture_default_str();
   app.add_option("--threads", threads, "threads (default: all cores)")->check(CLI::Range(1, 1024));
+  app.add_option("--recipe", recipe, "only this one, as it is called in the tables");
   app.add_option("--seeds", seeds, "seeds of random rotations, from 0 on")->check(CLI::Range(1, 100))->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
@@ -57,7 +58,9 @@ int run(int argc, char** argv) {
   if (!data.empty()) subjects.push_back(example::story_model(data));
   if (subjects.empty()) raise(ErrorCode::invalid_argument, "neither --encoder nor --data: there is nothing to quantize");
 
-  const auto candidates = example::all_candidates(seeds);
+  auto candidates = example::all_candidates(seeds);
+  if (!recipe.empty()) std::erase_if(candidates, [&](const example::Candidate& candidate) { return candidate.recipe != recipe; });
+  if (candidates.empty()) raise(ErrorCode::invalid_argument, message("--recipe: none is called ", recipe));
   std::vector<std::optional<example::Measurement>> found(candidates.size() * subjects.size());
   {
     example::ProgressBar bar("measuring", double(found.size()));

@@ -43,7 +43,7 @@ struct Measurement {
 inline Candidate by_choice(const Choice& choice, bool pairs) {
   const bool affine = choice.method == Method::rtn || choice.method == Method::fast;
   return {std::string(name_of(choice.method)),
-          affine ? "affine" : "midrise",
+          choice.method == Method::smallest ? "trellis" : affine ? "affine" : "midrise",
           {.choice = choice, .pairs = pairs},
           [](const TensorModel& model, const Plan& plan, const Job& job) { return quantize_job(model, plan, job); }};
 }
@@ -91,6 +91,7 @@ inline std::vector<Candidate> all_candidates(std::uint64_t seeds) {
       all.push_back(by_recipe("learned, k = 64", "midrise", recipes::learned<>{.bits = bits, .transform_bits = 9, .max_block = 64, .seed = seed}));
       all.back().only = "use";  // of a language model of width 64 the transforms would be larger than the weights
       all.push_back(by_recipe("learned", "affine", recipes::learned<runtime_bits, Affine<>>{.bits = bits, .group = 64, .seed = seed}));
+      with_and_without_pairs({.method = Method::smallest, .bits = bits, .group = per_row, .seed = seed, .budget = bits + 0.25});
       with_and_without_pairs({.method = Method::fast, .bits = bits, .seed = seed});
       all.push_back(by_recipe("fast", "midrise", recipes::fast<runtime_bits, Midrise<>>{.bits = bits, .seed = seed}));
     }

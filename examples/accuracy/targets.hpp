@@ -23,7 +23,10 @@ inline std::string check_targets(const Report& report) {
                                     {{"fast", "affine", 64, 4, false}, .0071, 1.09, .972},
                                     {{"fast", "midrise", 64, 3, false}, .0335, 1.75, .880},
                                     {{"fast", "midrise", 64, 4, false}, .0089, 1.12, .967},
-                                    {{"learned", "midrise", per_row, 3, false}, .0200, 0, .925}};
+                                    {{"learned", "midrise", per_row, 3, false}, .0200, 0, .925},
+                                    {{"smallest", "trellis", per_row, 2, false}, .0555, 4.46, .79},
+                                    {{"smallest", "trellis", per_row, 3, false}, .0142, 1.255, .944},
+                                    {{"smallest", "trellis", per_row, 4, false}, .0038, 1.049, .984}};
   struct Products {
     int bits;
     std::array<double, 2> errors;  // layer by layer

@@ -26,6 +26,7 @@ inline const std::map<std::string, Linear (*)(const Matrix& weights, const Threa
     {"none", nullptr},
     {"fast3", quantize<cafeq::recipes::fast<3>>},
     {"fast4", quantize<cafeq::recipes::fast<4>>},
-    {"learned3", quantize<cafeq::recipes::learned<3>>}};
+    {"learned3", quantize<cafeq::recipes::learned<3>>},
+    {"smallest3", quantize<cafeq::recipes::smallest>}};  // 3.25 bits, everything counted
 
 }  // namespace engine

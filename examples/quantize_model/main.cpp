@@ -49,7 +49,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", CAFEQ_VERSION);
   app.add_option("INPUT", options.input, "safetensors file or directory, GGUF, llama2.c, TensorFlow.js")->required();
   app.add_option("OUTPUT", options.output, "what to write; not needed with --dry-run");
-  app.add_option("--recipe", recipe, "rtn, fast, learned or paper")->capture_default_str();
+  app.add_option("--recipe", recipe, "rtn, fast, learned, paper or smallest")->capture_default_str();
   app.add_option("--bits", choice.bits, "of a code")->check(CLI::Range(2, 8))->capture_default_str();
   app.add_option("--target-bits", options.target_bits, "mean bits a weight, all counted; spread over the matrices")->check(CLI::Range(2.0, 9.0));
   app.add_option("--target-size", options.target_size, "bytes of OUTPUT at most, as 4GB or 700MiB, instead")
@@ -72,8 +72,12 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     const auto method = method_named(recipe);
-    if (!method) throw CLI::ValidationError("--recipe", recipe + " is not one of rtn, fast, learned, paper");
+    if (!method) throw CLI::ValidationError("--recipe", recipe + " is not one of rtn, fast, learned, paper, smallest");
     choice.method = *method;
+    if (choice.method == Method::smallest) {
+      choice.budget = app.count("--bits") > 0 ? choice.bits + 0.25 : 3.25;
+      if (group > 0) throw CLI::ExcludesError("--recipe smallest", "--group");
+    }
     choice.group = group < 0 ? default_group(*method) : group;
     set_format(options, format);
     for (const char* option : {"--bits", "--group"})

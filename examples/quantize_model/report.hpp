@@ -22,7 +22,7 @@ inline void print_plan(const Plan& plan, std::FILE* to) {
     for (const std::size_t m : step.matrices) {
       const MatrixPlace& place = plan.place(m);
       const double bits = double(planned_storage(step.choice, place.out, place.in, plan.is_together(step))) / (double(place.out) * double(place.in));
-      table.row({names[m], std::string(name_of(plan.roles.matrices[m].role)), shape_text(place), plan.transform(step), grid_name(step.choice), fixed(bits, 3), step.why});
+      table.row({names[m], std::string(name_of(plan.roles.matrices[m].role)), shape_text(place), plan.transform(step), grid_name(step.choice, place.out, place.in), fixed(bits, 3), step.why});
     }
   for (const KeptTensor& kept : plan.kept) table.row({kept.tensor, std::string(name_of(kept.role)), "", "", "as it is", "", kept.why});
   table.print(to);
@@ -30,6 +30,7 @@ inline void print_plan(const Plan& plan, std::FILE* to) {
 
 inline nlohmann::ordered_json to_json(const Choice& choice) {
   nlohmann::ordered_json json{{"recipe", name_of(choice.method)}, {"bits", choice.bits}, {"group", choice.group}, {"seed", choice.seed}};
+  if (choice.method == Method::smallest) json["budget"] = choice.budget;
   if (choice.type) json["type"] = gguf_type_info(*choice.type).name;
   return json;
 }
@@ -49,7 +50,7 @@ inline nlohmann::ordered_json to_json(const Plan& plan) {
     steps.push_back({{"matrices", matrices},
                      {"choice", to_json(step.choice)},
                      {"transform", plan.transform(step)},
-                     {"grid", grid_name(step.choice)},
+                     {"grid", grid_name(step.choice, plan.place(step.matrices[0]).out, plan.place(step.matrices[0]).in)},
                      {"storage_bits", plan.storage(step)},
                      {"why", step.why}});
   }

@@ -37,6 +37,7 @@ inline double work_of(Method method) noexcept {
   switch (method) {
     case Method::learned: return 60;
     case Method::paper: return 300;
+    case Method::smallest: return 15;
     default: return 1;
   }
 }
@@ -51,7 +52,9 @@ class Run {
     const bool gguf = options_.plan.choice.type.has_value();
     if (plan_.steps.empty() && !gguf) raise(ErrorCode::invalid_argument, message(options_.input, ": nothing in it would be quantized"));
     if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
-    if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
+    if (options_.target_bits > 0 && options_.plan.choice.method == Method::smallest) {
+      for (Step& step : plan_.steps) step.choice.budget = options_.target_bits;  // spreading bits over matrices does not help joint codes
+    } else if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
     if (gguf) gguf_.emplace(model_, plan_, options_.tokenizer);
   }
 
@@ -80,9 +83,9 @@ class Run {
 
   /// What the output has beside quantized weights: kept tensors, and at most what headers, names and vocabularies take.
   double other_bytes() const {
-    double bytes = 2048;
+    double bytes = 512;
     for (const KeptTensor& kept : plan_.kept) bytes += kept_bytes(kept) + 160 + double(kept.tensor.size());
-    for (const std::string& name : matrix_names(plan_.roles)) bytes += 800 + 6 * double(name.size());
+    for (const std::string& name : matrix_names(plan_.roles)) bytes += 560 + 6 * double(name.size());
     if (!options_.plan.choice.type) return bytes;
     std::vector<std::string> vocabularies{options_.tokenizer};
     if (options_.tokenizer.empty()) vocabularies = model_.companions();

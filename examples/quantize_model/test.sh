@@ -34,7 +34,7 @@ only() {
 }
 
 formats() {
-  for recipe in rtn fast learned paper; do
+  for recipe in rtn fast learned paper smallest; do
     set -- --recipe $recipe
     [ $recipe != paper ] || set -- "$@" --include '*.0.self_attn.[vo]_proj.*' # it takes long
     run $recipe "$@"
@@ -77,11 +77,18 @@ options() {
     bits=$(value bits_per_weight)
     awk "BEGIN { exit !($bits <= $target && $bits > $target - 0.5) }" || fail "$bits bits for $target"
   done
+  for target in 2.3 3.25 4.5; do
+    "$tool" model smallest$target --recipe smallest --target-bits $target --json >json 2>out || fail "$(cat out)"
+    bits=$(value bits_per_weight)
+    awk "BEGIN { exit !($bits <= $target && $bits > $target - 0.15) }" || fail "smallest takes $bits bits for $target"
+  done
+  "$tool" model --dry-run --recipe smallest >out
+  grep -q "q_proj.weight.*Hadamard.*trellis3.1" out || fail "the plan is $(cat out)"
   expect 1 "target bits: 2.5 are fewer than" "$tool" model low --target-bits 2.5
 
-  for size in 60000 80KB 100KiB; do
+  for size in 75000 80KB 100KiB; do
     run small --target-size $size
-    case $size in *KB) most=80000 ;; *KiB) most=102400 ;; *) most=60000 ;; esac
+    case $size in *KB) most=80000 ;; *KiB) most=102400 ;; *) most=75000 ;; esac
     [ "$(wc -c <small)" -le $most ] && [ "$(wc -c <small)" -gt $((most - 15000)) ] || fail "$(wc -c <small) bytes for $size"
     rm small
   done
@@ -171,6 +178,8 @@ refuses() {
   expect 2 "INPUT is required" "$tool"
   expect 2 "OUTPUT is required" "$tool" model
   expect 2 "--recipe" "$tool" model new --recipe best
+  expect 2 "--group" "$tool" model new --recipe smallest --group 64
+  expect 1 "cannot hold the codes of smallest" "$tool" model new --recipe smallest --format gguf:Q4_K
   expect 2 "--bits" "$tool" model new --bits 1
   expect 2 "--target-bits" "$tool" model new --target-bits 1
   expect 2 "--target-size" "$tool" model new --target-size 1GB --target-bits 3

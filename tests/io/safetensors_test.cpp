@@ -154,7 +154,7 @@ TEST_CASE("every changed header byte is read or refused, never worse") {
   const std::string content = directory.read("file");
   const auto attempt = [&](const std::string& changed) {
     const auto bytes = test::exact_bytes(changed);
-    return error_of([&] { (void)detail::parse_safetensors("file", bytes); });
+    return test::raises([&] { (void)detail::parse_safetensors("file", bytes); });
   };
   for (std::size_t i = 0; i < content.size() - 24; ++i)
     for (const char c : {'\0', '"', '9', '}', '\xff', '-'}) {
@@ -162,7 +162,7 @@ TEST_CASE("every changed header byte is read or refused, never worse") {
       changed[i] = c;
       attempt(changed);  // an exception of another type would end the test
     }
-  CHECK(attempt(content).message() == "no error was raised");
+  CHECK_FALSE(attempt(content));
 }
 
 TEST_CASE("the writer refuses what the format cannot hold") {

@@ -268,6 +268,6 @@ TEST_CASE("The storage of a plan is that of its steps") {
   CHECK(planned_storage({}, 16, 32, false) == 16 * (32 * 4 + 32) + 32 * 16 + 16 + 64);
   CHECK(planned_storage({.method = Method::learned, .bits = 3, .group = per_row}, 64, 32, true) == 64 * (8 * 12 + 16) + 16);
   CHECK(planned_storage({.type = GgufType::q4_0}, 16, 64, false) == 16 * 2 * 18 * 8);
-  CHECK(grid_name({.method = Method::learned, .bits = 3, .group = per_row}) == "midrise3 row");
-  CHECK(grid_name({}) == "affine4 g64");
+  CHECK(grid_name({.method = Method::learned, .bits = 3, .group = per_row}, 64, 64) == "midrise3 row");
+  CHECK(grid_name({}, 64, 64) == "affine4 g64");
 }
