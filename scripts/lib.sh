@@ -23,6 +23,7 @@ has() {
     g++-aarch64-linux-gnu) compiles aarch64-linux-gnu-g++ ;;
     qemu-user) command -v qemu-aarch64 ;;
     npm) command -v npm ;;
+    python3) [ -x /usr/bin/python3 ] ;;
     python3-numpy) /usr/bin/python3 -c 'import numpy' ;;
     libbenchmark-dev) has_file include/benchmark/benchmark.h ;;
     libopenblas-dev) has_file include/cblas.h || has_file "include/$(uname -m)-linux-gnu/cblas.h" ;;

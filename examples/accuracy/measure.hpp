@@ -74,8 +74,9 @@ Candidate by_recipe(std::string name, std::string grid, const Recipe& recipe) {
     }
     return result;
   };
-  return {
-      std::move(name), std::move(grid), {.choice = {.bits = recipe.bits, .group = recipe.group, .seed = recipe.seed}, .pairs = false}, quantize_all};
+  Choice choice{.bits = int(recipe.bits), .group = per_row, .seed = recipe.seed};
+  if constexpr (requires { recipe.group; }) choice.group = recipe.group;
+  return {std::move(name), std::move(grid), {.choice = choice, .pairs = false}, quantize_all};
 }
 
 /// The slow ones first, so that threads end at about the same time.
@@ -92,6 +93,8 @@ inline std::vector<Candidate> all_candidates(std::uint64_t seeds) {
       all.back().only = "use";  // of a language model of width 64 the transforms would be larger than the weights
       all.push_back(by_recipe("learned", "affine", recipes::learned<runtime_bits, Affine<>>{.bits = bits, .group = 64, .seed = seed}));
       with_and_without_pairs({.method = Method::smallest, .bits = bits, .group = per_row, .seed = seed, .budget = bits + 0.25});
+      for (const int window : {10, 14})
+        all.push_back(by_recipe(message("smallest, window ", window), "trellis", recipes::smallest{.bits = bits + 0.25, .window = window, .seed = seed}));
       with_and_without_pairs({.method = Method::fast, .bits = bits, .seed = seed});
       all.push_back(by_recipe("fast", "midrise", recipes::fast<runtime_bits, Midrise<>>{.bits = bits, .seed = seed}));
     }

@@ -115,7 +115,7 @@ inline std::string Report::json() const {
 
 /// In the order of the tables.
 inline std::vector<Row> Report::rows() const {
-  constexpr std::array<std::string_view, 6> order{"rtn", "fast", "learned", "learned, k = 64", "paper", "smallest"};
+  constexpr std::array<std::string_view, 8> order{"rtn", "fast", "learned", "learned, k = 64", "paper", "smallest, window 10", "smallest", "smallest, window 14"};
   std::vector<Row> rows;
   for (const Measurement& m : all_)
     if (std::find(rows.begin(), rows.end(), row_of(m)) == rows.end()) rows.push_back(row_of(m));

@@ -53,13 +53,14 @@ std::string translate(std::string_view name, std::string_view Name::*scheme) {
 
 bool is_rotary_table(std::string_view name) { return name.starts_with("freq_cis"); }
 
-/// Random weights, a few of them large, of a model that is sure enough of its predictions for errors to show.
+/// Random weights, a few of them large, of a model that is sure enough of its predictions for errors to show, but not so sure that what llama.cpp loses by
+/// rounding activations to 8 bits is all that shows.
 void generate(const std::string& path, const Llama2cHeader& header, std::uint64_t seed) {
   Llama2cWriter writer(path, header);
   detail::for_each_llama2c_tensor(header, [&](const std::string& name, const std::vector<Index>& shape, Index) {
     const CounterRng value(seed, stream_of(name)), luck(~seed, stream_of(name));
     const bool norm = shape.size() == 1;
-    const double gain = name == "output.weight" ? 3 : name == "tok_embeddings.weight" ? std::sqrt(double(header.hidden)) : 1;
+    const double gain = name == "output.weight" ? 2 : name == "tok_embeddings.weight" ? std::sqrt(double(header.hidden)) : 1;
     std::vector<float> weights(std::size_t(*element_count(shape)));
     for (std::size_t i = 0; i < weights.size(); ++i) {
       const double x = value.normal(i) * (luck.below(i, 100) == 0 ? 4 : 1);

@@ -118,7 +118,7 @@ TEST_CASE("golden streams decode to their levels", "[kernel][trellis_decode]") {
 
 TEMPLATE_TEST_CASE("levels are those of the states, at every rate, from anywhere", "[kernel][trellis_decode]", simd::ByteOps<DefaultArch>,
                    PortableTrellisOps, PlainTrellisOps) {
-  for (const int window : {12, 10})
+  for (const int window : {14, 12, 10})
     for (int s = TrellisRate::least; s <= TrellisRate::most; ++s) {
       const TrellisChunk chunk(389, s, window, std::uint64_t(s));
       const TrellisDecoder<DefaultArch, TestType> decoder(chunk.code, chunk.rate);
@@ -147,7 +147,7 @@ TEST_CASE("every state of every code", "[kernel][trellis_decode]") {
 }
 
 TEST_CASE("chunks shorter than a window", "[kernel][trellis_decode]") {
-  for (const int window : {12, 10})
+  for (const int window : {14, 12, 10})
     for (const int s : {32, 41, 80})
       for (Index n = 1; n <= 20; ++n) {
         const TrellisChunk chunk(n, s, window, std::uint64_t(n));
@@ -173,7 +173,7 @@ TEMPLATE_TEST_CASE("weights are levels times unit and scale, rounded to their ty
 }
 
 TEMPLATE_TEST_CASE("rows of a trellis chunk times activations equal the sums in double", "[kernel][trellis_decode]", std::int16_t, std::int8_t) {
-  for (const int window : {12, 10})
+  for (const int window : {14, 12, 10})
     for (const int s : {32, 34, 39, 48, 53, 64, 80})
       for (const Index cols : {1, 7, 16, 17, 48, 64, 129, 172, 256, 1000}) {
         const TrellisChunk chunk(11 * cols, s, window);
@@ -192,7 +192,7 @@ TEMPLATE_TEST_CASE("the largest levels and activations overflow no sum", "[kerne
   const Index cols = 70000;
   for (const float sign : {1.0f, -1.0f})
     for (const int s : {32, 48, 64})
-      for (const int window : {12, 10}) {
+      for (const int window : {14, 12, 10}) {
         // A stream of zeros has one state, whose h is 0: the lowest level. No stream repeats the highest one, so x changes its sign instead.
         TrellisChunk chunk(cols, s, window);
         chunk.fill([](Index) { return 0; });

@@ -83,6 +83,7 @@ TEST_CASE("A Gaussian is coded as well as the design says") {
   }
   CHECK(coded_error(X, {.rate = {35}, .window = 10}) < .0570);
   CHECK(coded_error(X, {.rate = {35}, .scale_bits = 6}) < .0555);
+  for (const auto& [sixteenths, most] : {std::pair{35, .0537}, {51, .0138}, {67, .00365}}) CHECK(coded_error(X, {.rate = {sixteenths}, .window = 14}) < most);
 }
 
 TEST_CASE("Rows of any scale, and of zeros, in one chunk") {

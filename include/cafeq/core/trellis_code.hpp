@@ -34,7 +34,7 @@ struct TrellisRate {
 /// What a state means. h = (state · multiplier mod 2^16) >> 8; i = (h >= 128 ? h − 128 : 127 − h) / (128 / levels); the level is ± magnitudes[i], negative
 /// for h < 128; a weight is level · unit · the scale of its row. `unit` is made for weights of variance 1.
 struct TrellisCode {
-  int window;                ///< bits of a state: 12, or 10 for a search three times as fast
+  int window;                ///< bits of a state: 12; 10 for a search three times as fast, 14 for one four times as slow
   std::uint16_t multiplier;  ///< odd
   int levels;                ///< 32 or 128 magnitudes, in ascending order
   float unit;
@@ -75,7 +75,7 @@ inline void close_trellis_chunk(std::span<std::uint8_t> chunk, Index bits, int w
 }
 
 /// The codes of this library: constants of its format. examples/design_trellis is the program that designs them.
-inline constexpr std::array<TrellisCode, 6> trellis_codes{
+inline constexpr std::array<TrellisCode, 9> trellis_codes{
     TrellisCode{12, 48563, 32, 0.02066383f, {
         1, 3, 5, 6, 9, 11, 13, 15, 17, 19, 21, 24, 26, 28, 30, 33, 35, 38, 40, 43, 46, 49, 53, 56, 59, 64, 68, 74, 80, 88, 98, 127}},
     TrellisCode{12, 8391, 128, 0.02553171f, {
@@ -99,11 +99,25 @@ inline constexpr std::array<TrellisCode, 6> trellis_codes{
         0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 10, 10, 10, 11, 11, 12, 12, 12, 13, 13, 14, 14, 14, 15, 15, 16, 16,
         17, 17, 17, 18, 18, 19, 19, 20, 20, 21, 21, 22, 22, 22, 23, 23, 24, 24, 25, 25, 26, 26, 27, 27, 28, 28, 28, 29, 30, 30, 30, 31, 32, 32, 33,
         33, 34, 35, 35, 35, 36, 37, 38, 38, 38, 40, 40, 41, 41, 42, 43, 43, 44, 45, 46, 46, 47, 48, 49, 50, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59,
-        61, 62, 63, 65, 66, 68, 69, 71, 74, 75, 78, 81, 86, 89, 97, 107, 127}}};
+        61, 62, 63, 65, 66, 68, 69, 71, 74, 75, 78, 81, 86, 89, 97, 107, 127}},
+    TrellisCode{14, 13511, 32, 0.02060129f, {
+        1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 19, 24, 26, 28, 30, 33, 34, 38, 40, 43, 46, 48, 52, 55, 60, 63, 67, 73, 81, 88, 98, 127}},
+    TrellisCode{14, 7449, 128, 0.02576429f, {
+        0, 1, 1, 1, 2, 2, 2, 3, 4, 4, 4, 5, 5, 6, 6, 7, 7, 7, 7, 8, 9, 9, 9, 10, 10, 11, 11, 12, 12, 12, 13, 13, 14, 14, 15, 15, 16, 16, 16, 17,
+        17, 18, 18, 19, 19, 19, 20, 20, 21, 21, 21, 22, 23, 23, 23, 24, 25, 25, 26, 26, 26, 27, 28, 29, 29, 29, 30, 30, 31, 31, 32, 32, 32, 33, 34,
+        35, 35, 36, 36, 37, 38, 38, 38, 39, 40, 41, 41, 42, 43, 44, 44, 44, 45, 46, 46, 47, 48, 49, 49, 50, 52, 52, 53, 54, 55, 56, 57, 57, 59, 59,
+        62, 63, 63, 64, 65, 68, 70, 72, 73, 74, 76, 81, 82, 87, 90, 96, 107, 127}},
+    TrellisCode{14, 55247, 128, 0.02628165f, {
+        0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 7, 7, 8, 8, 9, 9, 9, 10, 10, 11, 11, 12, 12, 12, 13, 13, 14, 14, 15, 15, 16, 16, 16, 17,
+        17, 18, 18, 19, 19, 20, 20, 20, 21, 21, 22, 22, 22, 23, 24, 24, 24, 25, 26, 26, 26, 27, 27, 27, 28, 29, 29, 29, 30, 31, 31, 32, 32, 33, 33,
+        34, 34, 35, 35, 36, 36, 37, 37, 37, 38, 39, 40, 40, 41, 42, 42, 43, 43, 44, 45, 46, 46, 47, 47, 48, 49, 50, 51, 52, 53, 54, 55, 55, 57, 58,
+        60, 60, 61, 63, 64, 65, 68, 68, 71, 72, 75, 77, 80, 83, 88, 95, 107, 127}}};
 
-/// `window` is 12 or 10.
+constexpr bool is_trellis_window(int window) noexcept { return window == 14 || window == 12 || window == 10; }
+
+/// `window` is 14, 12 or 10.
 constexpr const TrellisCode& trellis_code(TrellisRate rate, int window) noexcept {
-  return trellis_codes[std::size_t((window == 12 ? 0 : 3) + rate.code_class() - 2)];
+  return trellis_codes[std::size_t((window == 12 ? 0 : window == 10 ? 3 : 6) + rate.code_class() - 2)];
 }
 
 }  // namespace cafeq

@@ -376,7 +376,7 @@ Quantized<T, Trellis> load_trellis(const StoredMatrix& stored) {
   const Index rows = stored.number("rows", 1, most), cols = stored.number("cols", 1, most);
   Trellis quantizer{.rate = {int(stored.number("rate", TrellisRate::least, TrellisRate::most))},
                           .scale_bits = int(stored.number("scale_bits", 6, 8)),
-                          .window = int(stored.number("window", 10, 12))};
+                          .window = int(stored.number("window", 10, 14))};
   if (auto fault = quantizer_fault(quantizer)) stored.fail(fault->message());
   const auto sequence = std::find(trellis_sequences.begin(), trellis_sequences.end(), stored.text("sequence"));
   if (sequence == trellis_sequences.end()) stored.fail(message("its sequence is ", stored.text("sequence")));

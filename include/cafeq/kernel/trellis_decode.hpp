@@ -26,7 +26,7 @@ inline constexpr Index trellis_group = 16;
 
 /// How the windows of a group are cut out of the 16 bytes from its first one on. Lane l has windows 2l and 2l + 1.
 struct alignas(128) TrellisWindows {
-  alignas(32) std::array<std::uint8_t, 32> bytes;  // the three that have both windows of a lane, the first one on top
+  alignas(32) std::array<std::uint8_t, 32> bytes;  // three or four that have both windows of a lane, the first one on top
   alignas(32) std::array<std::uint32_t, 8> right;  // brings the even window to bit 0
   alignas(32) std::array<std::uint32_t, 8> left;   // brings the odd one to bit 16
 };
@@ -217,7 +217,7 @@ template <class Reader, class F>
 template <class Arch = DefaultArch, class Ops = simd::ByteOps<Arch>>
 class TrellisDecoder {
  public:
-  /// `code` has a window of 8 … 12 bits and, of 128 magnitudes, 0 as the first.
+  /// `code` has a window of 8 … 12, or of 14 bits and, of 128 magnitudes, 0 as the first.
   TrellisDecoder(const TrellisCode& code, TrellisRate rate) noexcept : plan_(code, rate) {}
 
   /// What a level of a row with that scale is multiplied by: unit · scale, in fp32.
@@ -299,15 +299,16 @@ detail::TrellisPlan<Ops>::TrellisPlan(const TrellisCode& code, TrellisRate rate)
       table{},
       level{} {
   CAFEQ_ASSERT(rate.is_valid() && (magnitudes == 32 || (magnitudes == 128 && code.magnitudes[0] == 0)));
-  // A pair of windows spans at most 7 + 5 + 12 = 24 bits of its three bytes, and the last byte of a group is its twelfth.
+  // A pair of windows spans at most 7 + 5 + 12 = 24 bits of its three bytes, and the last byte of a group is its twelfth. Longer windows need a fourth,
+  // and the odd one, which begins two bits or more behind the even one, then still has to move up or not at all.
+  const std::size_t span = window > 12 ? 4 : 3;
   for (std::size_t bit = 0; bit < windows.size(); ++bit)
     for (std::size_t l = 0; l < 8; ++l) {
       const auto even = bit + std::size_t(rate.begin(Index(2 * l))), odd = bit + std::size_t(rate.begin(Index(2 * l + 1)));
       const std::size_t byte = even / 8;
-      for (std::size_t b = 0; b < 3; ++b) windows[bit].bytes[4 * l + b] = std::uint8_t(byte + 2 - b);
-      windows[bit].bytes[4 * l + 3] = 0x80;
-      windows[bit].right[l] = std::uint32_t(24 - window - int(even - 8 * byte));
-      windows[bit].left[l] = std::uint32_t(window - 8 + int(odd - 8 * byte));
+      for (std::size_t b = 0; b < 4; ++b) windows[bit].bytes[4 * l + b] = b < span ? std::uint8_t(byte + span - 1 - b) : 0x80;
+      windows[bit].right[l] = std::uint32_t(int(8 * span) - window - int(even - 8 * byte));
+      windows[bit].left[l] = std::uint32_t(window + 16 - int(8 * span) + int(odd - 8 * byte));
     }
   for (int i = 0; i < magnitudes; ++i) {
     const int before = i < 16 ? 0 : code.magnitudes[std::size_t(i - 16)];

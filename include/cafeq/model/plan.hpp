@@ -198,7 +198,8 @@ class Planner {
     if (options_.choice.method == Method::rtn) return "rounding to nearest has no use for it";
     if (pair.kind == PairKind::up_down) return "scales between up and down are what the grids' own scales are";
     if (pair.kind == PairKind::query_key && pair.attention.rotary) return "rotary positions leave M too little freedom to be of use";
-    if (options_.choice.method == Method::smallest && pair.layout.head_dim < least_head_dim) return "heads of so few channels gain nothing under a trellis";
+    const bool alone_is_as_good = options_.choice.method == Method::smallest || (options_.choice.type && options_.choice.method == Method::fast);
+    if (alone_is_as_good && pair.layout.head_dim < least_head_dim) return message("heads of ", pair.layout.head_dim, " channels gain nothing by it");
     if (choice_for(pair.first).type != choice_for(pair.second).type) return "its matrices need different types";
     if (const auto type = choice_for(pair.first).type; type && gguf_type_info(*type).weights == 1) return "floats have no use for it";
     return {};

@@ -31,7 +31,7 @@ enum class TrellisSequence {
 };
 
 /// Rate, width of the scales, length of the windows, order of the weights. With windows of 10 bits the search is about three times as fast and the error
-/// 4 to 7 % larger.
+/// 4 to 7 % larger, with 14 four times as slow and the error 2 % smaller; decoding does not mind.
 struct Trellis {
   static constexpr bool chooses_jointly = true;
   using Sequence = TrellisSequence;
@@ -53,7 +53,7 @@ inline std::optional<Error> quantizer_fault(const Trellis& q) {
     return Error(ErrorCode::invalid_argument,
                  message("trellis: rate is ", q.rate.sixteenths, " sixteenths of a bit, must be ", TrellisRate::least, " to ", TrellisRate::most));
   if (q.scale_bits != 8 && q.scale_bits != 6) return Error(ErrorCode::invalid_argument, message("trellis: scale_bits is ", q.scale_bits, ", must be 8 or 6"));
-  if (q.window != 12 && q.window != 10) return Error(ErrorCode::invalid_argument, message("trellis: window is ", q.window, ", must be 12 or 10"));
+  if (!is_trellis_window(q.window)) return Error(ErrorCode::invalid_argument, message("trellis: window is ", q.window, ", must be 10, 12 or 14"));
   return std::nullopt;
 }
 
