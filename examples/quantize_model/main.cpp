@@ -75,6 +75,8 @@ int run(int argc, char** argv) {
     if (!method) throw CLI::ValidationError("--recipe", recipe + " is not one of rtn, fast, learned, paper, smallest");
     choice.method = *method;
     if (choice.method == Method::smallest) {
+      if (choice.bits > 4) throw CLI::ValidationError("--bits", "smallest has 2 to 4 bits, and a quarter for all the rest; or --target-bits up to 5");
+      if (options.target_bits > 5) throw CLI::ValidationError("--target-bits", "smallest has no more than 5");
       choice.budget = app.count("--bits") > 0 ? choice.bits + 0.25 : 3.25;
       if (group > 0) throw CLI::ExcludesError("--recipe smallest", "--group");
     }
@@ -83,6 +85,7 @@ int run(int argc, char** argv) {
     for (const char* option : {"--bits", "--group"})
       if (choice.type && app.count(option) > 0) throw CLI::ExcludesError("--format " + format, option);
     if (!choice.type && !options.tokenizer.empty()) throw CLI::RequiresError("--tokenizer", "--format gguf:TYPE");
+    if (app.count("--target-size") > 0 && !(options.target_size > 0)) throw CLI::ValidationError("--target-size", "must be positive");
     if (options.floats && options.target_size > 0) throw CLI::ExcludesError("--format float", "--target-size");
     if (options.output.empty() && !dry_run) throw CLI::RequiredError("OUTPUT");
   } catch (const CLI::ParseError& error) {

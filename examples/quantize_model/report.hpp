@@ -19,10 +19,11 @@ inline void print_plan(const Plan& plan, std::FILE* to) {
   const auto names = matrix_names(plan.roles);
   Table table({{"tensor", Align::left}, {"role", Align::left}, {"shape"}, {"transform", Align::left}, {"grid", Align::left}, {"bits"}, {"why", Align::left}});
   for (const Step& step : plan.steps)
-    for (const std::size_t m : step.matrices) {
+    for (std::size_t i = 0; i < step.matrices.size(); ++i) {
+      const std::size_t m = step.matrices[i];
       const MatrixPlace& place = plan.place(m);
-      const double bits = double(planned_storage(step.choice, place.out, place.in, plan.is_together(step))) / (double(place.out) * double(place.in));
-      table.row({names[m], std::string(name_of(plan.roles.matrices[m].role)), shape_text(place), plan.transform(step), grid_name(step.choice, place.out, place.in), fixed(bits, 3), step.why});
+      const double bits = double(plan.storage(step, step.choice, i)) / (double(place.out) * double(place.in));
+      table.row({names[m], std::string(name_of(plan.roles.matrices[m].role)), shape_text(place), plan.transform(step), plan.grid(step, i), fixed(bits, 3), step.why});
     }
   for (const KeptTensor& kept : plan.kept) table.row({kept.tensor, std::string(name_of(kept.role)), "", "", "as it is", "", kept.why});
   table.print(to);
@@ -30,7 +31,7 @@ inline void print_plan(const Plan& plan, std::FILE* to) {
 
 inline nlohmann::ordered_json to_json(const Choice& choice) {
   nlohmann::ordered_json json{{"recipe", name_of(choice.method)}, {"bits", choice.bits}, {"group", choice.group}, {"seed", choice.seed}};
-  if (choice.method == Method::smallest) json["budget"] = choice.budget;
+  if (choice.method == Method::smallest) json = {{"recipe", name_of(choice.method)}, {"budget", choice.budget}, {"seed", choice.seed}};
   if (choice.type) json["type"] = gguf_type_info(*choice.type).name;
   return json;
 }
@@ -50,7 +51,7 @@ inline nlohmann::ordered_json to_json(const Plan& plan) {
     steps.push_back({{"matrices", matrices},
                      {"choice", to_json(step.choice)},
                      {"transform", plan.transform(step)},
-                     {"grid", grid_name(step.choice, plan.place(step.matrices[0]).out, plan.place(step.matrices[0]).in)},
+                     {"grid", plan.grid(step, 0)},
                      {"storage_bits", plan.storage(step)},
                      {"why", step.why}});
   }
@@ -96,12 +97,13 @@ inline void print_summary(const Plan& plan, const Summary& summary, std::FILE* t
   std::map<Role, Sums> roles;
   Sums all;
   for (const Step& step : plan.steps)
-    for (const std::size_t m : step.matrices) {
+    for (std::size_t i = 0; i < step.matrices.size(); ++i) {
+      const std::size_t m = step.matrices[i];
       const MatrixPlace& place = plan.place(m);
       for (Sums* sums : {&roles[plan.roles.matrices[m].role], &all}) {
         ++sums->matrices;
         sums->weights += double(place.out) * double(place.in);
-        sums->bits += double(planned_storage(step.choice, place.out, place.in, plan.is_together(step)));
+        sums->bits += double(plan.storage(step, step.choice, i));
         if (const auto found = errors.find(names[m]); found != errors.end()) {
           sums->error += found->second.error;
           sums->norm += found->second.norm;

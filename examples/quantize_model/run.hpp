@@ -53,7 +53,7 @@ class Run {
     if (plan_.steps.empty() && !gguf) raise(ErrorCode::invalid_argument, message(options_.input, ": nothing in it would be quantized"));
     if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
     if (options_.target_bits > 0 && options_.plan.choice.method == Method::smallest) {
-      for (Step& step : plan_.steps) step.choice.budget = options_.target_bits;  // spreading bits over matrices does not help joint codes
+      set_budgets(options_.target_bits);
     } else if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
     if (gguf) gguf_.emplace(model_, plan_, options_.tokenizer);
   }
@@ -70,6 +70,32 @@ class Run {
   }
 
  private:
+  /// Of joint codes, to which spreading bits over matrices does not help: the same budget for each, as large as the target allows on the whole. (A small matrix
+  /// may take more.)
+  void set_budgets(double target) {
+    options_.plan.choice.budget = target;
+    double weights = 0;
+    for (const Step& step : plan_.steps) weights += double(plan_.weights(step));
+    const auto taken = [&](double budget) {
+      double bits = 0;
+      for (Step& step : plan_.steps) {
+        step.choice.budget = budget;
+        bits += double(plan_.storage(step));
+      }
+      return bits / weights;
+    };
+    constexpr double least = 2, close = 1e-3;
+    double low = least, high = target;
+    if (taken(high) <= target) return;
+    if (taken(low) > target)
+      raise(ErrorCode::invalid_argument, message("target bits: ", target, " are fewer than the ", taken(low), " that the fewest bits take, everything counted"));
+    while (high - low > close) {
+      const double middle = (low + high) / 2;
+      (taken(middle) <= target ? low : high) = middle;
+    }
+    taken(low);
+  }
+
   /// Mean bits of what is quantized with which the output has no more than so many bytes.
   double bits_for_size(double size) const {
     double weights = 0;

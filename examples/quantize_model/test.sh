@@ -92,6 +92,9 @@ options() {
     [ "$(wc -c <small)" -le $most ] && [ "$(wc -c <small)" -gt $((most - 15000)) ] || fail "$(wc -c <small) bytes for $size"
     rm small
   done
+  run small --target-size 70000 --recipe smallest
+  [ "$(wc -c <small)" -le 70000 ] || fail "$(wc -c <small) bytes for 70000"
+  rm small
   run small --target-size 160000 --format gguf:Q4_0
   [ "$(wc -c <small)" -le 160000 ] || fail "$(wc -c <small) bytes for 160000"
   expect 1 "that are not quantized" "$tool" model low --target-size 20000
@@ -178,6 +181,10 @@ refuses() {
   expect 2 "INPUT is required" "$tool"
   expect 2 "OUTPUT is required" "$tool" model
   expect 2 "--recipe" "$tool" model new --recipe best
+  expect 2 "--bits" "$tool" model new --recipe smallest --bits 8
+  expect 2 "--target-bits" "$tool" model new --recipe smallest --target-bits 6
+  expect 2 "--target-size" "$tool" model new --target-size 0
+  expect 1 "target bits: 2 are fewer than" "$tool" model new --recipe smallest --target-bits 2
   expect 2 "--group" "$tool" model new --recipe smallest --group 64
   expect 1 "cannot hold the codes of smallest" "$tool" model new --recipe smallest --format gguf:Q4_K
   expect 2 "--bits" "$tool" model new --bits 1

@@ -51,11 +51,13 @@ Matrix<double> trellis_by_the_page(const SafetensorsReader& file, const std::str
   const int window = matrix["window"];
   const PrintedCode& code = codes.at({window, rate < 48 ? 32 : rate < 64 ? 48 : 64});
   const auto bit_of = [](std::span<const std::byte> from, Index bit) { return std::to_integer<int>(from[std::size_t(bit / 8)]) >> (7 - bit % 8) & 1; };
-  const Index chunks = std::min(rows, std::max<Index>(1, (rows * cols + 4096) / 8192));
+  const bool columns = matrix["sequence"] == "column";
+  const Index lines = columns ? cols : rows, length = columns ? rows : cols;
+  const Index chunks = matrix["sequence"] == "rows" ? std::min(lines, std::max<Index>(1, (lines * length + 4096) / 8192)) : lines;
   Matrix<double> result(rows, cols);
   Index at = 0;
   for (Index k = 0; k < chunks; ++k) {
-    const Index first = k * rows / chunks, last = (k + 1) * rows / chunks, n = (last - first) * cols;
+    const Index first = k * lines / chunks, last = (k + 1) * lines / chunks, n = (last - first) * length;
     const Index bits = std::max(n * rate / 16, (16 * window + rate - 1) / rate * rate / 16);
     const auto chunk = bytes.subspan(std::size_t(at), std::size_t((bits + 7) / 8));
     at += Index(chunk.size());
@@ -64,14 +66,14 @@ Matrix<double> trellis_by_the_page(const SafetensorsReader& file, const std::str
       for (int i = 0; i < window; ++i) state = 2 * state + std::uint32_t(bit_of(chunk, (t * rate / 16 + i) % bits));
       const int h = int(state * code.multiplier % 65536 / 256);
       const int level = h >= 128 ? code.magnitudes[std::size_t((h - 128) * code.levels / 128)] : -code.magnitudes[std::size_t((127 - h) * code.levels / 128)];
-      const Index row = first + t / cols;
+      const Index line = first + t / length;
       int scale_code = 0;
       for (Index b = 0; b < scale_bits; ++b) {
-        const Index bit = row * scale_bits + b;
+        const Index bit = line * scale_bits + b;
         scale_code |= (std::to_integer<int>(scale_bytes[std::size_t(bit / 8)]) >> (bit % 8) & 1) << b;
       }
-      const double scale = scale_code == (1 << scale_bits) - 1 ? 0 : std::exp(matrix["scale_base"].get<double>() - scale_code * (scale_bits == 8 ? 0.03 : 0.06));
-      result(row, t % cols) = scale * code.unit * level;
+      const double scale = scale_code == (1 << scale_bits) - 1 ? 0 : std::exp(matrix["scale_base"].get<double>() - scale_code * matrix["scale_step"].get<double>());
+      (columns ? result(t % length, line) : result(line, t % length)) = scale * code.unit * level;
     }
   }
   CHECK(std::size_t(at) == bytes.size());
@@ -121,8 +123,12 @@ TEST_CASE("trellis codes come back bit for bit, and mean what the page on the fo
     for (const int rate : {32, 35, 47, 48, 53, 63, 64, 71, 80})
       for (const auto& [rows, cols] : {std::pair<Index, Index>{3, 1}, {40, 30}, {100, 172}}) {
         const auto W = test::heavy_tailed(rows, cols, std::uint64_t(rate), 0, 1000);
-        const Trellis quantizer{.rate = {rate}, .scale_bits = rate % 2 == 0 ? 8 : 6, .window = window};
-        add(message("plain ", window, " ", rate, " ", rows), Pipeline{Identity{}, quantizer, Nearest{}}.quantize(W));
+        Trellis quantizer{.rate = {rate}, .scale_bits = rate % 2 == 0 ? 8 : 6, .window = window};
+        for (const auto sequence : {TrellisSequence::rows, TrellisSequence::row, TrellisSequence::column}) {
+          if (sequence != TrellisSequence::rows && rate % 3 != 0) continue;
+          quantizer.sequence = sequence;
+          add(message("plain ", window, " ", rate, " ", rows, " ", int(sequence)), Pipeline{Identity{}, quantizer, Nearest{}}.quantize(W));
+        }
       }
   auto W = test::heavy_tailed(64, 128, 3, 0, 1000);
   for (float& x : W.row(7)) x = 0;
@@ -156,7 +162,10 @@ TEST_CASE("trellis codes that contradict themselves are refused by name") {
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["window"] = 11; }).message(), Contains("window is 11"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_bits"] = 7; }).message(), Contains("scale_bits is 7"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = "1"; }).message(), Contains("scale_base"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = 1e300; }).message(), Contains("scale_base"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = 89; }).message(), Contains("scale_base"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_step"] = -1; }).message(), Contains("scale_step"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w.erase("scale_step"); }).message(), Contains("scale_step"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["sequence"] = "all"; }).message(), Contains("sequence is all"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rows"] = Index(1) << 30; }).message(), Contains("w"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rows"] = 17; }).message(), Contains("w."));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["cols"] = -1; }).message(), Contains("cols is -1"));

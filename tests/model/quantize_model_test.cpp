@@ -204,6 +204,7 @@ TEST_CASE("A single matrix becomes what its recipe makes of it") {
   check({.method = Method::rtn, .bits = 3, .group = 16}, recipes::rtn<>{.bits = 3, .group = 16});
   check({.method = Method::fast, .bits = 5, .group = 32, .seed = 7}, recipes::fast<>{.bits = 5, .group = 32, .seed = 7});
   check({.method = Method::learned, .bits = 3, .group = per_row}, recipes::learned<>{.bits = 3});
+  check({.method = Method::smallest, .seed = 3, .budget = 2.9}, recipes::smallest{.bits = 2.9, .seed = 3});
   CHECK(model.released() == std::set<std::string>{"other.weight"});
 }
 
@@ -239,7 +240,7 @@ TEST_CASE("Balanced pairs compute the same product, their biases moved") {
 
 TEST_CASE("Matrices that are rounded together report the error of their product") {
   for (const Choice& choice : {Choice{.method = Method::learned, .bits = 4, .group = per_row}, Choice{.method = Method::fast, .type = GgufType::q8_0},
-                               Choice{.method = Method::fast, .type = GgufType::q4_0}}) {
+                               Choice{.method = Method::fast, .type = GgufType::q4_0}, Choice{.method = Method::smallest, .budget = 4.4}}) {
     const auto errors = pair_errors(wide(), choice);
     REQUIRE(errors.size() == 1);
     CHECK(errors[0].error == Approx(errors[0].reported).epsilon(1e-3));

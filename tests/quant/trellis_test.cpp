@@ -56,17 +56,22 @@ TEST_CASE("Chunks are whole rows, even, and cover the matrix") {
 }
 
 TEST_CASE("Logarithmic scales are near, and zero stays zero") {
-  std::vector<float> values;
-  for (int i = 0; i < 60; ++i) values.push_back(3.7f * float(std::exp(-0.0571 * i)));
-  values.push_back(0);
-  for (const int bits : {8, 6}) {
-    const TrellisScales scales(bits, values);
-    for (std::size_t i = 0; i < 60; ++i) CHECK(std::abs(std::log(double(scales[Index(i)]) / double(values[i]))) <= TrellisScales::step(bits) / 2 * 1.0001);
-    CHECK(scales[60] == 0);
-  }
-  const TrellisScales far(6, std::vector<float>{1, 1e-20f});  // out of reach: the least scale there is, not zero
+  for (const int bits : {8, 6})
+    for (const double range : {0.0, 0.7, 3.7, 11.9}) {
+      std::vector<float> values;
+      for (int i = 0; i < 60; ++i) values.push_back(3.7f * float(std::exp(-range * i / 59)));
+      values.push_back(0);
+      const TrellisScales scales(bits, values);
+      const double most = range / ((1 << bits) - 2) / 2;  // half a step
+      for (std::size_t i = 0; i < 60; ++i) CHECK(std::abs(std::log(double(scales[Index(i)]) / double(values[i]))) <= most * 1.01 + 4e-3);
+      CHECK(scales[60] == 0);
+    }
+  const TrellisScales far(6, std::vector<float>{1, 1e-20f, 4e-6f, 6e-6f, 1e-5f});  // what is too small for the longest range counts as the least scale, or as 0
   CHECK(far[0] == Approx(1.0));
-  CHECK(far[1] == Approx(std::exp(-62 * 0.06)));
+  CHECK(far[1] == 0);
+  CHECK(far[2] == 0);
+  CHECK(double(far[3]) == Approx(1e-5).epsilon(.02));
+  CHECK(double(far[4]) == Approx(1e-5).epsilon(.02));
   CHECK(TrellisScales(8, std::vector<float>{0, 0})[1] == 0);
   CHECK(TrellisScales::storage_bits(6, 5) == 32 + 8 * 4);
 }
@@ -84,6 +89,30 @@ TEST_CASE("A Gaussian is coded as well as the design says") {
   CHECK(coded_error(X, {.rate = {35}, .window = 10}) < .0570);
   CHECK(coded_error(X, {.rate = {35}, .scale_bits = 6}) < .0555);
   for (const auto& [sixteenths, most] : {std::pair{35, .0537}, {51, .0138}, {67, .00365}}) CHECK(coded_error(X, {.rate = {sixteenths}, .window = 14}) < most);
+}
+
+TEST_CASE("Rows of very different size: no row is worse off than if it were dropped") {
+  for (const int scale_bits : {8, 6})
+    for (const float factor : {1e2f, 1e4f, 1e7f}) {
+      auto X = test::gaussian<float>(256, 64, 6);
+      for (Index i = 0; i < X.rows(); i += 50)
+        for (float& x : X.row(i)) x *= factor;
+      const Trellis quantizer{.rate = {34}, .scale_bits = scale_bits};
+      INFO(scale_bits << " bits, " << factor);
+      CHECK(coded_error(X, quantizer) < .064);
+      Encoding<Trellis> encoding(quantizer, X.rows(), X.cols());
+      encoding.encode(X.view());
+      std::vector<float> row(64);
+      for (Index i = 0; i < X.rows(); ++i) {
+        encoding.decode_line(i, 0, row);
+        double error = 0, norm = 0;
+        for (Index j = 0; j < 64; ++j) {
+          error += std::pow(double(X(i, j)) - double(row[std::size_t(j)]), 2);
+          norm += double(X(i, j)) * double(X(i, j));
+        }
+        CHECK(error <= norm * 1.0001);
+      }
+    }
 }
 
 TEST_CASE("Rows of any scale, and of zeros, in one chunk") {

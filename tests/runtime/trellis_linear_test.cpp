@@ -43,7 +43,9 @@ TEST_CASE("Trellis codes are multiplied as their dequantized weights are", "[run
     const auto X = test::gaussian<float>(11, cols, 9);
     for (const double bits : {4.3, 2.6}) {
       INFO(rows << " x " << cols << ", " << bits << " bits");
-      const auto q = quantize(W, recipes::smallest{.bits = std::max(bits, recipes::least_trellis_bits(rows, cols)), .window = 10});
+      const auto load = recipes::smallest::load(rows, cols);
+      const double least = recipes::least_trellis_bits({&load, 1}) + 1e-9;
+      const auto q = quantize(W, recipes::smallest{.bits = std::max(bits, least), .window = 10});
       Matrix<float> hat(rows, cols);
       q.dequantize(hat);
       // The Hadamard spreads x: its absmax may grow by sqrt(cols), the norm of a row may be up to that much above its sum of magnitudes.

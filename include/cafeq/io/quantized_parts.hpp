@@ -336,8 +336,12 @@ Quantized<T, Q> load_quantized(const StoredMatrix& stored) {
 inline constexpr const char* trellis_grid = "trellis";
 inline constexpr std::array<const char*, 3> trellis_sequences{"rows", "row", "column"};  // in the order of TrellisSequence
 
+inline constexpr Index trellis_side_limit = Index(1) << 31, trellis_weight_limit = Index(1) << 41;
+
 template <Transform T>
 MatrixParts parts_of(const Quantized<T, Trellis>& q, const std::string& name) {
+  if (std::max(q.rows(), q.cols()) > trellis_side_limit || q.rows() * q.cols() > trellis_weight_limit)
+    raise(ErrorCode::unsupported, message("quantized file: a trellis of ", q.rows(), " x ", q.cols(), " weights"));
   if (name.empty()) raise(ErrorCode::invalid_argument, "a matrix without a name");
   MatrixParts parts;
   Json factors = Json::array();
@@ -363,6 +367,7 @@ MatrixParts parts_of(const Quantized<T, Trellis>& q, const std::string& name) {
                        {"sequence", trellis_sequences[std::size_t(q.quantizer().sequence)]},
                        {"scale_bits", scales.bits()},
                        {"scale_base", scales.base()},
+                       {"scale_step", scales.step()},
                        {"side", q.side() == Side::input ? "input" : "output"},
                        {"exponent", q.exponent()},
                        {"transform", std::move(factors)}};
@@ -372,7 +377,7 @@ MatrixParts parts_of(const Quantized<T, Trellis>& q, const std::string& name) {
 template <Transform T>
 Quantized<T, Trellis> load_trellis(const StoredMatrix& stored) {
   if (stored.text("grid") != trellis_grid) stored.fail(message("its grid is ", stored.text("grid"), ", not ", trellis_grid));
-  constexpr Index most = Index(1) << 31;  // a side; their product fits
+  constexpr Index most = trellis_side_limit;
   const Index rows = stored.number("rows", 1, most), cols = stored.number("cols", 1, most);
   Trellis quantizer{.rate = {int(stored.number("rate", TrellisRate::least, TrellisRate::most))},
                           .scale_bits = int(stored.number("scale_bits", 6, 8)),
@@ -383,10 +388,14 @@ Quantized<T, Trellis> load_trellis(const StoredMatrix& stored) {
   quantizer.sequence = TrellisSequence(sequence - trellis_sequences.begin());
   const std::string side = stored.text("side");
   if (side != "input" && side != "output") stored.fail(message("its side is ", side));
-  const Json* base = find_member(stored.description, "scale_base");
-  if (base == nullptr || !base->is_number() || !(std::abs(base->get<double>()) < 1e3)) stored.fail("has no number scale_base");
+  const auto logarithm = [&](const char* key, double least) {  // of scales that fp32 can hold
+    const Json* member = find_member(stored.description, key);
+    if (member == nullptr || !member->is_number() || !(member->get<double>() >= least && member->get<double>() <= 88)) stored.fail(message("has no number ", key));
+    return member->get<float>();
+  };
+  const float base = logarithm("scale_base", -1000), step = logarithm("scale_step", 0);
   // Parts are read before anything of the size that the description claims is allocated.
-  if (rows * cols > most * 1024) stored.fail(message("has ", rows, " x ", cols, " weights"));
+  if (rows * cols > trellis_weight_limit) stored.fail(message("has ", rows, " x ", cols, " weights"));
   const TrellisChunks chunks(quantizer, rows, cols);
   const auto packed = stored.values<std::uint8_t>("scale_codes", {ceil_div(chunks.lines * quantizer.scale_bits, Index(8))});
   const auto codes = stored.values<std::uint8_t>("codes", {Index(chunks.storage_bits() / 8)});
@@ -403,7 +412,7 @@ Quantized<T, Trellis> load_trellis(const StoredMatrix& stored) {
   }
   std::vector<std::uint8_t> scales(static_cast<std::size_t>(chunks.lines));
   unpack_codes(packed, quantizer.scale_bits, scales);
-  encoding.set_scales(TrellisScales(quantizer.scale_bits, base->get<float>(), std::move(scales)));
+  encoding.set_scales(TrellisScales(quantizer.scale_bits, base, step, std::move(scales)));
   const int exponent = int(stored.number("exponent", -exponent_limit, exponent_limit));
   return {std::move(encoding), std::move(transform), side == "input" ? Side::input : Side::output, exponent};
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -45,9 +46,13 @@ struct Choice {
   double budget = 3.25;  ///< of `smallest`, in place of bits and group: bits a weight, everything counted
 };
 
-/// The bits a weight that `smallest` has for W [rows, cols]: few weights take more than a budget that is met on the whole.
-inline double budget_for(const Choice& choice, Index rows, Index cols) {
-  return std::max(choice.budget, recipes::least_trellis_bits(rows, cols) * (1 + 1e-12));
+/// `smallest` for these: within the budget, or at the lowest rate where few weights take more than that.
+inline recipes::smallest smallest_for(const Choice& choice, std::span<const recipes::TrellisLoad> loads) {
+  return {.bits = std::max(choice.budget, recipes::least_trellis_bits(loads) * (1 + 1e-12)), .seed = choice.seed};
+}
+inline recipes::smallest smallest_for(const Choice& choice, Index rows, Index cols) {
+  const auto load = recipes::smallest::load(rows, cols);
+  return smallest_for(choice, {&load, 1});
 }
 
 /// f(recipe) with the recipe that a choice names for W [rows, cols].
@@ -57,7 +62,7 @@ decltype(auto) with_recipe(const Choice& choice, Index rows, Index cols, F&& f) 
     case Method::rtn: return f(recipes::rtn<>{.bits = choice.bits, .group = choice.group});
     case Method::fast: return f(recipes::fast<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
     case Method::learned: return f(recipes::learned<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
-    case Method::smallest: return f(recipes::smallest{.bits = budget_for(choice, rows, cols), .seed = choice.seed});
+    case Method::smallest: return f(smallest_for(choice, rows, cols));
     default: return f(recipes::paper<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed});
   }
 }
@@ -107,11 +112,12 @@ inline std::string transform_name(const Choice& choice, Index rows, Index cols) 
   return message("learned, k = ", recipes::affordable_block(rows, cols, recipe.transform_bits, recipe.max_block));
 }
 
+inline std::string trellis_name(const Trellis& q) { return message("trellis", q.rate.bits(), q.sequence == TrellisSequence::column ? " column" : " row", q.scale_bits); }
+
 /// Grid and granularity for W [rows, cols] in a few words.
 inline std::string grid_name(const Choice& choice, Index rows, Index cols) {
   if (!choice.type && choice.method == Method::smallest) {
-    const Trellis q = recipes::affordable_trellis(rows, cols, budget_for(choice, rows, cols));
-    return message("trellis", q.rate.bits(), " row", q.scale_bits);
+    return trellis_name(smallest_for(choice, rows, cols).pipeline(rows, cols).quantizer);
   }
   if (choice.type) return std::string(gguf_type_info(*choice.type).name);
   const bool affine = choice.method == Method::rtn || choice.method == Method::fast;

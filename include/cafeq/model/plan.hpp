@@ -4,6 +4,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -65,11 +66,34 @@ struct Plan {
   std::int64_t storage(const Step& step) const { return storage(step, step.choice); }
   std::int64_t storage(const Step& step, const Choice& choice) const {
     std::int64_t bits = 0;
-    for (const std::size_t m : step.matrices) bits += planned_storage(choice, place(m).out, place(m).in, is_together(step));
+    for (std::size_t i = 0; i < step.matrices.size(); ++i) bits += storage(step, choice, i);
     return bits;
+  }
+  /// Of one of its matrices.
+  std::int64_t storage(const Step& step, const Choice& choice, std::size_t i) const {
+    const MatrixPlace& W = place(step.matrices[i]);
+    if (is_together(step) && choice.method == Method::smallest) return trellis_loads(step)[i].storage_bits(pair_trellis(step, choice));
+    return planned_storage(choice, W.out, W.in, is_together(step));
   }
   /// Whether the two matrices of a step are rounded together.
   bool is_together(const Step& step) const { return step.pair && !is_balanced(step.choice, roles.pairs[*step.pair]); }
+  /// What two matrices that `smallest` rounds together take as [lines, length]: an output projection has its heads on the input side.
+  std::array<recipes::TrellisLoad, 2> trellis_loads(const Step& step) const {
+    const MatrixPlace &first = place(step.matrices[0]), &second = place(step.matrices[1]);
+    return roles.pairs[*step.pair].kind == PairKind::value_output ? recipes::smallest::pair_loads(first.in, first.out, second.out, second.in)
+                                                                  : recipes::smallest::pair_loads(first.out, first.in, second.out, second.in);
+  }
+  /// The trellis for both.
+  Trellis pair_trellis(const Step& step, const Choice& choice) const {
+    const auto loads = trellis_loads(step);
+    return recipes::affordable_trellis(loads, smallest_for(choice, loads).bits);
+  }
+  /// Of one of its matrices, in a few words.
+  std::string grid(const Step& step, std::size_t i) const {
+    const MatrixPlace& W = place(step.matrices[i]);
+    if (is_together(step) && step.choice.method == Method::smallest) return trellis_name(pair_trellis(step, step.choice));
+    return grid_name(step.choice, W.out, W.in);
+  }
   /// In a few words.
   std::string transform(const Step& step) const {
     if (is_together(step)) return "M between the two";

@@ -223,7 +223,7 @@ CAFEQ_LAZY void quantize_pair(LoadedPair& loaded, const Plan& plan, const Step& 
     for (std::size_t i = 0; i < 2; ++i) quantize_single(step.matrices[i], loaded.W[i], step.choice, executor, result);
   } else {
     Choice choice = step.choice;
-    for (const auto& W : loaded.W) choice.budget = std::max({choice.budget, budget_for(choice, W.rows(), W.cols()), budget_for(choice, W.cols(), W.rows())});
+    if (choice.method == Method::smallest && !choice.type) choice.budget = smallest_for(choice, plan.trellis_loads(step)).bits;
     with_pair_recipe(choice, [&](const auto& recipe) { quantize_together(step, loaded, pair, recipe, executor, result); });
   }
   for (std::size_t i = 0; i < 2; ++i)

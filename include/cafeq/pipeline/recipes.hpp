@@ -5,8 +5,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
+#include <span>
 
 #include "cafeq/optimize/adam.hpp"
 #include "cafeq/optimize/learned_block_diagonal.hpp"
@@ -135,32 +137,58 @@ struct paper {
   }
 };
 
-/// What a matrix of that shape takes at the lowest rate, in bits a weight, a Hadamard's seed included.
-inline double least_trellis_bits(Index rows, Index cols, int window = 12) {
-  const Trellis least{.rate = {TrellisRate::least}, .scale_bits = 6, .window = window};
-  return double(Encoding<Trellis>::storage_bits(least, rows, cols) + 16 + RandomizedHadamard::storage_bits(cols)) / (double(rows) * double(cols));
+/// What a trellis is to hold: a matrix [rows, cols] beside a transform that takes some bits.
+struct TrellisLoad {
+  Index rows, cols;
+  TrellisSequence sequence = TrellisSequence::rows;
+  std::int64_t transform_bits = 64;  ///< a Hadamard's seed
+
+  double weights() const noexcept { return double(rows) * double(cols); }
+  /// With the exponent of the result.
+  std::int64_t storage_bits(Trellis q) const noexcept {
+    q.sequence = sequence;
+    return Encoding<Trellis>::storage_bits(q, rows, cols) + 16 + transform_bits;
+  }
+};
+
+/// What these take at the lowest rate, in bits a weight.
+inline double least_trellis_bits(std::span<const TrellisLoad> loads, int window = 12) {
+  double bits = 0, weights = 0;
+  for (const TrellisLoad& load : loads) {
+    bits += double(load.storage_bits({.rate = {TrellisRate::least}, .scale_bits = 6, .window = window}));
+    weights += load.weights();
+  }
+  return bits / weights;
 }
 
-/// The trellis with the least expected error for a matrix of that shape within `bits` a weight, everything counted. Raises invalid_argument where the
-/// lowest rate takes more.
-inline Trellis affordable_trellis(Index rows, Index cols, double bits, int window = 12, TrellisSequence sequence = TrellisSequence::rows) {
+/// The trellis with the least expected error that holds all of these in `bits` a weight, everything counted. Raises invalid_argument where the lowest rate
+/// takes more.
+inline Trellis affordable_trellis(std::span<const TrellisLoad> loads, double bits, int window = 12) {
+  constexpr double usual_range = 2;  // of logarithms of scales
   std::optional<Trellis> best;
   double least_error = 0;
-  const double budget = bits * (double(rows) * double(cols)) - 16 - double(RandomizedHadamard::storage_bits(cols));
   for (const int scale_bits : {8, 6}) {
-    Trellis candidate{.rate = {TrellisRate::most}, .scale_bits = scale_bits, .window = window, .sequence = sequence};
-    while (candidate.rate.is_valid() && double(Encoding<Trellis>::storage_bits(candidate, rows, cols)) > budget) --candidate.rate.sixteenths;
-    if (!candidate.rate.is_valid()) continue;
-    const double step = TrellisScales::step(scale_bits);
-    const double error = 0.0694 * std::exp2(-2 * (candidate.rate.bits() - 2)) + step * step / 12;
-    if (!best || error < least_error) {
-      best = candidate;
-      least_error = error;
+    for (int sixteenths = TrellisRate::most; sixteenths >= TrellisRate::least; --sixteenths) {
+      const Trellis candidate{.rate = {sixteenths}, .scale_bits = scale_bits, .window = window};
+      double taken = 0, weights = 0;
+      for (const TrellisLoad& load : loads) {
+        taken += double(load.storage_bits(candidate));
+        weights += load.weights();
+      }
+      if (!(taken <= bits * weights)) continue;
+      const double step = usual_range / double(1 << scale_bits);
+      const double error = 0.0694 * std::exp2(-2 * (candidate.rate.bits() - 2)) + step * step / 12;
+      if (!best || error < least_error) {
+        best = candidate;
+        least_error = error;
+      }
+      break;
     }
   }
   if (!best)
-    raise(ErrorCode::invalid_argument,
-          message("smallest: ", bits, " bits are fewer than the ", least_trellis_bits(rows, cols, window), " that ", rows, " x ", cols, " weights take"));
+    raise(ErrorCode::invalid_argument, message("smallest: ", bits, " bits are fewer than the ", least_trellis_bits(loads, window), " that ", loads[0].rows, " x ",
+                                               loads[0].cols, loads.size() > 1 ? " and other weights take" : " weights take"));
+  best->sequence = loads[0].sequence;
   return *best;
 }
 
@@ -171,13 +199,19 @@ struct smallest {
   int window = 12;
   std::uint64_t seed = 0;
 
-  auto pipeline(Index rows, Index cols) const { return Pipeline{RandomizedHadamard{.seed = seed}, affordable_trellis(rows, cols, bits, window), Nearest{}}; }
-  /// Balance and a randomized Hadamard between the two, sequences along the outer dimensions, one scale a channel; codes by alternating error feedback. A
-  /// trellis that the matrix with more bits of overhead affords: [lines, length] of both factors, lines the inner dimension.
+  static TrellisLoad load(Index rows, Index cols) { return {rows, cols, TrellisSequence::rows, RandomizedHadamard::storage_bits(cols)}; }
+  static std::array<TrellisLoad, 2> pair_loads(Index first_lines, Index first_length, Index second_lines, Index second_length) {
+    return {TrellisLoad{first_lines, first_length, TrellisSequence::row, 0}, TrellisLoad{second_lines, second_length, TrellisSequence::row, 0}};
+  }
+
+  auto pipeline(Index rows, Index cols) const {
+    const TrellisLoad one = load(rows, cols);
+    return Pipeline{RandomizedHadamard{.seed = seed}, affordable_trellis({&one, 1}, bits, window), Nearest{}};
+  }
+  /// Balance and a randomized Hadamard between the two, sequences along the outer dimensions, one scale a channel; codes by alternating error feedback. Both
+  /// factors as [lines, length], lines the inner dimension; the budget is for both together.
   auto pair(Index first_lines, Index first_length, Index second_lines, Index second_length) const {
-    const auto affordable = [&](Index lines, Index length) { return affordable_trellis(lines, length, bits, window, TrellisSequence::row); };
-    const Trellis a = affordable(first_lines, first_length), b = affordable(second_lines, second_length);
-    return PairPipeline<Trellis>{.quantizer = a.rate.sixteenths < b.rate.sixteenths ? a : b,
+    return PairPipeline<Trellis>{.quantizer = affordable_trellis(pair_loads(first_lines, first_length, second_lines, second_length), bits, window),
                                  .transform = PairTransform::balanced,
                                  .rounder = {.sweeps = 0},
                                  .alternations = 3,

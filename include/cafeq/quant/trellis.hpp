@@ -38,7 +38,7 @@ struct Trellis {
   static constexpr Index group = per_row;
 
   TrellisRate rate{};
-  int scale_bits = 8;  ///< 8: steps of 3 %; 6: of 6 %, for narrow rows
+  int scale_bits = 8;  ///< of a line: 8, or 6 for narrow rows
   int window = 12;
   TrellisSequence sequence = TrellisSequence::rows;
 
@@ -88,53 +88,67 @@ struct TrellisChunks {
   }
   Index lines_of(Index chunk) const noexcept { return first_line(chunk + 1) - first_line(chunk); }
   Index bits_of(Index chunk) const noexcept { return trellis_bits(lines_of(chunk) * length, rate, window); }
-  /// Chunks begin at a byte.
+  /// Chunks begin at a byte. The remainder of the lines makes as many chunks one line longer.
   std::int64_t storage_bits() const noexcept {
-    std::int64_t bits = 0;
-    for (Index c = 0; c < count(); ++c) bits += 8 * ceil_div(bits_of(c), Index(8));
-    return bits;
+    if (lines == 0) return 0;
+    const auto of = [&](Index n) { return 8 * ceil_div(trellis_bits(n * length, rate, window), Index(8)); };
+    const Index each = lines / count(), longer = lines % count();
+    return longer * of(each + 1) + (count() - longer) * of(each);
   }
 };
 
-/// One scale a line: exp(base − step·code), step .03 at 8 bits and .06 at 6; the last code is 0.
+/// One scale a line: exp(base − step·code), base and step two halves of the matrix; the last code is 0.
 class TrellisScales {
  public:
+  /// Lines whose scale is e^-12 of the largest or less count too little to widen the steps for.
+  static constexpr float longest_range = 12;
+
   TrellisScales() = default;
-  TrellisScales(int bits, float base, std::vector<std::uint8_t> codes) : bits_(bits), base_(base), codes_(std::move(codes)) {}
-  /// The nearest to `values`, which are not negative.
-  TrellisScales(int bits, std::span<const float> values) : bits_(bits), codes_(values.size()) {
-    const float largest = values.empty() ? 0 : *std::max_element(values.begin(), values.end());
-    if (largest > 0) base_ = std::log(largest);
+  TrellisScales(int bits, float base, float step, std::vector<std::uint8_t> codes) : bits_(bits), base_(base), step_(step), codes_(std::move(codes)) {}
+  /// The nearest to `values`, which are not negative; steps as small as they allow.
+  TrellisScales(int bits, std::span<const float> values, float room = 1) : bits_(bits), codes_(values.size()) {
+    float largest = 0;
+    for (const float v : values) largest = std::max(largest, room * v);
+    if (largest > 0) {
+      const float floor = largest * std::exp(-longest_range);
+      float least = largest;
+      for (const float v : values)
+        if (v / room >= floor) least = std::min(least, v / room);
+      base_ = float(fp16(std::log(largest)));
+      step_ = float(fp16(std::max(0.0f, base_ - std::log(least)) / float(zero() - 1)));
+    }
     for (std::size_t i = 0; i < values.size(); ++i) set(Index(i), values[i]);
   }
 
   int bits() const noexcept { return bits_; }
   float base() const noexcept { return base_; }
+  float step() const noexcept { return step_; }
   std::span<const std::uint8_t> codes() const noexcept { return codes_; }
   float operator[](Index line) const noexcept {
     const int code = codes_[std::size_t(line)];
-    return code == zero() ? 0 : float(std::exp(double(base_) - step(bits_) * code));
+    return code == zero() ? 0 : float(std::exp(double(base_) - double(step_) * code));
   }
 
-  /// The nearest code to a value, which is not negative.
+  /// The nearest code to a value, which is not negative. One that is nearer to 0 than to the least scale is 0: the codes were searched for its own size.
   void set(Index line, float value) noexcept {
-    const double code = value > 0 ? std::round((double(base_) - std::log(double(value))) / step(bits_)) : zero();
-    codes_[std::size_t(line)] = std::uint8_t(std::clamp(code, 0.0, double(value > 0 ? zero() - 1 : zero())));
+    const double below = value > 0 ? double(base_) - std::log(double(value)) : 0;
+    const double code = step_ > 0 ? std::round(below / double(step_)) : 0;
+    const bool vanishes = !(value > 0) || below > double(step_) * (zero() - 1) + std::log(2.0);
+    codes_[std::size_t(line)] = std::uint8_t(vanishes ? zero() : int(std::clamp(code, 0.0, double(zero() - 1))));
   }
 
   static constexpr std::int64_t storage_bits(int bits, Index lines) noexcept { return 32 + 8 * ceil_div(lines * bits, Index(8)); }
-  /// Of the logarithm.
-  static constexpr double step(int bits) noexcept { return bits == 8 ? 0.03 : 0.06; }
 
  private:
   int zero() const noexcept { return (1 << bits_) - 1; }
 
   int bits_ = 8;
   float base_ = 0;
+  float step_ = 0;
   std::vector<std::uint8_t> codes_;
 };
 
-/// What one worker needs to search chunks: 1 to 2 MB, and two copies of a chunk in fp32.
+/// What one worker needs to search chunks: .1 to 9 MB by window and rate (kernel/trellis_search.hpp), and two copies of a chunk in fp32.
 class TrellisEncoder {
  public:
   explicit TrellisEncoder(const Trellis& quantizer) : search_(quantizer.code(), quantizer.rate), decoder_(quantizer.code(), quantizer.rate), unit_(quantizer.code().unit) {}
@@ -179,7 +193,7 @@ class Encoding<Trellis> {
   using LineEncoder = TrellisEncoder;
 
   Encoding(const Trellis& quantizer, Index rows, Index cols)
-      : quantizer_(quantizer), rows_(rows), cols_(cols), chunks_(quantizer, rows, cols), decoder_(quantizer.code(), quantizer.rate) {
+      : quantizer_(checked(quantizer)), rows_(rows), cols_(cols), chunks_(quantizer, rows, cols), decoder_(quantizer.code(), quantizer.rate) {
     offsets_.push_back(0);
     for (Index c = 0; c < chunks_.count(); ++c) offsets_.push_back(offsets_.back() + trellis_chunk_bytes(chunks_.bits_of(c), quantizer.window));
     bytes_.resize(std::size_t(offsets_.back()));
@@ -237,13 +251,10 @@ class Encoding<Trellis> {
       for (Index j = 0; j < lines.cols; ++j) squares += double(lines(i, j)) * double(lines(i, j));
       values[std::size_t(i)] = float(std::sqrt(squares / double(lines.cols)));
     }
-    constexpr float room = 1.2f;
-    const float largest = values.empty() ? 0 : *std::max_element(values.begin(), values.end());
-    scales_ = TrellisScales(quantizer_.scale_bits, largest > 0 ? std::log(room * largest) : 0, std::vector<std::uint8_t>(values.size()));
-    for (std::size_t i = 0; i < values.size(); ++i) scales_.set(Index(i), values[i]);
+    scales_ = TrellisScales(quantizer_.scale_bits, values, 1.25f);
   }
   /// Codes and scale of one line, which must be a chunk by itself; writes what they decode to. Lines may be encoded at the same time.
-  void encode_line(Index line, std::span<const float> target, std::span<float> decoded, LineEncoder& encoder) noexcept {
+  void encode_line(Index line, std::span<const float> target, std::span<float> decoded, LineEncoder& encoder) {
     float value = 0;
     encoder.encode(View<const float>{target.data(), 1, chunks_.length, chunks_.length, 1}, chunk(line), {&value, 1});
     scales_.set(line, value);
@@ -271,6 +282,10 @@ class Encoding<Trellis> {
   }
 
  private:
+  static const Trellis& checked(const Trellis& quantizer) {
+    check_quantizer(quantizer);
+    return quantizer;
+  }
   std::size_t chunk_size(Index c) const noexcept { return std::size_t(offsets_[std::size_t(c) + 1] - offsets_[std::size_t(c)]); }
   View<const float> as_lines(View<const float> X) const noexcept { return quantizer_.sequence == TrellisSequence::column ? X.transposed() : X; }
 

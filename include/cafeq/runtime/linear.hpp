@@ -21,13 +21,13 @@
 namespace cafeq {
 
 enum class ActivationPrecision {
-  fp32,
+  fp32,  ///< as they are; under a trellis rounded to int16, one step a vector
   int8,  ///< rounded to −127 … 127 steps of absmax/127, one step for every `group` entries: a third of the time
 };
 
 struct ActivationFormat {
   ActivationPrecision precision = ActivationPrecision::fp32;
-  Index group = 128;  ///< entries that share a step (int8), per_row for one step a vector
+  Index group = 128;  ///< entries that share a step (int8), per_row for one step a vector; under a trellis always 64
 };
 
 namespace detail {

@@ -79,7 +79,7 @@ class Linear<T, Trellis> {
     const Encoding<Trellis>& encoding = weights_.encoding();
     const TrellisChunks& chunks = encoding.chunks();
     const PowerOfTwo unit(weights_.exponent());
-    executor.parallel_for(chunks.count(), 32, [&](Index begin, Index end, Index) {
+    executor.parallel_for(chunks.count(), 8, [&](Index begin, Index end, Index) {
       for (Index c = begin; c < end; ++c) {
         const Index first = chunks.first_line(c), n = chunks.lines_of(c);
         const auto scales = std::span(scales_).subspan(std::size_t(first), std::size_t(n));
