@@ -1,6 +1,7 @@
 // Quantizes two models by every recipe and by every type of GGUF, and measures what that costs: the error of the weights, the perplexity of a
 // language model, the embeddings of a sentence encoder. scripts/accuracy runs it.
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -75,6 +76,12 @@ int run(int argc, char** argv) {
   for (const auto& measurement : found)
     if (measurement) report.add(*measurement);
   std::printf("%s\n%s", report.tables().c_str(), example::check_targets(report).c_str());
+  if (!data.empty() && recipe.empty()) {
+    const auto say = [](const char* name, double difference) { std::printf("%s: perplexities on packed and on dequantized weights differ by %.1e\n", name, std::abs(difference)); };
+    say("fast, 4 bits", example::packed_difference<recipes::fast<4>>(data));
+    say("learned, 3 bits", example::packed_difference<recipes::learned<3>>(data));
+    say("smallest, 3.25 bits", example::packed_difference<recipes::smallest>(data));
+  }
   std::filesystem::create_directories(output);
   write_text(output + "/result.json", report.json());
   write_text(output + "/tables.md", report.tables());

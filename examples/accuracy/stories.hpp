@@ -10,6 +10,7 @@
 #include "accuracy/subject.hpp"
 #include "cafeq/io/open_model.hpp"
 #include "engine/llama2c.hpp"
+#include "engine/packed.hpp"
 #include "engine/perplexity.hpp"
 #include "engine/tokenizer_files.hpp"
 
@@ -35,6 +36,25 @@ inline engine::Matrix to_engine(const Matrix<float>& tensor) {
   engine::Matrix matrix(std::size_t(tensor.rows()), std::size_t(tensor.cols()));
   std::copy_n(tensor.data(), tensor.size(), matrix.values.begin());
   return matrix;
+}
+
+/// Weights of the engine, quantized by a recipe and dequantized again.
+template <class Recipe>
+engine::Linear dequantized(const engine::Matrix& weights, const engine::Threads& threads) {
+  engine::Matrix hat(weights.rows, weights.cols);
+  quantize(engine::view(weights), Recipe{}, threads).dequantize(engine::view(hat), threads);
+  return engine::Linear(std::move(hat));
+}
+
+/// How much the perplexity on packed weights, multiplied as they are, differs from that on dequantized ones. Relative.
+template <class Recipe>
+double packed_difference(const std::string& directory) {
+  const engine::Checkpoint checkpoint = engine::open_llama2c(directory + "/stories260K.bin");
+  const auto tokenizer = engine::load_llama2c_tokenizer(directory + "/tok512.bin", checkpoint.config.vocabulary);
+  const auto stories = read_stories(directory + "/tinystories_200.jsonl", 58, tokenizer);
+  const engine::Threads threads(1);
+  const auto perplexity = [&](auto pack) { return engine::measure_perplexity(engine::load_model(checkpoint, pack, threads), stories, threads).value(); };
+  return perplexity(engine::quantize<Recipe>) / perplexity(dequantized<Recipe>) - 1;
 }
 
 /// stories260K.bin in `directory`, on the first 58 stories there. What its tensors are called is what the engine asks for.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <concepts>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -31,6 +32,11 @@ class LoopBody {
         }) {}
 
   void operator()(Index begin, Index end, Index worker) const { call_(object_, begin, end, worker); }
+  /// For pools that count in other integers.
+  template <std::integral I>
+  void operator()(I begin, I end, I worker) const {
+    call_(object_, Index(begin), Index(end), Index(worker));
+  }
 
  private:
   void* object_;
@@ -82,8 +88,18 @@ class ExecutorRef {
                                },
                                [](void* e, Index n, Index grain, LoopBody f) {
                                  if constexpr (std::is_same_v<E, const InlineExecutor>) InlineExecutor{}.parallel_for(n, grain, f);
-                                 else static_cast<E*>(e)->parallel_for(n, grain, f);
+                                 else parallel_for_in(*static_cast<E*>(e), n, grain, f);
                                }};
+
+// A pool may count in unsigned numbers.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+  template <class E>
+  static void parallel_for_in(E& executor, Index n, Index grain, LoopBody f) {
+    executor.parallel_for(n, grain, f);
+  }
+#pragma GCC diagnostic pop
+
   void* object_;
   const Table* vtable_;
 };

@@ -109,6 +109,11 @@ class Reconstruction {
 template <Transform T, class Q>
 class Quantized;
 
+template <class Q, Transform T>
+Quantized(const Encoding<Q>&, T, Side, int) -> Quantized<T, Q>;
+template <Quantizer Q, Transform T>
+Quantized(Q, Index, PackedCodes, std::vector<typename Q::Params>, T, Side, int) -> Quantized<T, Q>;
+
 /// Of a scalar quantizer: packed codes, and the parameters of every group.
 template <Transform T, Quantizer Q>
 class Quantized<T, Q> : public detail::Reconstruction<Quantized<T, Q>> {

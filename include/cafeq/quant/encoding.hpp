@@ -16,6 +16,9 @@ namespace cafeq {
 template <class Q>
 class Encoding;
 
+template <class Q>
+Encoding(const Q&, Index, Index) -> Encoding<Q>;
+
 template <Quantizer Q>
 class Encoding<Q> {
  public:

@@ -77,8 +77,10 @@ Linear(Quantized<T, Q>) -> Linear<T, Q>;
 /// grids, and tables of up to 16 levels, go through kernel::PackedProduct, whose error it has, wherever groups of weights and of activations meet at words
 /// of codes; other grids and widths are decoded a row at a time. The same bits for any number of threads and of vectors together. Owns the quantized matrix, and a compact inverse of a
 /// block-diagonal transform.
-template <Transform T, Quantizer Q>
-class Linear<T, Q> {
+template <Transform T, class Q>
+class Linear {
+  static_assert(Quantizer<Q>, "cafeq: products of trellis codes need cafeq/runtime/trellis_linear.hpp");
+
  public:
   explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {})
       : weights_(std::move(weights)), format_(format), undo_(weights_.transform(), weights_.side()) {
@@ -169,7 +171,7 @@ class Linear<T, Q> {
 };
 
 /// Recognises what the grid allows by asking it.
-template <Transform T, Quantizer Q>
+template <Transform T, class Q>
 void Linear<T, Q>::examine() {
   if constexpr (LinearGrid<Q>) {
     const Q& q = weights_.quantizer();
@@ -191,7 +193,7 @@ void Linear<T, Q>::examine() {
   }
 }
 
-template <Transform T, Quantizer Q>
+template <Transform T, class Q>
 void Linear<T, Q>::lines(Index row, float bias, float* scale, float* offset) const noexcept {
   if constexpr (LinearGrid<Q>) {
     const Grouping& grouping = weights_.grouping();
@@ -222,7 +224,7 @@ void Linear<T, Q>::lines(Index row, float bias, float* scale, float* offset) con
   }
 }
 
-template <Transform T, Quantizer Q>
+template <Transform T, class Q>
 template <class X>
 void Linear<T, Q>::multiply_packed(const X& x, View<float> Y, ExecutorRef executor) const {
   if constexpr (LinearGrid<Q>) {
@@ -240,7 +242,7 @@ void Linear<T, Q>::multiply_packed(const X& x, View<float> Y, ExecutorRef execut
 }
 
 /// Whether there is a kernel for it.
-template <Transform T, Quantizer Q>
+template <Transform T, class Q>
 template <int Bits, bool Table, class E>
 bool Linear<T, Q>::multiply_words(const kernel::PackedActivations<E>& x, View<float> Y, ExecutorRef executor) const {
   if constexpr (Table && !std::is_same_v<E, float>) {
@@ -266,7 +268,7 @@ bool Linear<T, Q>::multiply_words(const kernel::PackedActivations<E>& x, View<fl
 }
 
 /// Levels of a linear grid in units of its scale, the weights themselves of any other.
-template <Transform T, Quantizer Q>
+template <Transform T, class Q>
 void Linear<T, Q>::decode_row(Index row, std::span<std::uint8_t> codes, std::span<float> values) const noexcept {
   if (weights_.bits() == 8) weights_.codes().unpack_row(row, codes);
   else kernel::detail::unpack_row<DefaultArch>(weights_.codes().row(row).data(), weights_.bits(), in(), 0, codes.data());
@@ -279,7 +281,7 @@ void Linear<T, Q>::decode_row(Index row, std::span<std::uint8_t> codes, std::spa
   }
 }
 
-template <Transform T, Quantizer Q>
+template <Transform T, class Q>
 void Linear<T, Q>::multiply_decoded(View<const float> X, View<float> Y, ExecutorRef executor) const {
   using V = Batch<float>;
   constexpr Index w = Index(V::size);
