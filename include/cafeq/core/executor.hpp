@@ -81,15 +81,6 @@ class ExecutorRef {
     Index (*concurrency)(const void*);
     void (*parallel_for)(void*, Index, Index, LoopBody);
   };
-  template <class E>
-  static constexpr Table table{[](const void* e) {
-                                 if constexpr (std::is_same_v<E, const InlineExecutor>) return Index(1);
-                                 else return Index(static_cast<const E*>(e)->concurrency());
-                               },
-                               [](void* e, Index n, Index grain, LoopBody f) {
-                                 if constexpr (std::is_same_v<E, const InlineExecutor>) InlineExecutor{}.parallel_for(n, grain, f);
-                                 else parallel_for_in(*static_cast<E*>(e), n, grain, f);
-                               }};
 
 // A pool may count in unsigned numbers.
 #pragma GCC diagnostic push
@@ -100,6 +91,15 @@ class ExecutorRef {
   }
 #pragma GCC diagnostic pop
 
+  template <class E>
+  static constexpr Table table{[](const void* e) {
+                                 if constexpr (std::is_same_v<E, const InlineExecutor>) return Index(1);
+                                 else return Index(static_cast<const E*>(e)->concurrency());
+                               },
+                               [](void* e, Index n, Index grain, LoopBody f) {
+                                 if constexpr (std::is_same_v<E, const InlineExecutor>) InlineExecutor{}.parallel_for(n, grain, f);
+                                 else ExecutorRef::parallel_for_in(*static_cast<E*>(e), n, grain, f);
+                               }};
   void* object_;
   const Table* vtable_;
 };
