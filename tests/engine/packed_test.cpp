@@ -14,7 +14,7 @@ TEST_CASE("The engine's packed weights are multiplied as their dequantized ones 
   cafeq::quantize(engine::view(weights), cafeq::recipes::fast<4>{}, threads).dequantize(engine::view(hat));
   const auto packed = engine::quantizers.at("fast4")(weights, threads).multiply(x, threads), floats = engine::Linear(hat).multiply(x, threads);
   REQUIRE(packed.values.size() == 120);
-  for (std::size_t i = 0; i < packed.values.size(); ++i) CHECK(double(packed.values[i]) == Approx(double(floats.values[i])).margin(1e-3));
+  for (std::size_t i = 0; i < packed.values.size(); ++i) CHECK(double(packed.values[i]) == Approx(double(floats.values[i])).epsilon(2e-4).margin(1e-2));
   CHECK(engine::quantizers.at("none") == nullptr);
 }
 

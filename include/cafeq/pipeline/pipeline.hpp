@@ -79,7 +79,7 @@ void for_each_panel(View<const T> W, int e, const M& transform, ExecutorRef exec
 }  // namespace detail
 
 /// W → transform → grid → rounding → packed result. Parts are specs: a transform without a dimension, a quantizer without scales.
-template <TransformSpec T, class Q, class R = Nearest>
+template <TransformSpec T, AnyQuantizer Q, class R = Nearest>
 struct Pipeline;
 
 template <TransformSpec T, Quantizer Q, RounderFor<Q> R>

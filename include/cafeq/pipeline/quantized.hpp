@@ -109,7 +109,7 @@ class Reconstruction {
 template <Transform T, class Q>
 class Quantized;
 
-template <class Q, Transform T>
+template <AnyQuantizer Q, Transform T>
 Quantized(const Encoding<Q>&, T, Side, int) -> Quantized<T, Q>;
 template <Quantizer Q, Transform T>
 Quantized(Q, Index, PackedCodes, std::vector<typename Q::Params>, T, Side, int) -> Quantized<T, Q>;

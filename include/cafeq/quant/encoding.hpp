@@ -13,10 +13,10 @@
 
 namespace cafeq {
 
-template <class Q>
+template <AnyQuantizer Q>
 class Encoding;
 
-template <class Q>
+template <AnyQuantizer Q>
 Encoding(const Q&, Index, Index) -> Encoding<Q>;
 
 template <Quantizer Q>

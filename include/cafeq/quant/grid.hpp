@@ -63,6 +63,9 @@ concept LinearGrid = Quantizer<Q> && requires(const Q& q, std::uint8_t code, con
 template <class Q>
 concept JointQuantizer = std::copyable<Q> && requires { requires Q::chooses_jointly; };
 
+template <class Q>
+concept AnyQuantizer = Quantizer<Q> || JointQuantizer<Q>;
+
 /// As an argument of a grid: its bits are a member, 2 to 8, chosen at run time.
 inline constexpr int runtime_bits = 0;
 

@@ -12,7 +12,7 @@ namespace cafeq {
 /// round(X, metric, side, encoding, executor) reads the parameters in `encoding` (its fit, or those of an earlier round) and leaves codes, and
 /// perhaps better parameters, there. X [rows, cols] has contiguous rows; the metric's dimension is cols on the input side, rows on the output side.
 template <class R, class Q>
-concept RounderFor = (Quantizer<Q> || JointQuantizer<Q>) && requires(const R& r, View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding) {
+concept RounderFor = AnyQuantizer<Q> && requires(const R& r, View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding) {
   r.round(X, metric, side, encoding, ExecutorRef{});
 };
 
