@@ -7,6 +7,7 @@
 #include "cafeq/cafeq.hpp"
 #include "cafeq/io/quantized_file.hpp"
 #include "io/temporary_directory.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -122,6 +123,8 @@ TEST_CASE("trellis codes come back bit for bit, and mean what the page on the fo
   for (const int window : {14, 12, 10})
     for (const int rate : {32, 35, 47, 48, 53, 63, 64, 71, 80})
       for (const auto& [rows, cols] : {std::pair<Index, Index>{3, 1}, {40, 30}, {100, 172}}) {
+        if (rows == 100 && (window != 10 || rate % 9 != 8)) continue;  // two chunks; 35, 53, 71 sixteenths
+        if (test::sanitized && window == 14 && rows > 3) continue;     // too slow
         const auto W = test::heavy_tailed(rows, cols, std::uint64_t(rate), 0, 1000);
         Trellis quantizer{.rate = {rate}, .scale_bits = rate % 2 == 0 ? 8 : 6, .window = window};
         for (const auto sequence : {TrellisSequence::rows, TrellisSequence::row, TrellisSequence::column}) {

@@ -7,6 +7,7 @@
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/build.hpp"
 #include "support/golden.hpp"
 #include "support/random.hpp"
 
@@ -22,6 +23,9 @@ using NarrowTrellisArch = DefaultArch;
 #endif
 
 using States = std::vector<std::uint16_t>;
+
+/// Without optimization and under a sanitizer a weight takes a thousand times as long.
+bool too_slow_here(int window, Index n) { return test::sanitized && n > (window == 12 ? 70 : 300); }
 
 /// Targets of a chunk and the zeros that follow a short one.
 struct TrellisTargets {
@@ -153,6 +157,7 @@ TEST_CASE("trellis search is as good as one in double with the same seam, at awk
   for (const int window : trellis_windows)
     for (const int sixteenths : trellis_test_rates)
       for (const Index n : {1, 2, 5, 6, 7, 63, 200, 1000, 1200, 2500}) {
+        if (too_slow_here(window, n)) continue;
         const TrellisRate rate{sixteenths};
         INFO("window " << window << " sixteenths " << sixteenths << " n " << n);
         const TrellisCode& code = trellis_code(rate, window);
@@ -181,6 +186,7 @@ TEST_CASE("trellis search joins its pieces") {
     const TrellisCode& code = trellis_code(rate, 10);
     kernel::TrellisSearch<> search(code, rate);
     for (const Index n : {190, 191, 192, 193, 1087, 1088, 1089, 1090, 2111, 2112, 2113, 3137}) {
+      if (test::sanitized && n != 193 && n != 1089) continue;
       INFO("sixteenths " << sixteenths << " n " << n);
       const auto targets = trellis_targets(n, rate, 10, std::uint64_t(n));
       const States found = searched_trellis_states(search, targets.x, rate, 10);
@@ -193,6 +199,10 @@ TEST_CASE("trellis search joins its pieces") {
 }
 
 TEST_CASE("trellis search of Gaussian weights has the errors of the design") {
+  if (test::sanitized) {
+    WARN("left out: takes minutes under a sanitizer");
+    return;
+  }
   struct Budget {
     int sixteenths, window;
     double error;
@@ -217,6 +227,10 @@ TEST_CASE("trellis search of Gaussian weights has the errors of the design") {
 }
 
 TEST_CASE("the error of trellis search does not grow with the rate or the window") {
+  if (test::sanitized) {
+    WARN("left out: takes minutes under a sanitizer");
+    return;
+  }
   double previous = 1, previous_narrow = 1;
   for (int sixteenths = TrellisRate::least; sixteenths <= TrellisRate::most; ++sixteenths) {
     INFO("sixteenths " << sixteenths);
@@ -235,6 +249,7 @@ TEST_CASE("trellis search gives an outlier the largest level") {
   for (const int window : trellis_windows)
     for (const int sixteenths : {32, 40, 48, 56, 64, 72, 80})
       for (const float outlier : {4.0f, -4.0f, 50.0f, -50.0f, 1e30f, -1e30f}) {
+        if (test::sanitized && (window == 12 || sixteenths != 40)) continue;
         const TrellisRate rate{sixteenths};
         const TrellisCode& code = trellis_code(rate, window);
         auto targets = trellis_targets(400, rate, window, 5);
@@ -261,6 +276,7 @@ TEST_CASE("trellis search keeps a cycle closed whatever the targets are") {
   for (const int window : trellis_windows)
     for (const int sixteenths : trellis_test_rates)
       for (const Index n : {1, 3, 7, 64, 300, 1300}) {
+        if (too_slow_here(window, n)) continue;
         const TrellisRate rate{sixteenths};
         kernel::TrellisSearch<> search(trellis_code(rate, window), rate);
         std::vector<float> x(std::size_t(n), 0.0f);
@@ -297,6 +313,7 @@ TEST_CASE("trellis search gives the same states on every architecture and alloca
       kernel::TrellisSearch<> search(trellis_code(rate, window), rate);
       kernel::TrellisSearch<NarrowTrellisArch> narrow(trellis_code(rate, window), rate);
       for (const Index n : {3, 130, 1500}) {
+        if (too_slow_here(window, n)) continue;
         INFO("window " << window << " sixteenths " << sixteenths << " n " << n);
         for (const double scale : {1.0, 3.0}) {
           const auto targets = trellis_targets(n, rate, window, 77, scale);
