@@ -174,5 +174,5 @@ TEST_CASE("trellis codes that contradict themselves are refused by name") {
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["cols"] = -1; }).message(), Contains("cols is -1"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["side"] = "top"; }).message(), Contains("side"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w.erase("transform"); }).message(), Contains("transform"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["transform"][0]["sizes"] = {25}; }).message(), Contains("cover 25 of 24"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["transform"][0]["sizes"] = Json::array({25}); }).message(), Contains("cover 25 of 24"));
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -77,6 +78,10 @@ TEST_CASE("Logarithmic scales are near, and zero stays zero") {
 }
 
 TEST_CASE("A Gaussian is coded as well as the design says") {
+  if (test::sanitized) {
+    WARN("left out: takes minutes under a sanitizer");
+    return;
+  }
   const auto X = test::gaussian<float>(64, 512, 11);
   double before = 1;
   for (const auto& [sixteenths, most] : {std::pair{32, .0700}, {35, .0550}, {36, .0506}, {48, .0180}, {51, .0142}, {64, .00475}, {67, .00375}, {80, .0016}}) {
@@ -92,6 +97,10 @@ TEST_CASE("A Gaussian is coded as well as the design says") {
 }
 
 TEST_CASE("Rows of very different size: no row is worse off than if it were dropped") {
+  if (test::sanitized) {
+    WARN("left out: takes minutes under a sanitizer");
+    return;
+  }
   for (const int scale_bits : {8, 6})
     for (const float factor : {1e2f, 1e4f, 1e7f}) {
       auto X = test::gaussian<float>(256, 64, 6);
