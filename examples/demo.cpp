@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 #include "cafeq/io/file.hpp"
 #include "demo/job.hpp"
 #include "demo/report.hpp"
+#include "support/program.hpp"
 
 namespace {
 
@@ -70,21 +70,11 @@ int run(int argc, char** argv) {
   job.save(tensors);
   job.verify(tensors);
   std::printf("%s: %lld quantized matrices, reloaded bit for bit\n", tensors.c_str(), static_cast<long long>(job.stored_count()));
-  const std::string json = to_json(results).dump(1) + "\n";
-  AtomicFile file(output + "/result.json");
-  file.write(std::as_bytes(std::span(json)));
-  file.commit();
+  write_file(output + "/result.json", to_json(results).dump(1) + "\n");
   std::printf("%s/result.json: every number above\n", output.c_str());
   return 0;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "demo: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return cafeq::example::run_program("demo", run, argc, argv); }

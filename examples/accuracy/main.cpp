@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -16,6 +15,7 @@
 #include "accuracy/targets.hpp"
 #include "cafeq/core/executor.hpp"
 #include "cafeq/io/file.hpp"
+#include "support/program.hpp"
 #include "support/progress_bar.hpp"
 
 namespace {
@@ -31,12 +31,6 @@ std::vector<std::string> sentences_to_embed(const std::string& data) {
   }
   std::printf("Sentences: the %zu built in\n", example::sentences.size());
   return {example::sentences.begin(), example::sentences.end()};
-}
-
-void write_text(const std::string& path, const std::string& text) {
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(text)));
-  file.commit();
 }
 
 int run(int argc, char** argv) {
@@ -83,18 +77,11 @@ int run(int argc, char** argv) {
     say("smallest, 3.25 bits", example::packed_difference<recipes::smallest>(data));
   }
   std::filesystem::create_directories(output);
-  write_text(output + "/result.json", report.json());
-  write_text(output + "/tables.md", report.tables());
+  write_file(output + "/result.json", report.json());
+  write_file(output + "/tables.md", report.tables());
   return 0;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "accuracy: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return cafeq::example::run_program("accuracy", run, argc, argv); }

@@ -7,13 +7,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <thread>
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
 #include "cafeq/kernel/trellis_search.hpp"
+#include "support/program.hpp"
 #include "support/progress_bar.hpp"
 
 namespace {
@@ -154,11 +154,4 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "design-trellis: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return cafeq::example::run_program("design-trellis", run, argc, argv); }

@@ -2,8 +2,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <exception>
 #include <numbers>
 #include <string>
 #include <vector>
@@ -11,6 +9,7 @@
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
 #include "cafeq/io/sharded_safetensors.hpp"
+#include "support/program.hpp"
 
 namespace {
 
@@ -104,9 +103,7 @@ void write_model(const Options& o) {
   config.commit();
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   Options options;
   CLI::App app{"Writes a Llama model with random, heavy-tailed weights in bf16."};
   app.add_option("DIRECTORY", options.directory, "where to; must exist")->required()->check(CLI::ExistingDirectory);
@@ -120,11 +117,10 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_option("--shard-bytes", options.shard_bytes, "most in a file")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  try {
-    write_model(options);
-    return 0;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "generate-model: %s\n", error.what());
-    return 1;
-  }
+  write_model(options);
+  return 0;
 }
+
+}  // namespace
+
+int main(int argc, char** argv) { return cafeq::example::run_program("generate-model", run, argc, argv); }

@@ -6,10 +6,10 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstring>
-#include <exception>
 #include <thread>
 
 #include "quantize_model/run.hpp"
+#include "support/program.hpp"
 
 namespace {
 
@@ -124,11 +124,4 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "cafeq-quantize: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return cafeq::example::run_program("cafeq-quantize", run, argc, argv); }

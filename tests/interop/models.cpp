@@ -3,7 +3,6 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -13,6 +12,7 @@
 #include "cafeq/core/rng.hpp"
 #include "cafeq/io/open_model.hpp"
 #include "cafeq/model/quantize_model.hpp"
+#include "support/program.hpp"
 
 namespace {
 
@@ -147,10 +147,7 @@ void write_hugging_face(const std::string& from, const std::string& directory, b
   for (const auto& [name, tensor] : tensors) views.emplace(name, tensor.view());
   std::filesystem::create_directories(directory);
   write_safetensors(directory + "/model.safetensors", views);
-  AtomicFile file(directory + "/config.json");
-  const std::string text = config.dump(2);
-  file.write(std::as_bytes(std::span(text)));
-  file.commit();
+  write_file(directory + "/config.json", config.dump(2));
 }
 
 int run(int argc, char** argv) {
@@ -182,11 +179,4 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "interop-models: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return cafeq::example::run_program("interop-models", run, argc, argv); }

@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "cafeq/core/error.hpp"
@@ -200,5 +201,12 @@ class AtomicFile {
   detail::FileDescriptor fd_;
   Index end_ = 0;
 };
+
+/// A whole file, which appears at once.
+inline void write_file(const std::string& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(content)));
+  file.commit();
+}
 
 }  // namespace cafeq

@@ -78,9 +78,7 @@ inline PartStore::PartStore(std::string directory, std::string_view fingerprint,
     return;
   }
   remove_all_but([](std::string_view) { return false; });
-  AtomicFile file(plan_path());
-  file.write(std::as_bytes(std::span(fingerprint)));
-  file.commit();
+  write_file(plan_path(), fingerprint);
 }
 
 inline void PartStore::lock() {
