@@ -36,7 +36,7 @@ struct TrellisTargets {
 TrellisTargets trellis_targets(Index n, TrellisRate rate, int window, std::uint64_t seed, double scale = 1) {
   const auto source = gaussian<float>(1, n, seed, scale);
   TrellisTargets targets{{source.data(), source.data() + n}, {source.data(), source.data() + n}};
-  targets.padded.resize(std::size_t(kernel::trellis_padded(n, rate, window)));
+  targets.padded.resize(std::size_t(trellis_padded(n, rate, window)));
   return targets;
 }
 
@@ -75,7 +75,7 @@ std::vector<std::uint8_t> trellis_chunk(Index n, TrellisRate rate, int window, I
 States searched_trellis_states(kernel::TrellisSearch<>& search, std::span<const float> x, TrellisRate rate, int window) {
   const Index n = Index(x.size());
   std::vector<float> padded(x.begin(), x.end());
-  padded.resize(std::size_t(kernel::trellis_padded(n, rate, window)));
+  padded.resize(std::size_t(trellis_padded(n, rate, window)));
   States states(padded.size());
   search.tail_biting(padded, states);
   auto chunk = trellis_chunk(n, rate, window);
@@ -299,7 +299,7 @@ TEST_CASE("trellis search closes short cycles whose sums are all saturated") {
       const TrellisRate rate{sixteenths};
       kernel::TrellisSearch<> search(trellis_code(rate, window), rate);
       for (int round = 0; round < 200; ++round) {
-        std::vector<float> x(std::size_t(kernel::trellis_padded(1 + round % 9, rate, window)));
+        std::vector<float> x(std::size_t(trellis_padded(1 + round % 9, rate, window)));
         for (float& value : x) value = 4 * float(rng.sign(drawn++));
         REQUIRE(trellis_cycle_closes(searched_trellis_states(search, x, rate, window), rate, window));
       }
@@ -336,7 +336,7 @@ TEST_CASE("packed trellis states come back, and what follows them is zero") {
     for (int sixteenths = TrellisRate::least; sixteenths <= TrellisRate::most; ++sixteenths)
       for (const Index wanted : {1, 7, 16, 33, 128}) {
         const TrellisRate rate{sixteenths};
-        const Index n = kernel::trellis_padded(wanted, rate, window), bits = rate.begin(n);
+        const Index n = trellis_padded(wanted, rate, window), bits = rate.begin(n);
         INFO("window " << window << " sixteenths " << sixteenths << " n " << n);
         REQUIRE(bits == trellis_bits(wanted, rate, window));
         std::vector<int> stream;
@@ -364,7 +364,7 @@ TEST_CASE("trellis encode writes what pack_trellis writes") {
     kernel::TrellisSearch<> search(trellis_code(rate, 12), rate);
     auto chunk = trellis_chunk(n, rate, 12, 3), packed = chunk;
     search.encode(targets.x, chunk);
-    kernel::pack_trellis(trellis_states_in(chunk, kernel::trellis_padded(n, rate, 12), rate, 12), rate, 12, packed);
+    kernel::pack_trellis(trellis_states_in(chunk, trellis_padded(n, rate, 12), rate, 12), rate, 12, packed);
     CHECK(chunk == packed);
   }
 }

@@ -48,10 +48,12 @@ struct TrellisCode {
   }
 };
 
-/// The bits of a chunk of n weights. Fewer weights than a window has bits for are followed by others that nobody reads.
-constexpr Index trellis_bits(Index n, TrellisRate rate, int window) noexcept {
-  return std::max(rate.begin(n), rate.begin(ceil_div(Index(window) * 16, Index(rate.sixteenths))));
+/// The weights of a chunk of n: fewer than a window has bits for are followed by others that nobody reads.
+constexpr Index trellis_padded(Index n, TrellisRate rate, int window) noexcept {
+  return std::max(n, ceil_div(Index(window) * 16, Index(rate.sixteenths)));
 }
+/// Their bits.
+constexpr Index trellis_bits(Index n, TrellisRate rate, int window) noexcept { return rate.begin(trellis_padded(n, rate, window)); }
 
 /// Bytes of a chunk in memory: its bits, the first `window` − 1 of them once more, so that no window wraps, and room for loads of whole vectors.
 constexpr Index trellis_chunk_bytes(Index bits, int window) noexcept { return ceil_div(bits + window - 1, Index(8)) + 16; }

@@ -5,6 +5,7 @@
 /// 32-bit lane and two shifts bring each of them into its half. A product of 16 bits gives h of 16 weights; the bytes h of two groups are mapped
 /// to magnitudes by look-ups in tables of 16. Where bytes cannot be shuffled, weights are looked up one by one.
 /// A chunk must have the memory form of core/trellis_code.hpp: loads of 16 bytes begin at the first byte of a group that has a weight of the chunk.
+/// Longer than most headers: how windows are laid out, read and looked up is one contract.
 #pragma once
 
 #include <algorithm>

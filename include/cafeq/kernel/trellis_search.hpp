@@ -16,6 +16,7 @@
 /// bits. They saturate where a weight is off by 4, 2 and 1. From each v the least one of the row before is subtracted, and it is capped so that no
 /// sum overflows: at 48, 12 and 3 times the variance of the targets. Of equal sums the smallest predecessor wins. So every architecture gives the
 /// same states.
+/// Longer than most headers: the two directions of one search, and the plain loops that say what they must find.
 #pragma once
 
 #include <algorithm>
@@ -29,38 +30,12 @@
 
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/core/trellis_code.hpp"
+#include "cafeq/kernel/trellis_pack.hpp"
 #include "cafeq/simd/words16.hpp"
 
 namespace cafeq::kernel {
 
-/// Weights of a chunk together with those that nobody reads (see trellis_bits()).
-constexpr Index trellis_padded(Index n, TrellisRate rate, int window) noexcept {
-  return std::max(n, ceil_div(Index(window) * 16, Index(rate.sixteenths)));
-}
-
 namespace detail {
-
-/// Appends bits to bytes, the most significant first.
-class BitWriter {
- public:
-  explicit BitWriter(std::uint8_t* to) noexcept : to_(to) {}
-
-  /// The lowest `count` bits of `bits`, at most 16.
-  void write(std::uint32_t bits, int count) noexcept {
-    held_ = held_ << count | (bits & ((1u << count) - 1));
-    for (held_count_ += count; held_count_ >= 8; held_count_ -= 8) *to_++ = std::uint8_t(held_ >> (held_count_ - 8));
-  }
-  /// Zeros from here to `end`.
-  void finish(const std::uint8_t* end) noexcept {
-    if (held_count_ > 0) write(0, 8 - held_count_);
-    std::memset(to_, 0, std::size_t(end - to_));
-  }
-
- private:
-  std::uint8_t* to_;
-  std::uint32_t held_ = 0;
-  int held_count_ = 0;
-};
 
 /// Bits that come with weight t of a cycle of n.
 constexpr int trellis_shift(Index t, Index n, TrellisRate rate) noexcept {
@@ -123,21 +98,6 @@ std::uint16_t trellis_step(const std::uint16_t* before, std::uint16_t* after, co
 
 }  // namespace detail
 
-/// Writes a cycle of states in its form in memory: trellis_state(chunk, rate.begin(t), window) is states[t]. The states are those of all weights,
-/// also of the ones that nobody reads; each must continue the one before. `chunk` has trellis_chunk_bytes() bytes or more, those behind it become
-/// zero.
-inline void pack_trellis(std::span<const std::uint16_t> states, TrellisRate rate, int window, std::span<std::uint8_t> chunk) noexcept {
-  const Index n = Index(states.size());
-  CAFEQ_ASSERT(n == trellis_padded(n, rate, window) && Index(chunk.size()) >= trellis_chunk_bytes(rate.begin(n), window));
-  detail::BitWriter bits(chunk.data());
-  for (Index t = 0; t < n; ++t) {
-    const int count = int(rate.begin(t + 1) - rate.begin(t));
-    bits.write(std::uint32_t(states[std::size_t(t)]) >> (window - count), count);
-  }
-  bits.write(std::uint32_t(states[0]) >> 1, window - 1);
-  bits.finish(chunk.data() + chunk.size());
-}
-
 /// Searches chunks, one after another. One object serves one worker; it owns 1,089 rows of costs, 2^(window + 1 − ⌊R⌋) bytes each (2.2 MB for a
 /// window of 12 bits and 2 bits a weight, .14 MB for 10 and 4), and asks for no memory after it is made.
 template <class Arch = DefaultArch>
@@ -170,17 +130,9 @@ class TrellisSearch {
   /// Searches and writes the chunk as pack_trellis() does, `chunk` having trellis_chunk_bytes(trellis_bits(x.size(), …), window) bytes or more.
   void encode(std::span<const float> x, std::span<std::uint8_t> chunk) noexcept {
     CAFEQ_ASSERT(!x.empty() && Index(chunk.size()) >= trellis_chunk_bytes(trellis_bits(Index(x.size()), rate_, window_), window_));
-    detail::BitWriter bits(chunk.data());
-    std::uint32_t begin = 0;
-    search(x, [&](Index first, std::span<const std::uint16_t> found) {
-      if (first == 0) begin = found[0];
-      for (Index i = 0; i < Index(found.size()); ++i) {
-        const int count = int(rate_.begin(first + i + 1) - rate_.begin(first + i));
-        bits.write(std::uint32_t(found[std::size_t(i)]) >> (window_ - count), count);
-      }
-    });
-    bits.write(begin >> 1, window_ - 1);
-    bits.finish(chunk.data() + chunk.size());
+    detail::TrellisWriter writer(rate_, window_, chunk);
+    search(x, [&](Index, std::span<const std::uint16_t> found) { writer.write(found); });
+    writer.close();
   }
 
  private:

@@ -20,6 +20,7 @@
 #include "cafeq/kernel/trellis_decode.hpp"
 #include "cafeq/kernel/trellis_search.hpp"
 #include "cafeq/quant/encoding.hpp"
+#include "cafeq/quant/trellis_scales.hpp"
 
 namespace cafeq {
 
@@ -97,56 +98,16 @@ struct TrellisChunks {
   }
 };
 
-/// One scale a line: exp(base − step·code), base and step two halves of the matrix; the last code is 0.
-class TrellisScales {
- public:
-  /// Lines whose scale is e^-12 of the largest or less count too little to widen the steps for.
-  static constexpr float longest_range = 12;
+namespace detail {
 
-  TrellisScales() = default;
-  TrellisScales(int bits, float base, float step, std::vector<std::uint8_t> codes) : bits_(bits), base_(base), step_(step), codes_(std::move(codes)) {}
-  /// The nearest to `values`, which are not negative; steps as small as they allow.
-  TrellisScales(int bits, std::span<const float> values, float room = 1) : bits_(bits), codes_(values.size()) {
-    float largest = 0;
-    for (const float v : values) largest = std::max(largest, room * v);
-    if (largest > 0) {
-      const float floor = largest * std::exp(-longest_range);
-      float least = largest;
-      for (const float v : values)
-        if (v / room >= floor) least = std::min(least, v / room);
-      base_ = float(fp16(std::log(largest)));
-      step_ = float(fp16(std::max(0.0f, base_ - std::log(least)) / float(zero() - 1)));
-    }
-    for (std::size_t i = 0; i < values.size(); ++i) set(Index(i), values[i]);
-  }
+/// Of a line, any strides.
+inline double root_mean_square(View<const float> line) noexcept {
+  double squares = 0;
+  for (Index j = 0; j < line.cols; ++j) squares += double(line(0, j)) * double(line(0, j));
+  return std::sqrt(squares / double(line.cols));
+}
 
-  int bits() const noexcept { return bits_; }
-  float base() const noexcept { return base_; }
-  float step() const noexcept { return step_; }
-  std::span<const std::uint8_t> codes() const noexcept { return codes_; }
-  float operator[](Index line) const noexcept {
-    const int code = codes_[std::size_t(line)];
-    return code == zero() ? 0 : float(std::exp(double(base_) - double(step_) * code));
-  }
-
-  /// The nearest code to a value, which is not negative. One that is nearer to 0 than to the least scale is 0: the codes were searched for its own size.
-  void set(Index line, float value) noexcept {
-    const double below = value > 0 ? double(base_) - std::log(double(value)) : 0;
-    const double code = step_ > 0 ? std::round(below / double(step_)) : 0;
-    const bool vanishes = !(value > 0) || below > double(step_) * (zero() - 1) + std::log(2.0);
-    codes_[std::size_t(line)] = std::uint8_t(vanishes ? zero() : int(std::clamp(code, 0.0, double(zero() - 1))));
-  }
-
-  static constexpr std::int64_t storage_bits(int bits, Index lines) noexcept { return 32 + 8 * ceil_div(lines * bits, Index(8)); }
-
- private:
-  int zero() const noexcept { return (1 << bits_) - 1; }
-
-  int bits_ = 8;
-  float base_ = 0;
-  float step_ = 0;
-  std::vector<std::uint8_t> codes_;
-};
+}  // namespace detail
 
 /// What one worker needs to search chunks: .1 to 9 MB by window and rate (kernel/trellis_search.hpp), and two copies of a chunk in fp32.
 class TrellisEncoder {
@@ -158,9 +119,7 @@ class TrellisEncoder {
     targets_.resize(std::size_t(X.rows * X.cols));
     levels_.resize(std::size_t(X.cols));
     for (Index i = 0; i < X.rows; ++i) {
-      double squares = 0;
-      for (const float x : X.row(i)) squares += double(x) * double(x);
-      const double rms = std::sqrt(squares / double(X.cols));
+      const double rms = detail::root_mean_square(X.row_block(i, 1));
       for (Index j = 0; j < X.cols; ++j) targets_[std::size_t(i * X.cols + j)] = rms > 0 ? float(double(X(i, j)) / rms) : 0;
     }
     search_.encode(targets_, chunk);
@@ -246,11 +205,7 @@ class Encoding<Trellis> {
   void fit(View<const float> X, ExecutorRef = {}) {
     const View<const float> lines = as_lines(X);
     std::vector<float> values(static_cast<std::size_t>(lines.rows));
-    for (Index i = 0; i < lines.rows; ++i) {
-      double squares = 0;
-      for (Index j = 0; j < lines.cols; ++j) squares += double(lines(i, j)) * double(lines(i, j));
-      values[std::size_t(i)] = float(std::sqrt(squares / double(lines.cols)));
-    }
+    for (Index i = 0; i < lines.rows; ++i) values[std::size_t(i)] = float(detail::root_mean_square(lines.row_block(i, 1)));
     scales_ = TrellisScales(quantizer_.scale_bits, values, 1.25f);
   }
   /// Codes and scale of one line, which must be a chunk by itself; writes what they decode to. Lines may be encoded at the same time.

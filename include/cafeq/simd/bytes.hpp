@@ -3,6 +3,7 @@
 /// ByteOps<Arch> is a set of static functions over its type Vector. It has the same 32 bytes whatever the architecture, so that what is laid out for
 /// it, and every integer that comes out of it, is the same everywhere: one register of AVX2, two of NEON, an array in the generic branch. "Half" is
 /// 16 bytes. Lanes are little endian, and integer arithmetic wraps.
+/// Longer than most headers: each operation has a branch for three kinds of registers.
 #pragma once
 
 #include <array>
