@@ -59,6 +59,36 @@ std::optional<Error> weights_fault(View<T> W, std::string_view name) {
 
 namespace detail {
 
+template <class T>
+View<const std::remove_const_t<T>> readable(View<T> W) noexcept {
+  return W;
+}
+
+/// The largest magnitude of W, which raises what weights_fault() finds.
+template <class E>
+double checked_largest(View<const E> W, ExecutorRef executor) {
+  if (auto fault = layout_fault(W, "W")) raise(*fault);
+  const WeightScan scan = scan_weights(W, executor);
+  if (!scan.finite) raise(*finite_fault(W, "W"));
+  return scan.largest;
+}
+
+/// The transform fitted to X, or to Xᵀ on the output side, and applied: X ← X M or Mᵀ X.
+template <TransformSpec T>
+FittedTransform<T> fit_and_apply(const T& spec, View<float> X, Side side, ExecutorRef executor) {
+  if (side == Side::input) {
+    auto fitted = fit_transform(spec, View<const float>(X), executor);
+    apply_right(fitted, X, Op::forward, executor);
+    return fitted;
+  }
+  auto fitted = [&] {
+    const Matrix<float> transposed = to_matrix<float>(View<const float>(X).transposed());
+    return fit_transform(spec, transposed.view(), executor);
+  }();
+  apply_left(fitted, X, Op::transpose, executor);
+  return fitted;
+}
+
 /// Rows that a worker transforms at once: what stays in L2 and is little beside the matrix, a few at least so that a transform can share its loads.
 inline Index panel_rows(Index rows, Index cols) noexcept { return std::min(rows, std::clamp<Index>(std::min((Index(1) << 16) / cols, rows / 32), 4, 64)); }
 
@@ -95,16 +125,12 @@ struct Pipeline<T, Q, R> {
   /// side that twice, and where all rows are rounded at once a byte a weight for their codes.
   template <MatrixView M>
   auto quantize(M&& W, ExecutorRef executor = {}) const {
-    const auto weights = as_view(W);
-    using Element = std::remove_const_t<typename decltype(weights)::value_type>;
-    if (auto fault = layout_fault(weights, "W")) raise(*fault);
-    const WeightScan scan = scan_weights(weights, executor);
-    if (!scan.finite) raise(*finite_fault(weights, "W"));
+    const auto input = detail::readable(as_view(W));
+    const int exponent = floor_log2(detail::checked_largest(input, executor));
     check_quantizer(quantizer);
-    const View<const Element> input = weights;
     if constexpr (rounds_row_by_row<R>)
-      if (side == Side::input && !couples_rows(quantizer)) return quantize_rows(input, floor_log2(scan.largest), executor);
-    return quantize_whole(input, floor_log2(scan.largest), executor);
+      if (side == Side::input && !couples_rows(quantizer)) return quantize_rows(input, exponent, executor);
+    return quantize_whole(input, exponent, executor);
   }
 
   /// The bits that quantize() will store for a matrix of that shape. (A constant matrix may take less.)
@@ -165,18 +191,11 @@ struct Pipeline<T, Q, R> {
   template <class E>
   Quantized<Fitted, Q> quantize_whole(View<const E> weights, int exponent, ExecutorRef executor) const {
     Matrix<float> X = scaled_down(weights, exponent, executor);
-    Fitted fitted = side == Side::input ? fit_transform(transform, X.view(), executor) : fit_output_side(X, executor);
-    if (side == Side::input) apply_right(fitted, X.view(), Op::forward, executor);
-    else apply_left(fitted, X.view(), Op::transpose, executor);
+    Fitted fitted = detail::fit_and_apply(transform, X.view(), side, executor);
     exponent -= detail::scale_for_grid(X.view(), executor);
     const Metric metric = uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
     const auto encoding = round(rounder, View<const float>(X.view()), quantizer, metric, side, executor);
     return Quantized<Fitted, Q>(encoding, std::move(fitted), side, exponent);
-  }
-
-  Fitted fit_output_side(const Matrix<float>& X, ExecutorRef executor) const {
-    const Matrix<float> transposed = to_matrix<float>(X.view().transposed());
-    return fit_transform(transform, transposed.view(), executor);
   }
 };
 

@@ -30,10 +30,12 @@ std::int64_t storage_bits(const Q& quantizer, const Grouping& grouping) {
 
 namespace detail {
 
-/// What decoded rows, an exponent and a transform stand for. Derived has rows(), cols(), side(), exponent(), transform() and decode_rows().
+/// What decoded rows, an exponent and a transform stand for. Derived has rows(), cols(), side(), exponent(), transform(), storage_bits() and decode_rows().
 template <class Derived>
 class Reconstruction {
  public:
+  double bits_per_weight() const { return double(self().storage_bits()) / (double(self().rows()) * double(self().cols())); }
+
   /// Ŵ into `out` [rows, cols], any strides and element type. Memory: a few rows (input side), or one fp32 matrix (output side).
   template <MatrixView M>
   void dequantize(M&& out, ExecutorRef executor = {}) const {
@@ -66,6 +68,20 @@ class Reconstruction {
       copy_scaled(View<const Element>(view.row_block(begin, panel.rows)), -self().exponent(), rows.view());
       return plain_rows(View<const float>(rows.view()), panel);
     });
+  }
+
+ protected:
+  /// Raises corrupt where the transform does not fit.
+  void check_transform() const {
+    const Derived& q = self();
+    if (q.transform().dim() != (q.side() == Side::input ? q.cols() : q.rows()))
+      raise(ErrorCode::corrupt, message("Quantized: a transform of dimension ", Index(q.transform().dim()), " on ", q.rows(), " x ", q.cols()));
+  }
+  /// What decode_rows() asks of its arguments.
+  void check_rows(Index begin, View<float> out) const {
+    const Derived& q = self();
+    if (begin < 0 || begin + out.rows > q.rows() || out.cols != q.cols())
+      raise(ErrorCode::invalid_shape, message("decode_rows: rows ", begin, " to ", begin + out.rows, " of ", out.cols, " columns, the result is ", q.rows(), " x ", q.cols()));
   }
 
  private:
@@ -144,8 +160,7 @@ class Quantized<T, Q> : public detail::Reconstruction<Quantized<T, Q>> {
       raise(ErrorCode::corrupt, message("Quantized: codes of ", codes_.cols(), " columns and ", codes_.bits(), " bits, expected ", cols, " and ", int(quantizer_.bits)));
     if (Index(params_.size()) != grouping_.count())
       raise(ErrorCode::corrupt, message("Quantized: ", params_.size(), " groups of parameters, expected ", grouping_.count()));
-    if (transform_.dim() != (side_ == Side::input ? cols : rows()))
-      raise(ErrorCode::corrupt, message("Quantized: a transform of dimension ", Index(transform_.dim()), " on ", rows(), " x ", cols));
+    this->check_transform();
   }
 
   Index rows() const noexcept { return grouping_.rows; }
@@ -161,12 +176,10 @@ class Quantized<T, Q> : public detail::Reconstruction<Quantized<T, Q>> {
 
   /// Everything that inference needs, in bits: codes (rows start at a byte), parameters, tensor-wide state, exponent (16) and what undoes the transform.
   std::int64_t storage_bits() const { return detail::storage_bits(quantizer_, grouping_) + std::int64_t(transform_.storage_bits()); }
-  double bits_per_weight() const { return double(storage_bits()) / (double(rows()) * double(cols())); }
 
   /// X̂ of rows [begin, begin + out.rows), before exponent and transform.
   void decode_rows(Index begin, View<float> out) const {
-    if (begin < 0 || begin + out.rows > rows() || out.cols != cols())
-      raise(ErrorCode::invalid_shape, message("decode_rows: rows ", begin, " to ", begin + out.rows, " of ", out.cols, " columns, the result is ", rows(), " x ", cols()));
+    this->check_rows(begin, out);
     Buffer<float> dense(static_cast<std::size_t>(out.rows_contiguous() ? 0 : cols()));
     for (Index i = 0; i < out.rows; ++i) {
       const Index first = grouping_.index(begin + i, 0);

@@ -18,8 +18,7 @@ class Quantized<T, Trellis> : public detail::Reconstruction<Quantized<T, Trellis
       : encoding_(std::move(encoding)), transform_(std::move(transform)), side_(side), exponent_(exponent) {
     if (Index(encoding_.scales().codes().size()) != encoding_.chunks().lines)
       raise(ErrorCode::corrupt, message("Quantized: ", encoding_.scales().codes().size(), " scales for ", encoding_.chunks().lines, " sequences"));
-    if (transform_.dim() != (side_ == Side::input ? cols() : rows()))
-      raise(ErrorCode::corrupt, message("Quantized: a transform of dimension ", Index(transform_.dim()), " on ", rows(), " x ", cols()));
+    this->check_transform();
   }
 
   Index rows() const noexcept { return encoding_.rows(); }
@@ -32,12 +31,10 @@ class Quantized<T, Trellis> : public detail::Reconstruction<Quantized<T, Trellis
 
   /// Everything that inference needs, in bits: chunks (each starts at a byte), scales, exponent (16) and what undoes the transform.
   std::int64_t storage_bits() const { return encoding_.storage_bits() + 16 + std::int64_t(transform_.storage_bits()); }
-  double bits_per_weight() const { return double(storage_bits()) / (double(rows()) * double(cols())); }
 
   /// X̂ of rows [begin, begin + out.rows), before exponent and transform.
   void decode_rows(Index begin, View<float> out) const {
-    if (begin < 0 || begin + out.rows > rows() || out.cols != cols())
-      raise(ErrorCode::invalid_shape, message("decode_rows: rows ", begin, " to ", begin + out.rows, " of ", out.cols, " columns, the result is ", rows(), " x ", cols()));
+    this->check_rows(begin, out);
     encoding_.decode_rows(begin, out);
   }
 
@@ -62,14 +59,9 @@ struct Pipeline<T, Trellis, R> {
   /// what a TrellisEncoder has. Otherwise W in fp32 besides, on the output side and for a rounder that uses the metric twice.
   template <MatrixView M>
   Quantized<FittedTransform<T>, Trellis> quantize(M&& W, ExecutorRef executor = {}) const {
-    const auto weights = as_view(W);
-    using Element = std::remove_const_t<typename decltype(weights)::value_type>;
-    if (auto fault = layout_fault(weights, "W")) raise(*fault);
-    const WeightScan scan = scan_weights(weights, executor);
-    if (!scan.finite) raise(*finite_fault(weights, "W"));
+    const auto input = detail::readable(as_view(W));
+    const int exponent = floor_log2(detail::checked_largest(input, executor));
     check_quantizer(quantizer);
-    const View<const Element> input = weights;
-    const int exponent = floor_log2(scan.largest);
     Encoding<Trellis> encoding(sequenced(), input.rows, input.cols);
     if (side == Side::input && !uses_metric<R> && quantizer.sequence != TrellisSequence::column) {
       auto fitted = fit_to_weights(transform, input, executor);
@@ -82,9 +74,7 @@ struct Pipeline<T, Trellis, R> {
       return {std::move(encoding), std::move(fitted), side, exponent};
     }
     Matrix<float> X = scaled_down(input, exponent, executor);
-    auto fitted = side == Side::input ? fit_transform(transform, X.view(), executor) : fit_output_side(X, executor);
-    if (side == Side::input) apply_right(fitted, X.view(), Op::forward, executor);
-    else apply_left(fitted, X.view(), Op::transpose, executor);
+    auto fitted = detail::fit_and_apply(transform, X.view(), side, executor);
     const Metric metric = uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
     rounder.round(std::as_const(X).view(), metric, side, encoding, executor);
     return {std::move(encoding), std::move(fitted), side, exponent};
@@ -99,10 +89,6 @@ struct Pipeline<T, Trellis, R> {
 
  private:
   Trellis sequenced() const { return uses_metric<R> ? for_lines(quantizer, side) : quantizer; }
-  FittedTransform<T> fit_output_side(const Matrix<float>& X, ExecutorRef executor) const {
-    const Matrix<float> transposed = to_matrix<float>(X.view().transposed());
-    return fit_transform(transform, transposed.view(), executor);
-  }
 };
 
 }  // namespace cafeq

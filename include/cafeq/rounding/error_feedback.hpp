@@ -26,8 +26,7 @@ struct ErrorFeedback {
 
   template <Quantizer Q>
   void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
-    check_metric(X, metric, side);
-    if (sweeps < 0) raise(ErrorCode::invalid_argument, message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
+    check(X, metric, side);
     if (X.empty()) return;
     const rounding::MetricFloats floats(metric, sweeps > 0);
     if (side == Side::input) round_input(X, floats, encoding, executor);
@@ -38,8 +37,7 @@ struct ErrorFeedback {
   /// output side, columns on the input side (for_lines). Scales are refitted to each line's codes. Blocks of the metric go to the executor. Memory: X twice more.
   template <JointQuantizer Q>
   void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
-    check_metric(X, metric, side);
-    if (sweeps < 0) raise(ErrorCode::invalid_argument, message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
+    check(X, metric, side);
     if (!(encoding.quantizer() == for_lines(encoding.quantizer(), side)))
       raise(ErrorCode::invalid_argument, message("ErrorFeedback: sequences must be ", side == Side::input ? "columns on the input" : "rows on the output", " side"));
     if (X.empty()) return;
@@ -66,6 +64,11 @@ struct ErrorFeedback {
   }
 
  private:
+  void check(View<const float> X, const Metric& metric, Side side) const {
+    check_metric(X, metric, side);
+    if (sweeps < 0) raise(ErrorCode::invalid_argument, message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
+  }
+
   /// Lines are columns; rows go to the executor in chunks.
   template <Quantizer Q>
   void round_input(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding, ExecutorRef executor) const {
