@@ -3,7 +3,6 @@
 ///   const Linear q{Wq, {.precision = ActivationPrecision::int8}}, k{Wk, …}, v{Wv, …};
 ///   const Activations x = q.prepare(h);              // the transform that the three share is undone once
 ///   q.multiply(x, yq); k.multiply(x, yk); v.multiply(x, yv);
-/// Longer than most headers: the choice of a kernel for a grid, and what is decoded where there is none, are one decision.
 #pragma once
 
 #include <array>
@@ -14,56 +13,9 @@
 #include <variant>
 #include <vector>
 
-#include "cafeq/kernel/packed_product.hpp"
-#include "cafeq/pipeline/quantized.hpp"
-#include "cafeq/runtime/undo_transform.hpp"
+#include "cafeq/runtime/linear_base.hpp"
 
 namespace cafeq {
-
-enum class ActivationPrecision {
-  fp32,  ///< as they are; under a trellis rounded to int16, one step a vector
-  int8,  ///< rounded to −127 … 127 steps of absmax/127, one step for every `group` entries: a third of the time
-};
-
-struct ActivationFormat {
-  ActivationPrecision precision = ActivationPrecision::fp32;
-  Index group = 128;  ///< entries that share a step (int8), per_row for one step a vector; under a trellis always 64
-};
-
-namespace detail {
-template <class E>
-View<E> one_row(VectorView<E> x) noexcept {
-  return {x.data, 1, x.size, x.size * x.stride, x.stride};
-}
-}  // namespace detail
-
-/// Activations with a transform undone, laid out for packed codes: made by Linear::prepare(), read by every Linear whose weights carry the same transform.
-class Activations {
- public:
-  /// X [n, dim], the transform undone already, for weights of `bits` bits.
-  Activations(View<const float> X, int bits, ActivationFormat format) {
-    if (format.group < 0) raise(ErrorCode::invalid_argument, message("activations: group is ", format.group, ", must be positive or per_row"));
-    const Index group = std::max<Index>(1, format.group == per_row ? X.cols : format.group);
-    format_ = format;
-    if (format.precision == ActivationPrecision::fp32) packed_.emplace<kernel::PackedActivations<float>>(X, bits);
-    else packed_.emplace<kernel::PackedActivations<std::int8_t>>(X, bits, group);
-  }
-
-  Index count() const noexcept { return values().rows; }
-  Index dim() const noexcept { return values().cols; }
-  ActivationFormat format() const noexcept { return format_; }
-  /// What the weights are multiplied by: the transformed activations, rounded where they are int8.
-  View<const float> values() const noexcept {
-    return std::visit([](const auto& x) { return x.values(); }, packed_);
-  }
-
- private:
-  template <Transform T, class Q>
-  friend class Linear;
-
-  ActivationFormat format_;
-  std::variant<kernel::PackedActivations<float>, kernel::PackedActivations<std::int8_t>> packed_;
-};
 
 template <Transform T, class Q>
 class Linear;
@@ -78,71 +30,21 @@ Linear(Quantized<T, Q>) -> Linear<T, Q>;
 /// of codes; other grids and widths are decoded a row at a time. The same bits for any number of threads and of vectors together. Owns the quantized matrix, and a compact inverse of a
 /// block-diagonal transform.
 template <Transform T, class Q>
-class Linear {
+class Linear : public detail::LinearBase<Linear<T, Q>, T, Q> {
   static_assert(Quantizer<Q>, "cafeq: products of trellis codes need cafeq/runtime/trellis_linear.hpp");
+  using Base = detail::LinearBase<Linear<T, Q>, T, Q>;
 
  public:
-  explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {})
-      : weights_(std::move(weights)), format_(format), undo_(weights_.transform(), weights_.side()) {
-    examine();
-  }
-
-  Index in() const noexcept { return weights_.cols(); }
-  Index out() const noexcept { return weights_.rows(); }
-  const Quantized<T, Q>& weights() const noexcept { return weights_; }
-  ActivationFormat format() const noexcept { return format_; }
-
-  /// y ← Ŵ x for vectors x [in] and y [out]: spans, contiguous containers, or one-row or one-column matrices, float elements.
-  template <class X, class Y>
-    requires(!std::is_same_v<std::remove_cvref_t<X>, Activations>)
-  void multiply(X&& x, Y&& y, ExecutorRef executor = {}) const {
-    multiply_batch(detail::one_row(as_vector(std::forward<X>(x))), detail::one_row(as_vector(std::forward<Y>(y))), executor);
-  }
-  /// Y ← X Ŵᵀ: one activation a row, X [n, in], Y [n, out]. Memory: two copies of X and a few rows of parameters a worker.
-  void multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor = {}) const {
-    check_view(X, "x");
-    if (X.cols != in()) raise(ErrorCode::invalid_shape, message("multiply: x has ", X.cols, " entries, the weights ", in(), " columns"));
-    check_result(X.rows, Y);
-    multiply_batch(prepare_batch(X, executor), Y, executor);
-  }
-
-  /// x [in] with the transform undone, in this layer's format: for multiply() of this layer and of all whose weights carry the same transform.
-  template <class X>
-  Activations prepare(X&& x, ExecutorRef executor = {}) const {
-    return prepare_batch(detail::one_row(as_vector(std::forward<X>(x))), executor);
-  }
-  /// The same for the rows of X [n, in].
-  Activations prepare_batch(View<const float> X, ExecutorRef executor = {}) const {
-    check_view(X, "x");
-    if (X.cols != in()) raise(ErrorCode::invalid_shape, message("prepare: x has ", X.cols, " entries, the weights ", in(), " columns"));
-    if (weights_.side() == Side::output) return Activations(X, weights_.bits(), format_);
-    Matrix<float> inputs = to_matrix<float>(X);
-    undo_(weights_.transform(), inputs.view(), executor);
-    return Activations(std::as_const(inputs).view(), weights_.bits(), format_);
-  }
-
-  /// y ← Ŵ x for one prepared vector. Activations that were laid out for another number of bits are laid out anew.
-  template <class Y>
-  void multiply(const Activations& x, Y&& y, ExecutorRef executor = {}) const {
-    multiply_batch(x, detail::one_row(as_vector(std::forward<Y>(y))), executor);
-  }
-  /// The same for several.
-  void multiply_batch(const Activations& x, View<float> Y, ExecutorRef executor = {}) const {
-    if (x.dim() != in()) raise(ErrorCode::invalid_shape, message("multiply: x has ", x.dim(), " entries, the weights ", in(), " columns"));
-    check_result(x.count(), Y);
-    std::visit([&](const auto& packed) { multiply_packed(packed, Y, executor); }, x.packed_);
-    if (weights_.side() == Side::input) return;
-    if (Y.rows_contiguous()) return undo_(weights_.transform(), Y, executor);
-    Matrix<float> results = to_matrix<float>(Y);
-    undo_(weights_.transform(), results.view(), executor);
-    copy(std::as_const(results).view(), Y);
-  }
+  explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {}) : Base(std::move(weights), format) { examine(); }
+  using Base::in, Base::out;
 
  private:
-  void check_result(Index count, View<float> Y) const {
-    check_view(Y, "y");
-    if (Y.cols != out() || Y.rows != count)
-      raise(ErrorCode::invalid_shape, message("multiply: y is ", Y.rows, " x ", Y.cols, ", expected ", count, " x ", out()));
+  friend Base;
+  using Base::weights_, Base::format_;
+
+  Activations arrange(View<const float> X) const { return Activations(X, weights_.bits(), format_); }
+  void multiply_arranged(const Activations& x, View<float> Y, ExecutorRef executor) const {
+    std::visit([&](const auto& packed) { multiply_packed(packed, Y, executor); }, x.packed_);
   }
 
   /// Writes the scale and the offset of every group of a row; see kernel::PackedProduct.
@@ -162,9 +64,6 @@ class Linear {
   void multiply_decoded(View<const float> X, View<float> Y, ExecutorRef executor) const;
   void decode_row(Index row, std::span<std::uint8_t> codes, std::span<float> values) const noexcept;
 
-  Quantized<T, Q> weights_;
-  ActivationFormat format_;
-  UndoTransform<T> undo_;
   std::array<float, 256> levels_{};  // of a linear grid
   bool uniform_ = false;             // whether they are one apart
   bool halves_ = false;              // whether Params are the fp16 scale, or scale and offset, themselves

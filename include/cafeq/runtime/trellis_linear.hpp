@@ -16,63 +16,27 @@ namespace cafeq {
 /// step for 64 entries; see kernel/trellis_product.hpp for the errors of both. Sequences along columns are decoded to fp32 and meet x as it is: |error| <=
 /// in · 2^-24 Σ_j |ŵ_ij x_j|. The same bits for any number of threads and of vectors together.
 template <Transform T>
-class Linear<T, Trellis> {
+class Linear<T, Trellis> : public detail::LinearBase<Linear<T, Trellis>, T, Trellis> {
+  using Base = detail::LinearBase<Linear<T, Trellis>, T, Trellis>;
+
  public:
-  explicit Linear(Quantized<T, Trellis> weights, ActivationFormat format = {})
-      : weights_(std::move(weights)), format_(format), undo_(weights_.transform(), weights_.side()) {
+  explicit Linear(Quantized<T, Trellis> weights, ActivationFormat format = {}) : Base(std::move(weights), format) {
     for (Index i = 0; i < weights_.encoding().chunks().lines; ++i) scales_.push_back(weights_.encoding().scales()[i]);
   }
+  using Base::in, Base::out;
 
-  Index in() const noexcept { return weights_.cols(); }
-  Index out() const noexcept { return weights_.rows(); }
-  const Quantized<T, Trellis>& weights() const noexcept { return weights_; }
-  ActivationFormat format() const noexcept { return format_; }
+ private:
+  friend Base;
+  using Base::weights_, Base::format_;
 
-  /// y ← Ŵ x for vectors x [in] and y [out]: spans, contiguous containers, or one-row or one-column matrices, float elements.
-  template <class X, class Y>
-    requires(!std::is_same_v<std::remove_cvref_t<X>, Activations>)
-  void multiply(X&& x, Y&& y, ExecutorRef executor = {}) const {
-    multiply_batch(detail::one_row(as_vector(std::forward<X>(x))), detail::one_row(as_vector(std::forward<Y>(y))), executor);
-  }
-  /// Y ← X Ŵᵀ: one activation a row, X [n, in], Y [n, out]. Memory: three copies of X.
-  void multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor = {}) const { multiply_batch(prepare_batch(X, executor), Y, executor); }
-
-  /// x [in] with the transform undone: for multiply() of this layer and of all whose weights carry the same transform.
-  template <class X>
-  Activations prepare(X&& x, ExecutorRef executor = {}) const {
-    return prepare_batch(detail::one_row(as_vector(std::forward<X>(x))), executor);
-  }
-  /// The same for the rows of X [n, in].
-  Activations prepare_batch(View<const float> X, ExecutorRef executor = {}) const {
-    check_view(X, "x");
-    if (X.cols != in()) raise(ErrorCode::invalid_shape, message("prepare: x has ", X.cols, " entries, the weights ", in(), " columns"));
-    if (weights_.side() == Side::output) return Activations(X, 8, {});
-    Matrix<float> inputs = to_matrix<float>(X);
-    undo_(weights_.transform(), inputs.view(), executor);
-    return Activations(std::as_const(inputs).view(), 8, {});
-  }
-
-  /// y ← Ŵ x for one prepared vector.
-  template <class Y>
-  void multiply(const Activations& x, Y&& y, ExecutorRef executor = {}) const {
-    multiply_batch(x, detail::one_row(as_vector(std::forward<Y>(y))), executor);
-  }
-  /// The same for several.
-  void multiply_batch(const Activations& x, View<float> Y, ExecutorRef executor = {}) const {
-    if (x.dim() != in()) raise(ErrorCode::invalid_shape, message("multiply: x has ", x.dim(), " entries, the weights ", in(), " columns"));
-    check_view(Y, "y");
-    if (Y.cols != out() || Y.rows != x.count())
-      raise(ErrorCode::invalid_shape, message("multiply: y is ", Y.rows, " x ", Y.cols, ", expected ", x.count(), " x ", out()));
+  /// As they are: each product rounds them for itself, which takes little beside it.
+  Activations arrange(View<const float> X) const { return Activations(X, 8, {}); }
+  void multiply_arranged(const Activations& x, View<float> Y, ExecutorRef executor) const {
     if (weights_.quantizer().sequence == TrellisSequence::column) multiply_columns(x.values(), Y, executor);
     else if (format_.precision == ActivationPrecision::int8) multiply_rounded<std::int8_t>(x.values(), Y, executor);
     else multiply_rounded<std::int16_t>(x.values(), Y, executor);
-    if (weights_.side() == Side::input) return;
-    Matrix<float> results = to_matrix<float>(Y);
-    undo_(weights_.transform(), results.view(), executor);
-    copy(std::as_const(results).view(), Y);
   }
 
- private:
   template <class E>
   void multiply_rounded(View<const float> X, View<float> Y, ExecutorRef executor) const {
     const kernel::TrellisActivations<E> x(X);
@@ -110,9 +74,6 @@ class Linear<T, Trellis> {
     });
   }
 
-  Quantized<T, Trellis> weights_;
-  ActivationFormat format_;
-  UndoTransform<T> undo_;
   std::vector<float> scales_;
 };
 
