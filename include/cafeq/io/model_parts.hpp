@@ -40,20 +40,6 @@ inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const Jo
 
 namespace detail {
 
-/// Ŵ, in any elements and strides.
-template <class T>
-void dequantize(const QuantizedMatrix& part, View<T> out, ExecutorRef executor) {
-  if (const auto* quantized = std::get_if<AnyQuantized>(&part.quantized)) return quantized->dequantize(out, executor);
-  const auto& blocks = std::get<GgufMatrix>(part.quantized);
-  executor.parallel_for(blocks.rows, 16, [&](Index begin, Index end, Index) {
-    Matrix<float> row(1, blocks.cols);
-    for (Index i = begin; i < end; ++i) {
-      gguf::dequantize_row(blocks.type, blocks.row(i), row.view().row(0));
-      copy(View<const float>(row.view()), out.row_block(i, 1));
-    }
-  });
-}
-
 template <class F>
 void with_mutable_elements(Tensor& tensor, std::string_view name, F&& f) {
   with_elements(tensor.view(), name, [&](auto elements) {
@@ -78,7 +64,7 @@ inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const
     const MatrixPlace& place = plan.place(part.matrix);
     Tensor& tensor = tensors.at(place.tensor);
     detail::with_mutable_elements(tensor, place.tensor,
-                                  [&](auto elements) { detail::dequantize(part, detail::matrix_in(elements, tensor.shape, place), executor); });
+                                  [&](auto elements) { part.dequantize(detail::matrix_in(elements, tensor.shape, place), executor); });
   }
   for (const MovedBias& bias : result.biases) {
     const BiasPlace& place = *plan.roles.matrices[bias.matrix].bias;
