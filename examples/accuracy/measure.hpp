@@ -41,9 +41,8 @@ struct Measurement {
 
 /// As cafeq-quantize does it.
 inline Candidate by_choice(const Choice& choice, bool pairs) {
-  const bool affine = choice.method == Method::rtn || choice.method == Method::fast;
   return {std::string(name_of(choice.method)),
-          choice.method == Method::smallest ? "trellis" : affine ? "affine" : "midrise",
+          std::string(grid_kind(choice.method)),
           {.choice = choice, .pairs = pairs},
           [](const TensorModel& model, const Plan& plan, const Job& job) { return quantize_job(model, plan, job); }};
 }
@@ -66,11 +65,7 @@ Candidate by_recipe(std::string name, std::string grid, const Recipe& recipe) {
     JobResult result;
     for (const std::size_t s : job.steps) {
       const std::size_t m = plan.steps[s].matrices[0];
-      const Matrix<float> W = load_matrix(model, plan.place(m));
-      auto quantized = quantize(W, recipe);
-      const auto [error, norm] = quantized.error_and_norm(W);
-      const double unit = std::ldexp(1.0, 2 * quantized.exponent());
-      result.matrices.push_back({m, std::move(quantized), error * unit, norm * unit});
+      result.matrices.push_back(quantize_by(m, load_matrix(model, plan.place(m)), recipe));
     }
     return result;
   };
@@ -104,23 +99,13 @@ inline std::vector<Candidate> all_candidates(std::uint64_t seeds) {
   return all;
 }
 
-/// Writes Ŵ in the place of W and returns the bits that it takes.
-inline double write_back(const QuantizedMatrix& matrix, View<float> W) {
-  if (const auto* quantized = std::get_if<AnyQuantized>(&matrix.quantized)) {
-    quantized->dequantize(W);
-    return double(quantized->storage_bits());
-  }
-  const auto& blocks = std::get<GgufMatrix>(matrix.quantized);
-  for (Index i = 0; i < W.rows; ++i) gguf::dequantize_row(blocks.type, blocks.row(i), W.row(i));
-  return 8 * double(blocks.bytes.size());
-}
-
-/// The same with all that a job has changed.
+/// Writes what a job has changed in the place of what was there and returns the bits that its matrices take.
 inline double write_back(const JobResult& result, const Plan& plan, Tensors& tensors) {
   double bits = 0;
   for (const QuantizedMatrix& matrix : result.matrices) {
     const MatrixPlace& place = plan.place(matrix.matrix);
-    bits += write_back(matrix, tensors.at(place.tensor).view().row_block(place.begin, place.out));
+    matrix.dequantize(tensors.at(place.tensor).view().row_block(place.begin, place.out));
+    bits += double(matrix.storage_bits());
   }
   for (const auto& [matrix, values] : result.biases) {
     const BiasPlace& place = *plan.roles.matrices[matrix].bias;
@@ -146,10 +131,8 @@ inline std::optional<Measurement> measure(const Subject& subject, const Candidat
   for (const TensorModel& part : subject.parts) {
     // Packed matrices part only where the heads are known: alone they are quantized as one.
     const Plan plan = make_plan(part.tensors(), m.pairs ? part.config() : ModelConfig{}, candidate.plan);
-    for (const Step& step : plan.steps) {
-      weights += double(plan.weights(step));
-      as_asked = as_asked || step.choice.type == choice.type;
-    }
+    weights += double(plan.weights());
+    for (const Step& step : plan.steps) as_asked = as_asked || step.choice.type == choice.type;
     Tensors tensors = part.values();
     for (const Job& job : plan.jobs) {
       const JobResult result = candidate.quantize(part, plan, job);

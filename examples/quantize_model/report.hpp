@@ -39,10 +39,8 @@ inline nlohmann::ordered_json to_json(const Choice& choice) {
 inline nlohmann::ordered_json to_json(const Plan& plan) {
   const auto names = matrix_names(plan.roles);
   auto steps = nlohmann::ordered_json::array(), kept = steps;
-  std::int64_t weights = 0, bits = 0;
+  const Index weights = plan.weights();
   for (const Step& step : plan.steps) {
-    weights += plan.weights(step);
-    bits += plan.storage(step);
     auto matrices = nlohmann::ordered_json::array();
     for (const std::size_t m : step.matrices) {
       const MatrixRole& matrix = plan.roles.matrices[m];
@@ -56,7 +54,7 @@ inline nlohmann::ordered_json to_json(const Plan& plan) {
                      {"why", step.why}});
   }
   for (const KeptTensor& tensor : plan.kept) kept.push_back({{"name", tensor.tensor}, {"role", name_of(tensor.role)}, {"why", tensor.why}});
-  return {{"steps", steps}, {"kept", kept}, {"weights", weights}, {"bits_per_weight", weights > 0 ? double(bits) / double(weights) : 0.0}};
+  return {{"steps", steps}, {"kept", kept}, {"weights", weights}, {"bits_per_weight", weights > 0 ? double(plan.storage()) / double(weights) : 0.0}};
 }
 
 /// What a run has come to.

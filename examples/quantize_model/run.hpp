@@ -74,33 +74,26 @@ class Run {
   /// may take more.)
   void set_budgets(double target) {
     options_.plan.choice.budget = target;
-    double weights = 0;
-    for (const Step& step : plan_.steps) weights += double(plan_.weights(step));
-    const auto taken = [&](double budget) {
-      double bits = 0;
-      for (Step& step : plan_.steps) {
-        step.choice.budget = budget;
-        bits += double(plan_.storage(step));
-      }
-      return bits / weights;
+    // Sets the budget of every matrix and says what comes of it, in bits a weight.
+    const auto bits_with = [&](double budget) {
+      for (Step& step : plan_.steps) step.choice.budget = budget;
+      return double(plan_.storage()) / double(plan_.weights());
     };
     constexpr double least = 2, close = 1e-3;
+    if (bits_with(target) <= target) return;
+    if (const double bits = bits_with(least); bits > target)
+      raise(ErrorCode::invalid_argument, message("target bits: ", target, " are fewer than the ", bits, " that the fewest bits take, everything counted"));
     double low = least, high = target;
-    if (taken(high) <= target) return;
-    if (taken(low) > target)
-      raise(ErrorCode::invalid_argument, message("target bits: ", target, " are fewer than the ", taken(low), " that the fewest bits take, everything counted"));
     while (high - low > close) {
       const double middle = (low + high) / 2;
-      (taken(middle) <= target ? low : high) = middle;
+      (bits_with(middle) <= target ? low : high) = middle;
     }
-    taken(low);
+    bits_with(low);
   }
 
   /// Mean bits of what is quantized with which the output has no more than so many bytes.
   double bits_for_size(double size) const {
-    double weights = 0;
-    for (const Step& step : plan_.steps) weights += double(plan_.weights(step));
-    const double bits = 8 * (size - other_bytes()) / weights;
+    const double bits = 8 * (size - other_bytes()) / double(plan_.weights());
     if (bits < 2)
       raise(ErrorCode::invalid_argument, message("target size: ", byte_text(size), " leave ", fixed(std::max(0.0, bits), 2), " bits a weight beside the ",
                                                  byte_text(other_bytes()), " that are not quantized"));
@@ -205,8 +198,7 @@ class Run {
   /// About what will be written.
   double output_bytes() const {
     if (options_.floats) return double(model_.file_bytes());
-    double bytes = 0;
-    for (const Step& step : plan_.steps) bytes += double(plan_.storage(step)) / 8;
+    double bytes = double(plan_.storage()) / 8;
     for (const KeptTensor& kept : plan_.kept) bytes += kept_bytes(kept);
     return bytes;
   }

@@ -82,13 +82,12 @@ void allocate_plan(Plan& plan, const R& reader, double target, ExecutorRef execu
   const auto all = detail::steps_to_choose_for(plan);
   std::vector<std::vector<Choice>> choices;
   std::vector<std::vector<BitChoice>> costs;
-  double weights = 0;
+  const double weights = double(plan.weights());
   for (const auto& steps : all) {
     choices.push_back(detail::choices_for(plan, steps));
     costs.emplace_back(choices.back().size());
     for (const std::size_t s : steps) {
       const Step& step = plan.steps[s];
-      weights += double(plan.weights(step));
       for (std::size_t c = 0; c < choices.back().size(); ++c) costs.back()[c].storage += plan.storage(step, choices.back()[c]);
       for (const std::size_t m : step.matrices) {
         const Matrix<float> sample = load_rows(reader, plan.place(m), sampled_rows);

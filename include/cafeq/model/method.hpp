@@ -33,7 +33,10 @@ constexpr std::optional<Method> method_named(std::string_view name) noexcept {
 }
 
 /// What the recipe takes where nobody says otherwise.
-constexpr Index default_group(Method method) noexcept { return method == Method::rtn || method == Method::fast ? 64 : per_row; }
+constexpr std::string_view grid_kind(Method method) noexcept {
+  return method == Method::smallest ? "trellis" : method == Method::rtn || method == Method::fast ? "affine" : "midrise";
+}
+constexpr Index default_group(Method method) noexcept { return grid_kind(method) == "affine" ? 64 : per_row; }
 
 /// Equal choices give equal results. With a type of GGUF that type says bits and groups, no matrix has a transform of its own, and the method only
 /// says how pairs are transformed.
@@ -116,12 +119,9 @@ inline std::string trellis_name(const Trellis& q) { return message("trellis", q.
 
 /// Grid and granularity for W [rows, cols] in a few words.
 inline std::string grid_name(const Choice& choice, Index rows, Index cols) {
-  if (!choice.type && choice.method == Method::smallest) {
-    return trellis_name(smallest_for(choice, rows, cols).pipeline(rows, cols).quantizer);
-  }
   if (choice.type) return std::string(gguf_type_info(*choice.type).name);
-  const bool affine = choice.method == Method::rtn || choice.method == Method::fast;
-  return message(affine ? "affine" : "midrise", choice.bits, choice.group == per_row ? std::string(" row") : message(" g", choice.group));
+  if (choice.method == Method::smallest) return trellis_name(smallest_for(choice, rows, cols).pipeline(rows, cols).quantizer);
+  return message(grid_kind(choice.method), choice.bits, choice.group == per_row ? std::string(" row") : message(" g", choice.group));
 }
 
 }  // namespace cafeq

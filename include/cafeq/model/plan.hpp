@@ -62,7 +62,18 @@ struct Plan {
     for (const std::size_t m : step.matrices) count += place(m).out * place(m).in;
     return count;
   }
+  /// Of all steps.
+  Index weights() const {
+    Index count = 0;
+    for (const Step& step : steps) count += weights(step);
+    return count;
+  }
   /// In bits.
+  std::int64_t storage() const {
+    std::int64_t bits = 0;
+    for (const Step& step : steps) bits += storage(step);
+    return bits;
+  }
   std::int64_t storage(const Step& step) const { return storage(step, step.choice); }
   std::int64_t storage(const Step& step, const Choice& choice) const {
     std::int64_t bits = 0;

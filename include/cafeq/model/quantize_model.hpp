@@ -39,6 +39,25 @@ struct QuantizedMatrix {
   std::variant<AnyQuantized, GgufMatrix> quantized;
   double squared_error = 0;  ///< ‖W − Ŵ‖², where a pair is balanced in its basis
   double squared_norm = 0;   ///< ‖W‖²; both are 0 where two matrices are rounded together
+
+  /// Ŵ, in any elements and strides.
+  template <class T>
+  void dequantize(View<T> out, ExecutorRef executor = {}) const {
+    if (const auto* any = std::get_if<AnyQuantized>(&quantized)) return any->dequantize(out, executor);
+    const auto& blocks = std::get<GgufMatrix>(quantized);
+    executor.parallel_for(blocks.rows, 16, [&](Index begin, Index end, Index) {
+      Matrix<float> row(1, blocks.cols);
+      for (Index i = begin; i < end; ++i) {
+        gguf::dequantize_row(blocks.type, blocks.row(i), row.view().row(0));
+        copy(View<const float>(row.view()), out.row_block(i, 1));
+      }
+    });
+  }
+  /// Everything counted.
+  std::int64_t storage_bits() const {
+    if (const auto* any = std::get_if<AnyQuantized>(&quantized)) return any->storage_bits();
+    return 8 * std::int64_t(std::get<GgufMatrix>(quantized).bytes.size());
+  }
 };
 
 /// A bias that a pair has moved: it belongs to the matrix of that number.
@@ -124,6 +143,15 @@ std::vector<float> load_bias(const R& reader, const MatrixRole& matrix) {
   return bias;
 }
 
+/// A matrix by any recipe whose result AnyQuantized holds.
+template <class Recipe>
+QuantizedMatrix quantize_by(std::size_t m, const Matrix<float>& W, const Recipe& recipe, ExecutorRef executor = {}) {
+  auto quantized = quantize(W, recipe, executor);
+  const auto [error, norm] = quantized.error_and_norm(W, executor);
+  const double unit = std::ldexp(1.0, 2 * quantized.exponent());
+  return {m, std::move(quantized), error * unit, norm * unit};
+}
+
 namespace detail {
 
 inline VectorView<const float> as_bias(const std::vector<float>& values) noexcept { return {values.data(), Index(values.size()), 1}; }
@@ -163,10 +191,7 @@ GgufMatrix to_gguf(const Quantized<Identity::Fitted, Q>& q, ExecutorRef executor
 CAFEQ_LAZY void quantize_single(std::size_t m, const Matrix<float>& W, const Choice& choice, ExecutorRef executor, JobResult& result) {
   if (choice.type) return result.matrices.push_back(quantize_to_gguf(m, W, *choice.type, executor));
   with_recipe(choice, W.rows(), W.cols(), [&](const auto& recipe) {
-    auto quantized = quantize(W, recipe, executor);
-    const auto [error, norm] = quantized.error_and_norm(W, executor);
-    const double unit = std::ldexp(1.0, 2 * quantized.exponent());
-    result.matrices.push_back({m, std::move(quantized), error * unit, norm * unit});
+    result.matrices.push_back(quantize_by(m, W, recipe, executor));
   });
 }
 
