@@ -67,6 +67,18 @@ void grow(const std::string& name, const R& recipe, Index rows, Index cols, cons
   report(name, shape(rows, cols) + what, double(W.size()), quantize(W, recipe));
 }
 
+/// Whether two results have the same codes.
+template <class Q>
+bool same_codes(const Q& a, const Q& b) {
+  if constexpr (requires { a.codes(); }) {
+    return std::ranges::equal(a.codes().bytes(), b.codes().bytes());
+  } else {
+    for (Index c = 0; c < a.encoding().chunks().count(); ++c)
+      if (!std::ranges::equal(a.encoding().chunk(c), b.encoding().chunk(c))) return false;
+    return std::ranges::equal(a.encoding().scales().codes(), b.encoding().scales().codes());
+  }
+}
+
 /// Two threads against one, and the same bits.
 template <class R>
 void threads(const std::string& name, const R& recipe, Index rows, Index cols) {
@@ -75,7 +87,7 @@ void threads(const std::string& name, const R& recipe, Index rows, Index cols) {
   double best[2] = {1e9, 1e9};
   cafeq::ThreadPool pool(2);
   const auto alone = cafeq::quantize(W, recipe), together = cafeq::quantize(W, recipe, pool);
-  if (!std::ranges::equal(alone.codes().bytes(), together.codes().bytes()) || alone.error(W) != together.error(W))
+  if (!same_codes(alone, together) || alone.error(W) != together.error(W))
     throw std::runtime_error(name + ": two threads give other codes than one");
   for (int round = 0; round < 3; ++round) {
     best[0] = std::min(best[0], quantize(W, recipe).seconds);
@@ -101,6 +113,7 @@ void layer(bool quick) {
     report("fast", name + ", 4 bits g64", n, quantize(W, recipes::fast<4>{}));
     if (quick && l.rows * l.cols > (1 << 22)) continue;
     report("learned", name + ", 3 bits", n, quantize(W, recipes::learned<3>{}));
+    report("smallest", name + ", 3.25 bits", n, quantize(W, recipes::smallest{.bits = 3.25}));
   }
 }
 
@@ -113,6 +126,9 @@ void pairs(bool quick) {
   const cafeq::HeadLayout layout{.head_dim = head_dim, .heads = heads, .kv_heads = kv_heads};
   report("pairs", "value/output, width " + std::to_string(n) + ", 3 bits", count, run(count * sizeof(float), [&] {
            return cafeq::quantize_value_output(value, output, layout, recipes::learned<3>{});
+         }));
+  report("pairs", "value/output, width " + std::to_string(n) + ", smallest, 3.25 bits", count, run(count * sizeof(float), [&] {
+           return cafeq::quantize_value_output(value, output, layout, recipes::smallest{.bits = 3.25});
          }));
 }
 
@@ -127,6 +143,11 @@ void register_benchmarks() {
     grow("fast", recipes::fast<4>{}, 4 * n, 2 * n, ", 4 bits g64: rows doubled");
     grow("fast", recipes::fast<4>{}, 2 * n, 4 * n, ", 4 bits g64: columns doubled");
     grow("fast", recipes::fast<2>{}, 2 * n, 2 * n, ", 2 bits g64: bits halved");
+    for (const double bits : {2.25, 3.25, 4.25}) {
+      const std::string budget = ", " + std::to_string(bits).substr(0, 4) + " bits";
+      for (const int window : {12, 10, 14})
+        grow("smallest", recipes::smallest{.bits = bits, .window = window}, 2 * n, n, budget + ", windows of " + std::to_string(window));
+    }
     grow("learned", recipes::learned<3>{.max_block = 32}, 2 * n, n, ", 3 bits, k = 32");
     grow("learned", recipes::learned<3>{.max_block = 32}, 4 * n, n, ", 3 bits, k = 32: rows doubled");
     grow("learned", recipes::learned<3>{.max_block = 32}, 2 * n, 2 * n, ", 3 bits, k = 32: columns doubled");
@@ -137,6 +158,7 @@ void register_benchmarks() {
   bench::add_job("threads", [] {
     const Index n = bench::smoke() ? 32 : (bench::quick() ? 512 : 1024);
     threads("fast", recipes::fast<4>{}, 2 * n, 4 * n);
+    threads("smallest", recipes::smallest{.bits = 3.25}, 2 * n, n);
     threads("learned", recipes::learned<3>{.max_block = 32}, 2 * n, n);
   });
 }

@@ -72,9 +72,10 @@ int run(int argc, char** argv) {
   std::printf("%s\n%s", report.tables().c_str(), example::check_targets(report).c_str());
   if (!data.empty() && recipe.empty()) {
     const auto say = [](const char* name, double difference) { std::printf("%s: perplexities on packed and on dequantized weights differ by %.1e\n", name, std::abs(difference)); };
-    say("fast, 4 bits", example::packed_difference<recipes::fast<4>>(data));
-    say("learned, 3 bits", example::packed_difference<recipes::learned<3>>(data));
-    say("smallest, 3.25 bits", example::packed_difference<recipes::smallest>(data));
+    const example::StoryData stories(data);
+    say("fast, 4 bits", example::packed_difference<recipes::fast<4>>(stories));
+    say("learned, 3 bits", example::packed_difference<recipes::learned<3>>(stories));
+    say("smallest, 3.25 bits", example::packed_difference<recipes::smallest>(stories));
   }
   std::filesystem::create_directories(output);
   write_file(output + "/result.json", report.json());

@@ -38,6 +38,16 @@ inline engine::Matrix to_engine(const Matrix<float>& tensor) {
   return matrix;
 }
 
+/// The model and the first 58 stories of `directory`.
+struct StoryData {
+  engine::Checkpoint checkpoint;
+  std::vector<std::vector<engine::Token>> stories;
+
+  explicit StoryData(const std::string& directory)
+      : checkpoint(engine::open_llama2c(directory + "/stories260K.bin")),
+        stories(read_stories(directory + "/tinystories_200.jsonl", 58, engine::load_llama2c_tokenizer(directory + "/tok512.bin", checkpoint.config.vocabulary))) {}
+};
+
 /// Weights of the engine, quantized by a recipe and dequantized again.
 template <class Recipe>
 engine::Linear dequantized(const engine::Matrix& weights, const engine::Threads& threads) {
@@ -48,36 +58,29 @@ engine::Linear dequantized(const engine::Matrix& weights, const engine::Threads&
 
 /// How much the perplexity on packed weights, multiplied as they are, differs from that on dequantized ones. Relative.
 template <class Recipe>
-double packed_difference(const std::string& directory) {
-  const engine::Checkpoint checkpoint = engine::open_llama2c(directory + "/stories260K.bin");
-  const auto tokenizer = engine::load_llama2c_tokenizer(directory + "/tok512.bin", checkpoint.config.vocabulary);
-  const auto stories = read_stories(directory + "/tinystories_200.jsonl", 58, tokenizer);
+double packed_difference(const StoryData& data) {
   const engine::Threads threads(1);
-  const auto perplexity = [&](auto pack) { return engine::measure_perplexity(engine::load_model(checkpoint, pack, threads), stories, threads).value(); };
+  const auto perplexity = [&](auto pack) { return engine::measure_perplexity(engine::load_model(data.checkpoint, pack, threads), data.stories, threads).value(); };
   return perplexity(engine::quantize<Recipe>) / perplexity(dequantized<Recipe>) - 1;
 }
 
 /// stories260K.bin in `directory`, on the first 58 stories there. What its tensors are called is what the engine asks for.
 inline Subject story_model(const std::string& directory) {
-  const std::string path = directory + "/stories260K.bin";
-  const engine::Checkpoint checkpoint = engine::open_llama2c(path);
-  const auto tokenizer = engine::load_llama2c_tokenizer(directory + "/tok512.bin", checkpoint.config.vocabulary);
-  const auto stories = read_stories(directory + "/tinystories_200.jsonl", 58, tokenizer);
-
+  const StoryData data(directory);
   Tensors tensors;
   const auto record = [&](const std::string& name, std::size_t rows, std::size_t cols) {
-    engine::Matrix matrix = checkpoint.read(name, rows, cols);
+    engine::Matrix matrix = data.checkpoint.read(name, rows, cols);
     tensors.emplace(name, to_tensor(matrix));
     return matrix;
   };
-  engine::load_model({checkpoint.config, record});
+  engine::load_model({data.checkpoint.config, record});
 
-  const auto measure = [config = checkpoint.config, stories](const Tensors& with) {
+  const auto measure = [config = data.checkpoint.config, stories = data.stories](const Tensors& with) {
     const auto read = [&](const std::string& name, std::size_t, std::size_t) { return to_engine(with.at(name)); };
     const engine::Threads alone(1);
     return Quality{.perplexity = engine::measure_perplexity(engine::load_model({config, read}), stories, alone).value()};
   };
-  return {"stories260K", {TensorModel(std::move(tensors), ModelFile(path).config())}, measure};
+  return {"stories260K", {TensorModel(std::move(tensors), ModelFile(directory + "/stories260K.bin").config())}, measure};
 }
 
 }  // namespace cafeq::example
