@@ -1,4 +1,5 @@
-// Weights to packed codes and back, and what the codes cost, row by row as a pipeline does it; rates count the bytes of the fp32 weights.
+// Weights to packed codes and back, and what the codes cost, row by row as a pipeline does it;
+// rates count the bytes of the fp32 weights.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -16,21 +17,28 @@ constexpr Index near_floats = Index(1) << 17, far_floats = Index(1) << 24, cols 
 
 template <class Q>
 std::string label(const char* name, Index n) {
-  return std::string(name) + std::to_string(cafeq::fixed_bits<Q>()) + (n == near_floats ? " L2" : " DRAM");
+  return std::string(name) + std::to_string(cafeq::fixed_bits<Q>()) +
+         (n == near_floats ? " L2" : " DRAM");
 }
 
 template <class Q>
 struct Rows {
   Rows(Index n, Index group)
-      : width(group), x(bench::weights(n)), params(std::size_t(n / group)), packed(std::size_t(n * cafeq::fixed_bits<Q>() / 8)), errors(params.size()) {}
+      : width(group),
+        x(bench::weights(n)),
+        params(std::size_t(n / group)),
+        packed(std::size_t(n * cafeq::fixed_bits<Q>() / 8)),
+        errors(params.size()) {}
 
   static std::size_t count(Index n, Index group) { return std::size_t(n / group); }
   template <class F>
   void for_each(F&& f) {
-    const std::size_t groups = std::size_t(cols / width), bytes = std::size_t(cols * cafeq::fixed_bits<Q>() / 8);
+    const std::size_t groups = std::size_t(cols / width),
+                      bytes = std::size_t(cols * cafeq::fixed_bits<Q>() / 8);
     for (std::size_t i = 0; i < x.size() / std::size_t(cols); ++i)
-      f(std::span<const float>(x).subspan(i * std::size_t(cols), std::size_t(cols)), std::span(params).subspan(i * groups, groups),
-        std::span(packed).subspan(i * bytes, bytes), std::span(errors).subspan(i * groups, groups));
+      f(std::span<const float>(x).subspan(i * std::size_t(cols), std::size_t(cols)),
+        std::span(params).subspan(i * groups, groups), std::span(packed).subspan(i * bytes, bytes),
+        std::span(errors).subspan(i * groups, groups));
   }
 
   Index width;
@@ -69,12 +77,14 @@ void quantize(bench::Contest& c, Index n, Index group) {
   c.limit(bench::read_limit(4 * n));
   if constexpr (cafeq::fixed_bits<Q>() == 4) {
     c.peer("plain loop", [&] {
-      plain_groups(rows.x, group, 15, [&](const float* p, std::size_t j, float low, float, float inverse) {
-        for (Index i = 0; i < group; i += 2) {
-          const int a = int((p[i] - low) * inverse + 0.5f), b = int((p[i + 1] - low) * inverse + 0.5f);
-          rows.packed[(j + std::size_t(i)) / 2] = std::uint8_t(a | b << 4);
-        }
-      });
+      plain_groups(rows.x, group, 15,
+                   [&](const float* p, std::size_t j, float low, float, float inverse) {
+                     for (Index i = 0; i < group; i += 2) {
+                       const int a = int((p[i] - low) * inverse + 0.5f),
+                                 b = int((p[i + 1] - low) * inverse + 0.5f);
+                       rows.packed[(j + std::size_t(i)) / 2] = std::uint8_t(a | b << 4);
+                     }
+                   });
       bench::keep(rows.packed[0]);
     });
   }
@@ -90,7 +100,9 @@ void dequantize(bench::Contest& c, Index n, Index group) {
   });
   bench::Floats out(std::size_t(cols), 0.0f);
   c.ours(bench::Unit::gigabytes, 4.0 * double(n), [&] {
-    rows.for_each([&](auto, auto params, auto packed, auto) { cafeq::unpack_row(rows.q, packed, group, params, out); });
+    rows.for_each([&](auto, auto params, auto packed, auto) {
+      cafeq::unpack_row(rows.q, packed, group, params, out);
+    });
     bench::keep(out[0]);
   });
   c.peer("plain loop", [&] {
@@ -98,8 +110,10 @@ void dequantize(bench::Contest& c, Index n, Index group) {
       for (std::size_t i = 0; i < out.size(); ++i) {
         const std::size_t bit = i * std::size_t(cafeq::fixed_bits<Q>());
         unsigned code = unsigned(packed[bit / 8]) >> (bit % 8);
-        if (bit % 8 + std::size_t(cafeq::fixed_bits<Q>()) > 8) code |= unsigned(packed[bit / 8 + 1]) << (8 - bit % 8);
-        out[i] = rows.q.decode(std::uint8_t(code & ((1u << cafeq::fixed_bits<Q>()) - 1)), params[i / std::size_t(group)]);
+        if (bit % 8 + std::size_t(cafeq::fixed_bits<Q>()) > 8)
+          code |= unsigned(packed[bit / 8 + 1]) << (8 - bit % 8);
+        out[i] = rows.q.decode(std::uint8_t(code & ((1u << cafeq::fixed_bits<Q>()) - 1)),
+                               params[i / std::size_t(group)]);
       }
     });
     bench::keep(out[0]);
@@ -119,14 +133,15 @@ void error(bench::Contest& c, Index n, Index group) {
   });
   c.limit(bench::read_limit(4 * n));
   c.peer("plain loop", [&] {
-    plain_groups(rows.x, group, float((1 << cafeq::fixed_bits<Q>()) - 1), [&](const float* p, std::size_t j, float low, float scale, float inverse) {
-      double sum = 0;
-      for (Index i = 0; i < group; ++i) {
-        const float r = p[i] - low - scale * std::nearbyint((p[i] - low) * inverse);
-        sum += double(r) * double(r);
-      }
-      rows.errors[j / std::size_t(group)] = sum;
-    });
+    plain_groups(rows.x, group, float((1 << cafeq::fixed_bits<Q>()) - 1),
+                 [&](const float* p, std::size_t j, float low, float scale, float inverse) {
+                   double sum = 0;
+                   for (Index i = 0; i < group; ++i) {
+                     const float r = p[i] - low - scale * std::nearbyint((p[i] - low) * inverse);
+                     sum += double(r) * double(r);
+                   }
+                   rows.errors[j / std::size_t(group)] = sum;
+                 });
     bench::keep(rows.errors[0]);
   });
   c.run();
@@ -138,14 +153,23 @@ void register_benchmarks() {
   using cafeq::Affine;
   using cafeq::Midrise;
   for (const Index n : {near_floats, far_floats}) {
-    bench::add("fit_encode_pack", label<Affine<4>>("g64 affine", n), [=](bench::Contest& c) { quantize<Affine<4>>(c, n, 64); });
-    bench::add("fit_encode_pack", label<Affine<4>>("g128 affine", n), [=](bench::Contest& c) { quantize<Affine<4>>(c, n, 128); });
-    bench::add("fit_encode_pack", label<Affine<3>>("g64 affine", n), [=](bench::Contest& c) { quantize<Affine<3>>(c, n, 64); });
-    bench::add("fit_encode_pack", label<Midrise<4>>("g64 midrise", n), [=](bench::Contest& c) { quantize<Midrise<4>>(c, n, 64); });
-    bench::add("fit_encode_pack", label<Midrise<2>>("row midrise", n), [=](bench::Contest& c) { quantize<Midrise<2>>(c, n, cols); });
-    bench::add("fit_error", label<Affine<4>>("g64 affine", n), [=](bench::Contest& c) { error<Affine<4>>(c, n, 64); });
-    bench::add("fit_error", label<Midrise<4>>("g128 midrise", n), [=](bench::Contest& c) { error<Midrise<4>>(c, n, 128); });
+    bench::add("fit_encode_pack", label<Affine<4>>("g64 affine", n),
+               [=](bench::Contest& c) { quantize<Affine<4>>(c, n, 64); });
+    bench::add("fit_encode_pack", label<Affine<4>>("g128 affine", n),
+               [=](bench::Contest& c) { quantize<Affine<4>>(c, n, 128); });
+    bench::add("fit_encode_pack", label<Affine<3>>("g64 affine", n),
+               [=](bench::Contest& c) { quantize<Affine<3>>(c, n, 64); });
+    bench::add("fit_encode_pack", label<Midrise<4>>("g64 midrise", n),
+               [=](bench::Contest& c) { quantize<Midrise<4>>(c, n, 64); });
+    bench::add("fit_encode_pack", label<Midrise<2>>("row midrise", n),
+               [=](bench::Contest& c) { quantize<Midrise<2>>(c, n, cols); });
+    bench::add("fit_error", label<Affine<4>>("g64 affine", n),
+               [=](bench::Contest& c) { error<Affine<4>>(c, n, 64); });
+    bench::add("fit_error", label<Midrise<4>>("g128 midrise", n),
+               [=](bench::Contest& c) { error<Midrise<4>>(c, n, 128); });
   }
-  bench::add("unpack_decode", "g64 affine4", [](bench::Contest& c) { dequantize<Affine<4>>(c, near_floats, 64); });
-  bench::add("unpack_decode", "row midrise3", [](bench::Contest& c) { dequantize<Midrise<3>>(c, near_floats, cols); });
+  bench::add("unpack_decode", "g64 affine4",
+             [](bench::Contest& c) { dequantize<Affine<4>>(c, near_floats, 64); });
+  bench::add("unpack_decode", "row midrise3",
+             [](bench::Contest& c) { dequantize<Midrise<3>>(c, near_floats, cols); });
 }

@@ -9,7 +9,8 @@
 namespace {
 
 using namespace cafeq;
-using Rows = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
+using Rows =
+    Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
 
 void add_cases(Index rows, Index cols) {
   const Index n = rows * cols;
@@ -32,7 +33,9 @@ void add_cases(Index rows, Index cols) {
     c.peer("plain loop", [&] {
       std::fill(plain.begin(), plain.end(), 0.0f);
       for (Index i = 0; i < rows; ++i)
-        for (Index j = 0; j < cols; ++j) plain[std::size_t(j)] = std::max(plain[std::size_t(j)], std::abs(x[std::size_t(i * cols + j)]));
+        for (Index j = 0; j < cols; ++j)
+          plain[std::size_t(j)] =
+              std::max(plain[std::size_t(j)], std::abs(x[std::size_t(i * cols + j)]));
       bench::keep(plain);
     });
     c.run();
@@ -41,7 +44,8 @@ void add_cases(Index rows, Index cols) {
     const auto x = bench::weights(n);
     bench::Floats low(static_cast<std::size_t>(cols)), high(low.size());
     c.ours(bench::Unit::gigabytes, bytes, [&] {
-      kernel::column_ranges(View<const float>{x.data(), rows, cols, cols, 1}, low.data(), high.data());
+      kernel::column_ranges(View<const float>{x.data(), rows, cols, cols, 1}, low.data(),
+                            high.data());
       bench::keep(low);
     });
     c.limit(bench::read_limit(4 * n));
@@ -52,7 +56,8 @@ void add_cases(Index rows, Index cols) {
     Buffer<double> sum(static_cast<std::size_t>(cols)), squares(sum.size());
     bench::Floats plain_sum(static_cast<std::size_t>(cols)), plain_squares(plain_sum.size());
     c.ours(bench::Unit::gigabytes, bytes, [&] {
-      kernel::column_moments(View<const float>{x.data(), rows, cols, cols, 1}, nullptr, sum.data(), squares.data());
+      kernel::column_moments(View<const float>{x.data(), rows, cols, cols, 1}, nullptr, sum.data(),
+                             squares.data());
       bench::keep(sum);
     });
     c.limit(bench::read_limit(4 * n));

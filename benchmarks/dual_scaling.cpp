@@ -15,13 +15,17 @@ Matrix<float> channels(Index rows, Index cols) {
   const auto x = bench::weights(rows * cols);
   Matrix<float> W(rows, cols);
   for (Index i = 0; i < rows; ++i)
-    for (Index j = 0; j < cols; ++j) W(i, j) = x[std::size_t(i * cols + j)] * (j % 257 == 5 ? 10.0f : 1.0f) * (i % 301 == 7 ? 4.0f : 1.0f);
+    for (Index j = 0; j < cols; ++j)
+      W(i, j) = x[std::size_t(i * cols + j)] * (j % 257 == 5 ? 10.0f : 1.0f) *
+                (i % 301 == 7 ? 4.0f : 1.0f);
   return W;
 }
 
 /// The rounds as they are defined: two passes each, sums in double.
 std::vector<double> plain_rounds(const Matrix<float>& W, int rounds) {
-  const auto deviation = [](double sum, double squares, double n) { return std::sqrt(squares / n - sum / n * (sum / n)); };
+  const auto deviation = [](double sum, double squares, double n) {
+    return std::sqrt(squares / n - sum / n * (sum / n));
+  };
   std::vector<double> r(std::size_t(W.rows()), 1.0), c(std::size_t(W.cols()), 1.0);
   for (int round = 0; round < rounds; ++round) {
     std::vector<double> sum(c.size()), squares(c.size());
@@ -31,7 +35,8 @@ std::vector<double> plain_rounds(const Matrix<float>& W, int rounds) {
         sum[j] += x;
         squares[j] += x * x;
       }
-    for (std::size_t j = 0; j < c.size(); ++j) c[j] = deviation(sum[j], squares[j], double(r.size()));
+    for (std::size_t j = 0; j < c.size(); ++j)
+      c[j] = deviation(sum[j], squares[j], double(r.size()));
     for (std::size_t i = 0; i < r.size(); ++i) {
       double row_sum = 0, row_squares = 0;
       for (std::size_t j = 0; j < c.size(); ++j) {
@@ -52,8 +57,10 @@ void add_fit(const std::string& type, Index rows, Index cols) {
   bench::add("dual scaling, fit", size, [=](bench::Contest& c) {
     const auto W = channels(rows, cols);
     const auto typed = to_matrix<T>(W.view());
-    c.ours(bench::Unit::megaweights, double(rows * cols), [&] { bench::keep(DualScaling{}.fit(typed.view())); });
-    if (std::is_same_v<T, float>) c.peer("plain loops, 3 rounds", [&] { bench::keep(plain_rounds(W, 3)); });
+    c.ours(bench::Unit::megaweights, double(rows * cols),
+           [&] { bench::keep(DualScaling{}.fit(typed.view())); });
+    if (std::is_same_v<T, float>)
+      c.peer("plain loops, 3 rounds", [&] { bench::keep(plain_rounds(W, 3)); });
     c.run();
   });
   bench::add("dual scaling, one round", size, [=](bench::Contest& c) {

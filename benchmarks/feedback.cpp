@@ -1,4 +1,5 @@
-// Adaptive rounding: LDLQ in a dense and in a block-diagonal metric, with its factorization, and coordinate descent with refitted scales.
+// Adaptive rounding: LDLQ in a dense and in a block-diagonal metric, with its factorization, and
+// coordinate descent with refitted scales.
 #include <cmath>
 #include <string>
 #include <utility>
@@ -37,7 +38,8 @@ Metric blocks_of(Index n, Index k) {
 }
 
 /// Row by row, as LDLQ is written down: each error is added to the targets before it.
-void plain(View<const float> X, View<const float> L, Encoding<Grid>& encoding, Buffer<float>& target) {
+void plain(View<const float> X, View<const float> L, Encoding<Grid>& encoding,
+           Buffer<float>& target) {
   for (Index i = 0; i < X.rows; ++i) {
     const Grid::Params params = encoding.params(i, 0);
     std::copy_n(X.row(i).data(), X.cols, target.data());
@@ -53,8 +55,10 @@ void plain(View<const float> X, View<const float> L, Encoding<Grid>& encoding, B
 }
 
 #if CAFEQ_BENCH_HAS_OPENBLAS
-/// Panels of 128 columns, each row of a panel by itself, then sgemm for the columns before it: how GPTQ implementations go about it.
-void with_sgemm(View<const float> X, View<const float> L, Encoding<Grid>& encoding, Buffer<float>& targets) {
+/// Panels of 128 columns, each row of a panel by itself, then sgemm for the columns before it: how
+/// GPTQ implementations go about it.
+void with_sgemm(View<const float> X, View<const float> L, Encoding<Grid>& encoding,
+                Buffer<float>& targets) {
   constexpr Index width = 128;
   const Index m = X.rows, n = X.cols;
   Buffer<float> errors(std::size_t(m * width));
@@ -74,8 +78,9 @@ void with_sgemm(View<const float> X, View<const float> L, Encoding<Grid>& encodi
       }
     }
     if (begin > 0)
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int(m), int(begin), int(w), 1, errors.data(), int(width), &L(begin, 0), int(L.row_stride), 1,
-                  targets.data(), int(n));
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int(m), int(begin), int(w), 1,
+                  errors.data(), int(width), &L(begin, 0), int(L.row_stride), 1, targets.data(),
+                  int(n));
   }
 }
 #endif
@@ -98,7 +103,9 @@ void dense(Index n) {
   bench::add("LDLQ", size, [n, cube](bench::Contest& c) {
     Problem problem(n, n);
     const Metric metric = Metric::dense(hessian(n));
-    c.ours(bench::Unit::gigaflops, cube, [&] { ErrorFeedback{.sweeps = 0}.round(problem.X(), metric, Side::input, problem.encoding); });
+    c.ours(bench::Unit::gigaflops, cube, [&] {
+      ErrorFeedback{.sweeps = 0}.round(problem.X(), metric, Side::input, problem.encoding);
+    });
     c.limit(bench::fma_limit());
     Buffer<float> targets(std::size_t(n * n));
     const Matrix<float> L_copy = to_matrix<float>(metric.blocks()[0].factor.view().transposed());
@@ -113,19 +120,24 @@ void dense(Index n) {
   bench::add("LDLQ with factorization", size, [n, cube](bench::Contest& c) {
     Problem problem(n, n);
     const Matrix<double> H = hessian(n);
-    c.ours(bench::Unit::gigaflops, cube, [&] { ErrorFeedback{.sweeps = 0}.round(problem.X(), Metric::dense(H), Side::input, problem.encoding); });
+    c.ours(bench::Unit::gigaflops, cube, [&] {
+      ErrorFeedback{.sweeps = 0}.round(problem.X(), Metric::dense(H), Side::input,
+                                       problem.encoding);
+    });
     c.limit(bench::fma_limit());
     c.run();
   });
   bench::add("factorization in double", size, [n, cube](bench::Contest& c) {
     const Matrix<double> H = hessian(n);
-    c.ours(bench::Unit::gigaflops, cube / 3, [&] { bench::keep(linalg::factor_ldl_transposed(H.view())); });
+    c.ours(bench::Unit::gigaflops, cube / 3,
+           [&] { bench::keep(linalg::factor_ldl_transposed(H.view())); });
     c.limit(bench::double_fma_limit());
     c.run();
   });
 }
 
-/// Rows of a matrix as wide as a transformer's in a metric of k × k blocks: what the learned recipe does a dozen times.
+/// Rows of a matrix as wide as a transformer's in a metric of k × k blocks: what the learned recipe
+/// does a dozen times.
 template <class Q>
 void blocks(const std::string& name, Index k, int sweeps, Side side = Side::input) {
   bench::add(name, "k = " + std::to_string(k), [=](bench::Contest& c) {
@@ -134,7 +146,8 @@ void blocks(const std::string& name, Index k, int sweeps, Side side = Side::inpu
     Encoding<Q> encoding({}, m, n);
     encoding.fit(problem.X());
     const Metric metric = blocks_of(2048, k);
-    c.ours(bench::Unit::megaweights, double(m * n), [&] { ErrorFeedback{.sweeps = sweeps}.round(problem.X(), metric, side, encoding); });
+    c.ours(bench::Unit::megaweights, double(m * n),
+           [&] { ErrorFeedback{.sweeps = sweeps}.round(problem.X(), metric, side, encoding); });
     c.run();
   });
 }

@@ -1,5 +1,5 @@
-// Walsh–Hadamard transforms: one vector beside FFTW and a plain loop, rows and columns of a matrix beside the memory, orders that are no power of
-// two.
+// Walsh–Hadamard transforms: one vector beside FFTW and a plain loop, rows and columns of a matrix
+// beside the memory, orders that are no power of two.
 #include "cafeq/kernel/fwht.hpp"
 
 #include <algorithm>
@@ -37,7 +37,8 @@ void plain_loop(float* x, Index n, float scale) {
 }
 
 #if CAFEQ_BENCH_HAS_FFTW
-// A discrete Hartley transform of 2 × 2 × … × 2 is the Walsh–Hadamard transform in Sylvester's order, not normalized: the scale is not asked of FFTW.
+// A discrete Hartley transform of 2 × 2 × … × 2 is the Walsh–Hadamard transform in Sylvester's
+// order, not normalized: the scale is not asked of FFTW.
 class FftwHadamard {
  public:
   explicit FftwHadamard(Index n) : x_(bench::weights(n)), rank_(std::countr_zero(std::size_t(n))) {
@@ -49,8 +50,11 @@ class FftwHadamard {
     cafeq::kernel::fwht(expected.data(), n);
     fftwf_execute(plan_);
     for (std::size_t i = 0; i < x_.size(); ++i)
-      if (std::abs(x_[i] - expected[i]) > 1e-4f * std::sqrt(float(n))) throw std::runtime_error("FFTW computes something else");
-    std::fill(x_.begin(), x_.end(), 0.0f);  // applied again and again it would overflow; the time does not depend on the values
+      if (std::abs(x_[i] - expected[i]) > 1e-4f * std::sqrt(float(n)))
+        throw std::runtime_error("FFTW computes something else");
+    std::fill(
+        x_.begin(), x_.end(),
+        0.0f);  // applied again and again it would overflow; the time does not depend on the values
   }
   FftwHadamard(const FftwHadamard&) = delete;
   FftwHadamard& operator=(const FftwHadamard&) = delete;
@@ -69,7 +73,8 @@ void vectors() {
     bench::add("fwht", std::to_string(n), [n](bench::Contest& c) {
       auto x = bench::weights(n);
       auto y = bench::weights(n);
-      c.ours(bench::Unit::gigaflops, double(n) * std::log2(double(n)), [&] { cafeq::kernel::fwht(x.data(), n, orthonormal(n)); });
+      c.ours(bench::Unit::gigaflops, double(n) * std::log2(double(n)),
+             [&] { cafeq::kernel::fwht(x.data(), n, orthonormal(n)); });
       c.limit(bench::add_limit());
       c.peer("plain loop", [&] { plain_loop(y.data(), n, orthonormal(n)); });
 #if CAFEQ_BENCH_HAS_FFTW
@@ -85,18 +90,22 @@ void matrices() {
   constexpr double bytes = 2.0 * n * n * sizeof(float);
   const auto matrix = [](bench::Floats& x) { return cafeq::View<float>{x.data(), n, n, n, 1}; };
   for (const Index block : {64, 256, 4096}) {
-    bench::add("fwht of rows", "4096 x 4096, block " + std::to_string(block), [=](bench::Contest& c) {
-      auto x = bench::weights(n * n);
-      c.ours(bench::Unit::gigabytes, bytes, [&] { cafeq::kernel::fwht_rows(matrix(x), block, orthonormal(block)); });
-      c.limit(bench::in_place_limit(Index(bytes) / 2));
-      c.run();
-    });
-    bench::add("fwht of columns", "4096 x 4096, block " + std::to_string(block), [=](bench::Contest& c) {
-      auto x = bench::weights(n * n);
-      c.ours(bench::Unit::gigabytes, bytes, [&] { cafeq::kernel::fwht_columns(matrix(x), block, orthonormal(block)); });
-      c.limit(bench::in_place_limit(Index(bytes) / 2));
-      c.run();
-    });
+    bench::add("fwht of rows", "4096 x 4096, block " + std::to_string(block),
+               [=](bench::Contest& c) {
+                 auto x = bench::weights(n * n);
+                 c.ours(bench::Unit::gigabytes, bytes,
+                        [&] { cafeq::kernel::fwht_rows(matrix(x), block, orthonormal(block)); });
+                 c.limit(bench::in_place_limit(Index(bytes) / 2));
+                 c.run();
+               });
+    bench::add("fwht of columns", "4096 x 4096, block " + std::to_string(block),
+               [=](bench::Contest& c) {
+                 auto x = bench::weights(n * n);
+                 c.ours(bench::Unit::gigabytes, bytes,
+                        [&] { cafeq::kernel::fwht_columns(matrix(x), block, orthonormal(block)); });
+                 c.limit(bench::in_place_limit(Index(bytes) / 2));
+                 c.run();
+               });
   }
 }
 
@@ -106,19 +115,26 @@ void transforms() {
     const Index rows = (Index(1) << 24) / dim;
     const double bytes = 2.0 * double(rows * dim) * sizeof(float);
     const auto transform = std::make_shared<cafeq::Hadamard>(cafeq::Signs(dim, 1));
-    const std::string order = std::to_string(transform->runs()[0].order) + " x " + std::to_string(dim / transform->runs()[0].order);
-    bench::add("randomized Hadamard", "rows of " + std::to_string(dim) + " = " + order, [=](bench::Contest& c) {
-      auto x = bench::weights(rows * dim);
-      c.ours(bench::Unit::gigabytes, bytes, [&, rows] { transform->apply(cafeq::View<float>{x.data(), rows, dim, dim, 1}); });
-      c.limit(bench::in_place_limit(Index(bytes) / 2));
-      c.run();
-    });
-    bench::add("randomized Hadamard", "columns of " + std::to_string(dim) + " = " + order, [=](bench::Contest& c) {
-      auto x = bench::weights(rows * dim);
-      c.ours(bench::Unit::gigabytes, bytes, [&, rows] { transform->apply(cafeq::View<float>{x.data(), rows, dim, 1, rows}); });
-      c.limit(bench::in_place_limit(Index(bytes) / 2));
-      c.run();
-    });
+    const std::string order = std::to_string(transform->runs()[0].order) + " x " +
+                              std::to_string(dim / transform->runs()[0].order);
+    bench::add("randomized Hadamard", "rows of " + std::to_string(dim) + " = " + order,
+               [=](bench::Contest& c) {
+                 auto x = bench::weights(rows * dim);
+                 c.ours(bench::Unit::gigabytes, bytes, [&, rows] {
+                   transform->apply(cafeq::View<float>{x.data(), rows, dim, dim, 1});
+                 });
+                 c.limit(bench::in_place_limit(Index(bytes) / 2));
+                 c.run();
+               });
+    bench::add("randomized Hadamard", "columns of " + std::to_string(dim) + " = " + order,
+               [=](bench::Contest& c) {
+                 auto x = bench::weights(rows * dim);
+                 c.ours(bench::Unit::gigabytes, bytes, [&, rows] {
+                   transform->apply(cafeq::View<float>{x.data(), rows, dim, 1, rows});
+                 });
+                 c.limit(bench::in_place_limit(Index(bytes) / 2));
+                 c.run();
+               });
   }
 }
 

@@ -1,4 +1,5 @@
-// Gram matrices in fp64 of column blocks of a row-major fp32 matrix, as the polish of a transform takes them.
+// Gram matrices in fp64 of column blocks of a row-major fp32 matrix, as the polish of a transform
+// takes them.
 #include "cafeq/kernel/gram.hpp"
 
 #include <Eigen/Core>
@@ -11,7 +12,9 @@
 namespace {
 
 using namespace cafeq;
-using EigenMap = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>>;
+using EigenMap =
+    Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0,
+               Eigen::OuterStride<>>;
 using EigenMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 constexpr Index rows = 1536;
@@ -33,14 +36,15 @@ void add(Index k) {
     });
     c.limit(bench::double_fma_limit());
     EigenMatrix wide_a(rows, k), wide_b(rows, k), result(k, k);
-    const EigenMap map_a(A.data, rows, k, Eigen::OuterStride<>(stride)), map_b(B.data, rows, k, Eigen::OuterStride<>(stride));
+    const EigenMap map_a(A.data, rows, k, Eigen::OuterStride<>(stride)),
+        map_b(B.data, rows, k, Eigen::OuterStride<>(stride));
 #if CAFEQ_BENCH_HAS_OPENBLAS
     openblas_set_num_threads(1);
     c.peer("OpenBLAS", [&] {
       wide_a = map_a.cast<double>();
       wide_b = map_b.cast<double>();
-      cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(k), int(k), int(rows), 1, wide_a.data(), int(k), wide_b.data(), int(k), 0,
-                  result.data(), int(k));
+      cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(k), int(k), int(rows), 1,
+                  wide_a.data(), int(k), wide_b.data(), int(k), 0, result.data(), int(k));
     });
 #endif
     c.peer("Eigen", [&] {
@@ -50,7 +54,8 @@ void add(Index k) {
     });
     c.run();
   });
-  // Counted as if the whole matrix were computed: a triangle is enough, so the rate may pass the limit.
+  // Counted as if the whole matrix were computed: a triangle is enough, so the rate may pass the
+  // limit.
   bench::add("gram", name, [=](bench::Contest& c) {
     const auto a = bench::weights(rows * stride, 1);
     const View<const float> A{a.data(), rows, k, stride, 1};
@@ -67,7 +72,8 @@ void add(Index k) {
     openblas_set_num_threads(1);
     c.peer("OpenBLAS", [&] {
       wide = map.cast<double>();
-      cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, int(k), int(rows), 1, wide.data(), int(k), 0, result.data(), int(k));
+      cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, int(k), int(rows), 1, wide.data(), int(k),
+                  0, result.data(), int(k));
     });
 #endif
     c.peer("Eigen", [&] {

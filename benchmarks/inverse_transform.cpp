@@ -1,5 +1,6 @@
-// Undoing a transform on one vector of 4096 activations, beside the three int8 products of 4-bit weights that read it (q, k and v). A rate counts the
-// 4096 entries; the ratio to that peer is how many times longer the products take: above 33, the transform costs less than 3 %.
+// Undoing a transform on one vector of 4096 activations, beside the three int8 products of 4-bit
+// weights that read it (q, k and v). A rate counts the 4096 entries; the ratio to that peer is how
+// many times longer the products take: above 33, the transform costs less than 3 %.
 #include <array>
 #include <cstring>
 #include <string>
@@ -26,8 +27,10 @@ auto random_layer(std::uint64_t seed) {
     const std::uint64_t random = rng.bits(i);
     std::memcpy(bytes.data() + i, &random, 8);
   }
-  std::vector<Affine<4>::Params> params(std::size_t(dim * dim / 128), {fp16(100.0f), fp16(-750.0f)});
-  return Linear{Quantized(q, dim, std::move(codes), std::move(params), Identity::Fitted{dim}, Side::input, -14),
+  std::vector<Affine<4>::Params> params(std::size_t(dim * dim / 128),
+                                        {fp16(100.0f), fp16(-750.0f)});
+  return Linear{Quantized(q, dim, std::move(codes), std::move(params), Identity::Fitted{dim},
+                          Side::input, -14),
                 {.precision = ActivationPrecision::int8}};
 }
 
@@ -57,16 +60,18 @@ void run(bench::Contest& c, const T& transform) {
 }
 
 void add_blocks(Index k, InversePrecision precision, const std::string& name) {
-  bench::add("inverse transform", "blocks of " + std::to_string(k) + ", " + name, [=](bench::Contest& c) {
-    std::vector<Matrix<double>> blocks;
-    const auto entries = bench::weights(dim * k, 3);
-    for (Index b = 0; b < dim / k; ++b) {
-      Matrix<double> N(k, k);
-      for (Index i = 0; i < N.size(); ++i) N.data()[i] = double(entries[std::size_t(b * k * k + i)]) + (i % (k + 1) == 0 ? 1 : 0);
-      blocks.push_back(std::move(N));
-    }
-    run(c, BlockDiagonal::from_inverse(std::move(blocks), precision));
-  });
+  bench::add(
+      "inverse transform", "blocks of " + std::to_string(k) + ", " + name, [=](bench::Contest& c) {
+        std::vector<Matrix<double>> blocks;
+        const auto entries = bench::weights(dim * k, 3);
+        for (Index b = 0; b < dim / k; ++b) {
+          Matrix<double> N(k, k);
+          for (Index i = 0; i < N.size(); ++i)
+            N.data()[i] = double(entries[std::size_t(b * k * k + i)]) + (i % (k + 1) == 0 ? 1 : 0);
+          blocks.push_back(std::move(N));
+        }
+        run(c, BlockDiagonal::from_inverse(std::move(blocks), precision));
+      });
 }
 
 }  // namespace
@@ -81,5 +86,6 @@ void register_benchmarks() {
     const std::vector<Index> sizes(dim / 64, 64);
     run(c, Hadamard(Signs(dim, 1), sizes));
   });
-  bench::add("inverse transform", "Hadamard of 4096", [](bench::Contest& c) { run(c, Hadamard(Signs(dim, 1))); });
+  bench::add("inverse transform", "Hadamard of 4096",
+             [](bench::Contest& c) { run(c, Hadamard(Signs(dim, 1))); });
 }

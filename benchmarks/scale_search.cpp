@@ -20,11 +20,13 @@ void search(bench::Contest& c, Index group) {
   std::vector<typename Q::Params> params(std::size_t(rows * cols / group));
   c.ours(bench::Unit::gigabytes, 4.0 * double(x.size()), [&] {
     for (Index i = 0; i < rows; ++i)
-      cafeq::fit_row(q, std::span<const float>(x).subspan(std::size_t(i * cols), std::size_t(cols)), group,
-                     std::span(params).subspan(std::size_t(i * cols / group), std::size_t(cols / group)));
+      cafeq::fit_row(
+          q, std::span<const float>(x).subspan(std::size_t(i * cols), std::size_t(cols)), group,
+          std::span(params).subspan(std::size_t(i * cols / group), std::size_t(cols / group)));
     bench::keep(params[0]);
   });
-  // The candidates alone, each a loop over the group that the compiler may vectorise but for the order of its sum.
+  // The candidates alone, each a loop over the group that the compiler may vectorise but for the
+  // order of its sum.
   std::vector<float> best(params.size());
   c.peer("plain loop", [&] {
     for (std::size_t g = 0; g < best.size(); ++g) {
@@ -34,7 +36,9 @@ void search(bench::Contest& c, Index group) {
       const float top = float(1 << (cafeq::fixed_bits<Q>() - 1)) - 1;
       float least = INFINITY;
       for (int k = 0; k < cafeq::range_candidates; ++k) {
-        const float scale = absmax / (top + 0.5f) * (1 - 0.6f * float(k) / float(cafeq::range_candidates - 1)), inverse = 1 / scale;
+        const float scale = absmax / (top + 0.5f) *
+                            (1 - 0.6f * float(k) / float(cafeq::range_candidates - 1)),
+                    inverse = 1 / scale;
         float sum = 0;
         for (Index i = 0; i < group; ++i) {
           const float u = std::floor(p[i] * inverse);
@@ -56,7 +60,8 @@ template <class Q>
 void add(const std::string& name) {
   for (const Index group : {Index(64), Index(128), cols}) {
     const std::string where = group == cols ? "row" : "g" + std::to_string(group);
-    bench::add("scale_search", where + " " + name + std::to_string(cafeq::fixed_bits<Q>()), [group](bench::Contest& c) { search<Q>(c, group); });
+    bench::add("scale_search", where + " " + name + std::to_string(cafeq::fixed_bits<Q>()),
+               [group](bench::Contest& c) { search<Q>(c, group); });
   }
 }
 

@@ -1,4 +1,5 @@
-// Ranges and moments of groups against the speed of reading: 512 KiB lie in the second-level cache, 64 MiB in no cache.
+// Ranges and moments of groups against the speed of reading: 512 KiB lie in the second-level cache,
+// 64 MiB in no cache.
 #include "cafeq/kernel/stats.hpp"
 
 #include <vector>
@@ -11,7 +12,9 @@ namespace {
 
 constexpr Index near_floats = Index(1) << 17, far_floats = Index(1) << 24;
 
-std::string label(Index width, Index n) { return "g" + std::to_string(width) + (n == near_floats ? " L2" : " DRAM"); }
+std::string label(Index width, Index n) {
+  return "g" + std::to_string(width) + (n == near_floats ? " L2" : " DRAM");
+}
 
 void ranges(bench::Contest& c, Index width, Index n) {
   const auto x = bench::weights(n);
@@ -64,7 +67,10 @@ void moments(bench::Contest& c, Index width, Index n) {
 
 void register_benchmarks() {
   for (const Index n : {near_floats, far_floats}) {
-    for (const Index width : {32, 64, 128, 4096}) bench::add("group_ranges", label(width, n), [=](bench::Contest& c) { ranges(c, width, n); });
-    for (const Index width : {64, 4096}) bench::add("group_moments", label(width, n), [=](bench::Contest& c) { moments(c, width, n); });
+    for (const Index width : {32, 64, 128, 4096})
+      bench::add("group_ranges", label(width, n), [=](bench::Contest& c) { ranges(c, width, n); });
+    for (const Index width : {64, 4096})
+      bench::add("group_moments", label(width, n),
+                 [=](bench::Contest& c) { moments(c, width, n); });
   }
 }

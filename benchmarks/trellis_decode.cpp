@@ -1,5 +1,6 @@
-// Chunks of a trellis code times activations, beside an fp32 dot product on as many weights and a table of all states' weights, read one by one.
-// 2048 × 2048 weights are 1 to 2 MB packed and 16 MB in fp32; the second size is far past any cache in fp32.
+// Chunks of a trellis code times activations, beside an fp32 dot product on as many weights and a
+// table of all states' weights, read one by one. 2048 × 2048 weights are 1 to 2 MB packed and 16 MB
+// in fp32; the second size is far past any cache in fp32.
 #include <array>
 #include <cstring>
 #include <string>
@@ -25,7 +26,8 @@ struct Weights {
         rate{sixteenths},
         code(trellis_code(rate, 12)),
         decoder(code, rate),
-        chunk_bytes(trellis_chunk_bytes(trellis_bits(chunk_rows * cols, rate, code.window), code.window)),
+        chunk_bytes(
+            trellis_chunk_bytes(trellis_bits(chunk_rows * cols, rate, code.window), code.window)),
         scales(std::size_t(chunk_rows), 1.0f),
         bytes(std::size_t(rows / chunk_rows * chunk_bytes + 8)) {
     const CounterRng rng(1, stream_of("bits"));
@@ -34,13 +36,16 @@ struct Weights {
       std::memcpy(bytes.data() + i, &random, 8);
     }
   }
-  const std::uint8_t* chunk(Index row) const { return bytes.data() + row / chunk_rows * chunk_bytes; }
+  const std::uint8_t* chunk(Index row) const {
+    return bytes.data() + row / chunk_rows * chunk_bytes;
+  }
 
   template <class T>
   void multiply(const TrellisActivations<T>& x, View<float> Y, ExecutorRef executor = {}) const {
     executor.parallel_for(rows / chunk_rows, 8, [&](Index begin, Index end, Index) {
       for (Index c = begin; c < end; ++c)
-        kernel::multiply_trellis_rows(decoder, chunk(c * chunk_rows), 0, std::span(scales).first(std::size_t(chunk_rows)), x,
+        kernel::multiply_trellis_rows(decoder, chunk(c * chunk_rows), 0,
+                                      std::span(scales).first(std::size_t(chunk_rows)), x,
                                       Y.col_block(c * chunk_rows, chunk_rows));
     });
   }
@@ -61,19 +66,24 @@ float dot(const float* w, const float* x, Index n) {
   V sum[4] = {V(0.0f), V(0.0f), V(0.0f), V(0.0f)};
   for (Index j = 0; j < n; j += 4 * lanes) {
     CAFEQ_UNROLL
-    for (Index k = 0; k < 4; ++k) sum[k] = simd::fma(V::load_unaligned(w + j + k * lanes), V::load_unaligned(x + j + k * lanes), sum[k]);
+    for (Index k = 0; k < 4; ++k)
+      sum[k] = simd::fma(V::load_unaligned(w + j + k * lanes), V::load_unaligned(x + j + k * lanes),
+                         sum[k]);
   }
   return simd::reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 std::vector<float> state_weights(const TrellisCode& code) {
   std::vector<float> table(code.states());
-  for (std::uint32_t state = 0; state < code.states(); ++state) table[state] = code.unit * float(code.level(state));
+  for (std::uint32_t state = 0; state < code.states(); ++state)
+    table[state] = code.unit * float(code.level(state));
   return table;
 }
 
-/// Four weights from one word of 64 bits, four sums: what a plain decoder can do. Rows begin at multiples of 16.
-float table_dot(const Weights& W, const float* table, const std::uint8_t* chunk, Index first, const float* x) {
+/// Four weights from one word of 64 bits, four sums: what a plain decoder can do. Rows begin at
+/// multiples of 16.
+float table_dot(const Weights& W, const float* table, const std::uint8_t* chunk, Index first,
+                const float* x) {
   std::array<Index, 16> at;
   for (Index i = 0; i < 16; ++i) at[std::size_t(i)] = W.rate.begin(i);
   float sum[4] = {};
@@ -86,7 +96,8 @@ float table_dot(const Weights& W, const float* table, const std::uint8_t* chunk,
       std::memcpy(&word, chunk + (begin >> 3), 8);
       word = __builtin_bswap64(word) << (begin & 7);
       CAFEQ_UNROLL
-      for (std::size_t k = 0; k < 4; ++k) sum[k] += table[word << (at[i + k] - at[i]) >> 52] * x[std::size_t(j) + i + k];
+      for (std::size_t k = 0; k < 4; ++k)
+        sum[k] += table[word << (at[i + k] - at[i]) >> 52] * x[std::size_t(j) + i + k];
     }
   }
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
@@ -96,8 +107,9 @@ std::string name_of(int sixteenths) { return std::to_string(sixteenths) + "/16 b
 
 template <class T>
 void add_product(int sixteenths, Index all_rows, Index cols, Index batch) {
-  const std::string name = name_of(sixteenths) + (TrellisActivations<T>::is_wide ? " x int16, " : " x int8, ") + std::to_string(all_rows) + " x " +
-                           std::to_string(cols) + ", batch " + std::to_string(batch);
+  const std::string name =
+      name_of(sixteenths) + (TrellisActivations<T>::is_wide ? " x int16, " : " x int8, ") +
+      std::to_string(all_rows) + " x " + std::to_string(cols) + ", batch " + std::to_string(batch);
   bench::add("trellis product", name, [=](bench::Contest& c) {
     const Index rows = bench::smoke() ? 64 : all_rows;
     const Weights W(rows, cols, sixteenths);
@@ -114,13 +126,16 @@ void add_product(int sixteenths, Index all_rows, Index cols, Index batch) {
     const auto dense = bench::weights(rows * cols);
     c.peer("fp32 dot", [&] {
       for (Index i = 0; i < rows; ++i)
-        for (Index n = 0; n < batch; ++n) Y(n, i) = dot(dense.data() + i * cols, input.data() + n * cols, cols);
+        for (Index n = 0; n < batch; ++n)
+          Y(n, i) = dot(dense.data() + i * cols, input.data() + n * cols, cols);
       bench::keep(Y);
     });
     const auto table = state_weights(W.code);
     c.peer("table", [&] {
       for (Index i = 0; i < rows; ++i)
-        for (Index n = 0; n < batch; ++n) Y(n, i) = table_dot(W, table.data(), W.chunk(i), i % W.chunk_rows * cols, input.data() + n * cols);
+        for (Index n = 0; n < batch; ++n)
+          Y(n, i) = table_dot(W, table.data(), W.chunk(i), i % W.chunk_rows * cols,
+                              input.data() + n * cols);
       bench::keep(Y);
     });
     ThreadPool pool(2);
@@ -139,7 +154,8 @@ void add_decode(int sixteenths, const std::string& type) {
     std::vector<T> out(std::size_t(W.rows * W.cols));
     c.ours(bench::Unit::megaweights, double(out.size()), [&] {
       for (Index i = 0; i < W.rows; i += W.chunk_rows) {
-        const auto part = std::span(out).subspan(std::size_t(i * W.cols), std::size_t(W.chunk_rows * W.cols));
+        const auto part =
+            std::span(out).subspan(std::size_t(i * W.cols), std::size_t(W.chunk_rows * W.cols));
         if constexpr (std::is_same_v<T, std::int8_t>) W.decoder.levels(W.chunk(i), 0, part);
         else W.decoder.decode(W.chunk(i), 0, 1.0f, part);
       }

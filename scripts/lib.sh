@@ -29,6 +29,7 @@ has() {
     libopenblas-dev) has_file include/cblas.h || has_file "include/$(uname -m)-linux-gnu/cblas.h" ;;
     libfftw3-dev) has_file include/fftw3.h ;;
     libdnnl-dev) has_file include/dnnl.hpp ;;
+    clang-format-19) command -v clang-format-19 ;;
     *) return 1 ;;
   esac >/dev/null 2>&1 || [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }

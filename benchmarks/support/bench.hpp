@@ -1,4 +1,5 @@
-// A case of a benchmark: our kernel, its peers and its limit, timed in turns so that a drift of the machine meets them all alike.
+// A case of a benchmark: our kernel, its peers and its limit, timed in turns so that a drift of the
+// machine meets them all alike.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -20,7 +21,8 @@ Floats weights(Index n, std::uint64_t seed = 1);
 
 /// What a case counts; every unit is a rate, so more is better.
 enum class Unit {
-  gigabytes,   ///< 1e9 bytes a second: read, or read and written where the work is in place or a copy
+  gigabytes,   ///< 1e9 bytes a second: read, or read and written where the work is in place or a
+               ///< copy
   gigaflops,   ///< 1e9 additions and multiplications a second
   megaweights  ///< 1e6 weights a second
 };
@@ -36,13 +38,14 @@ struct Limit {
 Limit read_limit(Index bytes);      ///< bytes read
 Limit copy_limit(Index bytes);      ///< bytes read and bytes written, from one buffer to another
 Limit in_place_limit(Index bytes);  ///< bytes read and bytes written, in one buffer
-Limit fma_limit();                  ///< single-precision fused multiply-adds, two operations each, in registers
-Limit double_fma_limit();           ///< the same in double precision
-Limit add_limit();                  ///< single-precision additions in registers
+Limit fma_limit();  ///< single-precision fused multiply-adds, two operations each, in registers
+Limit double_fma_limit();  ///< the same in double precision
+Limit add_limit();         ///< single-precision additions in registers
 
 class Contest {
  public:
-  Contest(benchmark::State& state, std::string kernel, std::string name) : state_(state), kernel_(std::move(kernel)), name_(std::move(name)) {}
+  Contest(benchmark::State& state, std::string kernel, std::string name)
+      : state_(state), kernel_(std::move(kernel)), name_(std::move(name)) {}
 
   /// The case itself: `work` units a call.
   template <class F>
@@ -60,7 +63,8 @@ class Contest {
   void peer(std::string name, F body) {
     contenders_.push_back({std::move(name), 0, std::move(body)});
   }
-  /// Times all of them in turns and records the medians. Call it last: the bodies refer to locals of the case.
+  /// Times all of them in turns and records the medians. Call it last: the bodies refer to locals
+  /// of the case.
   void run();
 
  private:

@@ -65,7 +65,8 @@ void bench::Contest::run() {
     const double once = smoke_test ? 1e-9 : seconds_of(contender.body, 1);
     slowest = std::max(slowest, once);
     calls.push_back(std::max(1L, long(enough / std::max(once, 1e-9))));
-    while (!smoke_test && seconds_of(contender.body, calls.back()) < 0.5 * enough) calls.back() *= 2;
+    while (!smoke_test && seconds_of(contender.body, calls.back()) < 0.5 * enough)
+      calls.back() *= 2;
   }
   const int rounds = smoke_test ? 1 : (slowest > 0.2 ? 3 : (quick_look ? 7 : 21));
   std::vector<std::vector<double>> times(contenders_.size());
@@ -82,10 +83,12 @@ void bench::Contest::run() {
     const double work = contenders_[c].work > 0 ? contenders_[c].work : work_;
     return work / median(times[c]) / scale_of(unit_);
   };
-  nlohmann::json row{{"kernel", kernel_},      {"case", name_},           {"value", rate(0)}, {"unit", name_of(unit_)},
-                     {"limit", nullptr},       {"limit_ratio", nullptr},  {"peer", nullptr},  {"peer_ratio", nullptr}};
+  nlohmann::json row{{"kernel", kernel_},      {"case", name_},        {"value", rate(0)},
+                     {"unit", name_of(unit_)}, {"limit", nullptr},     {"limit_ratio", nullptr},
+                     {"peer", nullptr},        {"peer_ratio", nullptr}};
   state_.counters[name_of(unit_)] = rate(0);
-  // The order in which ours(), limit() and peer() were called is the case's own; ours is always first.
+  // The order in which ours(), limit() and peer() were called is the case's own; ours is always
+  // first.
   if (has_limit_) {
     std::size_t at = 0;
     for (std::size_t c = 1; c < contenders_.size(); ++c)
@@ -108,28 +111,45 @@ void bench::Contest::run() {
 
 void bench::add(std::string kernel, std::string name, std::function<void(Contest&)> body) {
   const std::string title = kernel + "/" + name;
-  benchmark::RegisterBenchmark(title.c_str(), [kernel = std::move(kernel), name = std::move(name), body = std::move(body)](benchmark::State& state) {
-    Contest contest(state, kernel, name);
-    body(contest);
-  })->UseManualTime()->Iterations(1)->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark(title.c_str(),
+                               [kernel = std::move(kernel), name = std::move(name),
+                                body = std::move(body)](benchmark::State& state) {
+                                 Contest contest(state, kernel, name);
+                                 body(contest);
+                               })
+      ->UseManualTime()
+      ->Iterations(1)
+      ->Unit(benchmark::kMicrosecond);
 }
 
 void bench::add_job(std::string name, std::function<void()> body) {
-  benchmark::RegisterBenchmark(name.c_str(), [body = std::move(body)](benchmark::State& state) {
-    for (auto _ : state) {
-      const auto start = Clock::now();
-      body();
-      state.SetIterationTime(std::chrono::duration<double>(Clock::now() - start).count());
-    }
-  })->UseManualTime()->Iterations(1)->Unit(benchmark::kSecond);
+  benchmark::RegisterBenchmark(
+      name.c_str(),
+      [body = std::move(body)](benchmark::State& state) {
+        for (auto _ : state) {
+          const auto start = Clock::now();
+          body();
+          state.SetIterationTime(std::chrono::duration<double>(Clock::now() - start).count());
+        }
+      })
+      ->UseManualTime()
+      ->Iterations(1)
+      ->Unit(benchmark::kSecond);
 }
 
 void bench::record(std::string kernel, std::string name, double value, std::string unit) {
-  rows.push_back({{"kernel", std::move(kernel)}, {"case", std::move(name)}, {"value", value},    {"unit", std::move(unit)},
-                  {"limit", nullptr},            {"limit_ratio", nullptr},  {"peer", nullptr},   {"peer_ratio", nullptr}});
+  rows.push_back({{"kernel", std::move(kernel)},
+                  {"case", std::move(name)},
+                  {"value", value},
+                  {"unit", std::move(unit)},
+                  {"limit", nullptr},
+                  {"limit_ratio", nullptr},
+                  {"peer", nullptr},
+                  {"peer_ratio", nullptr}});
 }
 
-// --quick: fewer rounds. --smoke: each body once, to see that it runs. --json=FILE: the rows of scripts/bench's result.json.
+// --quick: fewer rounds. --smoke: each body once, to see that it runs. --json=FILE: the rows of
+// scripts/bench's result.json.
 int main(int argc, char** argv) {
   std::string json;
   std::vector<char*> rest;

@@ -12,7 +12,9 @@ using V = cafeq::Batch<float>;
 constexpr Index w = Index(V::size);
 constexpr Index unroll = 8;
 
-Index whole_steps(Index bytes) { return std::max<Index>(1, bytes / Index(sizeof(float)) / (unroll * w)) * unroll * w; }
+Index whole_steps(Index bytes) {
+  return std::max<Index>(1, bytes / Index(sizeof(float)) / (unroll * w)) * unroll * w;
+}
 
 // Small buffers are walked several times a call, so that the call itself does not count.
 Index passes(Index bytes) { return std::max<Index>(1, Index(1 << 20) / bytes); }
@@ -67,7 +69,8 @@ bench::Limit bench::read_limit(Index bytes) {
   const Index n = whole_steps(bytes);
   auto buffer = std::make_shared<Floats>(std::size_t(n), 1.0f);
   const Index times = passes(bytes);
-  return {"read " + std::to_string(bytes >> 10) + " KiB", double(n) * sizeof(float) * double(times), [buffer, n, times] {
+  return {"read " + std::to_string(bytes >> 10) + " KiB", double(n) * sizeof(float) * double(times),
+          [buffer, n, times] {
             V sum[unroll];
             CAFEQ_UNROLL
             for (int u = 0; u < unroll; ++u) sum[u] = V(0.0f);
@@ -90,14 +93,16 @@ bench::Limit bench::copy_limit(Index bytes) {
   auto from = std::make_shared<Floats>(std::size_t(n), 1.0f);
   auto to = std::make_shared<Floats>(std::size_t(n), 1.0f);
   const Index times = passes(bytes);
-  return {"copy " + std::to_string(bytes >> 10) + " KiB", 2.0 * double(n) * sizeof(float) * double(times), [from, to, n, times] {
+  return {"copy " + std::to_string(bytes >> 10) + " KiB",
+          2.0 * double(n) * sizeof(float) * double(times), [from, to, n, times] {
             for (Index t = 0; t < times; ++t) {
               const float* x = from->data();
               float* y = to->data();
               benchmark::ClobberMemory();
               for (Index i = 0; i < n; i += unroll * w) {
                 CAFEQ_UNROLL
-                for (int u = 0; u < unroll; ++u) V::load_aligned(x + i + u * w).store_aligned(y + i + u * w);
+                for (int u = 0; u < unroll; ++u)
+                  V::load_aligned(x + i + u * w).store_aligned(y + i + u * w);
               }
               benchmark::ClobberMemory();
             }
@@ -108,13 +113,15 @@ bench::Limit bench::in_place_limit(Index bytes) {
   const Index n = whole_steps(bytes);
   auto buffer = std::make_shared<Floats>(std::size_t(n), 1.0f);
   const Index times = passes(bytes);
-  return {"in place " + std::to_string(bytes >> 10) + " KiB", 2.0 * double(n) * sizeof(float) * double(times), [buffer, n, times] {
+  return {"in place " + std::to_string(bytes >> 10) + " KiB",
+          2.0 * double(n) * sizeof(float) * double(times), [buffer, n, times] {
             const V c(-1.0f);
             float* x = buffer->data();
             for (Index t = 0; t < times; ++t) {
               for (Index i = 0; i < n; i += unroll * w) {
                 CAFEQ_UNROLL
-                for (int u = 0; u < unroll; ++u) (V::load_aligned(x + i + u * w) * c).store_aligned(x + i + u * w);
+                for (int u = 0; u < unroll; ++u)
+                  (V::load_aligned(x + i + u * w) * c).store_aligned(x + i + u * w);
               }
               benchmark::ClobberMemory();
             }
@@ -122,5 +129,7 @@ bench::Limit bench::in_place_limit(Index bytes) {
 }
 
 bench::Limit bench::fma_limit() { return arithmetic("FMA peak", fused_multiply_adds<float>); }
-bench::Limit bench::double_fma_limit() { return arithmetic("FMA peak (double)", fused_multiply_adds<double>); }
+bench::Limit bench::double_fma_limit() {
+  return arithmetic("FMA peak (double)", fused_multiply_adds<double>);
+}
 bench::Limit bench::add_limit() { return arithmetic("additions", additions); }

@@ -1,4 +1,5 @@
-// Joins the rows of all benchmark programs into one result.json and one table: bench_report OUT_DIRECTORY ROWS.json...
+// Joins the rows of all benchmark programs into one result.json and one table: bench_report
+// OUT_DIRECTORY ROWS.json...
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -12,7 +13,8 @@ using Json = nlohmann::ordered_json;
 std::string number(const Json& value) {
   if (!value.is_number()) return "";
   char text[32];
-  std::snprintf(text, sizeof text, value.get<double>() >= 100 ? "%.0f" : "%.3g", value.get<double>());
+  std::snprintf(text, sizeof text, value.get<double>() >= 100 ? "%.0f" : "%.3g",
+                value.get<double>());
   return text;
 }
 
@@ -26,7 +28,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   Json all = Json::array();
-  std::string table = "| kernel | case | value | unit | limit | of limit | peer | times peer |\n|---|---|---|---|---|---|---|---|\n";
+  std::string table =
+      "| kernel | case | value | unit | limit | of limit | peer | times peer "
+      "|\n|---|---|---|---|---|---|---|---|\n";
   for (int i = 2; i < argc; ++i) {
     std::ifstream file(argv[i]);
     const Json rows = Json::parse(file, nullptr, false);
@@ -36,9 +40,13 @@ int main(int argc, char** argv) {
     }
     for (const Json& row : rows) {
       Json ordered;
-      for (const char* key : {"kernel", "case", "value", "unit", "limit", "limit_ratio", "peer", "peer_ratio"}) ordered[key] = row.at(key);
-      table += "| " + text(row["kernel"]) + " | " + text(row["case"]) + " | " + number(row["value"]) + " | " + text(row["unit"]) + " | " +
-               text(row["limit"]) + " | " + number(row["limit_ratio"]) + " | " + text(row["peer"]) + " | " + number(row["peer_ratio"]) + " |\n";
+      for (const char* key :
+           {"kernel", "case", "value", "unit", "limit", "limit_ratio", "peer", "peer_ratio"})
+        ordered[key] = row.at(key);
+      table += "| " + text(row["kernel"]) + " | " + text(row["case"]) + " | " +
+               number(row["value"]) + " | " + text(row["unit"]) + " | " + text(row["limit"]) +
+               " | " + number(row["limit_ratio"]) + " | " + text(row["peer"]) + " | " +
+               number(row["peer_ratio"]) + " |\n";
       all.push_back(std::move(ordered));
     }
   }

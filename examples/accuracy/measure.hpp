@@ -33,9 +33,11 @@ struct Measurement {
   int bits = 0;  ///< of a code
   bool pairs = false;
   std::uint64_t seed = 0;
-  double bits_per_weight = 0;                 ///< everything counted
-  double relative_error = 0;                  ///< Σ‖W − Ŵ‖² / Σ‖W‖² over all matrices that are rounded by themselves
-  std::vector<double> value_output_errors{};  ///< of the products of those that are rounded together, layer by layer
+  double bits_per_weight = 0;  ///< everything counted
+  double relative_error =
+      0;  ///< Σ‖W − Ŵ‖² / Σ‖W‖² over all matrices that are rounded by themselves
+  std::vector<double> value_output_errors{};  ///< of the products of those that are rounded
+                                              ///< together, layer by layer
   Quality quality{};
 };
 
@@ -44,7 +46,9 @@ inline Candidate by_choice(const Choice& choice, bool pairs) {
   return {std::string(name_of(choice.method)),
           std::string(grid_kind(choice.method)),
           {.choice = choice, .pairs = pairs},
-          [](const TensorModel& model, const Plan& plan, const Job& job) { return quantize_job(model, plan, job); }};
+          [](const TensorModel& model, const Plan& plan, const Job& job) {
+            return quantize_job(model, plan, job);
+          }};
 }
 
 inline Candidate by_type(GgufType type) {
@@ -80,26 +84,42 @@ inline std::vector<Candidate> all_candidates(std::uint64_t seeds) {
   const auto with_and_without_pairs = [&](const Choice& choice) {
     for (const bool pairs : {false, true}) all.push_back(by_choice(choice, pairs));
   };
-  for (const int bits : {2, 3, 4}) with_and_without_pairs({.method = Method::paper, .bits = bits, .group = per_row});
+  for (const int bits : {2, 3, 4})
+    with_and_without_pairs({.method = Method::paper, .bits = bits, .group = per_row});
   for (std::uint64_t seed = 0; seed < seeds; ++seed)
     for (const int bits : {2, 3, 4}) {
-      with_and_without_pairs({.method = Method::learned, .bits = bits, .group = per_row, .seed = seed});
-      all.push_back(by_recipe("learned, k = 64", "midrise", recipes::learned<>{.bits = bits, .transform_bits = 9, .max_block = 64, .seed = seed}));
-      all.back().only = "use";  // of a language model of width 64 the transforms would be larger than the weights
-      all.push_back(by_recipe("learned", "affine", recipes::learned<runtime_bits, Affine<>>{.bits = bits, .group = 64, .seed = seed}));
-      with_and_without_pairs({.method = Method::smallest, .bits = bits, .group = per_row, .seed = seed, .budget = bits + 0.25});
+      with_and_without_pairs(
+          {.method = Method::learned, .bits = bits, .group = per_row, .seed = seed});
+      all.push_back(by_recipe(
+          "learned, k = 64", "midrise",
+          recipes::learned<>{.bits = bits, .transform_bits = 9, .max_block = 64, .seed = seed}));
+      all.back().only =
+          "use";  // of a language model of width 64 the transforms would be larger than the weights
+      all.push_back(by_recipe(
+          "learned", "affine",
+          recipes::learned<runtime_bits, Affine<>>{.bits = bits, .group = 64, .seed = seed}));
+      with_and_without_pairs({.method = Method::smallest,
+                              .bits = bits,
+                              .group = per_row,
+                              .seed = seed,
+                              .budget = bits + 0.25});
       for (const int window : {10, 14})
-        all.push_back(by_recipe(message("smallest, window ", window), "trellis", recipes::smallest{.bits = bits + 0.25, .window = window, .seed = seed}));
+        all.push_back(
+            by_recipe(message("smallest, window ", window), "trellis",
+                      recipes::smallest{.bits = bits + 0.25, .window = window, .seed = seed}));
       with_and_without_pairs({.method = Method::fast, .bits = bits, .seed = seed});
-      all.push_back(by_recipe("fast", "midrise", recipes::fast<runtime_bits, Midrise<>>{.bits = bits, .seed = seed}));
+      all.push_back(by_recipe("fast", "midrise",
+                              recipes::fast<runtime_bits, Midrise<>>{.bits = bits, .seed = seed}));
     }
-  for (const int bits : {2, 3, 4}) all.push_back(by_choice({.method = Method::rtn, .bits = bits}, false));
+  for (const int bits : {2, 3, 4})
+    all.push_back(by_choice({.method = Method::rtn, .bits = bits}, false));
   for (const GgufTypeInfo& info : gguf_types)
     if (info.weights > 1) all.push_back(by_type(info.type));
   return all;
 }
 
-/// Writes what a job has changed in the place of what was there and returns the bits that its matrices take.
+/// Writes what a job has changed in the place of what was there and returns the bits that its
+/// matrices take.
 inline double write_back(const JobResult& result, const Plan& plan, Tensors& tensors) {
   double bits = 0;
   for (const QuantizedMatrix& matrix : result.matrices) {
@@ -114,7 +134,8 @@ inline double write_back(const JobResult& result, const Plan& plan, Tensors& ten
   return bits;
 }
 
-/// Nothing where the candidate is not for this model, or no matrix can be of the type that it asks for.
+/// Nothing where the candidate is not for this model, or no matrix can be of the type that it asks
+/// for.
 inline std::optional<Measurement> measure(const Subject& subject, const Candidate& candidate) {
   if (!candidate.only.empty() && candidate.only != subject.name) return std::nullopt;
   const Choice& choice = candidate.plan.choice;
@@ -130,7 +151,8 @@ inline std::optional<Measurement> measure(const Subject& subject, const Candidat
   Tensors all;
   for (const TensorModel& part : subject.parts) {
     // Packed matrices part only where the heads are known: alone they are quantized as one.
-    const Plan plan = make_plan(part.tensors(), m.pairs ? part.config() : ModelConfig{}, candidate.plan);
+    const Plan plan =
+        make_plan(part.tensors(), m.pairs ? part.config() : ModelConfig{}, candidate.plan);
     weights += double(plan.weights());
     for (const Step& step : plan.steps) as_asked = as_asked || step.choice.type == choice.type;
     Tensors tensors = part.values();
@@ -142,7 +164,8 @@ inline std::optional<Measurement> measure(const Subject& subject, const Candidat
         norm += matrix.squared_norm;
       }
       for (const auto& [pair, product_error] : result.pairs)
-        if (plan.roles.pairs[pair].kind == PairKind::value_output) m.value_output_errors.push_back(product_error);
+        if (plan.roles.pairs[pair].kind == PairKind::value_output)
+          m.value_output_errors.push_back(product_error);
     }
     all.merge(std::move(tensors));
   }

@@ -1,6 +1,7 @@
-/// What other methods that need no data make of the same two models, for the tables: measured with their own code (ggml, ik_llama.cpp, HQQ, SINQ) or a
-/// faithful reimplementation (HIGGS, QuIP#'s E8P, QTIP's 3INST). Every bit counts. The language model's perplexities were taken on another selection of stories,
-/// where fp32 has 3.584.
+/// What other methods that need no data make of the same two models, for the tables: measured with
+/// their own code (ggml, ik_llama.cpp, HQQ, SINQ) or a faithful reimplementation (HIGGS, QuIP#'s
+/// E8P, QTIP's 3INST). Every bit counts. The language model's perplexities were taken on another
+/// selection of stories, where fp32 has 3.584.
 #pragma once
 
 #include <array>

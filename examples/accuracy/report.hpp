@@ -47,7 +47,8 @@ class Report {
   std::optional<Mean> mean(std::string_view model, const Row& row) const;
   /// Every measurement.
   std::string json() const;
-  /// The means: a table for each number of bits, peers among its rows, and one of the types of GGUF.
+  /// The means: a table for each number of bits, peers among its rows, and one of the types of
+  /// GGUF.
   std::string tables() const;
 
  private:
@@ -60,14 +61,17 @@ class Report {
 namespace detail {
 
 /// Three significant digits.
-inline std::string digits(double value) { return fixed(value, value > 0 ? std::max(0, 2 - int(std::floor(std::log10(value)))) : 0); }
+inline std::string digits(double value) {
+  return fixed(value, value > 0 ? std::max(0, 2 - int(std::floor(std::log10(value)))) : 0);
+}
 
 inline std::string cells(double bits, double error, double quality) {
   return message(" | ", fixed(bits, 2), " | ", digits(error), " | ", fixed(quality, 3));
 }
 
 inline std::string name_of(const Row& row) {
-  return message("**`", row.recipe, "`**, ", row.grid, row.group == per_row ? std::string(" row") : message(" g", row.group),
+  return message("**`", row.recipe, "`**, ", row.grid,
+                 row.group == per_row ? std::string(" row") : message(" g", row.group),
                  row.pairs ? ", pairs" : "");
 }
 
@@ -81,9 +85,12 @@ inline std::optional<Mean> Report::mean(std::string_view model, const Row& row) 
     ++count;
     mean.bits_per_weight += m.bits_per_weight;
     mean.error += m.relative_error;
-    mean.quality += m.quality.perplexity ? *m.quality.perplexity / *fp32_.find(model)->second.perplexity : *m.quality.mean_cosine;
+    mean.quality += m.quality.perplexity
+                        ? *m.quality.perplexity / *fp32_.find(model)->second.perplexity
+                        : *m.quality.mean_cosine;
     mean.value_output_errors.resize(m.value_output_errors.size());
-    for (std::size_t i = 0; i < m.value_output_errors.size(); ++i) mean.value_output_errors[i] += m.value_output_errors[i];
+    for (std::size_t i = 0; i < m.value_output_errors.size(); ++i)
+      mean.value_output_errors[i] += m.value_output_errors[i];
   }
   if (count == 0) return std::nullopt;
   for (double* sum : {&mean.bits_per_weight, &mean.error, &mean.quality}) *sum /= count;
@@ -93,7 +100,9 @@ inline std::optional<Mean> Report::mean(std::string_view model, const Row& row) 
 
 inline std::string Report::json() const {
   using Json = nlohmann::ordered_json;
-  const auto number = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
+  const auto number = [](const std::optional<double>& value) {
+    return value ? Json(*value) : Json();
+  };
   Json list = Json::array();
   for (const Measurement& m : all_) {
     list.push_back({{"model", m.model},
@@ -115,19 +124,26 @@ inline std::string Report::json() const {
 
 /// In the order of the tables.
 inline std::vector<Row> Report::rows() const {
-  constexpr std::array<std::string_view, 8> order{"rtn", "fast", "learned", "learned, k = 64", "paper", "smallest, window 10", "smallest", "smallest, window 14"};
+  constexpr std::array<std::string_view, 8> order{"rtn",      "fast",
+                                                  "learned",  "learned, k = 64",
+                                                  "paper",    "smallest, window 10",
+                                                  "smallest", "smallest, window 14"};
   std::vector<Row> rows;
   for (const Measurement& m : all_)
     if (std::find(rows.begin(), rows.end(), row_of(m)) == rows.end()) rows.push_back(row_of(m));
   std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
-    const auto key = [&](const Row& row) { return std::pair(std::find(order.begin(), order.end(), row.recipe), row.grid); };
+    const auto key = [&](const Row& row) {
+      return std::pair(std::find(order.begin(), order.end(), row.recipe), row.grid);
+    };
     return key(a) < key(b);
   });
   return rows;
 }
 
 inline std::string Report::tables() const {
-  constexpr const char* head = " | encoder: bits | error | cosine | stories: bits | error | perplexity ratio |\n|---|---|---|---|---|---|---|\n";
+  constexpr const char* head =
+      " | encoder: bits | error | cosine | stories: bits | error | perplexity ratio "
+      "|\n|---|---|---|---|---|---|---|\n";
   const auto line = [&](const std::string& name, const Row& row) {
     std::string text = "| " + name;
     for (const char* model : {"use", "stories260K"}) {
@@ -143,8 +159,11 @@ inline std::string Report::tables() const {
       if (row.recipe != "gguf" && row.bits == bits) text += line(detail::name_of(row), row);
     for (const Peer& peer : peers)
       if (peer.bits == bits)
-        text += message("| ", peer.method, detail::cells(peer.encoder_bits, peer.encoder_error, peer.cosine),
-                        detail::cells(peer.stories_bits, peer.stories_error, peer.perplexity / peers_fp32_perplexity), " |\n");
+        text += message("| ", peer.method,
+                        detail::cells(peer.encoder_bits, peer.encoder_error, peer.cosine),
+                        detail::cells(peer.stories_bits, peer.stories_error,
+                                      peer.perplexity / peers_fp32_perplexity),
+                        " |\n");
     text += "\n";
   }
   text += message("| type of GGUF", head);

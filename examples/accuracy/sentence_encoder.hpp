@@ -15,8 +15,9 @@
 
 namespace cafeq::example {
 
-/// `count` of the distinct fields that are not the third of their line, evenly spread: sentences of all the kinds that a csv file of STS-B holds.
-/// Quoted fields may hold commas, quotes (doubled) and ends of lines.
+/// `count` of the distinct fields that are not the third of their line, evenly spread: sentences of
+/// all the kinds that a csv file of STS-B holds. Quoted fields may hold commas, quotes (doubled)
+/// and ends of lines.
 inline std::vector<std::string> read_sentences(const std::string& path, std::size_t count) {
   std::ifstream file(path);
   const std::string text(std::istreambuf_iterator<char>(file), {});
@@ -37,11 +38,13 @@ inline std::vector<std::string> read_sentences(const std::string& path, std::siz
     }
   }
   std::vector<std::string> chosen;
-  for (std::size_t i = 0; i < count && count <= all.size(); ++i) chosen.push_back(all[i * (all.size() / count)]);
+  for (std::size_t i = 0; i < count && count <= all.size(); ++i)
+    chosen.push_back(all[i * (all.size() / count)]);
   return chosen;
 }
 
-/// f(name, layer) with the dense layers of a part: those of one transformer layer, and with the first one the projection of the residual.
+/// f(name, layer) with the dense layers of a part: those of one transformer layer, and with the
+/// first one the projection of the residual.
 template <class Weights, class F>
 void for_each_dense(Weights& weights, std::size_t part, F&& f) {
   auto& layer = weights.layers[part];
@@ -53,14 +56,16 @@ void for_each_dense(Weights& weights, std::size_t part, F&& f) {
   if (part == 0) f("residual", weights.dense);
 }
 
-/// Its nine kernels; embeddings and head stay. Layers are parts of their own, since their heads have different sizes.
+/// Its nine kernels; embeddings and head stay. Layers are parts of their own, since their heads
+/// have different sizes.
 inline Subject sentence_encoder(SentenceModel model, const std::vector<std::string>& texts) {
   std::vector<TensorModel> parts;
   for (std::size_t part = 0; part < model.weights.layers.size(); ++part) {
     Tensors tensors;
     for_each_dense(model.weights, part, [&](const std::string& name, const Dense& dense) {
       tensors.emplace(name + ".weight", dense.weight);
-      tensors.emplace(name + ".bias", to_matrix<float>(as_view(dense.bias.data(), 1, Index(dense.bias.size()))));
+      tensors.emplace(name + ".bias",
+                      to_matrix<float>(as_view(dense.bias.data(), 1, Index(dense.bias.size()))));
     });
     const EncoderLayer& layer = model.weights.layers[part];
     ModelConfig config;
@@ -72,7 +77,8 @@ inline Subject sentence_encoder(SentenceModel model, const std::vector<std::stri
 
   std::vector<Tokens> tokens;
   for (const std::string& text : texts) tokens.push_back(model.tokenize(text));
-  const auto measure = [weights = model.weights, tokens, fp32 = encode_all(model.weights, tokens)](const Tensors& with) {
+  const auto measure = [weights = model.weights, tokens,
+                        fp32 = encode_all(model.weights, tokens)](const Tensors& with) {
     EncoderWeights changed = weights;
     for (std::size_t part = 0; part < changed.layers.size(); ++part)
       for_each_dense(changed, part, [&](const std::string& name, Dense& dense) {

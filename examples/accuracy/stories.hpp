@@ -17,7 +17,9 @@
 namespace cafeq::example {
 
 /// The first `count` lines, each a JSON string, cut to 512 tokens.
-inline std::vector<std::vector<engine::Token>> read_stories(const std::string& path, std::size_t count, const engine::Tokenizer& tokenizer) {
+inline std::vector<std::vector<engine::Token>> read_stories(const std::string& path,
+                                                            std::size_t count,
+                                                            const engine::Tokenizer& tokenizer) {
   constexpr std::size_t longest = 512;
   std::vector<std::vector<engine::Token>> stories;
   std::ifstream file(path);
@@ -25,7 +27,9 @@ inline std::vector<std::vector<engine::Token>> read_stories(const std::string& p
     stories.push_back(tokenizer.encode(engine::Json::parse(line).get<std::string>()));
     stories.back().resize(std::min(stories.back().size(), longest));
   }
-  if (stories.size() < count) engine::fail(path + ": has " + std::to_string(stories.size()) + " stories, expected " + std::to_string(count));
+  if (stories.size() < count)
+    engine::fail(path + ": has " + std::to_string(stories.size()) + " stories, expected " +
+                 std::to_string(count));
   return stories;
 }
 
@@ -45,7 +49,9 @@ struct StoryData {
 
   explicit StoryData(const std::string& directory)
       : checkpoint(engine::open_llama2c(directory + "/stories260K.bin")),
-        stories(read_stories(directory + "/tinystories_200.jsonl", 58, engine::load_llama2c_tokenizer(directory + "/tok512.bin", checkpoint.config.vocabulary))) {}
+        stories(read_stories(directory + "/tinystories_200.jsonl", 58,
+                             engine::load_llama2c_tokenizer(directory + "/tok512.bin",
+                                                            checkpoint.config.vocabulary))) {}
 };
 
 /// Weights of the engine, quantized by a recipe and dequantized again.
@@ -56,15 +62,21 @@ engine::Linear dequantized(const engine::Matrix& weights, const engine::Threads&
   return engine::Linear(std::move(hat));
 }
 
-/// How much the perplexity on packed weights, multiplied as they are, differs from that on dequantized ones. Relative.
+/// How much the perplexity on packed weights, multiplied as they are, differs from that on
+/// dequantized ones. Relative.
 template <class Recipe>
 double packed_difference(const StoryData& data) {
   const engine::Threads threads(1);
-  const auto perplexity = [&](auto pack) { return engine::measure_perplexity(engine::load_model(data.checkpoint, pack, threads), data.stories, threads).value(); };
+  const auto perplexity = [&](auto pack) {
+    return engine::measure_perplexity(engine::load_model(data.checkpoint, pack, threads),
+                                      data.stories, threads)
+        .value();
+  };
   return perplexity(engine::quantize<Recipe>) / perplexity(dequantized<Recipe>) - 1;
 }
 
-/// stories260K.bin in `directory`, on the first 58 stories there. What its tensors are called is what the engine asks for.
+/// stories260K.bin in `directory`, on the first 58 stories there. What its tensors are called is
+/// what the engine asks for.
 inline Subject story_model(const std::string& directory) {
   const StoryData data(directory);
   Tensors tensors;
@@ -75,12 +87,19 @@ inline Subject story_model(const std::string& directory) {
   };
   engine::load_model({data.checkpoint.config, record});
 
-  const auto measure = [config = data.checkpoint.config, stories = data.stories](const Tensors& with) {
-    const auto read = [&](const std::string& name, std::size_t, std::size_t) { return to_engine(with.at(name)); };
+  const auto measure = [config = data.checkpoint.config,
+                        stories = data.stories](const Tensors& with) {
+    const auto read = [&](const std::string& name, std::size_t, std::size_t) {
+      return to_engine(with.at(name));
+    };
     const engine::Threads alone(1);
-    return Quality{.perplexity = engine::measure_perplexity(engine::load_model({config, read}), stories, alone).value()};
+    return Quality{
+        .perplexity =
+            engine::measure_perplexity(engine::load_model({config, read}), stories, alone).value()};
   };
-  return {"stories260K", {TensorModel(std::move(tensors), ModelFile(directory + "/stories260K.bin").config())}, measure};
+  return {"stories260K",
+          {TensorModel(std::move(tensors), ModelFile(directory + "/stories260K.bin").config())},
+          measure};
 }
 
 }  // namespace cafeq::example

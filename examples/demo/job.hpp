@@ -1,4 +1,5 @@
-/// The demo's job: every matrix by every recipe, every pair, the embeddings that come out, and a file of the quantized tensors.
+/// The demo's job: every matrix by every recipe, every pair, the embeddings that come out, and a
+/// file of the quantized tensors.
 #pragma once
 
 #include <algorithm>
@@ -29,27 +30,33 @@ struct JobOptions {
 
 /// Raises unless the file holds exactly what `quantized` decodes to.
 template <Transform T, Quantizer Q>
-void check_stored(const QuantizedFileReader& file, const std::string& name, const Quantized<T, Q>& quantized) {
+void check_stored(const QuantizedFileReader& file, const std::string& name,
+                  const Quantized<T, Q>& quantized) {
   const auto reloaded = file.load_as<T, Q>(name);
   Matrix<float> before(quantized.rows(), quantized.cols());
   Matrix<float> after(quantized.rows(), quantized.cols());
   quantized.dequantize(before);
   reloaded.dequantize(after);
   for (Index i = 0; i < before.size(); ++i)
-    if (std::bit_cast<std::uint32_t>(before.data()[i]) != std::bit_cast<std::uint32_t>(after.data()[i]))
-      raise(ErrorCode::corrupt, message(name, ": row ", i / before.cols(), ", column ", i % before.cols(), " changed on the way through the file"));
+    if (std::bit_cast<std::uint32_t>(before.data()[i]) !=
+        std::bit_cast<std::uint32_t>(after.data()[i]))
+      raise(ErrorCode::corrupt, message(name, ": row ", i / before.cols(), ", column ",
+                                        i % before.cols(), " changed on the way through the file"));
 }
 
 class Job {
  public:
-  Job(SentenceModel model, JobOptions options) : model_(std::move(model)), options_(std::move(options)), executor_(options_.threads) {
+  Job(SentenceModel model, JobOptions options)
+      : model_(std::move(model)), options_(std::move(options)), executor_(options_.threads) {
     results_.model = model_.name;
     results_.threads = options_.threads;
     for (const auto& [name, matrix] : model_.weights.matrices()) names_.push_back(name);
     for (std::size_t l = 0; l < model_.weights.layers.size(); ++l)
-      for (const char* kind : {"value_output", "query_key"}) pair_names_.push_back(message("layer", l, ".", kind));
+      for (const char* kind : {"value_output", "query_key"})
+        pair_names_.push_back(message("layer", l, ".", kind));
     for (const std::string& name : options_.only)
-      if (std::find(names_.begin(), names_.end(), name) == names_.end() && std::find(pair_names_.begin(), pair_names_.end(), name) == pair_names_.end())
+      if (std::find(names_.begin(), names_.end(), name) == names_.end() &&
+          std::find(pair_names_.begin(), pair_names_.end(), name) == pair_names_.end())
         raise(ErrorCode::invalid_argument, message("--only: the model has no ", name));
   }
 
@@ -69,14 +76,18 @@ class Job {
       }
       progress_ = nullptr;
     }
-    std::stable_sort(results_.matrices.begin(), results_.matrices.end(), [this](const auto& a, const auto& b) { return position(a.name) < position(b.name); });
-    std::stable_sort(results_.pairs.begin(), results_.pairs.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    std::stable_sort(
+        results_.matrices.begin(), results_.matrices.end(),
+        [this](const auto& a, const auto& b) { return position(a.name) < position(b.name); });
+    std::stable_sort(results_.pairs.begin(), results_.pairs.end(),
+                     [](const auto& a, const auto& b) { return a.name < b.name; });
     return results_;
   }
 
   /// Writes the learned and fast results, everything that inference needs of them.
   void save(const std::string& path) const { store_.write(path); }
-  /// Reloads every one of them and compares what it decodes to, bit for bit; raises at the first difference.
+  /// Reloads every one of them and compares what it decodes to, bit for bit; raises at the first
+  /// difference.
   void verify(const std::string& path) const {
     const QuantizedFileReader file(path);
     for (const auto& check : checks_) check(file);
@@ -87,11 +98,17 @@ class Job {
   // Rough costs of a weight in one run over all recipes, and of a pair, for the progress bar.
   static constexpr double plain_work = 10, learned_work = 60, paper_work = 0.1, pair_work = 5e7;
 
-  double work_of(const Matrix<float>& W) const { return double(W.size()) * (plain_work + learned_work + paper_work * double(options_.paper_steps)); }
-  bool chosen(const std::string& name) const {
-    return options_.only.empty() || std::find(options_.only.begin(), options_.only.end(), name) != options_.only.end();
+  double work_of(const Matrix<float>& W) const {
+    return double(W.size()) *
+           (plain_work + learned_work + paper_work * double(options_.paper_steps));
   }
-  std::ptrdiff_t position(const std::string& name) const { return std::find(names_.begin(), names_.end(), name) - names_.begin(); }
+  bool chosen(const std::string& name) const {
+    return options_.only.empty() ||
+           std::find(options_.only.begin(), options_.only.end(), name) != options_.only.end();
+  }
+  std::ptrdiff_t position(const std::string& name) const {
+    return std::find(names_.begin(), names_.end(), name) - names_.begin();
+  }
 
   /// A copy of the model whose matrices are replaced one by one, and the bits they take.
   struct Variant {
@@ -106,15 +123,18 @@ class Job {
     const bool whole = options_.only.empty();
     std::map<std::string, Variant> variants;
     if (whole)
-      for (const char* recipe : {"rtn", "fast", "learned"}) variants.emplace(recipe, Variant{recipe, model_.weights});
+      for (const char* recipe : {"rtn", "fast", "learned"})
+        variants.emplace(recipe, Variant{recipe, model_.weights});
     for (const auto& [name, matrix] : model_.weights.matrices())
       if (chosen(name)) run_matrix<Bits>(name, *matrix, variants);
-    for (std::size_t l = 0; l < model_.weights.layers.size(); ++l) run_pairs<Bits>(l, message("layer", l));
+    for (std::size_t l = 0; l < model_.weights.layers.size(); ++l)
+      run_pairs<Bits>(l, message("layer", l));
     if (whole) compare_embeddings(variants, Bits);
   }
 
   template <int Bits>
-  void run_matrix(const std::string& name, const Matrix<float>& W, std::map<std::string, Variant>& variants) {
+  void run_matrix(const std::string& name, const Matrix<float>& W,
+                  std::map<std::string, Variant>& variants) {
     const auto replace = [&](const char* recipe, const auto& quantized) {
       const auto variant = variants.find(recipe);
       if (variant == variants.end()) return;
@@ -129,14 +149,18 @@ class Job {
     replace("rtn", group);
     measure(name, "mse", "affine", W, recipes::mse<Bits>{}, rtn_row);
     measure(name, "hadamard", "affine", W, recipes::hadamard<Bits>{.seed = options_.seed}, rtn_row);
-    measure(name, "fast", "affine", W, recipes::fast<Bits>{.group = per_row, .seed = options_.seed}, rtn_row);
-    measure(name, "fast", "midrise", W, recipes::fast<Bits, Midrise<Bits>>{.seed = options_.seed}, rtn_group);
-    const auto fast = measure(name, "fast", "affine", W, recipes::fast<Bits>{.seed = options_.seed}, rtn_group);
+    measure(name, "fast", "affine", W, recipes::fast<Bits>{.group = per_row, .seed = options_.seed},
+            rtn_row);
+    measure(name, "fast", "midrise", W, recipes::fast<Bits, Midrise<Bits>>{.seed = options_.seed},
+            rtn_group);
+    const auto fast =
+        measure(name, "fast", "affine", W, recipes::fast<Bits>{.seed = options_.seed}, rtn_group);
     replace("fast", fast);
     keep(message(name, ".fast", Bits), fast);
     progress_->advance(double(W.size()) * plain_work);
 
-    const auto learned = measure(name, "learned", "midrise", W, recipes::learned<Bits>{.seed = options_.seed}, rtn_row);
+    const auto learned = measure(name, "learned", "midrise", W,
+                                 recipes::learned<Bits>{.seed = options_.seed}, rtn_row);
     replace("learned", learned);
     keep(message(name, ".learned", Bits), learned);
     progress_->advance(double(W.size()) * learned_work);
@@ -145,10 +169,13 @@ class Job {
     progress_->advance(double(W.size()) * paper_work * double(options_.paper_steps));
   }
 
-  /// The published recipe, whose transform does not depend on the bits: it is learned once a matrix, and its time counts at all bits.
+  /// The published recipe, whose transform does not depend on the bits: it is learned once a
+  /// matrix, and its time counts at all bits.
   template <int Bits>
   void run_paper(const std::string& name, const Matrix<float>& W, double rtn_error) {
-    const auto pipeline = recipes::paper<Bits>{.steps = options_.paper_steps, .seed = options_.seed}.pipeline(W.rows(), W.cols());
+    const auto pipeline =
+        recipes::paper<Bits>{.steps = options_.paper_steps, .seed = options_.seed}.pipeline(
+            W.rows(), W.cols());
     auto learned = paper_transforms_.find(name);
     if (learned == paper_transforms_.end()) {
       const double start = ProgressBar::steady_seconds();
@@ -157,27 +184,33 @@ class Job {
       results_.seconds += seconds;
       learned = paper_transforms_.emplace(name, std::pair(std::move(transform), seconds)).first;
     }
-    measure(name, "paper", "midrise", W, Pipeline{learned->second.first, pipeline.quantizer, pipeline.rounder}, rtn_error);
+    measure(name, "paper", "midrise", W,
+            Pipeline{learned->second.first, pipeline.quantizer, pipeline.rounder}, rtn_error);
     results_.matrices.back().seconds += learned->second.second;
   }
 
-  /// Quantizes, takes the time, notes the result. rtn_error 0: this is the RTN that others are compared with.
+  /// Quantizes, takes the time, notes the result. rtn_error 0: this is the RTN that others are
+  /// compared with.
   template <class Recipe>
-  auto measure(const std::string& name, const char* recipe_name, const char* grid, const Matrix<float>& W, const Recipe& recipe, double rtn_error) {
+  auto measure(const std::string& name, const char* recipe_name, const char* grid,
+               const Matrix<float>& W, const Recipe& recipe, double rtn_error) {
     const double start = ProgressBar::steady_seconds();
     auto quantized = quantize(W, recipe, executor_);
     const double seconds = ProgressBar::steady_seconds() - start;
     results_.seconds += seconds;
     const double error = quantized.error(W, executor_);
-    results_.matrices.push_back({name, W.rows(), W.cols(), recipe_name, grid, quantized.quantizer().group, quantized.bits(), quantized.bits_per_weight(),
-                                 error, rtn_error > 0 ? rtn_error : error, seconds});
+    results_.matrices.push_back(
+        {name, W.rows(), W.cols(), recipe_name, grid, quantized.quantizer().group, quantized.bits(),
+         quantized.bits_per_weight(), error, rtn_error > 0 ? rtn_error : error, seconds});
     return quantized;
   }
 
   template <class Q>
   void keep(const std::string& name, const Q& quantized) {
     store_.add(name, quantized);
-    checks_.push_back([name, quantized](const QuantizedFileReader& file) { check_stored(file, name, quantized); });
+    checks_.push_back([name, quantized](const QuantizedFileReader& file) {
+      check_stored(file, name, quantized);
+    });
   }
 
   template <int Bits>
@@ -185,8 +218,12 @@ class Job {
     EncoderLayer& layer = model_.weights.layers[number];
     const Index width = layer.width();
     const HeadLayout layout{.head_dim = layer.head_dim(), .heads = EncoderLayer::heads};
-    const auto rows = [&](Index which) { return layer.qkv.weight.view().row_block(which * width, width); };
-    const auto bias = [&](Index which) { return VectorView<const float>{layer.qkv.bias.data() + which * width, width, 1}; };
+    const auto rows = [&](Index which) {
+      return layer.qkv.weight.view().row_block(which * width, width);
+    };
+    const auto bias = [&](Index which) {
+      return VectorView<const float>{layer.qkv.bias.data() + which * width, width, 1};
+    };
     const VectorView<const float> output_bias{layer.o.bias.data(), Index(layer.o.bias.size()), 1};
     const recipes::mse<Bits, Midrise<Bits>> plain{};
     const recipes::learned<Bits> learned{.seed = options_.seed};
@@ -196,14 +233,17 @@ class Job {
       const auto quantized = quantize_by(learned);
       const double seconds = ProgressBar::steady_seconds() - start;
       results_.seconds += seconds;
-      results_.pairs.push_back({name, kind, Bits, quantized.error(), quantize_by(plain).error(), quantized.nearest_error(), seconds});
+      results_.pairs.push_back({name, kind, Bits, quantized.error(), quantize_by(plain).error(),
+                                quantized.nearest_error(), seconds});
       progress_->advance(pair_work);
     };
     note(layer_name + ".value_output", "value_output", [&](const auto& recipe) {
-      return quantize_value_output(rows(2), layer.o.weight, layout, recipe, {.value_bias = bias(2), .output_bias = output_bias}, executor_);
+      return quantize_value_output(rows(2), layer.o.weight, layout, recipe,
+                                   {.value_bias = bias(2), .output_bias = output_bias}, executor_);
     });
     note(layer_name + ".query_key", "query_key", [&](const auto& recipe) {
-      return quantize_query_key(rows(0), rows(1), layout, recipe, {.query_bias = bias(0), .key_bias = bias(1)}, executor_);
+      return quantize_query_key(rows(0), rows(1), layout, recipe,
+                                {.query_bias = bias(0), .key_bias = bias(1)}, executor_);
     });
   }
 
@@ -229,7 +269,8 @@ class Job {
   Results results_;
   std::vector<std::string> names_;
   std::vector<std::string> pair_names_;
-  std::map<std::string, std::pair<BlockDiagonal, double>> paper_transforms_;  // and the seconds they took
+  std::map<std::string, std::pair<BlockDiagonal, double>>
+      paper_transforms_;  // and the seconds they took
   Matrix<float> reference_;
   ProgressBar* progress_ = nullptr;
   QuantizedFileWriter store_;

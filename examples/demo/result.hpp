@@ -38,7 +38,8 @@ struct PairResult {
   double seconds = 0;
 };
 
-/// The whole encoder with every matrix quantized by one recipe: cosines between its embeddings and those of fp32.
+/// The whole encoder with every matrix quantized by one recipe: cosines between its embeddings and
+/// those of fp32.
 struct EmbeddingResult {
   std::string recipe;
   int bits = 0;
@@ -55,12 +56,15 @@ struct Results {
   Index threads = 1;
   double seconds = 0;  ///< of all quantization
 
-  /// The geometric mean of the relative errors over the matrices that the targets name: all but the residual's `dense`.
-  std::optional<double> mean_error(const std::string& recipe, const std::string& grid, Index group, int bits) const {
+  /// The geometric mean of the relative errors over the matrices that the targets name: all but the
+  /// residual's `dense`.
+  std::optional<double> mean_error(const std::string& recipe, const std::string& grid, Index group,
+                                   int bits) const {
     double sum = 0;
     int count = 0;
     for (const auto& m : matrices)
-      if (m.recipe == recipe && m.grid == grid && m.group == group && m.bits == bits && m.name != "dense") {
+      if (m.recipe == recipe && m.grid == grid && m.group == group && m.bits == bits &&
+          m.name != "dense") {
         sum += std::log(m.relative_error);
         ++count;
       }
@@ -107,9 +111,12 @@ inline nlohmann::ordered_json to_json(const Results& results) {
                          {"bits_per_weight", e.bits_per_weight},
                          {"mean_cosine", e.mean_cosine},
                          {"min_cosine", e.min_cosine}});
-  return {{"model", results.model},     {"matrices", matrices},
-          {"pairs", pairs},             {"embedding", embedding},
-          {"threads", results.threads}, {"quantization_seconds", results.seconds},
+  return {{"model", results.model},
+          {"matrices", matrices},
+          {"pairs", pairs},
+          {"embedding", embedding},
+          {"threads", results.threads},
+          {"quantization_seconds", results.seconds},
           {"peak_rss_bytes", peak_rss_bytes()}};
 }
 

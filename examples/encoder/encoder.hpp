@@ -2,8 +2,9 @@
 ///
 ///   x = 2 E[token] + [sin(p t), cos(p t)]        for position p and inverse timescales t
 ///   for each layer:  [q | k | v] = Wqkv LN(x) + b,  a = softmax(q kᵀ / √head_dim) v for each head
-///                    y = residual(x) + Wo a + b,    residual: W x + b in layer 0, which changes the width, x in the next
+///                    y = residual(x) + Wo a + b
 ///                    x = y + W2 relu(W1 LN(y) + b1) + b2
+///                    residual: W x + b in layer 0, which changes the width, x in the next
 ///   result = normalise(tanh(W mean(x) + b))
 #pragma once
 
@@ -49,7 +50,8 @@ inline Matrix<float> apply(const LayerNorm& norm, const Matrix<float>& x) {
     for (const float value : row) variance += (value - mean) * (value - mean);
     const double scale = 1 / std::sqrt(variance / double(x.cols()) + epsilon);
     for (Index j = 0; j < x.cols(); ++j)
-      y(i, j) = float((x(i, j) - mean) * scale) * norm.scale[std::size_t(j)] + norm.bias[std::size_t(j)];
+      y(i, j) =
+          float((x(i, j) - mean) * scale) * norm.scale[std::size_t(j)] + norm.bias[std::size_t(j)];
   }
   return y;
 }
@@ -80,14 +82,16 @@ inline void attend(const EncoderLayer& layer, View<float> qkv, View<float> resul
       for (float& score : scores.row(i)) score *= scale;
       softmax(scores.row(i));
     }
-    kernel::multiply<float>(scores.view(), value, result.col_block(h * dim, dim));  // [n, n] · [n, dim]
+    kernel::multiply<float>(scores.view(), value,
+                            result.col_block(h * dim, dim));  // [n, n] · [n, dim]
   }
 }
 
 /// Where each sentence of a batch begins among its rows; the last entry is the number of rows.
 using Offsets = std::vector<Index>;
 
-inline Matrix<float> embed(const EncoderWeights& weights, std::span<const Tokens> sentences, const Offsets& offsets) {
+inline Matrix<float> embed(const EncoderWeights& weights, std::span<const Tokens> sentences,
+                           const Offsets& offsets) {
   const Index half = weights.embeddings.cols() / 2;
   Matrix<float> x(offsets.back(), weights.embeddings.cols());
   for (std::size_t s = 0; s < sentences.size(); ++s)
@@ -95,7 +99,8 @@ inline Matrix<float> embed(const EncoderWeights& weights, std::span<const Tokens
       const Token token = sentences[s][std::size_t(position)];
       if (token < 0 || token >= weights.embeddings.rows())
         raise(ErrorCode::invalid_argument,
-              message("tokens: ", token, " at ", position, " is not among the ", weights.embeddings.rows(), " embeddings"));
+              message("tokens: ", token, " at ", position, " is not among the ",
+                      weights.embeddings.rows(), " embeddings"));
       const Index row = offsets[s] + position;
       for (Index j = 0; j < half; ++j) {
         const float angle = float(position) * weights.inverse_timescales[std::size_t(j)];
@@ -106,14 +111,17 @@ inline Matrix<float> embed(const EncoderWeights& weights, std::span<const Tokens
   return x;
 }
 
-inline Matrix<float> transform(const EncoderWeights& weights, Matrix<float> x, const Offsets& offsets) {
+inline Matrix<float> transform(const EncoderWeights& weights, Matrix<float> x,
+                               const Offsets& offsets) {
   for (std::size_t l = 0; l < weights.layers.size(); ++l) {
     const EncoderLayer& layer = weights.layers[l];
     Matrix<float> qkv = apply(layer.qkv, apply(layer.attention_norm, x));
     Matrix<float> attention(x.rows(), layer.width());
     for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
       const Index count = offsets[s + 1] - offsets[s];
-      if (count > 0) attend(layer, qkv.view().row_block(offsets[s], count), attention.view().row_block(offsets[s], count));
+      if (count > 0)
+        attend(layer, qkv.view().row_block(offsets[s], count),
+               attention.view().row_block(offsets[s], count));
     }
     Matrix<float> y = apply(layer.o, attention);
     add(l == 0 ? apply(weights.dense, x) : x, y);
@@ -142,21 +150,27 @@ inline Matrix<float> pool(const Matrix<float>& x, const Offsets& offsets) {
 
 }  // namespace detail
 
-/// What the head sees before its tanh, [sentences, out]; sentences are run through the layers as one batch. Every row is the same, bit for
+/// What the head sees before its tanh, [sentences, out]; sentences are run through the layers as
+/// one batch. Every row is the same, bit for
 /// bit, whichever sentences share its batch.
-inline Matrix<float> encode_logits(const EncoderWeights& weights, std::span<const Tokens> sentences) {
+inline Matrix<float> encode_logits(const EncoderWeights& weights,
+                                   std::span<const Tokens> sentences) {
   detail::Offsets offsets{0};
-  for (const Tokens& tokens : sentences) offsets.push_back(offsets.back() + Index(std::min(tokens.size(), max_tokens)));
+  for (const Tokens& tokens : sentences)
+    offsets.push_back(offsets.back() + Index(std::min(tokens.size(), max_tokens)));
   Matrix<float> x = detail::transform(weights, detail::embed(weights, sentences, offsets), offsets);
   return detail::apply(weights.tanh, detail::pool(x, offsets));
 }
 
-/// One vector of unit length for each sentence, as rows. Batches of a fixed size run in parallel; results do not depend on the executor.
-inline Matrix<float> encode_all(const EncoderWeights& weights, std::span<const Tokens> sentences, ExecutorRef executor = {}) {
+/// One vector of unit length for each sentence, as rows. Batches of a fixed size run in parallel;
+/// results do not depend on the executor.
+inline Matrix<float> encode_all(const EncoderWeights& weights, std::span<const Tokens> sentences,
+                                ExecutorRef executor = {}) {
   constexpr Index batch = 16;
   Matrix<float> result(Index(sentences.size()), weights.tanh.weight.rows());
   executor.parallel_for(result.rows(), batch, [&](Index begin, Index end, Index) {
-    const Matrix<float> logits = encode_logits(weights, sentences.subspan(std::size_t(begin), std::size_t(end - begin)));
+    const Matrix<float> logits =
+        encode_logits(weights, sentences.subspan(std::size_t(begin), std::size_t(end - begin)));
     for (Index i = begin; i < end; ++i) {
       double squares = 0;
       for (Index j = 0; j < result.cols(); ++j) {
@@ -186,7 +200,8 @@ inline double cosine(std::span<const float> a, std::span<const float> b) {
   return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
 }
 
-/// 1 - angle / π: what the encoder's authors compare with human judgement, since it tells near sentences apart better than the cosine.
+/// 1 - angle / π: what the encoder's authors compare with human judgement, since it tells near
+/// sentences apart better than the cosine.
 inline double angular_similarity(std::span<const float> a, std::span<const float> b) {
   return 1 - std::acos(std::clamp(cosine(a, b), -1.0, 1.0)) / std::numbers::pi;
 }

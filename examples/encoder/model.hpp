@@ -1,4 +1,5 @@
-/// A sentence encoder ready to use: weights and the tokenizer that goes with them, fetched or generated.
+/// A sentence encoder ready to use: weights and the tokenizer that goes with them, fetched or
+/// generated.
 #pragma once
 
 #include <cstdlib>
@@ -26,17 +27,22 @@ struct SentenceModel {
 
 /// The published model, as scripts/fetch-model leaves it in `directory`.
 inline SentenceModel load_sentence_model(const std::string& directory) {
-  const auto tokenizer = std::make_shared<UnigramTokenizer>(load_tokenizer(directory + "/vocab.json"));
+  const auto tokenizer =
+      std::make_shared<UnigramTokenizer>(load_tokenizer(directory + "/vocab.json"));
   SentenceModel model{"Universal Sentence Encoder Lite", load_encoder_weights(directory),
                       [tokenizer](std::string_view sentence) { return (*tokenizer)(sentence); }};
   if (tokenizer->size() > model.weights.embeddings.rows())
-    raise(ErrorCode::corrupt, message(directory, ": a vocabulary of ", tokenizer->size(), " for ", model.weights.embeddings.rows(), " embeddings"));
+    raise(ErrorCode::corrupt, message(directory, ": a vocabulary of ", tokenizer->size(), " for ",
+                                      model.weights.embeddings.rows(), " embeddings"));
   return model;
 }
 
-inline SentenceModel builtin_sentence_model() { return {"generated encoder of the same shapes", builtin_weights(), builtin_tokenize}; }
+inline SentenceModel builtin_sentence_model() {
+  return {"generated encoder of the same shapes", builtin_weights(), builtin_tokenize};
+}
 
-/// Where scripts/fetch-model puts the model: $CAFEQ_MODEL_DIR, or a directory in the user's cache; empty where neither is known.
+/// Where scripts/fetch-model puts the model: $CAFEQ_MODEL_DIR, or a directory in the user's cache;
+/// empty where neither is known.
 inline std::string default_model_directory() {
   const auto variable = [](const char* name) {
     const char* value = std::getenv(name);

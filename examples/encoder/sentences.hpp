@@ -204,25 +204,35 @@ inline constexpr auto sentences = std::to_array<std::string_view>({
     "Keep going.",
     "Too late.",
     // Long ones
-    "Although the committee had promised to publish its findings before the end of the year, the report was delayed again because several "
+    "Although the committee had promised to publish its findings before the end of the year, the "
+    "report was delayed again because several "
     "witnesses had changed their statements and the lawyers wanted to read everything once more.",
-    "When the lights went out, we sat in the dark and listened to the wind, and my grandfather began to tell the story of the winter in which "
+    "When the lights went out, we sat in the dark and listened to the wind, and my grandfather "
+    "began to tell the story of the winter in which "
     "the lake froze so hard that people drove across it with horses and carts.",
-    "The new method first rotates the weights so that no single value is much larger than the others, then rounds them column by column, each "
+    "The new method first rotates the weights so that no single value is much larger than the "
+    "others, then rounds them column by column, each "
     "time correcting the columns that have not been rounded yet for the error made so far.",
-    "If you turn left at the bakery, walk past the post office and the little fountain, and cross the street at the second traffic light, you "
+    "If you turn left at the bakery, walk past the post office and the little fountain, and cross "
+    "the street at the second traffic light, you "
     "will see a green door with a brass handle, and that is where we live.",
-    "The orchestra, which had been founded by a group of railway workers who met in the evenings to play dance music, is today among the most "
+    "The orchestra, which had been founded by a group of railway workers who met in the evenings "
+    "to play dance music, is today among the most "
     "admired in the country and travels abroad at least twice a year.",
-    "Having tried every key on the ring without success, he sat down on the steps, took a sandwich out of his pocket, and decided to wait for "
+    "Having tried every key on the ring without success, he sat down on the steps, took a sandwich "
+    "out of his pocket, and decided to wait for "
     "somebody who knew how the lock worked.",
-    "Because the price of electricity changes every hour, the bakery heats its ovens in the middle of the night, when wind turbines produce "
+    "Because the price of electricity changes every hour, the bakery heats its ovens in the middle "
+    "of the night, when wind turbines produce "
     "more than anybody needs, and sells the first loaves at five in the morning.",
-    "The experiment was repeated with larger samples, different instruments and a second team that did not know what to expect, and each time "
+    "The experiment was repeated with larger samples, different instruments and a second team that "
+    "did not know what to expect, and each time "
     "the result was the same within the error of measurement.",
-    "She had packed two sweaters, a torch, a map that turned out to be thirty years old, and a novel of nine hundred pages, but neither a "
+    "She had packed two sweaters, a torch, a map that turned out to be thirty years old, and a "
+    "novel of nine hundred pages, but neither a "
     "toothbrush nor a single pair of socks.",
-    "Among the questions that the audience asked after the lecture were whether the method could be used for images, how much memory it "
+    "Among the questions that the audience asked after the lecture were whether the method could "
+    "be used for images, how much memory it "
     "needs, and why nobody had thought of it before.",
     // Odd ones
     "Colourful cardboard clouds quietly quarrel.",

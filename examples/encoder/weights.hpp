@@ -1,6 +1,8 @@
-/// The weights of a small sentence encoder as plain matrices, so that any of them can be replaced by its quantized reconstruction.
+/// The weights of a small sentence encoder as plain matrices, so that any of them can be replaced
+/// by its quantized reconstruction.
 ///
-/// The architecture is Google's Universal Sentence Encoder Lite: two pre-norm transformer layers of width 256 and 512 with 4 heads each.
+/// The architecture is Google's Universal Sentence Encoder Lite: two pre-norm transformer layers of
+/// width 256 and 512 with 4 heads each.
 #pragma once
 
 #include <cmath>
@@ -26,7 +28,8 @@ struct LayerNorm {
   std::vector<float> bias;
 };
 
-/// One transformer layer. The rows of `qkv` are queries, keys, values, each of them heads × head_dim rows, head after head; the columns of
+/// One transformer layer. The rows of `qkv` are queries, keys, values, each of them heads ×
+/// head_dim rows, head after head; the columns of
 /// `o` are heads × head_dim likewise.
 struct EncoderLayer {
   LayerNorm attention_norm;
@@ -44,8 +47,11 @@ struct EncoderLayer {
   View<float> query(Index h) noexcept { return projection(0, h); }
   View<float> key(Index h) noexcept { return projection(1, h); }
   View<float> value(Index h) noexcept { return projection(2, h); }
-  /// What head h writes: [out, head_dim]. The layer's function of x depends on output(h) · value(h) and key(h)ᵀ · query(h).
-  View<float> output(Index h) noexcept { return o.weight.view().col_block(h * head_dim(), head_dim()); }
+  /// What head h writes: [out, head_dim]. The layer's function of x depends on output(h) · value(h)
+  /// and key(h)ᵀ · query(h).
+  View<float> output(Index h) noexcept {
+    return o.weight.view().col_block(h * head_dim(), head_dim());
+  }
   std::span<float> query_bias(Index h) noexcept { return projection_bias(0, h); }
   std::span<float> key_bias(Index h) noexcept { return projection_bias(1, h); }
   std::span<float> value_bias(Index h) noexcept { return projection_bias(2, h); }
@@ -55,7 +61,8 @@ struct EncoderLayer {
     return qkv.weight.view().row_block(which * width() + h * head_dim(), head_dim());
   }
   std::span<float> projection_bias(Index which, Index h) noexcept {
-    return std::span(qkv.bias).subspan(std::size_t(which * width() + h * head_dim()), std::size_t(head_dim()));
+    return std::span(qkv.bias).subspan(std::size_t(which * width() + h * head_dim()),
+                                       std::size_t(head_dim()));
   }
 };
 
@@ -68,7 +75,8 @@ struct EncoderWeights {
 
   /// Every matrix with its name, embeddings first, then in the order of the forward pass.
   std::vector<std::pair<std::string, Matrix<float>*>> matrices() {
-    std::vector<std::pair<std::string, Matrix<float>*>> all{{"embeddings", &embeddings}, {"dense", &dense.weight}};
+    std::vector<std::pair<std::string, Matrix<float>*>> all{{"embeddings", &embeddings},
+                                                            {"dense", &dense.weight}};
     for (std::size_t i = 0; i < layers.size(); ++i) {
       EncoderLayer& layer = layers[i];
       const std::string prefix = message("layer", i, ".");
@@ -91,7 +99,8 @@ struct EncoderWeights {
 /// Raises invalid_shape, naming the matrix, unless all shapes fit together.
 inline void check_weights(const EncoderWeights& weights) {
   const auto expect = [](std::string_view name, Index got, Index expected) {
-    if (got != expected || got == 0) raise(ErrorCode::invalid_shape, message(name, ": size ", got, ", expected ", expected));
+    if (got != expected || got == 0)
+      raise(ErrorCode::invalid_shape, message(name, ": size ", got, ", expected ", expected));
   };
   const auto expect_dense = [&](const std::string& name, const Dense& layer, Index out, Index in) {
     expect(name + " rows", layer.weight.rows(), out);
@@ -124,7 +133,8 @@ inline void check_weights(const EncoderWeights& weights) {
   }
 }
 
-/// The weights of the published TensorFlow.js model in `directory`. Its kernels are [in, out]; ours are their transposes.
+/// The weights of the published TensorFlow.js model in `directory`. Its kernels are [in, out]; ours
+/// are their transposes.
 inline EncoderWeights load_encoder_weights(const std::string& directory) {
   const TensorMap tensors = read_tfjs(directory);
   const std::string module = "module/Encoder_en/";
@@ -134,18 +144,23 @@ inline EncoderWeights load_encoder_weights(const std::string& directory) {
     return std::vector<float>(values.begin(), values.end());
   };
   const auto dense = [&](const std::string& kernel, const std::string& bias) {
-    return Dense{to_matrix<float>(tensor_at(tensors, kernel).matrix(kernel).transposed()), vector(bias)};
+    return Dense{to_matrix<float>(tensor_at(tensors, kernel).matrix(kernel).transposed()),
+                 vector(bias)};
   };
   const auto norm = [&](const std::string& prefix) {
     const std::string name = prefix + "layer_prepostprocess/layer_norm/layer_norm_";
-    return LayerNorm{vector(name + "scale/ConcatPartitions/concat"), vector(name + "bias/ConcatPartitions/concat")};
+    return LayerNorm{vector(name + "scale/ConcatPartitions/concat"),
+                     vector(name + "bias/ConcatPartitions/concat")};
   };
 
   EncoderWeights weights;
-  weights.embeddings = to_matrix<float>(tensor_at(tensors, "module/Embeddings_en").matrix("module/Embeddings_en"));
-  weights.inverse_timescales = vector(applied + "TransformerStack/Layer_0/AddTimingSignal/TimingSignal/ExpandDims_1");
+  weights.embeddings =
+      to_matrix<float>(tensor_at(tensors, "module/Embeddings_en").matrix("module/Embeddings_en"));
+  weights.inverse_timescales =
+      vector(applied + "TransformerStack/Layer_0/AddTimingSignal/TimingSignal/ExpandDims_1");
   const std::string residual = applied + "Layer_0/TransformerLayer/dense/";
-  weights.dense = dense(residual + "kernel/ConcatPartitions/concat", residual + "bias/ConcatPartitions/concat");
+  weights.dense =
+      dense(residual + "kernel/ConcatPartitions/concat", residual + "bias/ConcatPartitions/concat");
   for (const char* number : {"0", "1"}) {
     const std::string stem = message("Layer_", number, "/TransformerLayer/");
     const std::string kernels = module + "KonaTransformer/Encode/" + stem + "MultiheadAttention/";
@@ -153,15 +168,19 @@ inline EncoderWeights load_encoder_weights(const std::string& directory) {
     const std::string ffn = applied + "TransformerStack/" + stem + "FFN/";
     const std::string ffn_biases = applied + stem + "FFN/";
     const auto attention = [&](const std::string& name) {
-      return dense(kernels + name + "/kernel/part_0", biases + name + "/bias/ConcatPartitions/concat");
+      return dense(kernels + name + "/kernel/part_0",
+                   biases + name + "/bias/ConcatPartitions/concat");
     };
     const auto convolution = [&](const std::string& name) {
-      return dense(ffn + name + "/Tensordot/Reshape_1", ffn_biases + name + "/bias/ConcatPartitions/concat");
+      return dense(ffn + name + "/Tensordot/Reshape_1",
+                   ffn_biases + name + "/bias/ConcatPartitions/concat");
     };
-    weights.layers.push_back({norm(applied + stem), attention("qkv_transform_single"), attention("output_transform_single"),
-                              norm(ffn_biases), convolution("conv1"), convolution("conv2")});
+    weights.layers.push_back({norm(applied + stem), attention("qkv_transform_single"),
+                              attention("output_transform_single"), norm(ffn_biases),
+                              convolution("conv1"), convolution("conv2")});
   }
-  weights.tanh = dense(module + "hidden_layers/tanh_layer_0/weights", module + "hidden_layers/tanh_layer_0/bias");
+  weights.tanh = dense(module + "hidden_layers/tanh_layer_0/weights",
+                       module + "hidden_layers/tanh_layer_0/bias");
   check_weights(weights);
   return weights;
 }

@@ -16,15 +16,18 @@
 
 namespace engine {
 
-static_assert(std::endian::native == std::endian::little, "the formats are read as they are stored");
+static_assert(std::endian::native == std::endian::little,
+              "the formats are read as they are stored");
 
 using Json = nlohmann::json;
 
 class File {
  public:
-  explicit File(const std::string& path) : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    struct stat status {};
-    if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0) fail(path + ": " + std::strerror(errno));
+  explicit File(const std::string& path)
+      : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    struct stat status{};
+    if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0)
+      fail(path + ": " + std::strerror(errno));
     size_ = std::uint64_t(status.st_size);
   }
   File(const File&) = delete;

@@ -1,4 +1,5 @@
-/// Checkpoints of llama2.c (version 0): seven 32-bit integers, then every tensor in fp32, those of one kind for all layers together.
+/// Checkpoints of llama2.c (version 0): seven 32-bit integers, then every tensor in fp32, those of
+/// one kind for all layers together.
 #pragma once
 
 #include <array>
@@ -15,7 +16,9 @@ inline Checkpoint open_llama2c(const std::string& path) {
   const auto file = std::make_shared<const File>(path);
   std::array<std::int32_t, 7> header{};
   file->read(0, header.data(), sizeof header);
-  if (header[0] == 0x616b3432) fail(path + ": a llama2.c checkpoint of version " + std::to_string(header[1]) + ", only version 0 is known");
+  if (header[0] == 0x616b3432)
+    fail(path + ": a llama2.c checkpoint of version " + std::to_string(header[1]) +
+         ", only version 0 is known");
   const auto size = [&](std::size_t i) { return std::size_t(header[i]); };
   Config config{.dim = size(0),
                 .hidden = size(1),
@@ -36,12 +39,15 @@ inline Checkpoint open_llama2c(const std::string& path) {
   const auto next = [&](const std::string& name, std::size_t rows, std::size_t cols) {
     offsets[name + ".weight"] = offset;
     offset += std::uint64_t(rows) * cols * sizeof(float);
-    if (offset > file->size()) fail(path + ": ends within " + name + ", after " + std::to_string(file->size()) + " bytes");
+    if (offset > file->size())
+      fail(path + ": ends within " + name + ", after " + std::to_string(file->size()) + " bytes");
   };
   const auto next_of_all_layers = [&](const std::string& name, std::size_t rows, std::size_t cols) {
-    for (std::size_t l = 0; l < config.layers; ++l) next("model.layers." + std::to_string(l) + "." + name, rows, cols);
+    for (std::size_t l = 0; l < config.layers; ++l)
+      next("model.layers." + std::to_string(l) + "." + name, rows, cols);
   };
-  const std::size_t queries = config.heads * config.head_dim, keys = config.kv_heads * config.head_dim;
+  const std::size_t queries = config.heads * config.head_dim,
+                    keys = config.kv_heads * config.head_dim;
   next("model.embed_tokens", config.vocabulary, config.dim);
   next_of_all_layers("input_layernorm", 1, config.dim);
   next_of_all_layers("self_attn.q_proj", queries, config.dim);
@@ -53,13 +59,17 @@ inline Checkpoint open_llama2c(const std::string& path) {
   next_of_all_layers("mlp.down_proj", config.dim, config.hidden);
   next_of_all_layers("mlp.up_proj", config.hidden, config.dim);
   next("model.norm", 1, config.dim);
-  next("rotations", config.context, config.head_dim);  // cosines and sines, which the engine computes itself
+  next("rotations", config.context,
+       config.head_dim);  // cosines and sines, which the engine computes itself
   if (!config.tied_embeddings) next("lm_head", config.vocabulary, config.dim);
-  if (offset != file->size()) fail(path + ": has " + std::to_string(file->size() - offset) + " bytes more than a checkpoint of its sizes");
+  if (offset != file->size())
+    fail(path + ": has " + std::to_string(file->size() - offset) +
+         " bytes more than a checkpoint of its sizes");
 
   return {config, [file, offsets](const std::string& name, std::size_t rows, std::size_t cols) {
             Matrix matrix(rows, cols);
-            file->read(offsets.at(name), matrix.values.data(), matrix.values.size() * sizeof(float));
+            file->read(offsets.at(name), matrix.values.data(),
+                       matrix.values.size() * sizeof(float));
             return matrix;
           }};
 }

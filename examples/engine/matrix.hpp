@@ -44,7 +44,8 @@ class Linear {
   /// Weights that serve elsewhere too.
   explicit Linear(std::shared_ptr<const Matrix> weights) : weights_(std::move(weights)) {}
   /// Weights of another kind, which know how to multiply.
-  explicit Linear(std::function<Matrix(const Matrix& x, const Threads& threads)> multiply) : multiply_(std::move(multiply)) {}
+  explicit Linear(std::function<Matrix(const Matrix& x, const Threads& threads)> multiply)
+      : multiply_(std::move(multiply)) {}
 
   /// y [n, out] = x [n, in] · Wᵀ, one activation a row.
   Matrix multiply(const Matrix& x, const Threads& threads) const {
@@ -54,7 +55,8 @@ class Linear {
     const std::size_t grain = std::max<std::size_t>(16, (1 << 18) / (x.values.size() + 1));
     threads.parallel_for(y.cols, grain, [&](std::size_t begin, std::size_t end, std::size_t) {
       for (std::size_t n = 0; n < x.rows; ++n)
-        for (std::size_t i = begin; i < end; ++i) y.row(n)[i] = dot(x.row(n).data(), weights_->row(i).data(), x.cols);
+        for (std::size_t i = begin; i < end; ++i)
+          y.row(n)[i] = dot(x.row(n).data(), weights_->row(i).data(), x.cols);
     });
     return y;
   }

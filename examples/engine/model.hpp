@@ -1,4 +1,5 @@
-/// A Llama model: its configuration, its weights, and how they are loaded whatever file they come from.
+/// A Llama model: its configuration, its weights, and how they are loaded whatever file they come
+/// from.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ using Token = std::uint32_t;
 
 [[noreturn]] inline void fail(const std::string& what) { throw std::runtime_error(what); }
 
-/// Slows the rotations of long wavelengths down, so that a model reaches further than it was first trained for (Llama 3.1).
+/// Slows the rotations of long wavelengths down, so that a model reaches further than it was first
+/// trained for (Llama 3.1).
 struct RopeScaling {
   double factor = 1;
   double low_frequency_factor = 1;
@@ -38,7 +40,8 @@ struct Config {
   float norm_epsilon = 1e-5f;
   double rope_base = 10000;
   std::optional<RopeScaling> rope_scaling{};
-  bool rope_interleaved = false;  ///< rotates coordinate 2i with 2i + 1 rather than i with i + head_dim / 2
+  bool rope_interleaved =
+      false;  ///< rotates coordinate 2i with 2i + 1 rather than i with i + head_dim / 2
   bool tied_embeddings = false;
   std::vector<Token> end{};  ///< any of them ends a text
 };
@@ -46,7 +49,8 @@ struct Config {
 /// A file, or a directory of them, that holds a model.
 struct Checkpoint {
   Config config;
-  /// The tensor [rows, cols] (a vector has one row) of a name that transformers would give it. Throws if it is missing or of another shape.
+  /// The tensor [rows, cols] (a vector has one row) of a name that transformers would give it.
+  /// Throws if it is missing or of another shape.
   std::function<Matrix(const std::string& name, std::size_t rows, std::size_t cols)> read;
 };
 
@@ -70,24 +74,38 @@ struct Model {
 
 /// Throws where the numbers of a configuration cannot be those of a model.
 inline void check_config(const Config& c) {
-  const std::pair<const char*, std::size_t> sizes[] = {
-      {"dim", c.dim},           {"hidden", c.hidden},     {"layers", c.layers},         {"heads", c.heads},
-      {"kv_heads", c.kv_heads}, {"head_dim", c.head_dim}, {"vocabulary", c.vocabulary}, {"context", c.context}};
+  const std::pair<const char*, std::size_t> sizes[] = {{"dim", c.dim},
+                                                       {"hidden", c.hidden},
+                                                       {"layers", c.layers},
+                                                       {"heads", c.heads},
+                                                       {"kv_heads", c.kv_heads},
+                                                       {"head_dim", c.head_dim},
+                                                       {"vocabulary", c.vocabulary},
+                                                       {"context", c.context}};
   for (const auto& [name, size] : sizes)
-    if (size == 0 || size > 1 << 24) fail(name + std::string(" is ") + std::to_string(std::int64_t(size)));
-  if (c.heads % c.kv_heads != 0) fail(std::to_string(c.heads) + " heads cannot share " + std::to_string(c.kv_heads) + " key/value heads");
-  if (c.head_dim % 2 != 0) fail("heads of " + std::to_string(c.head_dim) + " coordinates cannot be rotated in pairs");
+    if (size == 0 || size > 1 << 24)
+      fail(name + std::string(" is ") + std::to_string(std::int64_t(size)));
+  if (c.heads % c.kv_heads != 0)
+    fail(std::to_string(c.heads) + " heads cannot share " + std::to_string(c.kv_heads) +
+         " key/value heads");
+  if (c.head_dim % 2 != 0)
+    fail("heads of " + std::to_string(c.head_dim) + " coordinates cannot be rotated in pairs");
 }
 
-/// The one place where weights are loaded. Those of the layers are kept as they are, or as `pack` makes them.
-inline Model load_model(const Checkpoint& checkpoint, Linear (*pack)(const Matrix&, const Threads&) = nullptr, const Threads& threads = Threads(1)) {
+/// The one place where weights are loaded. Those of the layers are kept as they are, or as `pack`
+/// makes them.
+inline Model load_model(const Checkpoint& checkpoint,
+                        Linear (*pack)(const Matrix&, const Threads&) = nullptr,
+                        const Threads& threads = Threads(1)) {
   const Config& c = checkpoint.config;
   const std::size_t queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
   std::string prefix = "model.";
   const auto matrix = [&](const std::string& name, std::size_t rows, std::size_t cols) {
     return checkpoint.read(prefix + name + ".weight", rows, cols);
   };
-  const auto vector = [&](const std::string& name, std::size_t size) { return matrix(name, 1, size).values; };
+  const auto vector = [&](const std::string& name, std::size_t size) {
+    return matrix(name, 1, size).values;
+  };
   struct Part {
     const char* name;
     std::size_t rows;
@@ -102,12 +120,17 @@ inline Model load_model(const Checkpoint& checkpoint, Linear (*pack)(const Matri
     return pack ? pack(all, threads) : Linear(std::move(all));
   };
 
-  Model model{.config = c, .embeddings = std::make_shared<const Matrix>(matrix("embed_tokens", c.vocabulary, c.dim)), .norm = vector("norm", c.dim)};
+  Model model{
+      .config = c,
+      .embeddings = std::make_shared<const Matrix>(matrix("embed_tokens", c.vocabulary, c.dim)),
+      .norm = vector("norm", c.dim)};
   for (std::size_t l = 0; l < c.layers; ++l) {
     prefix = "model.layers." + std::to_string(l) + ".";
     model.layers.push_back({
         .attention_norm = vector("input_layernorm", c.dim),
-        .query_key_value = stack({{"self_attn.q_proj", queries}, {"self_attn.k_proj", keys}, {"self_attn.v_proj", keys}}, c.dim),
+        .query_key_value = stack(
+            {{"self_attn.q_proj", queries}, {"self_attn.k_proj", keys}, {"self_attn.v_proj", keys}},
+            c.dim),
         .output = stack({{"self_attn.o_proj", c.dim}}, queries),
         .mlp_norm = vector("post_attention_layernorm", c.dim),
         .gate_up = stack({{"mlp.gate_proj", c.hidden}, {"mlp.up_proj", c.hidden}}, c.dim),
@@ -115,7 +138,8 @@ inline Model load_model(const Checkpoint& checkpoint, Linear (*pack)(const Matri
     });
   }
   prefix.clear();
-  model.head = c.tied_embeddings ? Linear(model.embeddings) : Linear(matrix("lm_head", c.vocabulary, c.dim));
+  model.head =
+      c.tied_embeddings ? Linear(model.embeddings) : Linear(matrix("lm_head", c.vocabulary, c.dim));
   return model;
 }
 

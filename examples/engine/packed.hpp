@@ -9,7 +9,9 @@
 
 namespace engine {
 
-auto view(auto& matrix) { return cafeq::as_view(matrix.values.data(), cafeq::Index(matrix.rows), cafeq::Index(matrix.cols)); }
+auto view(auto& matrix) {
+  return cafeq::as_view(matrix.values.data(), cafeq::Index(matrix.rows), cafeq::Index(matrix.cols));
+}
 
 template <class Recipe>
 Linear quantize(const Matrix& weights, const Threads& threads) {
@@ -22,11 +24,11 @@ Linear quantize(const Matrix& weights, const Threads& threads) {
 }
 
 /// What weights can become.
-inline const std::map<std::string, Linear (*)(const Matrix& weights, const Threads& threads)> quantizers{
-    {"none", nullptr},
-    {"fast3", quantize<cafeq::recipes::fast<3>>},
-    {"fast4", quantize<cafeq::recipes::fast<4>>},
-    {"learned3", quantize<cafeq::recipes::learned<3>>},
-    {"smallest3", quantize<cafeq::recipes::smallest>}};  // 3.25 bits, everything counted
+inline const std::map<std::string, Linear (*)(const Matrix& weights, const Threads& threads)>
+    quantizers{{"none", nullptr},
+               {"fast3", quantize<cafeq::recipes::fast<3>>},
+               {"fast4", quantize<cafeq::recipes::fast<4>>},
+               {"learned3", quantize<cafeq::recipes::learned<3>>},
+               {"smallest3", quantize<cafeq::recipes::smallest>}};  // 3.25 bits, everything counted
 
 }  // namespace engine

@@ -1,4 +1,5 @@
-/// How tokenizers cut a text into pieces before they look for tokens: the patterns of GPT-2 and Llama 3 without a regular-expression engine.
+/// How tokenizers cut a text into pieces before they look for tokens: the patterns of GPT-2 and
+/// Llama 3 without a regular-expression engine.
 #pragma once
 
 #include <string>
@@ -16,7 +17,9 @@ using Splitter = std::size_t (*)(std::u32string_view text);
 /// The bytes of the character at the front: a byte and those that continue it.
 inline std::size_t character_length(std::string_view text) {
   std::size_t length = 1;
-  while (length < 4 && length < text.size() && (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80) ++length;
+  while (length < 4 && length < text.size() &&
+         (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80)
+    ++length;
   return length;
 }
 
@@ -38,7 +41,8 @@ inline bool is_other(char32_t c) { return !is_space(c) && !is_letter(c) && !is_n
 
 /// Where characters of a kind that start at `begin` end.
 template <class Kind>
-std::size_t end_of(std::u32string_view text, std::size_t begin, Kind&& kind, std::size_t limit = std::u32string_view::npos) {
+std::size_t end_of(std::u32string_view text, std::size_t begin, Kind&& kind,
+                   std::size_t limit = std::u32string_view::npos) {
   std::size_t end = begin;
   while (end < text.size() && end - begin < limit && kind(text[end])) ++end;
   return end;
@@ -73,7 +77,8 @@ inline std::size_t split_gpt2(std::u32string_view text) {
   return spaces(text);
 }
 
-/// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+/// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
+/// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 inline std::size_t split_llama3(std::u32string_view text) {
   using namespace detail;
   if (const std::size_t length = contraction(text, true)) return length;
@@ -81,7 +86,8 @@ inline std::size_t split_llama3(std::u32string_view text) {
   if (const std::size_t end = end_of(text, word, is_letter); end > word) return end;
   if (const std::size_t end = end_of(text, 0, is_number, 3); end > 0) return end;
   const std::size_t mark = text[0] == ' ' ? 1 : 0;
-  if (const std::size_t end = end_of(text, mark, is_other); end > mark) return end_of(text, end, is_newline);
+  if (const std::size_t end = end_of(text, mark, is_other); end > mark)
+    return end_of(text, end, is_newline);
   for (std::size_t end = end_of(text, 0, is_space); end > 0; --end)
     if (is_newline(text[end - 1])) return end;
   return spaces(text);
@@ -93,7 +99,8 @@ inline std::size_t split_digits(std::u32string_view text) {
 }
 
 /// The pieces of a text that each splitter in turn leaves: together they are the text.
-inline std::vector<std::string_view> split(std::string_view text, const std::vector<Splitter>& splitters) {
+inline std::vector<std::string_view> split(std::string_view text,
+                                           const std::vector<Splitter>& splitters) {
   std::u32string codes;
   std::vector<std::size_t> bytes{0};  // where each character begins
   while (bytes.back() < text.size()) {
@@ -107,11 +114,13 @@ inline std::vector<std::string_view> split(std::string_view text, const std::vec
     std::vector<std::size_t> finer{0};
     for (std::size_t i = 1; i < bounds.size(); ++i)
       while (finer.back() < bounds[i])
-        finer.push_back(finer.back() + splitter(std::u32string_view(codes).substr(finer.back(), bounds[i] - finer.back())));
+        finer.push_back(finer.back() + splitter(std::u32string_view(codes).substr(
+                                           finer.back(), bounds[i] - finer.back())));
     bounds = std::move(finer);
   }
   std::vector<std::string_view> pieces;
-  for (std::size_t i = 1; i < bounds.size(); ++i) pieces.push_back(text.substr(bytes[bounds[i - 1]], bytes[bounds[i]] - bytes[bounds[i - 1]]));
+  for (std::size_t i = 1; i < bounds.size(); ++i)
+    pieces.push_back(text.substr(bytes[bounds[i - 1]], bytes[bounds[i]] - bytes[bounds[i - 1]]));
   return pieces;
 }
 

@@ -1,4 +1,5 @@
-/// Text to tokens and back by byte-pair encoding (Sennrich, Haddow, Birch: "Neural Machine Translation of Rare Words with Subword Units", ACL 2016).
+/// Text to tokens and back by byte-pair encoding (Sennrich, Haddow, Birch: "Neural Machine
+/// Translation of Rare Words with Subword Units", ACL 2016).
 #pragma once
 
 #include <algorithm>
@@ -24,11 +25,13 @@ namespace engine {
 inline constexpr std::string_view visible_space = "\u2581";
 
 inline std::string with_spaces(std::string text) {
-  for (std::size_t at = 0; (at = text.find(visible_space, at)) != text.npos;) text.replace(at, visible_space.size(), " ");
+  for (std::size_t at = 0; (at = text.find(visible_space, at)) != text.npos;)
+    text.replace(at, visible_space.size(), " ");
   return text;
 }
 
-/// What two neighbours become; the lowest rank of a piece is merged first, the leftmost among equals.
+/// What two neighbours become; the lowest rank of a piece is merged first, the leftmost among
+/// equals.
 struct Merge {
   double rank;
   Token result;
@@ -38,17 +41,21 @@ struct Merge {
 struct Tokenizer {
   enum class Prefix { none, first, all };
 
-  std::vector<std::string> pieces;  ///< the bytes that each token stands for; nothing for those that only control
+  std::vector<std::string>
+      pieces;  ///< the bytes that each token stands for; nothing for those that only control
   std::unordered_map<std::string, Token> tokens;
   std::unordered_map<std::uint64_t, Merge> merges;  ///< by key(left, right)
   std::array<Token, 256> bytes{};                   ///< the token of each byte
-  bool bytes_only = false;                          ///< pieces start as bytes, otherwise as characters and, where one has no token, as its bytes
-  bool whole_pieces = false;                        ///< a piece that is a token needs no merges
+  bool bytes_only = false;    ///< pieces start as bytes, otherwise as characters and, where one has
+                              ///< no token, as its bytes
+  bool whole_pieces = false;  ///< a piece that is a token needs no merges
   std::vector<Splitter> splitters;
-  Prefix prefix = Prefix::none;  ///< a space goes before a text: before what starts it, or also before what follows an added token
+  Prefix prefix = Prefix::none;  ///< a space goes before a text: before what starts it, or also
+                                 ///< before what follows an added token
   bool prefix_twice = true;      ///< even where there is one
-  std::vector<std::pair<std::string, Token>> added;  ///< found in a text before anything else, the longest first
-  std::vector<Token> start;                          ///< goes before every text
+  std::vector<std::pair<std::string, Token>>
+      added;                 ///< found in a text before anything else, the longest first
+  std::vector<Token> start;  ///< goes before every text
 
   static std::uint64_t key(Token left, Token right) { return std::uint64_t(left) << 32 | right; }
 
@@ -66,12 +73,14 @@ inline std::vector<Token> Tokenizer::encode(std::string_view text) const {
   std::size_t begin = 0;
   const auto finish = [&](std::size_t end) {
     if (begin == end) return;
-    const bool spaced = (prefix == Prefix::all || (prefix == Prefix::first && begin == 0)) && (prefix_twice || text[begin] != ' ');
+    const bool spaced = (prefix == Prefix::all || (prefix == Prefix::first && begin == 0)) &&
+                        (prefix_twice || text[begin] != ' ');
     encode_plain((spaced ? " " : "") + std::string(text.substr(begin, end - begin)), result);
   };
   for (std::size_t at = 0; at < text.size();) {
-    const auto found =
-        std::find_if(added.begin(), added.end(), [&](const auto& entry) { return text.substr(at, entry.first.size()) == entry.first; });
+    const auto found = std::find_if(added.begin(), added.end(), [&](const auto& entry) {
+      return text.substr(at, entry.first.size()) == entry.first;
+    });
     if (found == added.end()) {
       ++at;
       continue;
@@ -111,21 +120,25 @@ inline std::vector<Token> Tokenizer::symbols(std::string_view piece) const {
   return result;
 }
 
-/// Merges neighbours for as long as any can be. Time O(n log n): pairs wait in a queue, and those that a merge has broken are skipped.
+/// Merges neighbours for as long as any can be. Time O(n log n): pairs wait in a queue, and those
+/// that a merge has broken are skipped.
 inline std::vector<Token> Tokenizer::merge(std::vector<Token> piece) const {
   constexpr Token gone = std::numeric_limits<Token>::max();
   struct Pair {
     double rank;
     std::size_t left;
     Token left_token, right_token, result;
-    bool operator>(const Pair& other) const { return std::tie(rank, left) > std::tie(other.rank, other.left); }
+    bool operator>(const Pair& other) const {
+      return std::tie(rank, left) > std::tie(other.rank, other.left);
+    }
   };
   std::vector<std::size_t> next(piece.size()), previous(piece.size());
   std::priority_queue<Pair, std::vector<Pair>, std::greater<>> queue;
   const auto consider = [&](std::size_t left, std::size_t right) {
     if (left >= piece.size() || right >= piece.size()) return;
     const auto found = merges.find(key(piece[left], piece[right]));
-    if (found != merges.end()) queue.push({found->second.rank, left, piece[left], piece[right], found->second.result});
+    if (found != merges.end())
+      queue.push({found->second.rank, left, piece[left], piece[right], found->second.result});
   };
   for (std::size_t i = 0; i < piece.size(); ++i) {
     next[i] = i + 1;
@@ -136,7 +149,9 @@ inline std::vector<Token> Tokenizer::merge(std::vector<Token> piece) const {
     const Pair pair = queue.top();
     queue.pop();
     const std::size_t right = next[pair.left];
-    if (right >= piece.size() || piece[pair.left] != pair.left_token || piece[right] != pair.right_token) continue;
+    if (right >= piece.size() || piece[pair.left] != pair.left_token ||
+        piece[right] != pair.right_token)
+      continue;
     piece[pair.left] = pair.result;
     piece[right] = gone;
     next[pair.left] = next[right];

@@ -1,4 +1,5 @@
-/// The two files that tokenizers come in: llama2.c's tokenizer.bin, and tokenizer.json with byte-pair encoding.
+/// The two files that tokenizers come in: llama2.c's tokenizer.bin, and tokenizer.json with
+/// byte-pair encoding.
 #pragma once
 
 #include <algorithm>
@@ -42,13 +43,14 @@ inline void add_fallback_bytes(Tokenizer& tokenizer) {
   if (count != 256) fail("has tokens for " + std::to_string(count) + " of the 256 bytes");
 }
 
-/// The length of the longest piece, then a score and a piece for each token; of two pieces that can be merged, those go first that make the piece of
-/// the highest score.
+/// The length of the longest piece, then a score and a piece for each token; of two pieces that can
+/// be merged, those go first that make the piece of the highest score.
 inline Tokenizer parse_llama2c_tokenizer(const std::string& content, std::size_t vocabulary) {
   constexpr Token controls = 3;  // unknown, start, end
   std::size_t offset = sizeof(std::int32_t);
   const auto take = [&](void* to, std::size_t bytes) {
-    if (offset > content.size() || bytes > content.size() - offset) fail("ends before the " + std::to_string(vocabulary) + " tokens of the model");
+    if (offset > content.size() || bytes > content.size() - offset)
+      fail("ends before the " + std::to_string(vocabulary) + " tokens of the model");
     std::memcpy(to, content.data() + offset, bytes);
     offset += bytes;
   };
@@ -59,40 +61,48 @@ inline Tokenizer parse_llama2c_tokenizer(const std::string& content, std::size_t
     std::uint32_t length = 0;
     take(&scores[token], sizeof(float));
     take(&length, sizeof length);
-    if (length > content.size()) fail("token " + std::to_string(token) + " is said to have " + std::to_string(length) + " bytes");
+    if (length > content.size())
+      fail("token " + std::to_string(token) + " is said to have " + std::to_string(length) +
+           " bytes");
     std::string piece(length, '\0');
     take(piece.data(), length);
     if (token >= controls) tokenizer.tokens.emplace(piece, token);
     tokenizer.pieces.push_back(token < controls ? "" : piece);
   }
-  if (offset != content.size()) fail("has more than the " + std::to_string(vocabulary) + " tokens of the model");
+  if (offset != content.size())
+    fail("has more than the " + std::to_string(vocabulary) + " tokens of the model");
 
   add_fallback_bytes(tokenizer);
   for (const auto& [piece, token] : tokenizer.tokens)
     for (std::size_t cut = 1; cut < piece.size(); ++cut) {
-      const auto left = tokenizer.tokens.find(piece.substr(0, cut)), right = tokenizer.tokens.find(piece.substr(cut));
+      const auto left = tokenizer.tokens.find(piece.substr(0, cut)),
+                 right = tokenizer.tokens.find(piece.substr(cut));
       if (left == tokenizer.tokens.end() || right == tokenizer.tokens.end()) continue;
-      tokenizer.merges[Tokenizer::key(left->second, right->second)] = {-double(scores[token]), token};
+      tokenizer.merges[Tokenizer::key(left->second, right->second)] = {-double(scores[token]),
+                                                                       token};
     }
   tokenizer.prefix = Tokenizer::Prefix::all;
   tokenizer.start = {1};
   return tokenizer;
 }
 
-/// Byte-level vocabularies write each byte as a character that can be seen: itself, or one from 256 on.
+/// Byte-level vocabularies write each byte as a character that can be seen: itself, or one from 256
+/// on.
 inline std::array<std::string, 256> visible_bytes() {
   std::array<std::string, 256> result;
   unsigned next = 256;
   for (unsigned byte = 0; byte < 256; ++byte) {
     const bool visible = (byte >= 33 && byte <= 126) || (byte >= 161 && byte != 173);
     const unsigned code = visible ? byte : next++;
-    result[byte] = code < 128 ? std::string(1, char(code)) : std::string{char(0xc0 | code >> 6), char(0x80 | (code & 0x3f))};
+    result[byte] = code < 128 ? std::string(1, char(code))
+                              : std::string{char(0xc0 | code >> 6), char(0x80 | (code & 0x3f))};
   }
   return result;
 }
 
 /// Undoes that; a piece with other characters stays as it is.
-inline std::string from_visible(const std::string& piece, const std::unordered_map<std::string, char>& bytes) {
+inline std::string from_visible(const std::string& piece,
+                                const std::unordered_map<std::string, char>& bytes) {
   std::string result;
   for (std::string_view rest = piece; !rest.empty(); rest.remove_prefix(character_length(rest))) {
     const auto found = bytes.find(std::string(rest.substr(0, character_length(rest))));
@@ -109,15 +119,20 @@ inline std::vector<Json> parts(const Json& json, const char* list) {
   return json.at(list).get<std::vector<Json>>();
 }
 
-/// How a text is changed and cut before merging. Whatever is not known is refused, since it would change the tokens.
+/// How a text is changed and cut before merging. Whatever is not known is refused, since it would
+/// change the tokens.
 inline void parse_preparation(const Json& root, Tokenizer& tokenizer) {
   constexpr std::string_view llama3 =
-      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
+      R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
   bool spaces = false;  // whether they become visible
   for (const Json& part : parts(root.value("normalizer", Json()), "normalizers")) {
     const std::string type = part.at("type");
-    if (type == "Prepend" && part.at("prepend") == visible_space) tokenizer.prefix = Tokenizer::Prefix::all;
-    else if (type == "Replace" && part.at("pattern").value("String", "") == " " && part.at("content") == visible_space) spaces = true;
+    if (type == "Prepend" && part.at("prepend") == visible_space)
+      tokenizer.prefix = Tokenizer::Prefix::all;
+    else if (type == "Replace" && part.at("pattern").value("String", "") == " " &&
+             part.at("content") == visible_space)
+      spaces = true;
     else fail("normalizer " + part.dump() + " is not known");
   }
   for (const Json& part : parts(root.value("pre_tokenizer", Json()), "pretokenizers")) {
@@ -125,21 +140,25 @@ inline void parse_preparation(const Json& root, Tokenizer& tokenizer) {
     if (type == "ByteLevel" && !part.value("add_prefix_space", true)) {
       tokenizer.bytes_only = true;
       if (part.value("use_regex", true)) tokenizer.splitters.push_back(split_gpt2);
-    } else if (type == "Split" && part.at("pattern").value("Regex", "") == llama3 && part.at("behavior") == "Isolated" &&
-               !part.value("invert", false)) {
+    } else if (type == "Split" && part.at("pattern").value("Regex", "") == llama3 &&
+               part.at("behavior") == "Isolated" && !part.value("invert", false)) {
       tokenizer.splitters.push_back(split_llama3);
     } else if (type == "Digits" && part.value("individual_digits", false)) {
       tokenizer.splitters.push_back(split_digits);
-    } else if (type == "Metaspace" && part.value("replacement", "") == visible_space && !part.value("split", true)) {
+    } else if (type == "Metaspace" && part.value("replacement", "") == visible_space &&
+               !part.value("split", true)) {
       const std::string scheme = part.value("prepend_scheme", "always");
-      tokenizer.prefix = scheme == "always" ? Tokenizer::Prefix::all : scheme == "first" ? Tokenizer::Prefix::first : Tokenizer::Prefix::none;
+      tokenizer.prefix = scheme == "always"  ? Tokenizer::Prefix::all
+                         : scheme == "first" ? Tokenizer::Prefix::first
+                                             : Tokenizer::Prefix::none;
       tokenizer.prefix_twice = false;
       spaces = true;
     } else {
       fail("pre-tokenizer " + part.dump() + " is not known");
     }
   }
-  const bool sound = tokenizer.bytes_only ? !spaces && tokenizer.prefix == Tokenizer::Prefix::none : spaces && tokenizer.splitters.empty();
+  const bool sound = tokenizer.bytes_only ? !spaces && tokenizer.prefix == Tokenizer::Prefix::none
+                                          : spaces && tokenizer.splitters.empty();
   if (!sound) fail("is neither byte-level nor made of pieces with visible spaces");
 }
 
@@ -183,7 +202,8 @@ inline void parse_vocabulary(const Json& model, Tokenizer& tokenizer) {
     set_piece(tokenizer, token, piece);
   }
   if (!tokenizer.bytes_only) return add_fallback_bytes(tokenizer);
-  for (std::size_t byte = 0; byte < 256; ++byte) tokenizer.bytes[byte] = token_of(vocabulary, visible[byte]);
+  for (std::size_t byte = 0; byte < 256; ++byte)
+    tokenizer.bytes[byte] = token_of(vocabulary, visible[byte]);
 }
 
 inline void parse_added_tokens(const Json& entries, Tokenizer& tokenizer) {
@@ -194,7 +214,8 @@ inline void parse_added_tokens(const Json& entries, Tokenizer& tokenizer) {
     tokenizer.added.emplace_back(content, token);
     set_piece(tokenizer, token, entry.value("special", false) ? "" : content);
   }
-  std::stable_sort(tokenizer.added.begin(), tokenizer.added.end(), [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
+  std::stable_sort(tokenizer.added.begin(), tokenizer.added.end(),
+                   [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
 }
 
 /// The tokens that a template puts before a text.
@@ -204,14 +225,16 @@ inline void parse_start(const Json& processor, Tokenizer& tokenizer) {
     for (const Json& item : part.at("single")) {
       if (!item.contains("SpecialToken")) break;
       const std::string name = item["SpecialToken"].at("id");
-      for (const Json& token : part.at("special_tokens").at(name).at("ids")) tokenizer.start.push_back(token);
+      for (const Json& token : part.at("special_tokens").at(name).at("ids"))
+        tokenizer.start.push_back(token);
     }
   }
 }
 
 inline Tokenizer parse_tokenizer_json(const Json& root) {
   const Json& model = root.at("model");
-  if (model.value("type", "BPE") != "BPE") fail("model " + model["type"].dump() + " is not known, only BPE is");
+  if (model.value("type", "BPE") != "BPE")
+    fail("model " + model["type"].dump() + " is not known, only BPE is");
   Tokenizer tokenizer;
   tokenizer.whole_pieces = model.value("ignore_merges", false);
   parse_preparation(root, tokenizer);
@@ -229,6 +252,8 @@ inline Tokenizer load_llama2c_tokenizer(const std::string& path, std::size_t voc
   return in_file(path, [&] { return detail::parse_llama2c_tokenizer(content, vocabulary); });
 }
 
-inline Tokenizer load_tokenizer_json(const std::string& path) { return read_json(path, detail::parse_tokenizer_json); }
+inline Tokenizer load_tokenizer_json(const std::string& path) {
+  return read_json(path, detail::parse_tokenizer_json);
+}
 
 }  // namespace engine

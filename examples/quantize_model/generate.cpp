@@ -1,4 +1,5 @@
-// generate-model: a model of the Llama architecture with random weights, as a directory of Hugging Face, to try the tool on.
+// generate-model: a model of the Llama architecture with random weights, as a directory of Hugging
+// Face, to try the tool on.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
@@ -17,7 +18,8 @@ using namespace cafeq;
 
 struct Options {
   std::string directory;
-  Index hidden = 2048, intermediate = 5632, layers = 22, heads = 32, kv_heads = 4, vocabulary = 32000;
+  Index hidden = 2048, intermediate = 5632, layers = 22, heads = 32, kv_heads = 4,
+        vocabulary = 32000;
   std::uint64_t seed = 0;
   Index shard_bytes = 1'000'000'000;
 };
@@ -64,7 +66,8 @@ std::vector<SafetensorsEntry> entries_of(const Options& o) {
   return entries;
 }
 
-/// Student's t with 4 degrees of freedom, times 0.02: its value at each of 2^16 quantiles. W. T. Shaw, "Sampling Student's T distribution", 2006.
+/// Student's t with 4 degrees of freedom, times 0.02: its value at each of 2^16 quantiles. W. T.
+/// Shaw, "Sampling Student's T distribution", 2006.
 std::vector<bf16> heavy_tailed_quantiles() {
   std::vector<bf16> values;
   for (int i = 0; i < 1 << 16; ++i) {
@@ -90,7 +93,8 @@ void write_model(const Options& o) {
         for (Index i = begin; i < end; i += 8) {
           const auto random = rng.block(std::uint64_t(i));
           for (Index k = 0; k < std::min<Index>(8, end - i); ++k)
-            weights[std::size_t(i + k)] = quantiles[random[std::size_t(k / 2)] >> (k % 2 * 16) & 0xffff];
+            weights[std::size_t(i + k)] =
+                quantiles[random[std::size_t(k / 2)] >> (k % 2 * 16) & 0xffff];
         }
       });
     }
@@ -106,8 +110,12 @@ void write_model(const Options& o) {
 int run(int argc, char** argv) {
   Options options;
   CLI::App app{"Writes a Llama model with random, heavy-tailed weights in bf16."};
-  app.add_option("DIRECTORY", options.directory, "where to; must exist")->required()->check(CLI::ExistingDirectory);
-  const auto size = [&](const char* name, Index& value) { app.add_option(name, value)->check(CLI::Range(1, 1 << 20))->capture_default_str(); };
+  app.add_option("DIRECTORY", options.directory, "where to; must exist")
+      ->required()
+      ->check(CLI::ExistingDirectory);
+  const auto size = [&](const char* name, Index& value) {
+    app.add_option(name, value)->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  };
   size("--hidden", options.hidden);
   size("--intermediate", options.intermediate);
   size("--layers", options.layers);
@@ -123,4 +131,6 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return cafeq::example::run_program("generate-model", run, argc, argv); }
+int main(int argc, char** argv) {
+  return cafeq::example::run_program("generate-model", run, argc, argv);
+}

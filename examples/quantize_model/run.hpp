@@ -23,7 +23,8 @@ struct RunOptions {
   std::string input;
   std::string output;
   PlanOptions plan{};
-  double target_bits = 0;   ///< mean bits of all that is quantized; 0: those of the plan for every matrix
+  double target_bits =
+      0;  ///< mean bits of all that is quantized; 0: those of the plan for every matrix
   double target_size = 0;   ///< of the whole output in bytes instead; 0: none
   bool floats = false;      ///< write Ŵ back instead
   std::string tokenizer{};  ///< for GGUF, where it is not the input's own
@@ -44,17 +45,22 @@ inline double work_of(Method method) noexcept {
 
 class Run {
  public:
-  explicit Run(RunOptions options) : options_(std::move(options)), model_(options_.input), executor_(options_.threads) {
+  explicit Run(RunOptions options)
+      : options_(std::move(options)), model_(options_.input), executor_(options_.threads) {
     while (options_.output.size() > 1 && options_.output.ends_with('/')) options_.output.pop_back();
-    if (const auto* file = model_.as<SafetensorsModel>(); file != nullptr && file->metadata().contains(cafeq::detail::version_key))
+    if (const auto* file = model_.as<SafetensorsModel>();
+        file != nullptr && file->metadata().contains(cafeq::detail::version_key))
       raise(ErrorCode::unsupported, message(options_.input, ": is quantized already"));
     plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
     const bool gguf = options_.plan.choice.type.has_value();
-    if (plan_.steps.empty() && !gguf) raise(ErrorCode::invalid_argument, message(options_.input, ": nothing in it would be quantized"));
+    if (plan_.steps.empty() && !gguf)
+      raise(ErrorCode::invalid_argument,
+            message(options_.input, ": nothing in it would be quantized"));
     if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
     if (options_.target_bits > 0 && options_.plan.choice.method == Method::smallest) {
       set_budgets(options_.target_bits);
-    } else if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
+    } else if (options_.target_bits > 0)
+      allocate_plan(plan_, model_, options_.target_bits, executor_);
     if (gguf) gguf_.emplace(model_, plan_, options_.tokenizer);
   }
 
@@ -63,15 +69,17 @@ class Run {
 
   Summary quantize() {
     if (options_.overwrite && cafeq::detail::is_directory(options_.output))
-      raise(ErrorCode::invalid_argument, message(options_.output, ": is a directory, which is not overwritten; remove it first"));
+      raise(
+          ErrorCode::invalid_argument,
+          message(options_.output, ": is a directory, which is not overwritten; remove it first"));
     if (gguf_) return quantize_into(*gguf_);
     if (options_.floats) return quantize_into(FloatOutput(model_, plan_));
     return quantize_into(QuantizedOutput(model_, plan_));
   }
 
  private:
-  /// Of joint codes, to which spreading bits over matrices does not help: the same budget for each, as large as the target allows on the whole. (A small matrix
-  /// may take more.)
+  /// Of joint codes, to which spreading bits over matrices does not help: the same budget for each,
+  /// as large as the target allows on the whole. (A small matrix may take more.)
   void set_budgets(double target) {
     options_.plan.choice.budget = target;
     // Sets the budget of every matrix and says what comes of it, in bits a weight.
@@ -82,7 +90,9 @@ class Run {
     constexpr double least = 2, close = 1e-3;
     if (bits_with(target) <= target) return;
     if (const double bits = bits_with(least); bits > target)
-      raise(ErrorCode::invalid_argument, message("target bits: ", target, " are fewer than the ", bits, " that the fewest bits take, everything counted"));
+      raise(ErrorCode::invalid_argument,
+            message("target bits: ", target, " are fewer than the ", bits,
+                    " that the fewest bits take, everything counted"));
     double low = least, high = target;
     while (high - low > close) {
       const double middle = (low + high) / 2;
@@ -95,21 +105,27 @@ class Run {
   double bits_for_size(double size) const {
     const double bits = 8 * (size - other_bytes()) / double(plan_.weights());
     if (bits < 2)
-      raise(ErrorCode::invalid_argument, message("target size: ", byte_text(size), " leave ", fixed(std::max(0.0, bits), 2), " bits a weight beside the ",
-                                                 byte_text(other_bytes()), " that are not quantized"));
+      raise(ErrorCode::invalid_argument,
+            message("target size: ", byte_text(size), " leave ", fixed(std::max(0.0, bits), 2),
+                    " bits a weight beside the ", byte_text(other_bytes()),
+                    " that are not quantized"));
     return bits;
   }
 
-  /// What the output has beside quantized weights: kept tensors, and at most what headers, names and vocabularies take.
+  /// What the output has beside quantized weights: kept tensors, and at most what headers, names
+  /// and vocabularies take.
   double other_bytes() const {
     double bytes = 512;
-    for (const KeptTensor& kept : plan_.kept) bytes += kept_bytes(kept) + 160 + double(kept.tensor.size());
-    for (const std::string& name : matrix_names(plan_.roles)) bytes += 560 + 6 * double(name.size());
+    for (const KeptTensor& kept : plan_.kept)
+      bytes += kept_bytes(kept) + 160 + double(kept.tensor.size());
+    for (const std::string& name : matrix_names(plan_.roles))
+      bytes += 560 + 6 * double(name.size());
     if (!options_.plan.choice.type) return bytes;
     std::vector<std::string> vocabularies{options_.tokenizer};
     if (options_.tokenizer.empty()) vocabularies = model_.companions();
     for (const std::string& path : vocabularies)
-      if (path == options_.tokenizer || path.ends_with("/tokenizer.json")) bytes += double(std::filesystem::file_size(path));
+      if (path == options_.tokenizer || path.ends_with("/tokenizer.json"))
+        bytes += double(std::filesystem::file_size(path));
     if (model_.format() == ModelFormat::gguf) {
       bytes += double(model_.file_bytes());
       for (const TensorInfo& tensor : model_.tensors()) bytes -= double(tensor.bytes);
@@ -131,7 +147,8 @@ class Run {
     for (const std::string& path : model_.files()) {
       struct stat status{};
       ::stat(path.c_str(), &status);
-      files.push_back({cafeq::detail::name_in_directory(path), status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
+      files.push_back({cafeq::detail::name_in_directory(path), status.st_size,
+                       status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
     }
     return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
@@ -154,7 +171,8 @@ class Run {
       summary.errors.pairs.merge(errors.pairs);
     }
     summary.bytes_after = assemble(output, parts);
-    if (fingerprint() != begun) raise(ErrorCode::io, message(options_.input, ": has changed while it was read"));
+    if (fingerprint() != begun)
+      raise(ErrorCode::io, message(options_.input, ": has changed while it was read"));
     parts.finish(options_.output);
     summary.seconds = ProgressBar::steady_seconds() - start;
     return summary;
@@ -172,8 +190,10 @@ class Run {
       if (!parts.has(j)) {
         JobResult result = quantize_job(model_, plan_, job, executor_);
         if (written.valid()) written.get();
-        written = std::async(std::launch::async,
-                             [&, path = parts.path(j), result = std::move(result)] { output.write_part(path, job, result, executor_); });
+        written =
+            std::async(std::launch::async, [&, path = parts.path(j), result = std::move(result)] {
+              output.write_part(path, job, result, executor_);
+            });
       }
       bar.advance(work(job));
     }
@@ -183,8 +203,11 @@ class Run {
   /// Returns the bytes of all tensors.
   template <class Output>
   Index assemble(const Output& output, const PartStore& parts) const {
-    const Metadata about{{"cafeq.recipe", nlohmann::ordered_json{{"choice", to_json(options_.plan.choice)}, {"pairs", options_.plan.pairs}}.dump()},
-                         {"cafeq.writer", message("cafeq ", CAFEQ_VERSION)}};
+    const Metadata about{
+        {"cafeq.recipe", nlohmann::ordered_json{{"choice", to_json(options_.plan.choice)},
+                                                {"pairs", options_.plan.pairs}}
+                             .dump()},
+        {"cafeq.writer", message("cafeq ", CAFEQ_VERSION)}};
     double sum = 0;
     ProgressBar bar("writing", output_bytes());
     output.assemble(parts.whole(), parts, about, [&](double bytes) {
@@ -204,7 +227,8 @@ class Run {
   }
   double work(const Job& job) const {
     double sum = 0;
-    for (const std::size_t s : job.steps) sum += double(plan_.weights(plan_.steps[s])) * work_of(plan_.steps[s].choice.method);
+    for (const std::size_t s : job.steps)
+      sum += double(plan_.weights(plan_.steps[s])) * work_of(plan_.steps[s].choice.method);
     return sum;
   }
 

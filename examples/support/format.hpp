@@ -33,9 +33,12 @@ inline std::string duration_text(double seconds) {
   if (seconds < 9.95) return fixed(seconds, 1) + " s";
   if (seconds < 59.5) return fixed(seconds, 0) + " s";
   char buffer[64];
-  const long long rounded = seconds < 1e15 ? static_cast<long long>(seconds + 0.5) : 1'000'000'000'000'000;
-  if (rounded < 3600) std::snprintf(buffer, sizeof buffer, "%lld min %02lld s", rounded / 60, rounded % 60);
-  else std::snprintf(buffer, sizeof buffer, "%lld h %02lld min", rounded / 3600, rounded % 3600 / 60);
+  const long long rounded =
+      seconds < 1e15 ? static_cast<long long>(seconds + 0.5) : 1'000'000'000'000'000;
+  if (rounded < 3600)
+    std::snprintf(buffer, sizeof buffer, "%lld min %02lld s", rounded / 60, rounded % 60);
+  else
+    std::snprintf(buffer, sizeof buffer, "%lld h %02lld min", rounded / 3600, rounded % 3600 / 60);
   return buffer;
 }
 

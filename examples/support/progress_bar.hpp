@@ -1,4 +1,5 @@
-/// How far a job is and how long it will take: a bar that moves in place on a terminal, a line each tenth of the way anywhere else.
+/// How far a job is and how long it will take: a bar that moves in place on a terminal, a line each
+/// tenth of the way anywhere else.
 #pragma once
 
 #include <unistd.h>
@@ -15,8 +16,10 @@
 
 namespace cafeq::example {
 
-/// Counts up to `total`, in whatever unit the caller counts: bytes, weights, sentences. May be advanced from any thread. The destructor ends
-/// the line: with the time taken where the job is done, with the percentage reached where an exception cut it short.
+/// Counts up to `total`, in whatever unit the caller counts: bytes, weights, sentences. May be
+/// advanced from any thread. The destructor ends
+/// the line: with the time taken where the job is done, with the percentage reached where an
+/// exception cut it short.
 class ProgressBar {
  public:
   struct Output {
@@ -27,7 +30,11 @@ class ProgressBar {
 
   ProgressBar(std::string label, double total) : ProgressBar(std::move(label), total, Output{}) {}
   ProgressBar(std::string label, double total, Output output)
-      : label_(std::move(label)), total_(total), output_(output), start_(output.seconds()), last_drawn_(start_) {
+      : label_(std::move(label)),
+        total_(total),
+        output_(output),
+        start_(output.seconds()),
+        last_drawn_(start_) {
     if (output_.terminal) draw();
   }
   ProgressBar(const ProgressBar&) = delete;
@@ -61,7 +68,8 @@ class ProgressBar {
   }
 
   static double steady_seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
 
  private:
@@ -75,13 +83,15 @@ class ProgressBar {
     if (!output_.terminal) return label_ + " " + number;
     constexpr std::size_t width = 30;
     const auto filled = std::size_t(fraction() * double(width));
-    return label_ + " [" + std::string(filled, '#') + std::string(width - filled, '.') + "] " + number;
+    return label_ + " [" + std::string(filled, '#') + std::string(width - filled, '.') + "] " +
+           number;
   }
 
   void draw() {
     std::string text = state();
     const double elapsed = output_.seconds() - start_;
-    if (done_ > 0 && percent() < 100) text += ", " + duration_text(elapsed * (1 - fraction()) / fraction()) + " left";
+    if (done_ > 0 && percent() < 100)
+      text += ", " + duration_text(elapsed * (1 - fraction()) / fraction()) + " left";
     print(text);
   }
 

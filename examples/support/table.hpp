@@ -11,26 +11,33 @@
 
 namespace cafeq::example {
 
-/// The columns that UTF-8 text takes on a terminal: none for combining marks and control characters, two for the wide scripts of East Asia
+/// The columns that UTF-8 text takes on a terminal: none for combining marks and control
+/// characters, two for the wide scripts of East Asia
 /// and for emoji, one for all else; invalid bytes count one each.
 inline std::size_t display_width(std::string_view text) {
-  const auto within = [](std::uint32_t c, std::uint32_t first, std::uint32_t last) { return c >= first && c <= last; };
+  const auto within = [](std::uint32_t c, std::uint32_t first, std::uint32_t last) {
+    return c >= first && c <= last;
+  };
   std::size_t width = 0;
   for (std::size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
     const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
     std::uint32_t c = length == 1 ? lead : lead & (0xffu >> (length + 1));
     std::size_t used = 1;
-    while (used < length && i + used < text.size() && (static_cast<unsigned char>(text[i + used]) & 0xc0u) == 0x80u)
+    while (used < length && i + used < text.size() &&
+           (static_cast<unsigned char>(text[i + used]) & 0xc0u) == 0x80u)
       c = c << 6 | (static_cast<unsigned char>(text[i + used++]) & 0x3fu);
     i += used;
     if (used < length) {
       width += used;
-    } else if (c < 0x20 || c == 0x7f || within(c, 0x300, 0x36f) || within(c, 0x200b, 0x200f) || within(c, 0xfe00, 0xfe0f)) {
+    } else if (c < 0x20 || c == 0x7f || within(c, 0x300, 0x36f) || within(c, 0x200b, 0x200f) ||
+               within(c, 0xfe00, 0xfe0f)) {
       continue;
     } else {
-      const bool wide = within(c, 0x1100, 0x115f) || within(c, 0x2e80, 0xa4cf) || within(c, 0xac00, 0xd7a3) || within(c, 0xf900, 0xfaff) ||
-                        within(c, 0xfe30, 0xfe6f) || within(c, 0xff00, 0xff60) || within(c, 0x1f300, 0x1faff) || within(c, 0x20000, 0x3fffd);
+      const bool wide = within(c, 0x1100, 0x115f) || within(c, 0x2e80, 0xa4cf) ||
+                        within(c, 0xac00, 0xd7a3) || within(c, 0xf900, 0xfaff) ||
+                        within(c, 0xfe30, 0xfe6f) || within(c, 0xff00, 0xff60) ||
+                        within(c, 0x1f300, 0x1faff) || within(c, 0x20000, 0x3fffd);
       width += wide ? 2 : 1;
     }
   }
@@ -78,7 +85,8 @@ class Table {
 
  private:
   /// Cells two spaces apart, nothing after the last; no cells: a rule.
-  std::string line(const std::vector<std::string>& cells, const std::vector<std::size_t>& widths) const {
+  std::string line(const std::vector<std::string>& cells,
+                   const std::vector<std::size_t>& widths) const {
     std::string result;
     for (std::size_t j = 0; j < widths.size(); ++j) {
       if (j > 0) result += "  ";

@@ -1,5 +1,6 @@
-/// Everything that quantizes matrices and pairs. Models (cafeq/model), files (cafeq/io), GGUF's types (cafeq/quant/gguf.hpp) and results whose type is
-/// known only at run time (cafeq/runtime/any_linear.hpp) are included by those who need them.
+/// Everything that quantizes matrices and pairs. Models (cafeq/model), files (cafeq/io), GGUF's
+/// types (cafeq/quant/gguf.hpp) and results whose type is known only at run time
+/// (cafeq/runtime/any_linear.hpp) are included by those who need them.
 #pragma once
 
 #include "cafeq/loss/reconstruction.hpp"

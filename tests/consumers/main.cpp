@@ -1,4 +1,5 @@
-// What a program that uses cafeq looks like to its build system: one header that needs Eigen, xsimd and threads.
+// What a program that uses cafeq looks like to its build system: one header that needs Eigen, xsimd
+// and threads.
 #include <cstdio>
 
 #include "cafeq/core/executor.hpp"

@@ -18,9 +18,12 @@ TEST_CASE("raise throws an Error with its code and message", "[core][error]") {
 
 TEST_CASE("message puts its parts together", "[core][error]") {
   CHECK(message() == "");
-  CHECK(message("W: row ", 3, ", column ", std::size_t(7), " is ", -0.5) == "W: row 3, column 7 is -0.5");
-  CHECK(message('a', std::string("b"), std::string_view("c"), 0.25f, std::int64_t(-9223372036854775807)) == "abc0.25-9223372036854775807");
-  CHECK(message(1e300, ' ', std::numeric_limits<double>::quiet_NaN(), ' ', std::numeric_limits<double>::infinity()) == "1e+300 nan inf");
+  CHECK(message("W: row ", 3, ", column ", std::size_t(7), " is ", -0.5) ==
+        "W: row 3, column 7 is -0.5");
+  CHECK(message('a', std::string("b"), std::string_view("c"), 0.25f,
+                std::int64_t(-9223372036854775807)) == "abc0.25-9223372036854775807");
+  CHECK(message(1e300, ' ', std::numeric_limits<double>::quiet_NaN(), ' ',
+                std::numeric_limits<double>::infinity()) == "1e+300 nan inf");
 }
 
 TEST_CASE("a Result holds a value or the Error that kept it from being made", "[core][error]") {
@@ -47,11 +50,13 @@ TEST_CASE("a Result may hold what can only be moved", "[core][error]") {
   CHECK(*taken == 3);
 }
 
-TEST_CASE("catch_error turns an Error into a Result and lets other exceptions through", "[core][error]") {
+TEST_CASE("catch_error turns an Error into a Result and lets other exceptions through",
+          "[core][error]") {
   CHECK(catch_error([] { return 5; }).value() == 5);
   const auto failed = catch_error([]() -> int { raise(ErrorCode::singular, "M"); });
   CHECK(failed.error().code() == ErrorCode::singular);
-  CHECK_THROWS_AS(catch_error([]() -> int { throw std::out_of_range("not ours"); }), std::out_of_range);
+  CHECK_THROWS_AS(catch_error([]() -> int { throw std::out_of_range("not ours"); }),
+                  std::out_of_range);
 }
 
 TEST_CASE("set_error_handler returns the handler before", "[core][error]") {

@@ -13,7 +13,8 @@ using namespace cafeq;
 
 namespace {
 
-/// A pool as a host engine may have it: starts threads for each loop, hands chunks out from the last to the first.
+/// A pool as a host engine may have it: starts threads for each loop, hands chunks out from the
+/// last to the first.
 class HostPool {
  public:
   Index concurrency() const { return 4; }
@@ -22,13 +23,15 @@ class HostPool {
     std::vector<std::future<void>> running;  // waited for before `next` ends, whatever is thrown
     for (Index worker = 0; worker < concurrency(); ++worker)
       running.push_back(std::async(std::launch::async, [&, worker] {
-        for (Index chunk; (chunk = --next) >= 0;) f(chunk * grain, std::min(n, (chunk + 1) * grain), worker);
+        for (Index chunk; (chunk = --next) >= 0;)
+          f(chunk * grain, std::min(n, (chunk + 1) * grain), worker);
       }));
     for (auto& r : running) r.get();
   }
 };
 
-static_assert(Executor<HostPool> && Executor<ThreadPool> && Executor<InlineExecutor> && Executor<const InlineExecutor>);
+static_assert(Executor<HostPool> && Executor<ThreadPool> && Executor<InlineExecutor> &&
+              Executor<const InlineExecutor>);
 static_assert(!Executor<int> && !Executor<const HostPool>);
 
 struct Chunk {
@@ -48,7 +51,8 @@ void check_chunks(E& executor) {
         const std::lock_guard lock(mutex);
         chunks.push_back({begin, end, worker});
       });
-      std::sort(chunks.begin(), chunks.end(), [](const Chunk& a, const Chunk& b) { return a.begin < b.begin; });
+      std::sort(chunks.begin(), chunks.end(),
+                [](const Chunk& a, const Chunk& b) { return a.begin < b.begin; });
       REQUIRE(Index(chunks.size()) == ceil_div(n, grain));
       for (std::size_t k = 0; k < chunks.size(); ++k) {
         CHECK(chunks[k].begin == Index(k) * grain);
@@ -109,10 +113,12 @@ TEST_CASE("the threads of a pool work at the same time", "[core][executor]") {
   CHECK(arrived == 2);
 }
 
-TEST_CASE("an exception in a body reaches the caller, and the pool stays usable", "[core][executor]") {
+TEST_CASE("an exception in a body reaches the caller, and the pool stays usable",
+          "[core][executor]") {
   HostPool host;
   ThreadPool one(1), three(3);
-  for (const ExecutorRef executor : {ExecutorRef(), ExecutorRef(one), ExecutorRef(three), ExecutorRef(host)}) {
+  for (const ExecutorRef executor :
+       {ExecutorRef(), ExecutorRef(one), ExecutorRef(three), ExecutorRef(host)}) {
     CAPTURE(executor.concurrency());
     for (int again = 0; again < 20; ++again)
       CHECK_THROWS_WITH(executor.parallel_for(10, 1,
@@ -160,7 +166,9 @@ TEST_CASE("an exception from a loop inside a loop reaches the outer caller", "[c
   ThreadPool pool(2);
   CHECK_THROWS_AS(pool.parallel_for(4, 1,
                                     [&](Index, Index, Index) {
-                                      pool.parallel_for(4, 1, [](Index, Index, Index) { throw std::runtime_error("inner"); });
+                                      pool.parallel_for(4, 1, [](Index, Index, Index) {
+                                        throw std::runtime_error("inner");
+                                      });
                                     }),
                   std::runtime_error);
 }
@@ -169,7 +177,8 @@ TEST_CASE("two threads may share a pool", "[core][executor]") {
   ThreadPool pool(3);
   std::atomic<Index> sum{0};
   const auto work = [&] {
-    for (int loop = 0; loop < 300; ++loop) pool.parallel_for(9, 2, [&](Index begin, Index end, Index) { sum += end - begin; });
+    for (int loop = 0; loop < 300; ++loop)
+      pool.parallel_for(9, 2, [&](Index begin, Index end, Index) { sum += end - begin; });
   };
   std::thread other(work);
   work();
@@ -190,6 +199,8 @@ TEST_CASE("sums do not depend on the executor", "[core][executor]") {
   ThreadPool one(1), two(2), three(3);
   const double expected = sum_with({});
   CHECK(expected != 0);
-  for (const ExecutorRef executor : {ExecutorRef(one), ExecutorRef(two), ExecutorRef(three), ExecutorRef(host)}) CHECK(sum_with(executor) == expected);
+  for (const ExecutorRef executor :
+       {ExecutorRef(one), ExecutorRef(two), ExecutorRef(three), ExecutorRef(host)})
+    CHECK(sum_with(executor) == expected);
   CHECK(parallel_sum(three, 0, 64, [](Index, Index) { return 1.0; }) == 0);
 }

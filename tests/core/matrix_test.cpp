@@ -5,7 +5,8 @@
 
 using namespace cafeq;
 
-TEMPLATE_TEST_CASE("owned storage starts at a multiple of 64 bytes", "[core][matrix]", float, double, bf16, fp16, std::uint8_t) {
+TEMPLATE_TEST_CASE("owned storage starts at a multiple of 64 bytes", "[core][matrix]", float,
+                   double, bf16, fp16, std::uint8_t) {
   for (const Index n : {1, 7, 17, 33, 129}) {
     Matrix<TestType> m(n, n);
     CHECK(reinterpret_cast<std::uintptr_t>(m.data()) % 64 == 0);
@@ -34,7 +35,9 @@ TEST_CASE("a matrix may be empty", "[core][matrix]") {
   CHECK(Matrix<float>(0, 5).empty());
   CHECK(Matrix<float>(5, 0).empty());
   CHECK(Matrix<float>(5, 0).rows() == 5);
-  CHECK(to_matrix<double>(Matrix<float>(0, 5).empty() ? View<const float>{nullptr, 0, 5, 5, 1} : View<const float>{}).cols() == 5);
+  CHECK(to_matrix<double>(Matrix<float>(0, 5).empty() ? View<const float>{nullptr, 0, 5, 5, 1}
+                                                      : View<const float>{})
+            .cols() == 5);
 }
 
 TEST_CASE("copies are deep and moves keep the elements in place", "[core][matrix]") {

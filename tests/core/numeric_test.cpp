@@ -17,11 +17,15 @@ double half_value(std::uint16_t bits) {
   const int exponent = (bits >> 10) & 31;
   const int mantissa = bits & 1023;
   const double sign = (bits & 0x8000) != 0 ? -1.0 : 1.0;
-  if (exponent == 31) return mantissa == 0 ? sign * std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
-  return sign * (exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25));
+  if (exponent == 31)
+    return mantissa == 0 ? sign * std::numeric_limits<double>::infinity()
+                         : std::numeric_limits<double>::quiet_NaN();
+  return sign *
+         (exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25));
 }
 
-/// The nearest half of a finite magnitude, ties to even, by search among all of them; what reaches the middle above the last is infinity.
+/// The nearest half of a finite magnitude, ties to even, by search among all of them; what reaches
+/// the middle above the last is infinity.
 std::uint16_t nearest_half(double magnitude) {
   std::uint16_t low = 0, high = 0x7c00;  // values ascend with their bits
   while (high - low > 1) {
@@ -37,21 +41,24 @@ std::uint16_t nearest_half(double magnitude) {
 
 /// Floats at, between and just beside all neighbouring halves, and across the whole range.
 std::vector<float> interesting_magnitudes() {
-  std::vector<float> values{0.0f,          0x1p-149f, 0x1p-126f, 0x1.fffffep-26f, 0x1p-25f, 0x1.000002p-25f, 65503.9f, 65519.99f,
-                            65520.0f,      65536.0f,  1e10f,     std::numeric_limits<float>::max()};
+  std::vector<float> values{
+      0.0f,     0x1p-149f, 0x1p-126f, 0x1.fffffep-26f, 0x1p-25f, 0x1.000002p-25f,
+      65503.9f, 65519.99f, 65520.0f,  65536.0f,        1e10f,    std::numeric_limits<float>::max()};
   for (int bits = 0; bits < 0x7c00; ++bits) {
     const auto low = float(half_value(std::uint16_t(bits)));
     const auto high = bits == 0x7bff ? 65536.0f : float(half_value(std::uint16_t(bits + 1)));
     const float middle = low + (high - low) / 2;  // exact
     for (const float v : {low, middle, high})
-      for (const float w : {std::nextafter(v, 0.0f), v, std::nextafter(v, 1e9f)}) values.push_back(w);
+      for (const float w : {std::nextafter(v, 0.0f), v, std::nextafter(v, 1e9f)})
+        values.push_back(w);
   }
   return values;
 }
 
 #if defined(__F16C__)
 #if defined(__clang__)
-#pragma clang diagnostic ignored "-Wc99-extensions"  // the intrinsic is a macro with a compound literal
+#pragma clang diagnostic ignored \
+    "-Wc99-extensions"  // the intrinsic is a macro with a compound literal
 #endif
 std::uint16_t cpu_half(float value) { return _cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT); }
 #endif
@@ -65,9 +72,11 @@ TEST_CASE("every half converts to the float that its bits mean, and back", "[cor
     const float value = fp16::from_bits(bits);
     const double expected = half_value(bits);
     if (std::isnan(expected)) {
-      wrong += !std::isnan(value) || !std::isnan(float(fp16(value))) || std::signbit(value) != ((bits & 0x8000) != 0);
+      wrong += !std::isnan(value) || !std::isnan(float(fp16(value))) ||
+               std::signbit(value) != ((bits & 0x8000) != 0);
     } else {
-      wrong += double(value) != expected || std::signbit(value) != std::signbit(expected) || fp16(value).bits != bits;
+      wrong += double(value) != expected || std::signbit(value) != std::signbit(expected) ||
+               fp16(value).bits != bits;
     }
   }
   CHECK(wrong == 0);
@@ -81,7 +90,8 @@ TEST_CASE("every bfloat16 is the upper half of a float, and converts back", "[co
     if (std::isnan(value)) {
       wrong += !std::isnan(float(bf16(value)));
     } else {
-      wrong += std::bit_cast<std::uint32_t>(value) != std::uint32_t(i) << 16 || bf16(value).bits != bits;
+      wrong +=
+          std::bit_cast<std::uint32_t>(value) != std::uint32_t(i) << 16 || bf16(value).bits != bits;
     }
   }
   CHECK(wrong == 0);
@@ -131,13 +141,16 @@ TEST_CASE("float to bfloat16 rounds to nearest, ties to even", "[core][numeric]"
   CHECK(rounded(0x7f800000) == 0x7f80);
   CHECK(rounded(0xff800000) == 0xff80);
   CHECK(rounded(0x00008001) == 0x0001);  // subnormal
-  CHECK(std::isnan(float(bf16(std::bit_cast<float>(0x7f800001u)))));  // the payload lies in the lower half only
+  CHECK(std::isnan(
+      float(bf16(std::bit_cast<float>(0x7f800001u)))));  // the payload lies in the lower half only
   CHECK(bf16(-0.0f).bits == 0x8000);
 }
 
 TEST_CASE("scales stay positive and finite as halves", "[core][numeric]") {
-  for (const float value : {0.0f, -1.0f, 1e-30f, std::numeric_limits<float>::quiet_NaN(), 0x1p-25f}) CHECK(float(positive_fp16(value)) == fp16_min);
-  for (const float value : {65504.0f, 65519.0f, 65520.0f, 1e30f, std::numeric_limits<float>::infinity()})
+  for (const float value : {0.0f, -1.0f, 1e-30f, std::numeric_limits<float>::quiet_NaN(), 0x1p-25f})
+    CHECK(float(positive_fp16(value)) == fp16_min);
+  for (const float value :
+       {65504.0f, 65519.0f, 65520.0f, 1e30f, std::numeric_limits<float>::infinity()})
     CHECK(float(positive_fp16(value)) == fp16_max);
   CHECK(float(positive_fp16(0.75f)) == 0.75f);
   CHECK(fp16(fp16_max).bits == 0x7bff);

@@ -11,14 +11,16 @@ namespace {
 std::vector<std::uint8_t> random_codes(Index n, int bits, std::uint64_t seed) {
   const CounterRng rng(seed);
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(n));
-  for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = std::uint8_t(rng.bits(i) & ((1u << bits) - 1));
+  for (std::size_t i = 0; i < codes.size(); ++i)
+    codes[i] = std::uint8_t(rng.bits(i) & ((1u << bits) - 1));
   return codes;
 }
 
 }  // namespace
 
 TEST_CASE("codes take consecutive bits, least significant first", "[core][packed]") {
-  const std::vector<std::uint8_t> codes{1, 7, 0, 5, 2, 3};  // 3 bits each: 001 111 000 101 010 011 from the lowest up
+  const std::vector<std::uint8_t> codes{
+      1, 7, 0, 5, 2, 3};  // 3 bits each: 001 111 000 101 010 011 from the lowest up
   std::vector<std::uint8_t> packed(3, 0xff);
   pack_codes(codes, 3, packed);
   CHECK(packed == std::vector<std::uint8_t>{0b00'111'001, 0b1'010'101'0, 0b000000'01});
@@ -62,7 +64,8 @@ TEST_CASE("each row of packed codes starts at a byte", "[core][packed]") {
     CHECK(Index(packed.bytes().size()) == rows * packed.row_bytes());
     CHECK(reinterpret_cast<std::uintptr_t>(packed.bytes().data()) % alignment == 0);
     for (const std::uint8_t byte : packed.bytes()) CHECK(byte == 0);
-    for (const Index i : {4, 0, 2, 1, 3}) packed.pack_row(i, random_codes(cols, bits, std::uint64_t(i)));
+    for (const Index i : {4, 0, 2, 1, 3})
+      packed.pack_row(i, random_codes(cols, bits, std::uint64_t(i)));
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(cols));
     for (Index i = 0; i < rows; ++i) {
       packed.unpack_row(i, codes);

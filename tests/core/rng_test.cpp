@@ -9,9 +9,13 @@ using namespace cafeq;
 namespace {
 
 /// The four words of a Philox4x32-10 block for the counter c0..c3 and the key k0, k1.
-std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
-  const auto wide = [](std::uint32_t low, std::uint32_t high) { return std::uint64_t(high) << 32 | low; };
-  return CounterRng(wide(key[0], key[1]), wide(counter[2], counter[3])).block(wide(counter[0], counter[1]));
+std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
+                                    std::array<std::uint32_t, 2> key) {
+  const auto wide = [](std::uint32_t low, std::uint32_t high) {
+    return std::uint64_t(high) << 32 | low;
+  };
+  return CounterRng(wide(key[0], key[1]), wide(counter[2], counter[3]))
+      .block(wide(counter[0], counter[1]));
 }
 
 }  // namespace
@@ -26,11 +30,13 @@ TEST_CASE("Philox4x32-10 gives the published answers", "[core][rng]") {
         Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
-TEST_CASE("seed, stream and position each change the numbers, and nothing else does", "[core][rng]") {
+TEST_CASE("seed, stream and position each change the numbers, and nothing else does",
+          "[core][rng]") {
   std::set<std::uint64_t> seen;
   for (std::uint64_t seed = 0; seed < 4; ++seed)
     for (std::uint64_t stream = 0; stream < 4; ++stream)
-      for (std::uint64_t position = 0; position < 4; ++position) seen.insert(CounterRng(seed, stream).bits(position));
+      for (std::uint64_t position = 0; position < 4; ++position)
+        seen.insert(CounterRng(seed, stream).bits(position));
   CHECK(seen.size() == 64);
   const CounterRng rng(5, 6);
   const auto later = rng.bits(1000);
@@ -58,7 +64,8 @@ TEST_CASE("uniform numbers have the moments of the uniform distribution", "[core
   CHECK(std::abs(product / n) < 5 * (1.0 / 12) / root_n);
 }
 
-TEST_CASE("normal numbers have the moments and the tails of the normal distribution", "[core][rng]") {
+TEST_CASE("normal numbers have the moments and the tails of the normal distribution",
+          "[core][rng]") {
   const CounterRng rng(2);
   constexpr int n = 1 << 18;
   double m1 = 0, m2 = 0, m3 = 0, m4 = 0;
@@ -85,7 +92,8 @@ TEST_CASE("a normal number comes from the two uniforms of its block", "[core][rn
   for (std::uint64_t position = 0; position < 100; ++position) {
     const auto b = rng.block(position);
     const double angle = 2 * std::numbers::pi * (double(b[3]) + double(b[2]) * 0x1p-32) * 0x1p-32;
-    CHECK(rng.normal(position) == Approx(std::sqrt(-2 * std::log(rng.uniform(position))) * std::cos(angle)).margin(1e-9));
+    CHECK(rng.normal(position) ==
+          Approx(std::sqrt(-2 * std::log(rng.uniform(position))) * std::cos(angle)).margin(1e-9));
   }
 }
 
@@ -113,7 +121,9 @@ TEST_CASE("signs are fair, and each is a bit of a block", "[core][rng]") {
   }
   CHECK(std::abs(sum) < 5 * 256);
   const auto block = rng.block(1);
-  for (int i = 0; i < 128; ++i) CHECK((rng.sign(std::uint64_t(128 + i)) < 0) == (((block[std::size_t(i / 32)] >> (i % 32)) & 1u) == 1u));
+  for (int i = 0; i < 128; ++i)
+    CHECK((rng.sign(std::uint64_t(128 + i)) < 0) ==
+          (((block[std::size_t(i / 32)] >> (i % 32)) & 1u) == 1u));
 }
 
 TEST_CASE("stream_of is 64-bit FNV-1a", "[core][rng]") {

@@ -43,7 +43,8 @@ void check_against_loops(Index rows, Index cols) {
   for (const Index at : {Index(0), rows * cols / 2, W.size() - 1}) {
     CAPTURE(at);
     const T kept = W.data()[at];
-    for (const float bad : {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN(), -Limits::quiet_NaN()}) {
+    for (const float bad :
+         {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN(), -Limits::quiet_NaN()}) {
       W.data()[at] = T(bad);
       CHECK_FALSE(scan_weights(all).finite);
       CHECK_FALSE(std::isfinite(scan_weights(all).largest));
@@ -69,8 +70,10 @@ void check_against_loops(Index rows, Index cols) {
 
 }  // namespace
 
-TEST_CASE("scanning finds what plain loops find, in every element type and layout", "[core][scan]") {
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {1, 7}, {7, 1}, {5, 17}, {33, 129}}) {
+TEST_CASE("scanning finds what plain loops find, in every element type and layout",
+          "[core][scan]") {
+  for (const auto& [rows, cols] :
+       {std::pair<Index, Index>{1, 1}, {1, 7}, {7, 1}, {5, 17}, {33, 129}}) {
     check_against_loops<float>(rows, cols);
     check_against_loops<double>(rows, cols);
     check_against_loops<bf16>(rows, cols);

@@ -62,10 +62,15 @@ TEST_CASE("a tensor is seen as a matrix where it is one") {
 TEST_CASE("a view checks type, size and alignment") {
   Buffer<std::byte> bytes(17);
   const auto all = std::span<const std::byte>(bytes);
-  CHECK_THAT(error_of([&] { TensorView{ScalarType::i32, {4}, all.first(16)}.values<float>("b"); }).message(),
+  CHECK_THAT(error_of([&] {
+               TensorView{ScalarType::i32, {4}, all.first(16)}.values<float>("b");
+             }).message(),
              Contains("b: is I32 [4], not F32"));
-  CHECK(error_of([&] { TensorView{ScalarType::f32, {5}, all.first(16)}.values<float>(); }).code() == ErrorCode::invalid_shape);
-  CHECK(error_of([&] { TensorView{ScalarType::f32, {4}, all.subspan(1)}.values<float>(); }).code() == ErrorCode::invalid_stride);
+  CHECK(error_of([&] { TensorView{ScalarType::f32, {5}, all.first(16)}.values<float>(); }).code() ==
+        ErrorCode::invalid_shape);
+  CHECK(error_of([&] {
+          TensorView{ScalarType::f32, {4}, all.subspan(1)}.values<float>();
+        }).code() == ErrorCode::invalid_stride);
   CHECK(TensorView{ScalarType::u8, {16}, all.subspan(1)}.values<std::uint8_t>().size() == 16);
 }
 

@@ -55,9 +55,11 @@ void check_eigen_family(M& m) {
   CHECK(shows(as_view(m.col(1)), m.col(1)));
   CHECK(shows(as_view(m.row(1)), m.row(1)));
   const auto transposed = as_view(m.transpose());
-  CHECK((transposed.rows == m.cols() && transposed.cols == m.rows() && &transposed(2, 1) == &m(1, 2)));
+  CHECK((transposed.rows == m.cols() && transposed.cols == m.rows() &&
+         &transposed(2, 1) == &m(1, 2)));
   const auto transposed_block = as_view(m.block(1, 2, 3, 2).transpose());
-  CHECK((transposed_block.rows == 2 && transposed_block.cols == 3 && &transposed_block(0, 1) == &m(2, 2)));
+  CHECK((transposed_block.rows == 2 && transposed_block.cols == 3 &&
+         &transposed_block(0, 1) == &m(2, 2)));
   as_view(m)(2, 3) = typename M::Scalar(-1);
   CHECK(m(2, 3) == typename M::Scalar(-1));
 }
@@ -68,26 +70,36 @@ constexpr bool accepts = MatrixView<M>;
 }  // namespace
 
 // Owners by lvalue only; what only refers to elements also as a temporary; expressions never.
-static_assert(accepts<ColMajor&> && accepts<const RowMajor&> && !accepts<ColMajor> && !accepts<const RowMajor>);
+static_assert(accepts<ColMajor&> && accepts<const RowMajor&> && !accepts<ColMajor> &&
+              !accepts<const RowMajor>);
 static_assert(accepts<Eigen::Map<ColMajor>> && accepts<Eigen::Map<const RowMajor>&>);
-static_assert(accepts<decltype(std::declval<ColMajor&>().block(0, 0, 1, 1))> && accepts<decltype(std::declval<const ColMajor&>().transpose())>);
-static_assert(accepts<Eigen::Ref<ColMajor>&> && accepts<const Eigen::Ref<const ColMajor>&> && !accepts<Eigen::Ref<const ColMajor>>);
+static_assert(accepts<decltype(std::declval<ColMajor&>().block(0, 0, 1, 1))> &&
+              accepts<decltype(std::declval<const ColMajor&>().transpose())>);
+static_assert(accepts<Eigen::Ref<ColMajor>&> && accepts<const Eigen::Ref<const ColMajor>&> &&
+              !accepts<Eigen::Ref<const ColMajor>>);
 static_assert(!accepts<decltype(std::declval<ColMajor&>() + std::declval<ColMajor&>())>);
 static_assert(!accepts<decltype(std::declval<ColMajor&>() * std::declval<ColMajor&>())&>);
 static_assert(!accepts<decltype((std::declval<ColMajor&>() * 2.0f).block(0, 0, 1, 1))>);
-static_assert(accepts<Matrix<float>&> && accepts<const Matrix<float>&> && !accepts<Matrix<float>> && !accepts<const Matrix<float>>);
+static_assert(accepts<Matrix<float>&> && accepts<const Matrix<float>&> && !accepts<Matrix<float>> &&
+              !accepts<const Matrix<float>>);
 static_assert(accepts<View<float>> && accepts<View<const double>&>);
 static_assert(accepts<Mdspan<float>> && accepts<const Mdspan<const double>&> && !accepts<Mdspan3&>);
 static_assert(!accepts<int&> && !accepts<float*&> && !accepts<std::vector<float>&>);
 
 // Const elements stay const, and only they become so.
 static_assert(std::is_same_v<decltype(as_view(std::declval<ColMajor&>())), View<float>>);
-static_assert(std::is_same_v<decltype(as_view(std::declval<const ColMajor&>())), View<const float>>);
-static_assert(std::is_same_v<decltype(as_view(std::declval<Eigen::Map<const ColMajor>&>())), View<const float>>);
-static_assert(std::is_same_v<decltype(as_view(std::declval<const Matrix<double>&>())), View<const double>>);
-static_assert(std::is_same_v<decltype(as_view(std::declval<Mdspan<const float>>())), View<const float>>);
-static_assert(std::is_convertible_v<View<float>, View<const float>> && !std::is_convertible_v<View<const float>, View<float>>);
-static_assert(std::is_convertible_v<VectorView<float>, VectorView<const float>> && !std::is_convertible_v<VectorView<const float>, VectorView<float>>);
+static_assert(
+    std::is_same_v<decltype(as_view(std::declval<const ColMajor&>())), View<const float>>);
+static_assert(std::is_same_v<decltype(as_view(std::declval<Eigen::Map<const ColMajor>&>())),
+                             View<const float>>);
+static_assert(
+    std::is_same_v<decltype(as_view(std::declval<const Matrix<double>&>())), View<const double>>);
+static_assert(
+    std::is_same_v<decltype(as_view(std::declval<Mdspan<const float>>())), View<const float>>);
+static_assert(std::is_convertible_v<View<float>, View<const float>> &&
+              !std::is_convertible_v<View<const float>, View<float>>);
+static_assert(std::is_convertible_v<VectorView<float>, VectorView<const float>> &&
+              !std::is_convertible_v<VectorView<const float>, VectorView<float>>);
 
 TEST_CASE("views of Eigen matrices, maps, blocks and transposes, in both orders", "[core][view]") {
   ColMajor col(5, 7);
@@ -100,7 +112,8 @@ TEST_CASE("views of Eigen matrices, maps, blocks and transposes, in both orders"
   CHECK(as_view(col).transposed().contiguous());
 
   std::vector<float> storage(200);
-  Eigen::Map<RowMajor, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> map(storage.data(), 5, 7, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(20, 2));
+  Eigen::Map<RowMajor, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> map(
+      storage.data(), 5, 7, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(20, 2));
   check_eigen_family(map);
   CHECK(as_view(map).row_stride == 20);
   CHECK(as_view(map).col_stride == 2);
@@ -216,11 +229,13 @@ TEST_CASE("check_view accepts what does not overlap", "[core][view]") {
 TEST_CASE("check_view names the argument and what is wrong with it", "[core][view]") {
   std::vector<float> data(100);
   const auto fault = [&](View<float> view) { return error_of([&] { check_view(view, "Wq"); }); };
-  for (const auto& [row_stride, col_stride] : {std::pair<Index, Index>{3, 1}, {0, 1}, {1, 1}, {4, 0}, {1, 2}, {-3, 1}, {-1, -1}, {6, 2}}) {
+  for (const auto& [row_stride, col_stride] :
+       {std::pair<Index, Index>{3, 1}, {0, 1}, {1, 1}, {4, 0}, {1, 2}, {-3, 1}, {-1, -1}, {6, 2}}) {
     CAPTURE(row_stride, col_stride);
     const Error error = fault({data.data() + 50, 3, 4, row_stride, col_stride});
     CHECK(error.code() == ErrorCode::invalid_stride);
-    CHECK(error.message() == message("Wq: elements overlap: 3 x 4 with strides ", row_stride, " and ", col_stride));
+    CHECK(error.message() ==
+          message("Wq: elements overlap: 3 x 4 with strides ", row_stride, " and ", col_stride));
   }
   CHECK(fault({nullptr, 3, 4, 4, 1}).message() == "Wq: no data for 3 x 4");
   CHECK(fault({nullptr, 3, 4, 4, 1}).code() == ErrorCode::invalid_stride);
@@ -245,8 +260,10 @@ TEMPLATE_TEST_CASE("check_finite names row and column", "[core][view]", float, d
   CHECK(error.code() == ErrorCode::non_finite);
   CHECK(error.message() == "W: row 3, column 4 is inf");
   m(1, 6) = TestType(std::numeric_limits<float>::quiet_NaN());
-  CHECK_THAT(error_of([&] { check_finite(m.view(), "W"); }).message(), Contains("W: row 1, column 6 is") && Contains("nan"));
-  CHECK_THAT(error_of([&] { check_finite(m.view().transposed(), "W"); }).message(), Contains("W: row 4, column 3 is inf"));
+  CHECK_THAT(error_of([&] { check_finite(m.view(), "W"); }).message(),
+             Contains("W: row 1, column 6 is") && Contains("nan"));
+  CHECK_THAT(error_of([&] { check_finite(m.view().transposed(), "W"); }).message(),
+             Contains("W: row 4, column 3 is inf"));
   check_finite(m.view().row_block(4, 1), "W");
 }
 
@@ -266,8 +283,8 @@ TEST_CASE("copy converts between element types and memory orders", "[core][view]
       bool right = true;
       for (Index i = 0; i < rows; ++i)
         for (Index j = 0; j < cols; ++j)
-          right = right && same(i, j) == from(i, j) && turned(j, i) == from(i, j) && half(i, j).bits == fp16(from(i, j)).bits &&
-                  wide(j, i) == double(from(i, j));
+          right = right && same(i, j) == from(i, j) && turned(j, i) == from(i, j) &&
+                  half(i, j).bits == fp16(from(i, j)).bits && wide(j, i) == double(from(i, j));
       CHECK(right);
     }
   Matrix<double> precise(1, 1), kept(1, 1);
@@ -275,5 +292,6 @@ TEST_CASE("copy converts between element types and memory orders", "[core][view]
   copy(precise.view(), kept.view());
   CHECK(kept(0, 0) == 0.1);
   Matrix<float> narrow(1, 2);
-  CHECK(error_of([&] { copy(precise.view(), narrow.view()); }).message() == "from is 1 x 1 but to is 1 x 2");
+  CHECK(error_of([&] { copy(precise.view(), narrow.view()); }).message() ==
+        "from is 1 x 1 but to is 1 x 2");
 }

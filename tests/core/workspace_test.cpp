@@ -75,7 +75,8 @@ TEST_CASE("after the first pass no memory is asked of the system", "[core][works
   CHECK(test::allocations_of([&] { use(workspace, 50); }) > 0);
   const std::size_t capacity = workspace.capacity_bytes();
   CHECK(capacity >= sizeof(float) * 1033 * 50);
-  for (const Index scale : {50, 50, 50}) CHECK(test::allocations_of([&] { use(workspace, scale); }) == 0);
+  for (const Index scale : {50, 50, 50})
+    CHECK(test::allocations_of([&] { use(workspace, scale); }) == 0);
   CHECK(workspace.capacity_bytes() == capacity);
 }
 

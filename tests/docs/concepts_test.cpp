@@ -35,7 +35,9 @@ struct Ternary {
     for (float v : x) sum += std::abs(double(v));
     return {cafeq::fp16(x.empty() ? 0.0f : float(1.5 * sum / double(x.size())))};
   }
-  std::uint8_t encode(float x, Params p) const { return x > 0.5f * p.scale ? 2 : (x < -0.5f * p.scale ? 0 : 1); }
+  std::uint8_t encode(float x, Params p) const {
+    return x > 0.5f * p.scale ? 2 : (x < -0.5f * p.scale ? 0 : 1);
+  }
   float decode(std::uint8_t code, Params p) const { return p.scale * float(int(code) - 1); }
 };
 static_assert(cafeq::Quantizer<Ternary>);
@@ -69,7 +71,8 @@ struct Reflection {
     for (cafeq::Index i = 0; i < X.rows; ++i) {
       double dot = 0;
       for (cafeq::Index j = 0; j < X.cols; ++j) dot += double(X(i, j)) * v[std::size_t(j)];
-      for (cafeq::Index j = 0; j < X.cols; ++j) X(i, j) = E(double(X(i, j)) - 2 * dot / norm * v[std::size_t(j)]);
+      for (cafeq::Index j = 0; j < X.cols; ++j)
+        X(i, j) = E(double(X(i, j)) - 2 * dot / norm * v[std::size_t(j)]);
     }
   }
   bool is_orthogonal() const { return true; }
@@ -84,9 +87,11 @@ struct SpreadStrongestColumn {
   Reflection fit(cafeq::View<const float> W, cafeq::ExecutorRef = {}) const {
     std::vector<double> energy(std::size_t(W.cols));
     for (cafeq::Index i = 0; i < W.rows; ++i)
-      for (cafeq::Index j = 0; j < W.cols; ++j) energy[std::size_t(j)] += double(W(i, j)) * double(W(i, j));
+      for (cafeq::Index j = 0; j < W.cols; ++j)
+        energy[std::size_t(j)] += double(W(i, j)) * double(W(i, j));
     const auto strongest = std::max_element(energy.begin(), energy.end()) - energy.begin();
-    std::vector<double> v(std::size_t(W.cols), -1 / std::sqrt(double(W.cols)));  // e_strongest - (1, …, 1)/√n
+    std::vector<double> v(std::size_t(W.cols),
+                          -1 / std::sqrt(double(W.cols)));  // e_strongest - (1, …, 1)/√n
     v[std::size_t(strongest)] += 1;
     return {std::move(v)};
   }
@@ -95,20 +100,23 @@ static_assert(cafeq::TransformSpec<SpreadStrongestColumn>);
 // [reflection_spec end]
 
 // [dithered]
-/// Rounds up or down at random; the mean over many seeds is the weight itself. Deterministic for a seed, on any number of threads.
+/// Rounds up or down at random; the mean over many seeds is the weight itself. Deterministic for a
+/// seed, on any number of threads.
 struct Dithered {
   static constexpr bool uses_metric = false;
   std::uint64_t seed = 0;
 
   template <cafeq::LinearGrid Q>
-  void round(cafeq::View<const float> X, const cafeq::Metric&, cafeq::Side, cafeq::Encoding<Q>& encoding, cafeq::ExecutorRef executor = {}) const {
+  void round(cafeq::View<const float> X, const cafeq::Metric&, cafeq::Side,
+             cafeq::Encoding<Q>& encoding, cafeq::ExecutorRef executor = {}) const {
     const cafeq::CounterRng rng(seed);
     executor.parallel_for(X.rows, 16, [&](cafeq::Index begin, cafeq::Index end, cafeq::Index) {
       std::vector<float> target(std::size_t(X.cols)), decoded(std::size_t(X.cols));
       for (cafeq::Index i = begin; i < end; ++i) {
         for (cafeq::Index j = 0; j < X.cols; ++j) {
           const double dither = rng.uniform(std::uint64_t(i * X.cols + j)) - 0.5;
-          target[std::size_t(j)] = float(std::fma(double(encoding.quantizer().scale(encoding.params(i, j))), dither, double(X(i, j))));
+          target[std::size_t(j)] = float(std::fma(
+              double(encoding.quantizer().scale(encoding.params(i, j))), dither, double(X(i, j))));
         }
         encoding.encode_row(i, 0, target, decoded);
       }
@@ -119,10 +127,13 @@ static_assert(cafeq::RounderFor<Dithered, cafeq::Symmetric<4>>);
 // [dithered end]
 
 // [fourth_power]
-/// R² = √S, S = mean_j x_j⁴, from sums of φ(x) = (x/peak)⁴ and slopes (x/peak)³, φ'(x) up to a factor.
+/// R² = √S, S = mean_j x_j⁴, from sums of φ(x) = (x/peak)⁴ and slopes (x/peak)³, φ'(x) up to a
+/// factor.
 struct FourthPower {
   struct Kernel {
-    cafeq::kernel::PeakParameters prepare(float peak) const noexcept { return {peak > 0 ? 1 / peak : 0, 0}; }
+    cafeq::kernel::PeakParameters prepare(float peak) const noexcept {
+      return {peak > 0 ? 1 / peak : 0, 0};
+    }
     template <class V>  // a SIMD batch
     void operator()(V x, V inverse_peak, V, V& value, V& slope) const noexcept {
       const V r = x * inverse_peak;
@@ -136,7 +147,8 @@ struct FourthPower {
   cafeq::SetRange range(float peak, double sum, cafeq::Index n) const noexcept {
     if (!(sum > 0)) return {sum, 0};
     const double root = std::sqrt(sum / double(n));
-    return {double(peak) * double(peak) * root, 2 * double(peak) / (root * double(n))};  // R², and what makes the slopes ∂R²/∂x
+    return {double(peak) * double(peak) * root,
+            2 * double(peak) / (root * double(n))};  // R², and what makes the slopes ∂R²/∂x
   }
   cafeq::PeakChange change(float from, float to) const noexcept {
     if (from == to) return {};
@@ -187,7 +199,8 @@ struct MyPool {
   void parallel_for(cafeq::Index n, cafeq::Index grain, cafeq::LoopBody f) const {
     std::atomic<cafeq::Index> next{0};
     const auto work = [&](cafeq::Index worker) {
-      for (cafeq::Index begin; (begin = next.fetch_add(grain)) < n;) f(begin, std::min(begin + grain, n), worker);
+      for (cafeq::Index begin; (begin = next.fetch_add(grain)) < n;)
+        f(begin, std::min(begin + grain, n), worker);
     };
     std::vector<std::thread> helpers;
     for (int worker = 1; worker < threads; ++worker) helpers.emplace_back(work, worker);
@@ -245,7 +258,8 @@ TEST_CASE("docs: a transform of one's own") {
   const auto spread = Pipeline{SpreadStrongestColumn{}, Midrise<4>{}, Nearest{}}.quantize(W);
   CHECK(spread.error(W) < 0.7 * plain.error(W));
   // It composes like the library's own.
-  CHECK(Pipeline{SpreadStrongestColumn{} * BlockHadamard{16}, Midrise<4>{}}.quantize(W).error(W) < 0.7 * plain.error(W));
+  CHECK(Pipeline{SpreadStrongestColumn{} * BlockHadamard{16}, Midrise<4>{}}.quantize(W).error(W) <
+        0.7 * plain.error(W));
 }
 
 TEST_CASE("docs: metrics") {
@@ -259,9 +273,11 @@ TEST_CASE("docs: metrics") {
 
   // [metric]
   const cafeq::Metric plain = cafeq::Metric::identity(in);
-  const cafeq::Metric weighted = cafeq::Metric::diagonal(importance);  // one positive weight an input channel
-  const cafeq::Metric hessian = cafeq::Metric::dense(H);               // symmetric positive definite [in, in]
-  const auto encoding = cafeq::round(cafeq::ErrorFeedback{}, W.view(), grid, hessian, cafeq::Side::input);
+  const cafeq::Metric weighted =
+      cafeq::Metric::diagonal(importance);                // one positive weight an input channel
+  const cafeq::Metric hessian = cafeq::Metric::dense(H);  // symmetric positive definite [in, in]
+  const auto encoding =
+      cafeq::round(cafeq::ErrorFeedback{}, W.view(), grid, hessian, cafeq::Side::input);
   // [metric end]
   CHECK(plain.is_identity());
   CHECK(weighted.blocks()[0].weight(3) == 50);
@@ -272,7 +288,8 @@ TEST_CASE("docs: metrics") {
     double sum = 0;
     for (Index i = 0; i < W.rows(); ++i)
       for (Index a = 0; a < in; ++a)
-        for (Index b = 0; b < in; ++b) sum += double(W(i, a) - decoded(i, a)) * H(a, b) * double(W(i, b) - decoded(i, b));
+        for (Index b = 0; b < in; ++b)
+          sum += double(W(i, a) - decoded(i, a)) * H(a, b) * double(W(i, b) - decoded(i, b));
     return sum;
   };
   CHECK(cost(encoding) < cost(nearest));
@@ -282,13 +299,17 @@ TEST_CASE("docs: a rounder of one's own") {
   const auto W = test::gaussian(10, 50, 6);
   Matrix<double> mean(10, 50);
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
-    const auto q = Pipeline{Identity{}, Symmetric<4>{.group = 25, .search = ScaleSearch::absmax}, Dithered{.seed = seed}}.quantize(W);
+    const auto q = Pipeline{Identity{}, Symmetric<4>{.group = 25, .search = ScaleSearch::absmax},
+                            Dithered{.seed = seed}}
+                       .quantize(W);
     Matrix<float> restored(10, 50);
     q.dequantize(restored);
     for (Index i = 0; i < 500; ++i) mean.data()[i] += double(restored.data()[i]) / 200;
   }
-  const auto nearest = Pipeline{Identity{}, Symmetric<4>{.group = 25, .search = ScaleSearch::absmax}}.quantize(W);
-  CHECK(test::relative_error(View<const float>(W.view()), View<const double>(mean.view())) < 0.05 * nearest.error(W));
+  const auto nearest =
+      Pipeline{Identity{}, Symmetric<4>{.group = 25, .search = ScaleSearch::absmax}}.quantize(W);
+  CHECK(test::relative_error(View<const float>(W.view()), View<const double>(mean.view())) <
+        0.05 * nearest.error(W));
 }
 
 TEST_CASE("docs: a surrogate and an optimizer of one's own") {
@@ -297,13 +318,16 @@ TEST_CASE("docs: a surrogate and an optimizer of one's own") {
   Matrix<float> gradient(30, 37), expected(30, 37);
   CHECK(log_mean_range(FourthPower{}, W, ScaleSets::groups(16), gradient.view()) ==
         Approx(log_mean_range(same, W, ScaleSets::groups(16), expected.view())).epsilon(1e-6));
-  CHECK(test::relative_error(View<const float>(expected.view()), View<const float>(gradient.view())) < 1e-8);
-  CHECK(log_mean_range(FourthPower{}, W, ScaleSets::columns()) == Approx(log_mean_range(same, W, ScaleSets::columns())).epsilon(1e-6));
+  CHECK(test::relative_error(View<const float>(expected.view()),
+                             View<const float>(gradient.view())) < 1e-8);
+  CHECK(log_mean_range(FourthPower{}, W, ScaleSets::columns()) ==
+        Approx(log_mean_range(same, W, ScaleSets::columns())).epsilon(1e-6));
 
   const std::vector<Index> sizes{32, 4, 1};
   std::vector<RangeTerm> terms;
   terms.emplace_back(W);
-  const auto learned = learn_transform(std::move(terms), hadamard_blocks(sizes, 0), FourthPower{}, Parametrization::orthogonal, GradientDescent{});
+  const auto learned = learn_transform(std::move(terms), hadamard_blocks(sizes, 0), FourthPower{},
+                                       Parametrization::orthogonal, GradientDescent{});
   CHECK(learned.value < learned.start - 0.02);
 }
 
@@ -312,7 +336,8 @@ TEST_CASE("docs: an executor of one's own") {
   MyPool pool{3};
   const auto here = quantize(W, recipes::fast<3>{});
   const auto there = quantize(W, recipes::fast<3>{}, pool);
-  CHECK(std::equal(here.codes().bytes().begin(), here.codes().bytes().end(), there.codes().bytes().begin()));
+  CHECK(std::equal(here.codes().bytes().begin(), here.codes().bytes().end(),
+                   there.codes().bytes().begin()));
 }
 
 TEST_CASE("docs: a recipe of one's own") {

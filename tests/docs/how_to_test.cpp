@@ -48,11 +48,12 @@ TEST_CASE("docs: any matrix") {
   const cafeq::recipes::fast<4> recipe{.group = cafeq::per_row};
 
   // [pointer]
-  const auto dense = cafeq::as_view(pointer, out, in);                // row-major, rows next to each other
-  const auto padded = cafeq::as_view(pointer, out, in, 16);           // 16 elements from one row to the next
-  const auto column_major = cafeq::as_view(pointer, out, in, 1, out);  // row stride 1, column stride out
-  const auto slice = padded.block(2, 4, 3, 6);                        // rows 2 … 4, columns 4 … 9
-  const auto turned = padded.transposed();                            // [in, out], the same elements
+  const auto dense = cafeq::as_view(pointer, out, in);       // row-major, rows next to each other
+  const auto padded = cafeq::as_view(pointer, out, in, 16);  // 16 elements from one row to the next
+  const auto column_major =
+      cafeq::as_view(pointer, out, in, 1, out);  // row stride 1, column stride out
+  const auto slice = padded.block(2, 4, 3, 6);   // rows 2 … 4, columns 4 … 9
+  const auto turned = padded.transposed();       // [in, out], the same elements
   // [pointer end]
   CHECK(dense(1, 0) == values[10]);
   CHECK(padded(1, 0) == values[16]);
@@ -64,16 +65,17 @@ TEST_CASE("docs: any matrix") {
 
   // [span]
   std::span<float> elements(values);
-  const auto rows_of_16 = cafeq::as_view(elements, 16);  // raises invalid_shape where the size is no multiple of 16
+  const auto rows_of_16 =
+      cafeq::as_view(elements, 16);  // raises invalid_shape where the size is no multiple of 16
   // [span end]
   CHECK(rows_of_16.rows == 6);
 
   // [eigen]
-  Eigen::MatrixXf W = Eigen::MatrixXf::Random(64, 96);                                  // column-major
-  const auto q = cafeq::quantize(W, recipe);                                            // out = rows(), in = cols()
-  const auto part = cafeq::quantize(W.leftCols(48), recipe);                            // a block is a view
-  Eigen::Map<Eigen::MatrixXf> map(W.data(), 64, 96);                                    // as is a map
-  q.dequantize(map);                                                                    // written in place
+  Eigen::MatrixXf W = Eigen::MatrixXf::Random(64, 96);        // column-major
+  const auto q = cafeq::quantize(W, recipe);                  // out = rows(), in = cols()
+  const auto part = cafeq::quantize(W.leftCols(48), recipe);  // a block is a view
+  Eigen::Map<Eigen::MatrixXf> map(W.data(), 64, 96);          // as is a map
+  q.dequantize(map);                                          // written in place
   // [eigen end]
   CHECK(part.cols() == 48);
   CHECK(q.error(W) < 1e-12);
@@ -86,12 +88,14 @@ TEST_CASE("docs: any matrix") {
 
   const auto floats = cafeq::test::gaussian(out, in, 1);
   std::vector<std::uint16_t> stored;
-  for (cafeq::Index i = 0; i < floats.size(); ++i) stored.push_back(cafeq::bf16(floats.data()[i]).bits);
+  for (cafeq::Index i = 0; i < floats.size(); ++i)
+    stored.push_back(cafeq::bf16(floats.data()[i]).bits);
   std::vector<cafeq::bf16> brain;
   for (const auto b : stored) brain.push_back(cafeq::bf16::from_bits(b));
   const cafeq::bf16* checkpoint = brain.data();
   // [element_types]
-  const auto from_bf16 = cafeq::quantize(cafeq::as_view(checkpoint, out, in), recipe);  // checkpoint: const cafeq::bf16*
+  const auto from_bf16 = cafeq::quantize(cafeq::as_view(checkpoint, out, in),
+                                         recipe);  // checkpoint: const cafeq::bf16*
   cafeq::Matrix<cafeq::fp16> halves(out, in);
   from_bf16.dequantize(halves);  // converted as it is written
   // [element_types end]
@@ -105,7 +109,8 @@ TEST_CASE("docs: thread pool") {
   const auto q = cafeq::quantize(W, cafeq::recipes::fast<4>{}, pool);
   // [thread_pool end]
   const auto alone = cafeq::quantize(W, cafeq::recipes::fast<4>{});
-  CHECK(std::equal(q.codes().bytes().begin(), q.codes().bytes().end(), alone.codes().bytes().begin()));
+  CHECK(std::equal(q.codes().bytes().begin(), q.codes().bytes().end(),
+                   alone.codes().bytes().begin()));
 }
 
 TEST_CASE("docs: smallest") {
@@ -113,7 +118,8 @@ TEST_CASE("docs: smallest") {
   cafeq::ThreadPool pool(2);
   std::vector<float> x(64, 1), y(96);
   // [smallest]
-  const auto q = cafeq::quantize(W, cafeq::recipes::smallest{.bits = 3.25}, pool);  // everything counted
+  const auto q =
+      cafeq::quantize(W, cafeq::recipes::smallest{.bits = 3.25}, pool);  // everything counted
   const cafeq::Linear layer(q);
   layer.multiply(x, y, pool);
   // [smallest end]
@@ -121,7 +127,8 @@ TEST_CASE("docs: smallest") {
   CHECK(q.error(W) < 0.02);
   cafeq::Matrix<float> hat(96, 64);
   q.dequantize(hat);
-  CHECK(double(y[5]) == Approx(std::accumulate(hat.row(5).begin(), hat.row(5).end(), 0.0)).margin(1e-3));
+  CHECK(double(y[5]) ==
+        Approx(std::accumulate(hat.row(5).begin(), hat.row(5).end(), 0.0)).margin(1e-3));
 }
 
 TEST_CASE("docs: a Hessian") {
@@ -146,7 +153,9 @@ TEST_CASE("docs: a Hessian") {
   auto X = cafeq::to_matrix<float>(W.view());
   for (float& x : std::span(X.data(), std::size_t(X.size()))) x = std::ldexp(x, -exponent);
 
-  const auto encoding = cafeq::round(cafeq::ErrorFeedback{}, X.view(), cafeq::Affine<3>{.group = 64}, cafeq::Metric::dense(H), cafeq::Side::input);
+  const auto encoding =
+      cafeq::round(cafeq::ErrorFeedback{}, X.view(), cafeq::Affine<3>{.group = 64},
+                   cafeq::Metric::dense(H), cafeq::Side::input);
   const cafeq::Quantized q(encoding, cafeq::Identity::Fitted{in}, cafeq::Side::input, exponent);
   // [gptq end]
   const auto nearest = cafeq::quantize(W, cafeq::recipes::mse<3>{.group = 64});
@@ -154,7 +163,8 @@ TEST_CASE("docs: a Hessian") {
   // [hessian_error]
   cafeq::Matrix<float> restored(W.rows(), W.cols());
   q.dequantize(restored);
-  const double error = cafeq::relative_error(W, restored, cafeq::Metric::dense(H), cafeq::Side::input);  // tr(E H Eᵀ) / tr(W H Wᵀ)
+  const double error = cafeq::relative_error(W, restored, cafeq::Metric::dense(H),
+                                             cafeq::Side::input);  // tr(E H Eᵀ) / tr(W H Wᵀ)
   // [hessian_error end]
   nearest.dequantize(restored);
   CHECK(error < 0.7 * cafeq::relative_error(W, restored, metric, cafeq::Side::input));
@@ -162,15 +172,17 @@ TEST_CASE("docs: a Hessian") {
 
   // [gptq_rotated]
   const auto M = cafeq::fit_transform(cafeq::RandomizedHadamard{}, X.view());
-  cafeq::apply_right(M, X.view());                                         // X M
+  cafeq::apply_right(M, X.view());  // X M
   cafeq::apply_right(M, H.view(), cafeq::Op::inverse_transpose);
-  cafeq::apply_left(M, H.view(), cafeq::Op::inverse);                      // M⁻¹ H M⁻ᵀ
-  const auto rotated = cafeq::round(cafeq::ErrorFeedback{}, X.view(), cafeq::Midrise<3>{.group = 64}, cafeq::Metric::dense(H));
+  cafeq::apply_left(M, H.view(), cafeq::Op::inverse);  // M⁻¹ H M⁻ᵀ
+  const auto rotated = cafeq::round(cafeq::ErrorFeedback{}, X.view(),
+                                    cafeq::Midrise<3>{.group = 64}, cafeq::Metric::dense(H));
   const cafeq::Quantized r(rotated, M, cafeq::Side::input, exponent);
   // [gptq_rotated end]
   r.dequantize(restored);
   const double in_metric = cafeq::relative_error(W, restored, metric, cafeq::Side::input);
-  const auto plain = cafeq::Pipeline{cafeq::RandomizedHadamard{}, cafeq::Midrise<3>{.group = 64}}.quantize(W);
+  const auto plain =
+      cafeq::Pipeline{cafeq::RandomizedHadamard{}, cafeq::Midrise<3>{.group = 64}}.quantize(W);
   plain.dequantize(restored);
   CHECK(in_metric < 0.7 * cafeq::relative_error(W, restored, metric, cafeq::Side::input));
 }

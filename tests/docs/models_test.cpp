@@ -29,9 +29,12 @@ std::string write_model(const cafeq::test::TemporaryDirectory& directory) {
     const std::string layer = cafeq::message("layers.", l, ".");
     write(layer + "attention_norm.weight", 1, 64);
     write(layer + "ffn_norm.weight", 1, 64);
-    for (const char* name : {"attention.wq", "attention.wo"}) write(layer + name + ".weight", 64, 64);
-    for (const char* name : {"attention.wk", "attention.wv"}) write(layer + name + ".weight", 32, 64);
-    for (const char* name : {"feed_forward.w1", "feed_forward.w3"}) write(layer + name + ".weight", 96, 64);
+    for (const char* name : {"attention.wq", "attention.wo"})
+      write(layer + name + ".weight", 64, 64);
+    for (const char* name : {"attention.wk", "attention.wv"})
+      write(layer + name + ".weight", 32, 64);
+    for (const char* name : {"feed_forward.w1", "feed_forward.w3"})
+      write(layer + name + ".weight", 96, 64);
     write(layer + "feed_forward.w2.weight", 64, 96);
   }
   write("tok_embeddings.weight", 40, 64);
@@ -49,19 +52,24 @@ TEST_CASE("how-to: quantize a model") {
   const std::string path = write_model(directory);
   cafeq::ThreadPool executor(2);
   std::map<std::string, cafeq::QuantizedMatrix> kept;
-  const auto keep = [&](const cafeq::MatrixPlace& place, const auto& quantized) { kept.insert({place.tensor, {0, quantized}}); };
+  const auto keep = [&](const cafeq::MatrixPlace& place, const auto& quantized) {
+    kept.insert({place.tensor, {0, quantized}});
+  };
   // [quantize_model]
   const cafeq::ModelFile model(path);
-  const cafeq::Plan plan = cafeq::make_plan(model.tensors(), model.config(), {.choice = {.method = cafeq::Method::fast, .bits = 4}});
+  const cafeq::Plan plan = cafeq::make_plan(model.tensors(), model.config(),
+                                            {.choice = {.method = cafeq::Method::fast, .bits = 4}});
   for (const cafeq::Job& job : plan.jobs)
-    for (const auto& result : cafeq::quantize_job(model, plan, job, executor).matrices) keep(plan.place(result.matrix), result.quantized);
+    for (const auto& result : cafeq::quantize_job(model, plan, job, executor).matrices)
+      keep(plan.place(result.matrix), result.quantized);
   // [quantize_model end]
   CHECK(kept.size() == 14);
 
   const cafeq::PartStore parts(directory / "parts", "plan", cafeq::PartStore::Start::fresh);
   const cafeq::QuantizedOutput output(model, plan);
   for (std::size_t job = 0; job < plan.jobs.size(); ++job)
-    output.write_part(parts.path(job), plan.jobs[job], cafeq::quantize_job(model, plan, plan.jobs[job], executor), executor);
+    output.write_part(parts.path(job), plan.jobs[job],
+                      cafeq::quantize_job(model, plan, plan.jobs[job], executor), executor);
   output.assemble(directory / "out.safetensors", parts, {}, [](double) {});
 
   const std::string out = directory / "out.safetensors", name = "layers.1.feed_forward.w2.weight";

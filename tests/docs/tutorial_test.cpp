@@ -1,4 +1,6 @@
-// The code of docs/tutorial.md. A page shows what stands between `[name]` and `[name end]`; check_snippets.cmake compares the two.
+// The code of docs/tutorial.md. A page shows what stands between `[name]` and `[name end]`;
+// check_snippets.cmake compares the two.
+
 // [include]
 #include "cafeq/cafeq.hpp"
 // [include end]
@@ -16,9 +18,11 @@ template <class Q>
 float decode_by_hand(const Q& q, cafeq::Index i, cafeq::Index j) {
   // [decode]
   std::vector<std::uint8_t> codes(std::size_t(q.cols()));
-  q.codes().unpack_row(i, codes);                                                                   // q.codes().row(i): the packed bytes
-  const auto& params = q.params()[std::size_t(q.grouping().index(i, j))];                           // of the group that holds column j
-  const float x = std::ldexp(q.quantizer().decode(codes[std::size_t(j)], params), q.exponent());  // an entry of 2^exponent · X̂ = Ŵ M
+  q.codes().unpack_row(i, codes);  // q.codes().row(i): the packed bytes
+  const auto& params =
+      q.params()[std::size_t(q.grouping().index(i, j))];  // of the group that holds column j
+  const float x = std::ldexp(q.quantizer().decode(codes[std::size_t(j)], params),
+                             q.exponent());  // an entry of 2^exponent · X̂ = Ŵ M
   // [decode end]
   return x;
 }
@@ -48,7 +52,8 @@ TEST_CASE("docs: tutorial, one matrix") {
   cafeq::Matrix<float> restored(out, in);
   q.dequantize(restored);
   // [dequantize end]
-  CHECK(cafeq::test::relative_error(W, cafeq::View<const float>(restored.view())) == Approx(error).epsilon(1e-3));
+  CHECK(cafeq::test::relative_error(W, cafeq::View<const float>(restored.view())) ==
+        Approx(error).epsilon(1e-3));
 
   // [learned]
   cafeq::ThreadPool pool;
@@ -59,12 +64,14 @@ TEST_CASE("docs: tutorial, one matrix") {
   CHECK(learned.bits_per_weight() < 3.4);
 
   // [pipeline]
-  const cafeq::Pipeline pipeline{cafeq::DualScaling{} * cafeq::RandomizedHadamard{.seed = 1},  // transform
-                                 cafeq::Midrise<4>{.group = 128},                              // grid and granularity
-                                 cafeq::Nearest{}};                                            // rounding
+  const cafeq::Pipeline pipeline{
+      cafeq::DualScaling{} * cafeq::RandomizedHadamard{.seed = 1},  // transform
+      cafeq::Midrise<4>{.group = 128},                              // grid and granularity
+      cafeq::Nearest{}};                                            // rounding
   const auto r = pipeline.quantize(W);
   // [pipeline end]
-  CHECK(r.bits_per_weight() == Approx(4 + 16.0 / 128 + 16.0 / 256 + 80.0 / (256 * 512)).epsilon(1e-12));
+  CHECK(r.bits_per_weight() ==
+        Approx(4 + 16.0 / 128 + 16.0 / 256 + 80.0 / (256 * 512)).epsilon(1e-12));
 
   std::vector<float> x(std::size_t(in), 0.5f), y(static_cast<std::size_t>(out));
   // [multiply]
@@ -81,7 +88,8 @@ TEST_CASE("docs: tutorial, one matrix") {
 
   // [rebuild]
   std::vector<cafeq::Midrise<4>::Params> params(r.params().begin(), r.params().end());
-  const cafeq::Quantized copy(r.quantizer(), r.cols(), r.codes(), std::move(params), r.transform(), r.side(), r.exponent());
+  const cafeq::Quantized copy(r.quantizer(), r.cols(), r.codes(), std::move(params), r.transform(),
+                              r.side(), r.exponent());
   // [rebuild end]
   CHECK(copy.error(W) == r.error(W));
 }
@@ -92,7 +100,8 @@ TEST_CASE("docs: tutorial, a pair") {
   auto Wo = cafeq::test::heavy_tailed(hidden, 128, 3);
 
   // [pair]
-  const cafeq::HeadLayout layout{.head_dim = 32, .heads = 4, .kv_heads = 2};  // Wv [64, hidden], Wo [hidden, 128]
+  const cafeq::HeadLayout layout{
+      .head_dim = 32, .heads = 4, .kv_heads = 2};  // Wv [64, hidden], Wo [hidden, 128]
   const auto pair = cafeq::quantize_value_output(Wv, Wo, layout, cafeq::recipes::learned<3>{});
   // [pair end]
   CHECK(pair.error() <= pair.nearest_error());
@@ -102,7 +111,8 @@ TEST_CASE("docs: tutorial, a pair") {
   cafeq::dequantize(pair.value(), Wv);
   cafeq::dequantize(pair.output(), Wo);
   // [replace end]
-  CHECK(pair.bits_per_weight() == Approx(3 + (16.0 * (64 + 96) + 2 * 16) / (64.0 * 96 + 96.0 * 128)).epsilon(1e-12));
+  CHECK(pair.bits_per_weight() ==
+        Approx(3 + (16.0 * (64 + 96) + 2 * 16) / (64.0 * 96 + 96.0 * 128)).epsilon(1e-12));
 }
 
 TEST_CASE("docs: tutorial, errors") {

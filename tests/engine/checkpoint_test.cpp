@@ -12,12 +12,14 @@ const std::vector<Token> text{1, 5, 9, 0, 10, 5, 5, 2};
 void check_equal(const Matrix& a, const Matrix& b, double margin) {
   REQUIRE(a.rows == b.rows);
   REQUIRE(a.cols == b.cols);
-  for (std::size_t i = 0; i < a.values.size(); ++i) CHECK(double(a.values[i]) == Approx(double(b.values[i])).margin(margin));
+  for (std::size_t i = 0; i < a.values.size(); ++i)
+    CHECK(double(a.values[i]) == Approx(double(b.values[i])).margin(margin));
 }
 
 double largest_difference(const Matrix& a, const Matrix& b) {
   double largest = 0;
-  for (std::size_t i = 0; i < a.values.size(); ++i) largest = std::max(largest, std::abs(double(a.values[i]) - double(b.values[i])));
+  for (std::size_t i = 0; i < a.values.size(); ++i)
+    largest = std::max(largest, std::abs(double(a.values[i]) - double(b.values[i])));
   return largest;
 }
 
@@ -42,7 +44,8 @@ TEST_CASE("a llama2.c checkpoint and directories of all kinds give the same logi
       const TemporaryDirectory single, sharded;
       write_hugging_face(single, model, type);
       write_sharded(sharded, model, type);
-      const Checkpoint one = open_hugging_face(single.path()), two = open_hugging_face(sharded.path());
+      const Checkpoint one = open_hugging_face(single.path()),
+                       two = open_hugging_face(sharded.path());
       CHECK(one.config.end == std::vector<Token>{2, 3});
       check_equal(logits(one, text), expected, 1e-5);
       check_equal(logits(two, text), logits(one, text), 0);
@@ -54,8 +57,10 @@ TEST_CASE("the order of the rows of queries and keys matters") {
   const TinyModel model = tiny_model();
   const TemporaryDirectory directory;
   write_hugging_face(directory, model, "F32");
-  directory.write("model.safetensors", safetensors_bytes(model.tensors, "F32"));  // rows as llama2.c has them
-  CHECK(largest_difference(logits(open_hugging_face(directory.path()), text), logits(model.checkpoint(), text)) > 0.1);
+  directory.write("model.safetensors",
+                  safetensors_bytes(model.tensors, "F32"));  // rows as llama2.c has them
+  CHECK(largest_difference(logits(open_hugging_face(directory.path()), text),
+                           logits(model.checkpoint(), text)) > 0.1);
 }
 
 TEST_CASE("half-precision numbers") {
@@ -87,7 +92,8 @@ TEST_CASE("config.json: what is there, and what is assumed where it is not") {
   CHECK(read({{"eos_token_id", 7}}).end == std::vector<Token>{7});
   CHECK(read({{"model_type", "mistral"}, {"sliding_window", 12}}).context == 12);
   CHECK(read({{"rope_theta", 5e5}}).rope_base == 5e5);
-  CHECK(read({{"rope_parameters", {{"rope_theta", 1e6}, {"rope_type", "default"}}}}).rope_base == 1e6);
+  CHECK(read({{"rope_parameters", {{"rope_theta", 1e6}, {"rope_type", "default"}}}}).rope_base ==
+        1e6);
   const Config scaled = read({{"rope_scaling",
                                {{"rope_type", "llama3"},
                                 {"factor", 8.0},
@@ -117,7 +123,8 @@ TEST_CASE("weights that cannot be read are refused by name") {
   const TemporaryDirectory directory;
   write_hugging_face(directory, model, "F32");
   const auto refused = [&](const std::string& what, const std::string& why) {
-    CHECK_THROWS_WITH(load_model(open_hugging_face(directory.path())), Contains(what) && Contains(why));
+    CHECK_THROWS_WITH(load_model(open_hugging_face(directory.path())),
+                      Contains(what) && Contains(why));
   };
   const std::string good = directory.read("model.safetensors");
   std::uint64_t length = 0;

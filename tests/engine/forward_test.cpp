@@ -26,7 +26,8 @@ Vector normalise(const Matrix& weights, const Vector& x) {
   double squares = 0;
   for (const double v : x) squares += v * v / double(x.size());
   Vector y;
-  for (std::size_t j = 0; j < x.size(); ++j) y.push_back(x[j] / std::sqrt(squares + 1e-5) * double(weights.values[j]));
+  for (std::size_t j = 0; j < x.size(); ++j)
+    y.push_back(x[j] / std::sqrt(squares + 1e-5) * double(weights.values[j]));
   return y;
 }
 
@@ -40,7 +41,8 @@ void rotate(Vector& x, std::size_t head_dim, double position) {
   }
 }
 
-/// The formulas one number at a time in double, for rotations of neighbours; logits of the last token.
+/// The formulas one number at a time in double, for rotations of neighbours; logits of the last
+/// token.
 Vector reference(const TinyModel& model, const std::vector<Token>& tokens) {
   const Config& c = model.config;
   std::vector<Vector> x;
@@ -74,19 +76,22 @@ Vector reference(const TinyModel& model, const std::vector<Token>& tokens) {
           sum += weights.back();
         }
         for (std::size_t s = 0; s <= t; ++s)
-          for (std::size_t j = 0; j < c.head_dim; ++j) heads[from + j] += weights[s] / sum * v[s][kv + j];
+          for (std::size_t j = 0; j < c.head_dim; ++j)
+            heads[from + j] += weights[s] / sum * v[s][kv + j];
       }
       const Vector attention = multiply(tensor("self_attn.o_proj"), heads);
       for (std::size_t j = 0; j < c.dim; ++j) x[t][j] += attention[j];
       const Vector h = normalise(tensor("post_attention_layernorm"), x[t]);
       Vector gate = multiply(tensor("mlp.gate_proj"), h);
       const Vector up = multiply(tensor("mlp.up_proj"), h);
-      for (std::size_t j = 0; j < c.hidden; ++j) gate[j] = gate[j] / (1 + std::exp(-gate[j])) * up[j];
+      for (std::size_t j = 0; j < c.hidden; ++j)
+        gate[j] = gate[j] / (1 + std::exp(-gate[j])) * up[j];
       const Vector down = multiply(tensor("mlp.down_proj"), gate);
       for (std::size_t j = 0; j < c.dim; ++j) x[t][j] += down[j];
     }
   }
-  return multiply(model.tensors.at("model.embed_tokens.weight"), normalise(model.tensors.at("model.norm.weight"), x.back()));
+  return multiply(model.tensors.at("model.embed_tokens.weight"),
+                  normalise(model.tensors.at("model.norm.weight"), x.back()));
 }
 
 const std::vector<Token> text{1, 5, 9, 0, 10, 5, 5, 2, 7, 1, 6, 6};
@@ -100,8 +105,10 @@ TEST_CASE("the forward pass follows its formulas, whether or not heads share key
     const TinyModel model = tiny_model(c);
     const Matrix all = logits(model.checkpoint(), text);
     for (std::size_t n = 0; n < text.size(); ++n) {
-      const Vector expected = reference(model, {text.begin(), text.begin() + std::ptrdiff_t(n) + 1});
-      for (std::size_t j = 0; j < expected.size(); ++j) CHECK(double(all.row(n)[j]) == Approx(expected[j]).margin(1e-4));
+      const Vector expected =
+          reference(model, {text.begin(), text.begin() + std::ptrdiff_t(n) + 1});
+      for (std::size_t j = 0; j < expected.size(); ++j)
+        CHECK(double(all.row(n)[j]) == Approx(expected[j]).margin(1e-4));
     }
   }
 }
@@ -112,7 +119,8 @@ TEST_CASE("heads may be wider or narrower than the model") {
   const TinyModel model = tiny_model(c);
   const Matrix all = logits(model.checkpoint(), text);
   const Vector expected = reference(model, text);
-  for (std::size_t j = 0; j < expected.size(); ++j) CHECK(double(all.row(text.size() - 1)[j]) == Approx(expected[j]).margin(1e-4));
+  for (std::size_t j = 0; j < expected.size(); ++j)
+    CHECK(double(all.row(text.size() - 1)[j]) == Approx(expected[j]).margin(1e-4));
 }
 
 TEST_CASE("a text in parts has the same bits as the whole, on any number of threads") {
@@ -127,8 +135,10 @@ TEST_CASE("a text in parts has the same bits as the whole, on any number of thre
       for (std::size_t begin = 0; begin < text.size(); begin += part) {
         CHECK(transformer.position() == begin);
         const std::size_t size = std::min(part, text.size() - begin);
-        const Matrix some = transformer.logits(transformer.forward(std::span(text).subspan(begin, size)));
-        for (std::size_t n = 0; n < size; ++n) REQUIRE(std::ranges::equal(some.row(n), whole.row(begin + n)));
+        const Matrix some =
+            transformer.logits(transformer.forward(std::span(text).subspan(begin, size)));
+        for (std::size_t n = 0; n < size; ++n)
+          REQUIRE(std::ranges::equal(some.row(n), whole.row(begin + n)));
       }
     }
   }
@@ -141,7 +151,8 @@ TEST_CASE("texts beyond the context and unknown tokens are refused") {
   const std::vector<Token> full(20, 1), one{1}, unknown{11};
   CHECK_THROWS_WITH(transformer.forward(unknown), "token 11 is not among the 11 of the model");
   transformer.forward(full);
-  CHECK_THROWS_WITH(transformer.forward(one), "a text of 21 tokens is longer than the model's context of 20");
+  CHECK_THROWS_WITH(transformer.forward(one),
+                    "a text of 21 tokens is longer than the model's context of 20");
   transformer.clear();
   CHECK(transformer.forward(one).rows == 1);
 }
@@ -151,8 +162,12 @@ TEST_CASE("rotations slow down as Llama 3.1 has it") {
   c.head_dim = 8;
   c.rope_base = 10000;
   CHECK(engine::detail::rope_frequencies(c) == std::vector<double>{1, 0.1, 0.01, 0.001});
-  // Turns within the original context: 100, 10, 1, 0.1. Of 2 and fewer nothing is kept, of 18 and more all; of 10 half.
-  c.rope_scaling = RopeScaling{.factor = 8, .low_frequency_factor = 2, .high_frequency_factor = 18, .original_context = 200 * std::numbers::pi};
+  // Turns within the original context: 100, 10, 1, 0.1. Of 2 and fewer nothing is kept, of 18 and
+  // more all; of 10 half.
+  c.rope_scaling = RopeScaling{.factor = 8,
+                               .low_frequency_factor = 2,
+                               .high_frequency_factor = 18,
+                               .original_context = 200 * std::numbers::pi};
   const auto scaled = engine::detail::rope_frequencies(c);
   const double expected[] = {1, 0.1 * (0.5 + 0.5 / 8), 0.01 / 8, 0.001 / 8};
   for (std::size_t i = 0; i < 4; ++i) CHECK(scaled[i] == Approx(expected[i]).epsilon(1e-12));
@@ -163,10 +178,12 @@ TEST_CASE("loops are cut into parts that together are the whole") {
     for (const std::size_t n : {0u, 1u, 7u, 100u}) {
       std::vector<std::atomic<int>> seen(n);
       std::atomic<bool> sound = true;
-      Threads(count).parallel_for(n, 3, [&](std::size_t begin, std::size_t end, std::size_t worker) {
-        if (begin % 3 != 0 || end > begin + 3 || worker >= count) sound = false;
-        for (std::size_t i = begin; i < end; ++i) ++seen[i];
-      });
+      Threads(count).parallel_for(n, 3,
+                                  [&](std::size_t begin, std::size_t end, std::size_t worker) {
+                                    if (begin % 3 != 0 || end > begin + 3 || worker >= count)
+                                      sound = false;
+                                    for (std::size_t i = begin; i < end; ++i) ++seen[i];
+                                  });
       CHECK(sound);
       for (const auto& times : seen) CHECK(times == 1);
     }

@@ -20,7 +20,8 @@ TEST_CASE("every token but the first of each text counts once") {
   double expected = 0;
   for (const auto& text : texts)
     for (std::size_t n = 1; n < text.size(); ++n) {
-      const Matrix all = logits(tiny.checkpoint(), {text.begin(), text.begin() + std::ptrdiff_t(n)});
+      const Matrix all =
+          logits(tiny.checkpoint(), {text.begin(), text.begin() + std::ptrdiff_t(n)});
       double sum = 0;
       for (const float logit : all.row(n - 1)) sum += std::exp(double(logit));
       expected -= std::log(std::exp(double(all.row(n - 1)[text[n]])) / sum);
@@ -32,15 +33,18 @@ TEST_CASE("every token but the first of each text counts once") {
 
 TEST_CASE("a trained model has the same perplexity in both layouts") {
   const std::filesystem::path data = CAFEQ_SCRIPTS_DIR "/../../shared/data";
-  if (!exists(data / "stories260K.bin") || !exists(data / "tok512.bin") || !exists(data / "tinystories_200.jsonl")) {
+  if (!exists(data / "stories260K.bin") || !exists(data / "tok512.bin") ||
+      !exists(data / "tinystories_200.jsonl")) {
     WARN("skipped: stories260K.bin, tok512.bin or tinystories_200.jsonl is not in " << data);
     return;
   }
   const Checkpoint checkpoint = open_llama2c(data / "stories260K.bin");
-  const Tokenizer tokenizer = load_llama2c_tokenizer(data / "tok512.bin", checkpoint.config.vocabulary);
+  const Tokenizer tokenizer =
+      load_llama2c_tokenizer(data / "tok512.bin", checkpoint.config.vocabulary);
   std::vector<std::vector<Token>> texts;
   std::ifstream file(data / "tinystories_200.jsonl");
-  for (std::string line; texts.size() < (cafeq::test::optimized ? 8 : 1) && std::getline(file, line);) {
+  for (std::string line;
+       texts.size() < (cafeq::test::optimized ? 8 : 1) && std::getline(file, line);) {
     texts.push_back(tokenizer.encode(Json::parse(line).get<std::string>()));
     texts.back().resize(std::min<std::size_t>(texts.back().size(), 512));
   }
@@ -52,7 +56,8 @@ TEST_CASE("a trained model has the same perplexity in both layouts") {
   for (auto& [name, m] : model.tensors) m = checkpoint.read(name, m.rows, m.cols);
   const TemporaryDirectory directory;
   write_sharded(directory, model, "F32");
-  const Perplexity result = measure_perplexity(load_model(open_hugging_face(directory.path())), texts, Threads(2));
+  const Perplexity result =
+      measure_perplexity(load_model(open_hugging_face(directory.path())), texts, Threads(2));
   CHECK(result.predicted == expected.predicted);
   CHECK(result.value() == Approx(expected.value()).epsilon(1e-6));
 }

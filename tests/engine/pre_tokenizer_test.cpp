@@ -14,9 +14,13 @@ Pieces llama3(std::string_view text) { return split(text, {split_llama3}); }
 }  // namespace
 
 TEST_CASE("letters, numbers and spaces of all scripts") {
-  for (const char32_t c : U"azAZ\u00e9\u00df\u0430\u05d0\u0627\u0905\u4e00\u9fff\uac00\u3042\U00020000") CHECK((is_letter(c) || c == 0));
-  for (const char32_t c : U"09\u00b2\u00bd\u0663\u2167\u0969\u3007") CHECK((is_number(c) || c == 0));
-  for (const char32_t c : U" \t\n\v\f\r\u0085\u00a0\u2003\u2028\u3000") CHECK((is_space(c) || c == 0));
+  for (const char32_t c :
+       U"azAZ\u00e9\u00df\u0430\u05d0\u0627\u0905\u4e00\u9fff\uac00\u3042\U00020000")
+    CHECK((is_letter(c) || c == 0));
+  for (const char32_t c : U"09\u00b2\u00bd\u0663\u2167\u0969\u3007")
+    CHECK((is_number(c) || c == 0));
+  for (const char32_t c : U" \t\n\v\f\r\u0085\u00a0\u2003\u2028\u3000")
+    CHECK((is_space(c) || c == 0));
   for (const char32_t c : U"_-'\u0301\u20ac\u3001\U0001f600\u200b\ufffd") {
     CHECK_FALSE(is_letter(c));
     CHECK_FALSE(is_number(c));
@@ -28,7 +32,8 @@ TEST_CASE("letters, numbers and spaces of all scripts") {
 
 TEST_CASE("pieces of GPT-2") {
   CHECK(gpt2("Hello world") == Pieces{"Hello", " world"});
-  CHECK(gpt2("I'll say it's 'sound'") == Pieces{"I", "'ll", " say", " it", "'s", " '", "sound", "'"});
+  CHECK(gpt2("I'll say it's 'sound'") ==
+        Pieces{"I", "'ll", " say", " it", "'s", " '", "sound", "'"});
   CHECK(gpt2("IT'S") == Pieces{"IT", "'", "S"});
   CHECK(gpt2("in 12345 days") == Pieces{"in", " 12345", " days"});
   CHECK(gpt2("a  b") == Pieces{"a", " ", " b"});

@@ -29,7 +29,8 @@ TEST_CASE("tokens are drawn by their probability") {
   const double expected[] = {0.1, 0.4, 0.3, 0.2};
   for (std::size_t i = 0; i < 4; ++i) CHECK(plain[i] == Approx(expected[i]).margin(0.015));
   const auto sharp = shares(Sampler(0.5f, 1, 1), logits);  // probabilities go with their squares
-  for (std::size_t i = 0; i < 4; ++i) CHECK(sharp[i] == Approx(expected[i] * expected[i] / 0.3).margin(0.015));
+  for (std::size_t i = 0; i < 4; ++i)
+    CHECK(sharp[i] == Approx(expected[i] * expected[i] / 0.3).margin(0.015));
 }
 
 TEST_CASE("top-p keeps the fewest tokens that reach it") {

@@ -16,19 +16,23 @@ namespace engine::test {
 using cafeq::test::TemporaryDirectory;
 using Tensors = std::map<std::string, Matrix>;
 
-/// Weights k/64 with |k| <= 64, which all types of weights hold exactly. Rows of queries and keys are those of llama2.c.
+/// Weights k/64 with |k| <= 64, which all types of weights hold exactly. Rows of queries and keys
+/// are those of llama2.c.
 struct TinyModel {
   Config config;
   Tensors tensors;
 
   Checkpoint checkpoint() const {
-    return {config, [all = tensors](const std::string& name, std::size_t, std::size_t) { return all.at(name); }};
+    return {config, [all = tensors](const std::string& name, std::size_t, std::size_t) {
+              return all.at(name);
+            }};
   }
 };
 
 inline Config tiny_config() {
   Config c;
-  c.dim = 16, c.hidden = 24, c.layers = 2, c.heads = 4, c.kv_heads = 2, c.head_dim = 4, c.vocabulary = 11, c.context = 20;
+  c.dim = 16, c.hidden = 24, c.layers = 2, c.heads = 4, c.kv_heads = 2, c.head_dim = 4,
+  c.vocabulary = 11, c.context = 20;
   c.rope_interleaved = true;
   c.tied_embeddings = true;
   return c;
@@ -39,7 +43,8 @@ inline TinyModel tiny_model(const Config& c = tiny_config()) {
   const auto add = [&](const std::string& name, std::size_t rows, std::size_t cols) {
     const cafeq::CounterRng rng(7, cafeq::stream_of(name));
     Matrix m(rows, cols);
-    for (std::size_t i = 0; i < m.values.size(); ++i) m.values[i] = float(rng.below(i, 129)) / 64 - 1;
+    for (std::size_t i = 0; i < m.values.size(); ++i)
+      m.values[i] = float(rng.below(i, 129)) / 64 - 1;
     model.tensors[name + ".weight"] = m;
   };
   const std::size_t queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
@@ -61,36 +66,45 @@ inline TinyModel tiny_model(const Config& c = tiny_config()) {
   return model;
 }
 
-inline Matrix logits(const Checkpoint& checkpoint, const std::vector<Token>& tokens, std::size_t threads = 1) {
+inline Matrix logits(const Checkpoint& checkpoint, const std::vector<Token>& tokens,
+                     std::size_t threads = 1) {
   const Model model = load_model(checkpoint);
   const Threads pool(threads);
   Transformer transformer(model, pool);
   return transformer.logits(transformer.forward(tokens));
 }
 
-inline void append(std::string& to, const void* from, std::size_t bytes) { to.append(static_cast<const char*>(from), bytes); }
+inline void append(std::string& to, const void* from, std::size_t bytes) {
+  to.append(static_cast<const char*>(from), bytes);
+}
 
 inline std::string llama2c_bytes(const TinyModel& model) {
   const Config& c = model.config;
   const auto i = [](std::size_t n) { return std::int32_t(n); };
-  const std::int32_t header[] = {i(c.dim),    i(c.hidden), i(c.layers), i(c.heads), i(c.kv_heads), (c.tied_embeddings ? 1 : -1) * i(c.vocabulary),
+  const std::int32_t header[] = {i(c.dim),      i(c.hidden),
+                                 i(c.layers),   i(c.heads),
+                                 i(c.kv_heads), (c.tied_embeddings ? 1 : -1) * i(c.vocabulary),
                                  i(c.context)};
   std::string bytes;
   append(bytes, header, sizeof header);
   const auto tensor = [&](const std::string& name) {
-    append(bytes, model.tensors.at(name + ".weight").values.data(), model.tensors.at(name + ".weight").values.size() * 4);
+    append(bytes, model.tensors.at(name + ".weight").values.data(),
+           model.tensors.at(name + ".weight").values.size() * 4);
   };
   tensor("model.embed_tokens");
-  for (const char* name : {"input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                           "post_attention_layernorm", "mlp.gate_proj", "mlp.down_proj", "mlp.up_proj"})
-    for (std::size_t l = 0; l < c.layers; ++l) tensor("model.layers." + std::to_string(l) + "." + name);
+  for (const char* name : {"input_layernorm", "self_attn.q_proj", "self_attn.k_proj",
+                           "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm",
+                           "mlp.gate_proj", "mlp.down_proj", "mlp.up_proj"})
+    for (std::size_t l = 0; l < c.layers; ++l)
+      tensor("model.layers." + std::to_string(l) + "." + name);
   tensor("model.norm");
   bytes.append(c.context * c.head_dim * 4, '\x7f');  // rotations that nobody reads
   if (!c.tied_embeddings) tensor("lm_head");
   return bytes;
 }
 
-/// Rows of queries and keys in the order of transformers: of each head first what is rotated as x, then what is rotated as y.
+/// Rows of queries and keys in the order of transformers: of each head first what is rotated as x,
+/// then what is rotated as y.
 inline Tensors half_split(const TinyModel& model) {
   const std::size_t dim = model.config.head_dim;
   Tensors result = model.tensors;
@@ -106,7 +120,9 @@ inline Tensors half_split(const TinyModel& model) {
 }
 
 /// The bits of a number that the type holds exactly.
-inline std::uint16_t to_bf16(float x) { return std::uint16_t(std::bit_cast<std::uint32_t>(x) >> 16); }
+inline std::uint16_t to_bf16(float x) {
+  return std::uint16_t(std::bit_cast<std::uint32_t>(x) >> 16);
+}
 inline std::uint16_t to_fp16(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   if (x == 0) return 0;
@@ -155,15 +171,18 @@ inline Json config_json(const Config& c) {
 }
 
 /// config.json and model.safetensors.
-inline void write_hugging_face(const TemporaryDirectory& directory, const TinyModel& model, const std::string& type) {
+inline void write_hugging_face(const TemporaryDirectory& directory, const TinyModel& model,
+                               const std::string& type) {
   directory.write("config.json", config_json(model.config).dump());
   directory.write("model.safetensors", safetensors_bytes(half_split(model), type));
 }
 
 /// The same in two files and an index.
-inline void write_sharded(const TemporaryDirectory& directory, const TinyModel& model, const std::string& type) {
+inline void write_sharded(const TemporaryDirectory& directory, const TinyModel& model,
+                          const std::string& type) {
   directory.write("config.json", config_json(model.config).dump());
-  const std::string names[] = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
+  const std::string names[] = {"model-00001-of-00002.safetensors",
+                               "model-00002-of-00002.safetensors"};
   Tensors shards[2];
   Json index;
   std::size_t i = 0;

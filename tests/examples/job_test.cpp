@@ -16,7 +16,9 @@ namespace {
 const SentenceModel* published() {
   static const std::optional<SentenceModel> model = [] {
     const std::string directory = default_model_directory();
-    return std::filesystem::exists(directory + "/model.json") ? std::optional(load_sentence_model(directory)) : std::nullopt;
+    return std::filesystem::exists(directory + "/model.json")
+               ? std::optional(load_sentence_model(directory))
+               : std::nullopt;
   }();
   return model ? &*model : nullptr;
 }
@@ -24,7 +26,8 @@ const SentenceModel* published() {
 /// Whether a case that needs the published model must be left out, with a word about it.
 bool skipped(bool heavy) {
   if (published() == nullptr) {
-    WARN("skipped: no model in \"" << default_model_directory() << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");
+    WARN("skipped: no model in \"" << default_model_directory()
+                                   << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");
     return true;
   }
   if (heavy && !test::optimized) {
@@ -41,7 +44,8 @@ ExecutorRef pool() {
 
 constexpr double slack = 1.05;
 
-/// The geometric mean of the error over the ten matrices that the targets name: all but the residual's `dense`.
+/// The geometric mean of the error over the ten matrices that the targets name: all but the
+/// residual's `dense`.
 template <class R>
 double mean_error(const R& recipe) {
   EncoderWeights weights = published()->weights;
@@ -56,9 +60,11 @@ double mean_error(const R& recipe) {
 }
 
 template <int Bits>
-void check_cheap_recipes(double rtn, double mse, double hadamard, double fast, double fast_group, double fast_midrise) {
+void check_cheap_recipes(double rtn, double mse, double hadamard, double fast, double fast_group,
+                         double fast_midrise) {
   INFO(Bits << " bits");
-  CHECK(mean_error(recipes::rtn<Bits>{}) == Approx(rtn).epsilon(slack - 1));  // what is compared with must not be worse than it is
+  CHECK(mean_error(recipes::rtn<Bits>{}) ==
+        Approx(rtn).epsilon(slack - 1));  // what is compared with must not be worse than it is
   CHECK(mean_error(recipes::mse<Bits>{}) < slack * mse);
   CHECK(mean_error(recipes::hadamard<Bits>{}) < slack * hadamard);
   CHECK(mean_error(recipes::fast<Bits>{.group = per_row}) < slack * fast);
@@ -75,7 +81,8 @@ double learned_error(const char* name) {
 
 /// The one result of that name and number of bits.
 const PairResult& pair_of(const Results& results, const std::string& name, int bits) {
-  const auto found = std::find_if(results.pairs.begin(), results.pairs.end(), [&](const auto& p) { return p.name == name && p.bits == bits; });
+  const auto found = std::find_if(results.pairs.begin(), results.pairs.end(),
+                                  [&](const auto& p) { return p.name == name && p.bits == bits; });
   REQUIRE(found != results.pairs.end());
   return *found;
 }
@@ -88,8 +95,10 @@ SentenceModel tiny() {
   weights.inverse_timescales = {1.0f, 0.1f, 0.01f, 0.001f};
   weights.dense = generate_dense("dense", 16, 8, 0.3, 0.1);
   for (const Index in : {8, 16})
-    weights.layers.push_back({generate_norm("norm", in, 1, 0.1), generate_dense("qkv", 3 * in, in, 0.3, 0.1), generate_dense("o", 16, in, 0.3, 0.1),
-                              generate_norm("norm", 16, 1, 0.1), generate_dense("ffn1", 24, 16, 0.3, 0.1), generate_dense("ffn2", 16, 24, 0.3, 0.1)});
+    weights.layers.push_back(
+        {generate_norm("norm", in, 1, 0.1), generate_dense("qkv", 3 * in, in, 0.3, 0.1),
+         generate_dense("o", 16, in, 0.3, 0.1), generate_norm("norm", 16, 1, 0.1),
+         generate_dense("ffn1", 24, 16, 0.3, 0.1), generate_dense("ffn2", 16, 24, 0.3, 0.1)});
   weights.tanh = generate_dense("tanh", 16, 16, 0.3, 0.1);
   check_weights(weights);
   return {"tiny", std::move(weights), [](std::string_view sentence) {
@@ -128,12 +137,16 @@ TEST_CASE("The learned recipe meets its figures on the embeddings of the publish
 
 TEST_CASE("Pairs of the published model meet their figures") {
   if (skipped(true)) return;
-  Job job(*published(), {.threads = 2, .only = {"layer0.value_output", "layer1.value_output", "layer0.query_key"}});
+  Job job(
+      *published(),
+      {.threads = 2, .only = {"layer0.value_output", "layer1.value_output", "layer0.query_key"}});
   const Results& results = job.run();
   CHECK(results.pairs.size() == 9);
   CHECK(results.matrices.empty());
   CHECK(results.embedding.empty());
-  const auto error = [&](const char* name, int bits) { return pair_of(results, name, bits).product_error; };
+  const auto error = [&](const char* name, int bits) {
+    return pair_of(results, name, bits).product_error;
+  };
   CHECK(error("layer0.value_output", 2) < slack * .115);
   CHECK(error("layer0.value_output", 3) < slack * .028);
   CHECK(error("layer0.value_output", 4) < slack * .0069);
@@ -148,7 +161,9 @@ TEST_CASE("Pairs of the published model meet their figures") {
   }
 }
 
-TEST_CASE("A whole job: every matrix by every recipe, every pair, the embeddings, a file that holds it all") {
+TEST_CASE(
+    "A whole job: every matrix by every recipe, every pair, the embeddings, a file that holds it "
+    "all") {
   const std::vector<int> bits{2, 4};
   Job job(tiny(), {.threads = 2, .bits = bits, .only = {}, .paper_steps = 3});
   const Results& results = job.run();
@@ -164,20 +179,26 @@ TEST_CASE("A whole job: every matrix by every recipe, every pair, the embeddings
     seconds += m.seconds;
     // What it is compared with is RTN of the same matrix, bits and group.
     for (const auto& other : results.matrices)
-      if (other.recipe == "rtn" && other.name == m.name && other.bits == m.bits && other.group == m.group) CHECK(m.rtn_error == other.relative_error);
+      if (other.recipe == "rtn" && other.name == m.name && other.bits == m.bits &&
+          other.group == m.group)
+        CHECK(m.rtn_error == other.relative_error);
   }
   for (const auto& pair : results.pairs) {
     CHECK(pair.product_error <= pair.learned_only_error);
     seconds += pair.seconds;
   }
   CHECK(results.seconds > 0);
-  CHECK(results.seconds <= seconds * (1 + 1e-9));  // what is learned once for all bits counts at each of them
+  CHECK(results.seconds <=
+        seconds * (1 + 1e-9));  // what is learned once for all bits counts at each of them
   for (const int b : bits) {
     for (const Index group : {per_row, Index(64)})
-      for (const char* recipe : {"rtn", "fast"}) CHECK(results.mean_error(recipe, "affine", group, b));
+      for (const char* recipe : {"rtn", "fast"})
+        CHECK(results.mean_error(recipe, "affine", group, b));
     CHECK(results.mean_error("fast", "midrise", 64, b));
-    for (const char* recipe : {"mse", "hadamard"}) CHECK(results.mean_error(recipe, "affine", per_row, b));
-    for (const char* recipe : {"learned", "paper"}) CHECK(results.mean_error(recipe, "midrise", per_row, b));
+    for (const char* recipe : {"mse", "hadamard"})
+      CHECK(results.mean_error(recipe, "affine", per_row, b));
+    for (const char* recipe : {"learned", "paper"})
+      CHECK(results.mean_error(recipe, "midrise", per_row, b));
   }
   for (const auto& e : results.embedding) {
     INFO(e.recipe << " " << e.bits);
@@ -192,12 +213,15 @@ TEST_CASE("A whole job: every matrix by every recipe, every pair, the embeddings
   job.save(directory / "file");
   job.verify(directory / "file");
   const std::string content = directory.read("file");
-  const std::string cut = directory.write("cut", std::string_view(content).substr(0, content.size() - 1));
+  const std::string cut =
+      directory.write("cut", std::string_view(content).substr(0, content.size() - 1));
   CHECK(error_of([&] { job.verify(cut); }).code() == ErrorCode::corrupt);
   CHECK(error_of([&] { job.verify(directory / "none"); }).code() == ErrorCode::io);
-  // The last byte is a code or parameter of some matrix, or the padding of a row's codes, which decodes alike.
+  // The last byte is a code or parameter of some matrix, or the padding of a row's codes, which
+  // decodes alike.
   std::string changed = content;
-  for (std::size_t i = changed.size() - 64; i < changed.size(); ++i) changed[i] = char(changed[i] ^ 0x55);
+  for (std::size_t i = changed.size() - 64; i < changed.size(); ++i)
+    changed[i] = char(changed[i] ^ 0x55);
   directory.write("changed", changed);
   CHECK(error_of([&] { job.verify(directory / "changed"); }).code() == ErrorCode::corrupt);
 }
@@ -207,7 +231,8 @@ TEST_CASE("Only what was asked for is done, and the pairs of the generated model
     WARN("skipped: takes too long in this build");
     return;
   }
-  Job job(builtin(), {.threads = 2, .bits = {3}, .only = {"layer0.query_key", "layer0.o"}, .paper_steps = 0});
+  Job job(builtin(),
+          {.threads = 2, .bits = {3}, .only = {"layer0.query_key", "layer0.o"}, .paper_steps = 0});
   const Results& results = job.run();
   CHECK(results.model == builtin().name);
   CHECK(results.embedding.empty());
@@ -217,7 +242,8 @@ TEST_CASE("Only what was asked for is done, and the pairs of the generated model
     CHECK((m.rows == 512 && m.cols == 256));
     CHECK(m.relative_error <= m.rtn_error);
   }
-  CHECK(results.mean_error("learned", "midrise", per_row, 3) < results.mean_error("fast", "affine", per_row, 3));
+  CHECK(results.mean_error("learned", "midrise", per_row, 3) <
+        results.mean_error("fast", "affine", per_row, 3));
   REQUIRE(results.pairs.size() == 1);
   CHECK(results.pairs[0].name == "layer0.query_key");
   CHECK(results.pairs[0].kind == "query_key");
@@ -228,7 +254,11 @@ TEST_CASE("Only what was asked for is done, and the pairs of the generated model
 
 TEST_CASE("The same seed gives the same results on any number of threads") {
   const auto run = [](Index threads, std::uint64_t seed) {
-    Job job(tiny(), {.threads = threads, .bits = {3}, .only = {"layer1.value_output", "layer1.qkv", "layer1.ffn1"}, .paper_steps = 3, .seed = seed});
+    Job job(tiny(), {.threads = threads,
+                     .bits = {3},
+                     .only = {"layer1.value_output", "layer1.qkv", "layer1.ffn1"},
+                     .paper_steps = 3,
+                     .seed = seed});
     const Results& results = job.run();
     std::vector<double> errors{results.pairs.at(0).product_error};
     for (const auto& m : results.matrices) errors.push_back(m.relative_error);

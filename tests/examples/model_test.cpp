@@ -22,7 +22,8 @@ double similarity(const SentenceModel& model, std::string_view a, std::string_vi
   return cosine(encode(model.weights, model.tokenize(a)), encode(model.weights, model.tokenize(b)));
 }
 
-/// Every eighth sentence: enough to see what kind of numbers come out, few enough for a build with sanitizers.
+/// Every eighth sentence: enough to see what kind of numbers come out, few enough for a build with
+/// sanitizers.
 std::vector<std::string_view> some_sentences() {
   std::vector<std::string_view> some;
   for (std::size_t i = 0; i < sentences.size(); i += 8) some.push_back(sentences[i]);
@@ -65,7 +66,8 @@ TEST_CASE("words become tokens whatever their case and punctuation") {
   CHECK(builtin_tokenize("cat") != builtin_tokenize("dog"));
   CHECK(builtin_tokenize("caf\u00e9").size() == 1);
   CHECK(builtin_tokenize(" ,.!").empty());
-  for (const Token token : builtin_tokenize("any of these 42 words")) CHECK((token >= 0 && token < builtin_tokens));
+  for (const Token token : builtin_tokenize("any of these 42 words"))
+    CHECK((token >= 0 && token < builtin_tokens));
 }
 
 TEST_CASE("the generated model has the published shapes, heavy tails and outlying channels") {
@@ -74,7 +76,9 @@ TEST_CASE("the generated model has the published shapes, heavy tails and outlyin
     return;
   }
   EncoderWeights w = published_model().weights;
-  const auto shape = [&](const char* name) { return std::pair(w.matrix(name).rows(), w.matrix(name).cols()); };
+  const auto shape = [&](const char* name) {
+    return std::pair(w.matrix(name).rows(), w.matrix(name).cols());
+  };
   using Shape = std::pair<Index, Index>;
   CHECK(shape("embeddings") == Shape(8002, 256));
   CHECK(shape("dense") == Shape(512, 256));
@@ -137,8 +141,10 @@ TEST_CASE("the generated model tells sentences apart by their words") {
   }
   const auto& model = published_model();
   const char* sentence = "The old bridge was closed for repairs until the end of spring.";
-  const double near = similarity(model, sentence, "The old bridge was closed for repairs until the end of winter.");
-  const double far = similarity(model, sentence, "My cat prefers to sleep on top of a warm refrigerator, doesn't she?");
+  const double near =
+      similarity(model, sentence, "The old bridge was closed for repairs until the end of winter.");
+  const double far = similarity(
+      model, sentence, "My cat prefers to sleep on top of a warm refrigerator, doesn't she?");
   CHECK(near > 0.8);
   CHECK(far < near - 0.2);
   CHECK(similarity(model, sentence, sentence) == Approx(1));
@@ -146,7 +152,9 @@ TEST_CASE("the generated model tells sentences apart by their words") {
 
 TEST_CASE("the directory of the model follows the environment") {
   const auto with = [](const char* chosen, const char* cache, const char* home) {
-    const auto set = [](const char* name, const char* value) { value != nullptr ? ::setenv(name, value, 1) : ::unsetenv(name); };
+    const auto set = [](const char* name, const char* value) {
+      value != nullptr ? ::setenv(name, value, 1) : ::unsetenv(name);
+    };
     const auto get = [](const char* name) {
       const char* value = std::getenv(name);
       return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
@@ -180,7 +188,8 @@ TEST_CASE("the published model judges sentences as people do") {
   }
   const std::string directory = default_model_directory();
   if (!std::filesystem::exists(directory + "/model.json")) {
-    WARN("skipped: no model in \"" << directory << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");
+    WARN("skipped: no model in \"" << directory
+                                   << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");
     return;
   }
   const SentenceModel model = load_sentence_model(directory);
@@ -188,10 +197,13 @@ TEST_CASE("the published model judges sentences as people do") {
   CHECK(model.tokenize("I like it.") == Tokens{16, 60, 21, 6});
 
   CHECK(similarity(model, "How old are you?", "What is your age?") > 0.8);
-  CHECK(similarity(model, "What time does the last train leave?", "When is the final train of the day?") > 0.6);
-  CHECK(similarity(model, "A man is slicing an onion.", "A woman is chopping vegetables in a kitchen.") > 0.4);
+  CHECK(similarity(model, "What time does the last train leave?",
+                   "When is the final train of the day?") > 0.6);
+  CHECK(similarity(model, "A man is slicing an onion.",
+                   "A woman is chopping vegetables in a kitchen.") > 0.4);
   CHECK(similarity(model, "How old are you?", "Copper conducts heat better than steel.") < 0.25);
-  CHECK(similarity(model, "The battery loses capacity each year.", "She laughed at the joke.") < 0.25);
+  CHECK(similarity(model, "The battery loses capacity each year.", "She laughed at the joke.") <
+        0.25);
 
   // Most pairs of sentences have nothing to do with each other.
   const auto vectors = encode_all(model.weights, model.tokenize_all(some_sentences()));

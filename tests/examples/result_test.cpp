@@ -16,9 +16,12 @@ Results some_results() {
   results.model = "a model";
   results.threads = 3;
   results.seconds = 1.5;
-  results.matrices.push_back({"embeddings", 8002, 256, "rtn", "affine", per_row, 2, 2.125, 0.4, 0.4, 0.25});
-  results.matrices.push_back({"tanh", 512, 512, "rtn", "affine", per_row, 2, 2.0625, 0.1, 0.1, 0.125});
-  results.matrices.push_back({"dense", 512, 256, "rtn", "affine", per_row, 2, 2.125, 0.9, 0.9, 0.125});
+  results.matrices.push_back(
+      {"embeddings", 8002, 256, "rtn", "affine", per_row, 2, 2.125, 0.4, 0.4, 0.25});
+  results.matrices.push_back(
+      {"tanh", 512, 512, "rtn", "affine", per_row, 2, 2.0625, 0.1, 0.1, 0.125});
+  results.matrices.push_back(
+      {"dense", 512, 256, "rtn", "affine", per_row, 2, 2.125, 0.9, 0.9, 0.125});
   results.matrices.push_back({"tanh", 512, 512, "fast", "midrise", 64, 3, 3.25, 0.03, 0.07, 0.5});
   results.pairs.push_back({"layer0.value_output", "value_output", 3, 0.02, 0.07, 0.03, 0.75});
   results.embedding.push_back({"learned", 3, 3.5, 0.98, 0.9});
@@ -47,7 +50,8 @@ TEST_CASE("result.json has every field that readers count on, with its value and
 
   REQUIRE(json["matrices"].size() == 4);
   for (const auto& matrix : json["matrices"])
-    CHECK(has(matrix, {"name", "rows", "cols", "recipe", "grid", "group", "bits", "bits_per_weight", "relative_error", "rtn_error", "seconds"}));
+    CHECK(has(matrix, {"name", "rows", "cols", "recipe", "grid", "group", "bits", "bits_per_weight",
+                       "relative_error", "rtn_error", "seconds"}));
   const auto& row = json["matrices"][0];
   CHECK(row["name"] == "embeddings");
   CHECK(row["rows"] == 8002);
@@ -65,7 +69,8 @@ TEST_CASE("result.json has every field that readers count on, with its value and
 
   REQUIRE(json["pairs"].size() == 1);
   const auto& pair = json["pairs"][0];
-  CHECK(has(pair, {"name", "kind", "bits", "product_error", "mse_rtn_error", "learned_only_error"}));
+  CHECK(
+      has(pair, {"name", "kind", "bits", "product_error", "mse_rtn_error", "learned_only_error"}));
   CHECK(pair["name"] == "layer0.value_output");
   CHECK(pair["kind"] == "value_output");
   CHECK(pair["bits"] == 3);
@@ -75,7 +80,8 @@ TEST_CASE("result.json has every field that readers count on, with its value and
 
   REQUIRE(json["embedding"].size() == 1);
   const auto& embedding = json["embedding"][0];
-  CHECK(keys(embedding) == std::set<std::string>{"recipe", "bits", "bits_per_weight", "mean_cosine", "min_cosine"});
+  CHECK(keys(embedding) ==
+        std::set<std::string>{"recipe", "bits", "bits_per_weight", "mean_cosine", "min_cosine"});
   CHECK(embedding["recipe"] == "learned");
   CHECK(embedding["bits"] == 3);
   CHECK(embedding["bits_per_weight"] == 3.5);
@@ -94,7 +100,9 @@ TEST_CASE("Numbers survive the text of result.json; nothing at all is three empt
   }
 }
 
-TEST_CASE("The mean is geometric, over one recipe at one group and number of bits, without the residual's matrix") {
+TEST_CASE(
+    "The mean is geometric, over one recipe at one group and number of bits, without the "
+    "residual's matrix") {
   const Results results = some_results();
   const auto mean = results.mean_error("rtn", "affine", per_row, 2);
   REQUIRE(mean);

@@ -1,11 +1,11 @@
 #include <stdexcept>
 #include <thread>
 
-#include "io/temporary_directory.hpp"
-#include "support/catch.hpp"
 #include "../examples/support/format.hpp"
 #include "../examples/support/progress_bar.hpp"
 #include "../examples/support/table.hpp"
+#include "io/temporary_directory.hpp"
+#include "support/catch.hpp"
 
 using namespace cafeq::example;
 
@@ -31,7 +31,8 @@ std::string printed(bool terminal, double total, F&& f) {
 
 std::size_t count(const std::string& text, std::string_view part) {
   std::size_t found = 0;
-  for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + part.size())) ++found;
+  for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + part.size()))
+    ++found;
   return found;
 }
 
@@ -104,7 +105,8 @@ TEST_CASE("on a terminal the bar moves in place and ends its line") {
   });
   CHECK(count(text, "\n") == 1);
   CHECK(count(text, "\r") == 6);  // at first, four steps, at last
-  CHECK(text.find("job [" + std::string(15, '#') + std::string(15, '.') + "]  50%, 2.0 s left") != text.npos);
+  CHECK(text.find("job [" + std::string(15, '#') + std::string(15, '.') + "]  50%, 2.0 s left") !=
+        text.npos);
   CHECK(text.ends_with("job [" + std::string(30, '#') + "] 100% in 4.0 s\x1b[K\n"));
 }
 
@@ -142,9 +144,10 @@ TEST_CASE("odd totals and late calls do no harm") {
   });
   CHECK(count(text, "\n") == 1);
   // Ten times a tenth is a little less than one.
-  CHECK_THAT(printed(false, 1, [](ProgressBar& bar) {
-               for (int i = 0; i < 10; ++i) bar.advance(0.1);
-             }),
+  CHECK_THAT(printed(false, 1,
+                     [](ProgressBar& bar) {
+                       for (int i = 0; i < 10; ++i) bar.advance(0.1);
+                     }),
              Contains("100% in"));
 }
 

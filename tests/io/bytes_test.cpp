@@ -28,7 +28,8 @@ TEST_CASE("what is appended is read") {
 }
 
 TEST_CASE("what reaches beyond the end is corrupt, however long it claims to be") {
-  for (const std::uint64_t length : {std::uint64_t(3), std::uint64_t(1) << 63, ~std::uint64_t(0), ~std::uint64_t(0) - 7}) {
+  for (const std::uint64_t length :
+       {std::uint64_t(3), std::uint64_t(1) << 63, ~std::uint64_t(0), ~std::uint64_t(0) - 7}) {
     std::string text;
     append_number(text, length);
     text += "ab";
@@ -36,8 +37,10 @@ TEST_CASE("what reaches beyond the end is corrupt, however long it claims to be"
     ByteCursor cursor("file", bytes);
     const Error error = error_of([&] { cursor.text("a name"); });
     CHECK(error.code() == ErrorCode::corrupt);
-    CHECK(error.message() == message("file: a name of ", length, " bytes at byte 8 reaches beyond the end of 10 bytes"));
+    CHECK(error.message() == message("file: a name of ", length,
+                                     " bytes at byte 8 reaches beyond the end of 10 bytes"));
   }
   ByteCursor empty("file", {});
-  CHECK_THAT(error_of([&] { empty.number<std::uint8_t>("a flag"); }).message(), Contains("a flag of 1 bytes at byte 0"));
+  CHECK_THAT(error_of([&] { empty.number<std::uint8_t>("a flag"); }).message(),
+             Contains("a flag of 1 bytes at byte 0"));
 }

@@ -1,4 +1,5 @@
-// What may happen to a file: it ends early, bits of it change, the disk is full while it is written.
+// What may happen to a file: it ends early, bits of it change, the disk is full while it is
+// written.
 #pragma once
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -44,7 +45,8 @@ void check_prefixes(std::string_view content, F&& read) {
   }
 }
 
-/// Content in which one to four bits differ is read or refused, never worse. Returns how often it was read.
+/// Content in which one to four bits differ is read or refused, never worse. Returns how often it
+/// was read.
 template <class F>
 int check_bit_flips(std::string_view content, int rounds, std::uint64_t seed, F&& read) {
   const CounterRng rng(seed, 9);
@@ -62,7 +64,8 @@ int check_bit_flips(std::string_view content, int rounds, std::uint64_t seed, F&
   return accepted;
 }
 
-/// The message of the Error of code io that f raises in a process of its own after `prepare`; "" where it raises none.
+/// The message of the Error of code io that f raises in a process of its own after `prepare`; ""
+/// where it raises none.
 template <class Prepare, class F>
 std::string io_error_in_child(Prepare&& prepare, F&& f) {
   int ends[2];

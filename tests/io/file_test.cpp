@@ -34,7 +34,8 @@ TEST_CASE("a file is read as it is") {
   CHECK(directory.read("empty").empty());
   const MappedFile mapped(directory / "file");
   REQUIRE(mapped.bytes().size() == content.size());
-  CHECK(std::equal(content.begin(), content.end(), reinterpret_cast<const char*>(mapped.bytes().data())));
+  CHECK(std::equal(content.begin(), content.end(),
+                   reinterpret_cast<const char*>(mapped.bytes().data())));
   CHECK(MappedFile(directory / "empty").bytes().empty());
 }
 
@@ -58,7 +59,8 @@ TEST_CASE("what is not a readable file is refused by name") {
     CHECK_THAT(error.message(), Contains(path));
     CHECK(error_of([&] { MappedFile{path}; }).code() == ErrorCode::io);
   }
-  CHECK_THAT(error_of([&] { read_file(directory / "missing"); }).message(), Contains("No such file"));
+  CHECK_THAT(error_of([&] { read_file(directory / "missing"); }).message(),
+             Contains("No such file"));
 }
 
 TEST_CASE("a part of a file is read; what reaches past the end is an error") {
@@ -74,7 +76,8 @@ TEST_CASE("a part of a file is read; what reaches past the end is an error") {
   for (const Index offset : {Index(3), Index(5), Index(1) << 40}) {
     const Error error = error_of([&] { file.read_at(offset, three); });
     CHECK(error.code() == ErrorCode::io);
-    CHECK_THAT(error.message(), Contains(message("ends ", std::min<Index>(offset - 2, 3), " bytes early")));
+    CHECK_THAT(error.message(),
+               Contains(message("ends ", std::min<Index>(offset - 2, 3), " bytes early")));
   }
 }
 
@@ -177,7 +180,8 @@ TEST_CASE("two writers of one target do not meet") {
 
 TEST_CASE("a target that cannot be written is an error") {
   const test::TemporaryDirectory directory;
-  CHECK_THAT(error_of([&] { AtomicFile file(directory / "no/such/target"); }).message(), Contains("no/such/target"));
+  CHECK_THAT(error_of([&] { AtomicFile file(directory / "no/such/target"); }).message(),
+             Contains("no/such/target"));
   // A directory cannot be replaced by a file; the temporary file goes all the same.
   directory.write("occupied/file", "");
   const Error error = error_of([&] {

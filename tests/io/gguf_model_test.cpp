@@ -20,7 +20,8 @@ TinyModel tiny(bool tied = true) {
 
 /// A model of transformers, and its description as GGUF with changes to its config.json.
 struct HuggingFace : TemporaryDirectory {
-  explicit HuggingFace(const TinyModel& model = tiny()) : config(engine::test::config_json(model.config)) {
+  explicit HuggingFace(const TinyModel& model = tiny())
+      : config(engine::test::config_json(model.config)) {
     engine::test::write_hugging_face(*this, model, "F32");
   }
   GgufModel gguf(const Json& changes = Json::object()) const {
@@ -52,10 +53,13 @@ const GgufSource& source_of(const GgufModel& model, std::string_view name) {
 }
 
 const std::vector<std::string> tiny_names{
-    "token_embd.weight",      "blk.0.attn_norm.weight", "blk.0.attn_q.weight",   "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight",
-    "blk.0.ffn_norm.weight",  "blk.0.ffn_gate.weight",  "blk.0.ffn_up.weight",   "blk.0.ffn_down.weight", "blk.1.attn_norm.weight", "blk.1.attn_q.weight",
-    "blk.1.attn_k.weight",    "blk.1.attn_v.weight",    "blk.1.attn_output.weight", "blk.1.ffn_norm.weight", "blk.1.ffn_gate.weight", "blk.1.ffn_up.weight",
-    "blk.1.ffn_down.weight",  "output_norm.weight"};
+    "token_embd.weight",     "blk.0.attn_norm.weight", "blk.0.attn_q.weight",
+    "blk.0.attn_k.weight",   "blk.0.attn_v.weight",    "blk.0.attn_output.weight",
+    "blk.0.ffn_norm.weight", "blk.0.ffn_gate.weight",  "blk.0.ffn_up.weight",
+    "blk.0.ffn_down.weight", "blk.1.attn_norm.weight", "blk.1.attn_q.weight",
+    "blk.1.attn_k.weight",   "blk.1.attn_v.weight",    "blk.1.attn_output.weight",
+    "blk.1.ffn_norm.weight", "blk.1.ffn_gate.weight",  "blk.1.ffn_up.weight",
+    "blk.1.ffn_down.weight", "output_norm.weight"};
 
 }  // namespace
 
@@ -69,21 +73,22 @@ TEST_CASE("a llama2.c checkpoint has the tensors and the metadata that llama.cpp
   for (const GgufSource& source : gguf.tensors) CHECK(source.interleaved_heads == 0);
 
   const auto number = [](std::uint32_t value) { return GgufValue(value); };
-  const std::vector<GgufField> expected{{"general.architecture", GgufValue("llama")},
-                                        {"general.name", GgufValue("model.bin")},
-                                        {"llama.vocab_size", number(11)},
-                                        {"llama.context_length", number(20)},
-                                        {"llama.embedding_length", number(16)},
-                                        {"llama.block_count", number(2)},
-                                        {"llama.feed_forward_length", number(24)},
-                                        {"llama.attention.head_count", number(4)},
-                                        {"llama.attention.head_count_kv", number(2)},
-                                        {"llama.attention.key_length", number(4)},
-                                        {"llama.attention.value_length", number(4)},
-                                        {"llama.rope.dimension_count", number(4)},
-                                        {"llama.attention.layer_norm_rms_epsilon", GgufValue(1e-5f)},
-                                        {"llama.rope.freq_base", GgufValue(10000.0f)},
-                                        {"tokenizer.ggml.model", GgufValue("no_vocab")}};
+  const std::vector<GgufField> expected{
+      {"general.architecture", GgufValue("llama")},
+      {"general.name", GgufValue("model.bin")},
+      {"llama.vocab_size", number(11)},
+      {"llama.context_length", number(20)},
+      {"llama.embedding_length", number(16)},
+      {"llama.block_count", number(2)},
+      {"llama.feed_forward_length", number(24)},
+      {"llama.attention.head_count", number(4)},
+      {"llama.attention.head_count_kv", number(2)},
+      {"llama.attention.key_length", number(4)},
+      {"llama.attention.value_length", number(4)},
+      {"llama.rope.dimension_count", number(4)},
+      {"llama.attention.layer_norm_rms_epsilon", GgufValue(1e-5f)},
+      {"llama.rope.freq_base", GgufValue(10000.0f)},
+      {"tokenizer.ggml.model", GgufValue("no_vocab")}};
   const auto fields = gguf.metadata.fields();
   CHECK(std::vector<GgufField>(fields.begin(), fields.end()) == expected);
   const ModelConfig read = config_from_gguf(gguf.metadata);
@@ -91,7 +96,8 @@ TEST_CASE("a llama2.c checkpoint has the tensors and the metadata that llama.cpp
   CHECK(read.attention.rotary->pairing == Rotary::Pairing::interleaved);
 
   const TemporaryDirectory untied;
-  const GgufModel two = to_gguf_model(ModelFile(untied.write("model.bin", engine::test::llama2c_bytes(tiny(false)))));
+  const GgufModel two =
+      to_gguf_model(ModelFile(untied.write("model.bin", engine::test::llama2c_bytes(tiny(false)))));
   CHECK(source_of(two, "output.weight").tensor == "output.weight");
 }
 
@@ -100,17 +106,23 @@ TEST_CASE("a model of transformers has the same tensors, queries and keys interl
   const GgufModel gguf = files.gguf();
   CHECK(names_of(gguf) == tiny_names);
   for (const GgufSource& source : gguf.tensors) {
-    const bool query = source.name.find("attn_q.") != source.name.npos, key = source.name.find("attn_k.") != source.name.npos;
+    const bool query = source.name.find("attn_q.") != source.name.npos,
+               key = source.name.find("attn_k.") != source.name.npos;
     CHECK(source.interleaved_heads == (query ? 4 : key ? 2 : 0));
   }
   CHECK(source_of(gguf, "blk.1.ffn_up.weight").tensor == "model.layers.1.mlp.up_proj.weight");
-  CHECK(source_of(gguf, "blk.0.ffn_norm.weight").tensor == "model.layers.0.post_attention_layernorm.weight");
+  CHECK(source_of(gguf, "blk.0.ffn_norm.weight").tensor ==
+        "model.layers.0.post_attention_layernorm.weight");
   CHECK(gguf.metadata.get<double>("llama.rope.freq_base") == 10000);
-  CHECK(files.gguf({{"rope_theta", nullptr}}).metadata.get<double>("llama.rope.freq_base") == 10000);
+  CHECK(files.gguf({{"rope_theta", nullptr}}).metadata.get<double>("llama.rope.freq_base") ==
+        10000);
   CHECK(files.gguf({{"rope_theta", 5e5}}).metadata.get<double>("llama.rope.freq_base") == 5e5);
-  CHECK(files.gguf({{"model_type", "mistral"}}).metadata.get<std::string_view>("general.architecture") == "llama");
+  CHECK(files.gguf({{"model_type", "mistral"}})
+            .metadata.get<std::string_view>("general.architecture") == "llama");
   CHECK(source_of(HuggingFace(tiny(false)).gguf(), "output.weight").tensor == "lm_head.weight");
-  CHECK(to_gguf_model(ModelFile(files.path() + "/")).metadata.get<std::string_view>("general.name") == files.path().substr(files.path().rfind('/') + 1));
+  CHECK(
+      to_gguf_model(ModelFile(files.path() + "/")).metadata.get<std::string_view>("general.name") ==
+      files.path().substr(files.path().rfind('/') + 1));
 }
 
 TEST_CASE("the unembedding of a tied model is left out where the file repeats it") {
@@ -141,22 +153,31 @@ TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
   CHECK(linear.metadata.get<std::string_view>("llama.rope.scaling.type") == "linear");
   CHECK(linear.metadata.get<double>("llama.rope.scaling.factor") == 2);
 
-  const Json scaling{{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 1000}};
+  const Json scaling{{"rope_type", "llama3"},
+                     {"factor", 8.0},
+                     {"low_freq_factor", 1.0},
+                     {"high_freq_factor", 4.0},
+                     {"original_max_position_embeddings", 1000}};
   for (const char* member : {"rope_scaling", "rope_parameters"}) {
     const GgufModel llama3 = files.gguf({{member, scaling}});
-    CHECK(source_of(llama3, "rope_freqs.weight").values == detail::llama3_rope_factors({.architecture = "", .head_dim = 4, .rope_base = 10000}, 8, 1, 4, 1000));
+    CHECK(source_of(llama3, "rope_freqs.weight").values ==
+          detail::llama3_rope_factors({.architecture = "", .head_dim = 4, .rope_base = 10000}, 8, 1,
+                                      4, 1000));
     CHECK(llama3.metadata.find("llama.rope.scaling.type") == nullptr);
   }
   engine::Config config;
   config.head_dim = 64;
   const auto plain = engine::detail::rope_frequencies(config);
-  config.rope_scaling = engine::RopeScaling{.factor = 8, .low_frequency_factor = 1, .high_frequency_factor = 4, .original_context = 1000};
+  config.rope_scaling = engine::RopeScaling{
+      .factor = 8, .low_frequency_factor = 1, .high_frequency_factor = 4, .original_context = 1000};
   const auto slowed = engine::detail::rope_frequencies(config);
-  const auto factors = detail::llama3_rope_factors({.architecture = "", .head_dim = 64, .rope_base = 10000}, 8, 1, 4, 1000);
+  const auto factors = detail::llama3_rope_factors(
+      {.architecture = "", .head_dim = 64, .rope_base = 10000}, 8, 1, 4, 1000);
   REQUIRE(factors.size() == plain.size());
   CHECK(factors.front() == 1);
   CHECK(factors.back() == 8);
-  for (std::size_t i = 0; i < plain.size(); ++i) CHECK(double(factors[i]) == Approx(plain[i] / slowed[i]).epsilon(1e-6));
+  for (std::size_t i = 0; i < plain.size(); ++i)
+    CHECK(double(factors[i]) == Approx(plain[i] / slowed[i]).epsilon(1e-6));
 }
 
 TEST_CASE("what llama.cpp would not run as it is meant is refused") {
@@ -164,7 +185,9 @@ TEST_CASE("what llama.cpp would not run as it is meant is refused") {
   const auto unsupported = [&](const Json& changes, const char* words) {
     CHECK_THAT(files.error(changes, ErrorCode::unsupported).message(), Contains(words));
   };
-  unsupported({{"model_type", "gemma2"}}, "architecture gemma2 is not written as GGUF. What is: GGUF files, llama2.c checkpoints, and models of");
+  unsupported({{"model_type", "gemma2"}},
+              "architecture gemma2 is not written as GGUF. What is: GGUF files, llama2.c "
+              "checkpoints, and models of");
   unsupported({{"model_type", nullptr}}, "a model of unknown architecture is not written");
   unsupported({{"hidden_act", "gelu"}}, "silu");
   unsupported({{"partial_rotary_factor", 0.5}}, "rotates 2 of a head's 4 coordinates");
@@ -178,19 +201,27 @@ TEST_CASE("what llama.cpp would not run as it is meant is refused") {
   corrupt({{"head_dim", 8}}, "does not have the rows of 4 heads of 8");
   corrupt({{"rms_norm_eps", nullptr}}, "epsilon");
   corrupt({{"max_position_embeddings", nullptr}}, "context");
-  corrupt({{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}}}, "does not say low_freq_factor");
+  corrupt({{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}}},
+          "does not say low_freq_factor");
 }
 
 TEST_CASE("the vocabulary comes from the tokenizer of the model, or from the one that is named") {
   const HuggingFace files;
-  const auto model_of = [](const GgufModel& gguf) { return std::string(gguf.metadata.get<std::string_view>("tokenizer.ggml.model").value_or("none")); };
+  const auto model_of = [](const GgufModel& gguf) {
+    return std::string(
+        gguf.metadata.get<std::string_view>("tokenizer.ggml.model").value_or("none"));
+  };
   std::string tokens(4, '\0');
-  for (int i = 0; i < 11; ++i) tokens += std::string(4, '\0') + test::bytes_of<std::int32_t>({1}) + char('a' + i);
+  for (int i = 0; i < 11; ++i)
+    tokens += std::string(4, '\0') + test::bytes_of<std::int32_t>({1}) + char('a' + i);
   const std::string named = files.write("tok.bin", tokens);
   CHECK(model_of(files.gguf()) == "no_vocab");
   CHECK(model_of(to_gguf_model(ModelFile(files.path()), named)) == "llama");
-  files.write("tokenizer.json", R"({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "model": {"vocab": {"a": 0, "b": 1}, "merges": []}})");
+  files.write("tokenizer.json",
+              R"({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+    "model": {"vocab": {"a": 0, "b": 1}, "merges": []}})");
   CHECK(model_of(files.gguf()) == "gpt2");
-  CHECK(files.gguf().metadata.get<std::vector<std::string_view>>("tokenizer.ggml.tokens")->size() == 11);
+  CHECK(files.gguf().metadata.get<std::vector<std::string_view>>("tokenizer.ggml.tokens")->size() ==
+        11);
   CHECK(model_of(to_gguf_model(ModelFile(files.path()), named)) == "llama");
 }

@@ -25,11 +25,14 @@ Plan plan_for(const ModelFile& model, std::optional<GgufType> type, PlanOptions 
 }
 
 /// All that the tool does for one file.
-GgufReader write_gguf(const TemporaryDirectory& directory, const ModelFile& model, const Plan& plan) {
+GgufReader write_gguf(const TemporaryDirectory& directory, const ModelFile& model,
+                      const Plan& plan) {
   const GgufOutput output(model, plan);
   const std::string path = directory / "out.gguf";
   PartStore parts(path + ".partial", "", PartStore::Start::anew);
-  for (std::size_t job = 0; job < plan.jobs.size(); ++job) output.write_part(parts.path(job), plan.jobs[job], quantize_job(model, plan, plan.jobs[job]), {});
+  for (std::size_t job = 0; job < plan.jobs.size(); ++job)
+    output.write_part(parts.path(job), plan.jobs[job], quantize_job(model, plan, plan.jobs[job]),
+                      {});
   double written = 0;
   output.assemble(path, parts, {}, [&](double bytes) { written += bytes; });
   GgufReader file(path);
@@ -38,17 +41,24 @@ GgufReader write_gguf(const TemporaryDirectory& directory, const ModelFile& mode
   CHECK(written == double(bytes));
   return file;
 }
-GgufReader write_gguf(const TemporaryDirectory& directory, const std::string& model, std::optional<GgufType> type, const PlanOptions& options = {}) {
+GgufReader write_gguf(const TemporaryDirectory& directory, const std::string& model,
+                      std::optional<GgufType> type, const PlanOptions& options = {}) {
   const ModelFile file(model);
   return write_gguf(directory, file, plan_for(file, type, options));
 }
 
-std::string contents_of(const GgufTensor& tensor) { return std::string(cafeq::detail::as_text(tensor.data)); }
-std::string contents_of(const engine::Matrix& matrix) { return {reinterpret_cast<const char*>(matrix.values.data()), matrix.values.size() * sizeof(float)}; }
+std::string contents_of(const GgufTensor& tensor) {
+  return std::string(cafeq::detail::as_text(tensor.data));
+}
+std::string contents_of(const engine::Matrix& matrix) {
+  return {reinterpret_cast<const char*>(matrix.values.data()),
+          matrix.values.size() * sizeof(float)};
+}
 
 std::string quantized(GgufType type, const engine::Matrix& matrix) {
   std::string bytes(matrix.rows * std::size_t(*gguf_row_bytes(type, Index(matrix.cols))), '\0');
-  gguf::quantize_row(type, matrix.values, std::as_writable_bytes(std::span(bytes)));  // rows are whole blocks
+  gguf::quantize_row(type, matrix.values,
+                     std::as_writable_bytes(std::span(bytes)));  // rows are whole blocks
   return bytes;
 }
 
@@ -60,22 +70,30 @@ TEST_CASE("a checkpoint's tensors as GGUF: blocks of rows, and floats as they ar
   const TemporaryDirectory directory;
   const TinyModel model = tiny_llama();
   const std::string path = directory.write("model.bin", engine::test::llama2c_bytes(model));
-  for (const GgufType type : {GgufType::f32, GgufType::f16, GgufType::q8_0, GgufType::q4_0, GgufType::q4_1, GgufType::iq4_nl}) {
+  for (const GgufType type : {GgufType::f32, GgufType::f16, GgufType::q8_0, GgufType::q4_0,
+                              GgufType::q4_1, GgufType::iq4_nl}) {
     INFO(gguf_type_info(type).name);
     const GgufReader file = write_gguf(directory, path, type, no_pairs);
-    for (const auto& [gguf, transformers] : {std::pair{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"blk.1.attn_norm", "model.layers.1.input_layernorm"}}) {
+    for (const auto& [gguf, transformers] :
+         {std::pair{"token_embd", "model.embed_tokens"},
+          {"output_norm", "model.norm"},
+          {"blk.1.attn_norm", "model.layers.1.input_layernorm"}}) {
       const GgufTensor& tensor = file.tensor(message(gguf, ".weight"));
       CHECK(tensor.type == GgufType::f32);
       CHECK(contents_of(tensor) == contents_of(model.tensors.at(message(transformers, ".weight"))));
     }
-    for (const auto& [gguf, transformers] : {std::pair{"attn_q", "self_attn.q_proj"}, {"attn_v", "self_attn.v_proj"}, {"ffn_down", "mlp.down_proj"}, {"ffn_gate", "mlp.gate_proj"}}) {
+    for (const auto& [gguf, transformers] : {std::pair{"attn_q", "self_attn.q_proj"},
+                                             {"attn_v", "self_attn.v_proj"},
+                                             {"ffn_down", "mlp.down_proj"},
+                                             {"ffn_gate", "mlp.gate_proj"}}) {
       const GgufTensor& tensor = file.tensor(message("blk.1.", gguf, ".weight"));
       const auto& W = model.tensors.at(message("model.layers.1.", transformers, ".weight"));
       CHECK(tensor.type == type);
       CHECK(tensor.shape == std::vector<Index>{Index(W.rows), Index(W.cols)});
       CHECK(contents_of(tensor) == quantized(type, W));
     }
-    CHECK(*file.metadata().find("general.file_type") == GgufValue(cafeq::detail::gguf_file_type(type)));
+    CHECK(*file.metadata().find("general.file_type") ==
+          GgufValue(cafeq::detail::gguf_file_type(type)));
     CHECK(*file.metadata().find("general.quantization_version") == GgufValue(std::uint32_t(2)));
   }
 }
@@ -91,7 +109,8 @@ TEST_CASE("the layouts of llama2.c and of transformers give the same tensors") {
       PlanOptions options{.embeddings = true};
       options.choice.method = method;
       const TemporaryDirectory other;
-      const GgufReader one = write_gguf(directory, checkpoint, type, options), two = write_gguf(other, files.path(), type, options);
+      const GgufReader one = write_gguf(directory, checkpoint, type, options),
+                       two = write_gguf(other, files.path(), type, options);
       REQUIRE(one.tensors().size() == two.tensors().size());
       for (std::size_t i = 0; i < one.tensors().size(); ++i) {
         const GgufTensor &a = one.tensors()[i], &b = two.tensors()[i];
@@ -110,24 +129,29 @@ TEST_CASE("rows of queries that are kept move too") {
   const TemporaryDirectory directory, files;
   const TinyModel model = tiny_llama();
   engine::test::write_hugging_face(files, model, "F16");
-  const GgufReader file = write_gguf(directory, files.path(), GgufType::q4_0, {.pairs = false, .exclude = {"*q_proj*"}});
+  const GgufReader file = write_gguf(directory, files.path(), GgufType::q4_0,
+                                     {.pairs = false, .exclude = {"*q_proj*"}});
   CHECK(file.tensor("blk.0.attn_q.weight").type == GgufType::f16);
-  CHECK(contents_of(file.tensor("blk.0.attn_q.weight")) == quantized(GgufType::f16, model.tensors.at("model.layers.0.self_attn.q_proj.weight")));
-  CHECK(contents_of(file.tensor("blk.0.attn_k.weight")) == quantized(GgufType::q4_0, model.tensors.at("model.layers.0.self_attn.k_proj.weight")));
+  CHECK(contents_of(file.tensor("blk.0.attn_q.weight")) ==
+        quantized(GgufType::f16, model.tensors.at("model.layers.0.self_attn.q_proj.weight")));
+  CHECK(contents_of(file.tensor("blk.0.attn_k.weight")) ==
+        quantized(GgufType::q4_0, model.tensors.at("model.layers.0.self_attn.k_proj.weight")));
 }
 
 TEST_CASE("what is kept stays exact: F32, F16, and BF16 as F16 where that can be") {
   const TemporaryDirectory directory, files;
   TinyModel model = tiny_llama();
   engine::Matrix& embedding = model.tensors.at("model.embed_tokens.weight");
-  for (const auto& [stored, kept] : {std::pair{"F32", GgufType::f32}, {"F16", GgufType::f16}, {"BF16", GgufType::f16}}) {
+  for (const auto& [stored, kept] :
+       {std::pair{"F32", GgufType::f32}, {"F16", GgufType::f16}, {"BF16", GgufType::f16}}) {
     INFO(stored);
     engine::test::write_hugging_face(files, model, stored);
     const GgufReader file = write_gguf(directory, files.path(), GgufType::q8_0);
     CHECK(file.tensor("token_embd.weight").type == kept);
     CHECK(contents_of(file.tensor("token_embd.weight")) == quantized(kept, embedding));
     CHECK(file.tensor("output_norm.weight").type == GgufType::f32);
-    CHECK(contents_of(file.tensor("output_norm.weight")) == contents_of(model.tensors.at("model.norm.weight")));
+    CHECK(contents_of(file.tensor("output_norm.weight")) ==
+          contents_of(model.tensors.at("model.norm.weight")));
   }
   embedding.values[5] = 0x1p-30f;  // too small for a half
   engine::test::write_hugging_face(files, model, "BF16");
@@ -138,7 +162,8 @@ TEST_CASE("what is kept stays exact: F32, F16, and BF16 as F16 where that can be
 
 TEST_CASE("rows that are no whole blocks get the next type that fits") {
   const TemporaryDirectory directory;
-  const std::string path = directory.write("model.bin", engine::test::llama2c_bytes(tiny_llama(40)));
+  const std::string path =
+      directory.write("model.bin", engine::test::llama2c_bytes(tiny_llama(40)));
   const GgufReader file = write_gguf(directory, path, GgufType::q4_k);
   CHECK(file.tensor("blk.0.attn_q.weight").type == GgufType::iq4_nl);  // rows of 32
   CHECK(file.tensor("blk.0.ffn_down.weight").type == GgufType::f16);   // rows of 40
@@ -163,14 +188,18 @@ TEST_CASE("Qwen2's biases become fp32 and follow their pairs") {
   const auto& bias = model.tensors.at("model.layers.1.self_attn.v_proj.bias");
   {
     const GgufReader file = write_gguf(directory, files.path(), GgufType::q8_0, no_pairs);
-    for (const char* name : {"attn_q", "attn_k", "attn_v"}) CHECK(file.tensor(message("blk.1.", name, ".bias")).type == GgufType::f32);
+    for (const char* name : {"attn_q", "attn_k", "attn_v"})
+      CHECK(file.tensor(message("blk.1.", name, ".bias")).type == GgufType::f32);
     CHECK(contents_of(file.tensor("blk.1.attn_v.bias")) == contents_of(bias));
-    CHECK(contents_of(file.tensor("blk.1.attn_q.weight")) == quantized(GgufType::q8_0, model.tensors.at("model.layers.1.self_attn.q_proj.weight")));
+    CHECK(contents_of(file.tensor("blk.1.attn_q.weight")) ==
+          quantized(GgufType::q8_0, model.tensors.at("model.layers.1.self_attn.q_proj.weight")));
   }
-  const GgufReader file = write_gguf(directory, files.path(), GgufType::q8_0, {.choice = {.method = Method::learned}});
+  const GgufReader file =
+      write_gguf(directory, files.path(), GgufType::q8_0, {.choice = {.method = Method::learned}});
   CHECK(file.tensor("blk.1.attn_v.bias").type == GgufType::f32);
   CHECK(contents_of(file.tensor("blk.1.attn_v.bias")) != contents_of(bias));
-  CHECK(contents_of(file.tensor("blk.1.attn_q.bias")) == contents_of(model.tensors.at("model.layers.1.self_attn.q_proj.bias")));
+  CHECK(contents_of(file.tensor("blk.1.attn_q.bias")) ==
+        contents_of(model.tensors.at("model.layers.1.self_attn.q_proj.bias")));
 }
 
 TEST_CASE("biases of interleaved queries are interleaved") {
@@ -186,7 +215,9 @@ TEST_CASE("biases of interleaved queries are interleaved") {
   tensors["model.layers.0.self_attn.q_proj.bias"] = bias;
   files.write("config.json", engine::test::config_json(model.config).dump());
   files.write("model.safetensors", engine::test::safetensors_bytes(tensors, "F32"));
-  CHECK(contents_of(write_gguf(directory, files.path(), GgufType::q8_0).tensor("blk.0.attn_q.bias")) == contents_of(expected));
+  CHECK(contents_of(
+            write_gguf(directory, files.path(), GgufType::q8_0).tensor("blk.0.attn_q.bias")) ==
+        contents_of(expected));
 }
 
 namespace {
@@ -198,7 +229,10 @@ struct AnyGguf : TemporaryDirectory {
     metadata.add("general.file_type", GgufValue(std::uint32_t(0)));
     metadata.add("general.alignment", GgufValue(std::uint32_t(64)));
     metadata.add("strange.field", GgufValue(std::vector<std::string>{"a", "b"}));
-    for (const auto& [name, number] : {std::pair{"attention.head_count", 2}, {"attention.head_count_kv", 1}, {"embedding_length", 32}, {"attention.key_length", 16}})
+    for (const auto& [name, number] : {std::pair{"attention.head_count", 2},
+                                       {"attention.head_count_kv", 1},
+                                       {"embedding_length", 32},
+                                       {"attention.key_length", 16}})
       metadata.add(message("phi3.", name), GgufValue(std::uint32_t(number)));
     add("blk.0.attn_qkv.weight", GgufType::f32, {64, 32});
     add("blk.0.ffn_up_exps.weight", GgufType::f32, {3, 8, 64});
@@ -207,12 +241,14 @@ struct AnyGguf : TemporaryDirectory {
     entries.push_back({"strange", GgufType(99), {3}, 128});
     bytes["strange"] = std::string(128, 'x');  // a reader cannot tell padding from it
     GgufWriter writer(*this / "in.gguf", metadata, entries);
-    for (const GgufEntry& entry : entries) writer.write(entry.name, std::as_bytes(std::span(bytes.at(entry.name))));
+    for (const GgufEntry& entry : entries)
+      writer.write(entry.name, std::as_bytes(std::span(bytes.at(entry.name))));
     writer.commit();
   }
   void add(const std::string& name, GgufType type, const std::vector<Index>& shape) {
     const auto values = test::gaussian<float>(1, *element_count(shape), stream_of(name));
-    matrices[name] = engine::Matrix(std::size_t(values.cols() / shape.back()), std::size_t(shape.back()));
+    matrices[name] =
+        engine::Matrix(std::size_t(values.cols() / shape.back()), std::size_t(shape.back()));
     matrices[name].values.assign(values.data(), values.data() + values.size());
     bytes[name] = quantized(type, matrices[name]);
     entries.push_back({name, type, shape});
@@ -237,7 +273,8 @@ TEST_CASE("a GGUF file stays what it is but for what is quantized") {
     CHECK(tensor.shape == input.entries[i].shape);
     const bool matrix = tensor.name.starts_with("blk.") && tensor.shape.size() > 1;
     CHECK(tensor.type == (matrix ? GgufType::q4_0 : input.entries[i].type));
-    CHECK(contents_of(tensor) == (matrix ? quantized(GgufType::q4_0, input.matrices.at(tensor.name)) : input.bytes.at(tensor.name)));
+    CHECK(contents_of(tensor) == (matrix ? quantized(GgufType::q4_0, input.matrices.at(tensor.name))
+                                         : input.bytes.at(tensor.name)));
   }
   GgufMetadata expected = input.metadata;
   expected.set("general.file_type", GgufValue(std::uint32_t(2)));
@@ -253,10 +290,16 @@ TEST_CASE("a GGUF file stays what it is but for what is quantized") {
 TEST_CASE("plans that a GGUF file cannot follow are refused") {
   const AnyGguf input;
   const ModelFile model(input / "in.gguf");
-  const auto error = [&](const Plan& plan) { return error_of([&] { GgufOutput(model, plan); }).message(); };
-  CHECK_THAT(error(plan_for(model, std::nullopt)), Contains("names no type of GGUF for blk.0.attn_qkv.weight"));
+  const auto error = [&](const Plan& plan) {
+    return error_of([&] { GgufOutput(model, plan); }).message();
+  };
+  CHECK_THAT(error(plan_for(model, std::nullopt)),
+             Contains("names no type of GGUF for blk.0.attn_qkv.weight"));
   Plan plan = plan_for(model, GgufType::q4_0);
   plan.steps[1].choice.type = GgufType::q8_0;
   CHECK_THAT(error(plan), Contains("several types for the matrices of blk.0.attn_qkv.weight"));
-  CHECK_THAT(error_of([&] { GgufOutput(model, plan_for(model, GgufType::q4_0), "tokenizer.json"); }).message(), Contains("has a vocabulary of its own"));
+  CHECK_THAT(error_of([&] {
+               GgufOutput(model, plan_for(model, GgufType::q4_0), "tokenizer.json");
+             }).message(),
+             Contains("has a vocabulary of its own"));
 }

@@ -34,7 +34,8 @@ std::string counting_bytes(std::size_t count) {
   return {reinterpret_cast<const char*>(values.data()), 4 * count};
 }
 
-/// Per layer 2 norms of 8, wq and wo [8, 8], wk and wv [4, 8], w1 and w3 [6, 8], w2 [8, 6]; the last norm of 8 and the embedding [5, 8].
+/// Per layer 2 norms of 8, wq and wo [8, 8], wk and wv [4, 8], w1 and w3 [6, 8], w2 [8, 6]; the
+/// last norm of 8 and the embedding [5, 8].
 constexpr std::size_t weights = 2 * (16 + 128 + 64 + 144) + 8 + 40;
 
 std::string small_file(int version, bool tied) {
@@ -75,18 +76,21 @@ void copy(const Llama2cReader& from, const std::string& to) {
 
 TEST_CASE("tensors are found where export.py puts them") {
   const test::TemporaryDirectory directory;
-  const auto check = [&](int version, bool tied, const std::vector<std::tuple<std::string, std::vector<Index>, float>>& expected) {
-    const Llama2cReader file(directory.write("file", small_file(version, tied)));
-    CHECK(file.header() == small_header(version, tied));
-    for (const auto& [name, shape, first] : expected) {
-      INFO(name);
-      const Llama2cTensor& tensor = file.tensor(name);
-      CHECK(tensor.view.shape == shape);
-      CHECK(tensor.view.values<float>()[0] == first);
-    }
-    CHECK(error_of([&] { (void)file.tensor("layers.2.attention.wq.weight"); }).code() == ErrorCode::invalid_argument);
-    return file.tensors().size();
-  };
+  const auto check =
+      [&](int version, bool tied,
+          const std::vector<std::tuple<std::string, std::vector<Index>, float>>& expected) {
+        const Llama2cReader file(directory.write("file", small_file(version, tied)));
+        CHECK(file.header() == small_header(version, tied));
+        for (const auto& [name, shape, first] : expected) {
+          INFO(name);
+          const Llama2cTensor& tensor = file.tensor(name);
+          CHECK(tensor.view.shape == shape);
+          CHECK(tensor.view.values<float>()[0] == first);
+        }
+        CHECK(error_of([&] { (void)file.tensor("layers.2.attention.wq.weight"); }).code() ==
+              ErrorCode::invalid_argument);
+        return file.tensors().size();
+      };
   const std::size_t tensors = 2 * 9 + 2;
   CHECK(check(0, true,
               {{"tok_embeddings.weight", {5, 8}, 0},
@@ -104,7 +108,8 @@ TEST_CASE("tensors are found where export.py puts them") {
                {"norm.weight", {8}, 744},
                {"freq_cis_real", {3, 2}, 752},
                {"freq_cis_imag", {3, 2}, 758}}) == tensors + 2);
-  CHECK(check(0, false, {{"freq_cis_imag", {3, 2}, 758}, {"output.weight", {5, 8}, 764}}) == tensors + 3);
+  CHECK(check(0, false, {{"freq_cis_imag", {3, 2}, 758}, {"output.weight", {5, 8}, 764}}) ==
+        tensors + 3);
   CHECK(check(1, true,
               {{"layers.0.attention_norm.weight", {8}, 0},
                {"layers.0.ffn_norm.weight", {8}, 16},
@@ -138,7 +143,8 @@ TEST_CASE("headers that are no model's are refused") {
   };
   const std::vector<std::int32_t> good{8, 6, 2, 2, 1, 5, 3};
   for (std::size_t i = 0; i < good.size(); ++i)
-    for (const std::int32_t bad : {0, -1, std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()}) {
+    for (const std::int32_t bad : {0, -1, std::numeric_limits<std::int32_t>::min(),
+                                   std::numeric_limits<std::int32_t>::max()}) {
       auto sizes = good;
       sizes[i] = bad;
       INFO(i << ", " << bad);
@@ -147,7 +153,8 @@ TEST_CASE("headers that are no model's are refused") {
   CHECK_THAT(refused({9, 6, 2, 2, 1, 5, 3}), Contains("has 2 heads in a width of 9"));
   CHECK_THAT(refused({6, 6, 2, 2, 1, 5, 3}), Contains("has 2 heads in a width of 6"));
   CHECK_THAT(refused({8, 6, 2, 4, 3, 5, 3}), Contains("has 3 key/value heads for 4 heads"));
-  CHECK_THAT(refused({8, 6, 3, 2, 1, 5, 3}), Contains(message("has ", 4 * (weights + 12), " bytes of tensors")));
+  CHECK_THAT(refused({8, 6, 3, 2, 1, 5, 3}),
+             Contains(message("has ", 4 * (weights + 12), " bytes of tensors")));
   constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max() - 1;
   CHECK_THAT(refused({most, most, most, 1, 1, most, most}), Contains("far more"));
 }
@@ -169,8 +176,9 @@ TEST_CASE("every beginning, every addition and thousands of changes are read or 
       test::check_prefixes(content, parse_llama2c);
       CHECK(llama2c_error(content + "x").code() == ErrorCode::corrupt);
       const std::size_t header = version == 0 ? 28 : 37;
-      test::check_bit_flips(content.substr(0, header), 2000, 5,
-                            [&](std::string_view changed) { parse_llama2c(std::string(changed) + content.substr(header)); });
+      test::check_bit_flips(content.substr(0, header), 2000, 5, [&](std::string_view changed) {
+        parse_llama2c(std::string(changed) + content.substr(header));
+      });
     }
 }
 
@@ -186,9 +194,11 @@ TEST_CASE("a checkpoint of sizes that no model has is refused by the writer") {
   };
   CHECK_THAT(refused([](auto& h) { h.version = 2; }), Contains("version 2 is neither 0 nor 1"));
   CHECK_THAT(refused([](auto& h) { h.layers = 0; }), Contains("has a size of 0"));
-  CHECK_THAT(refused([](auto& h) { h.vocabulary = Index(1) << 40; }), Contains("has a size of 1099511627776"));
+  CHECK_THAT(refused([](auto& h) { h.vocabulary = Index(1) << 40; }),
+             Contains("has a size of 1099511627776"));
   CHECK_THAT(refused([](auto& h) { h.heads = 3; }), Contains("3 heads"));
-  CHECK_THAT(refused([](auto& h) { h.hidden = h.intermediate = h.layers = 2'000'000'000; }), Contains("too large"));
+  CHECK_THAT(refused([](auto& h) { h.hidden = h.intermediate = h.layers = 2'000'000'000; }),
+             Contains("too large"));
 }
 
 TEST_CASE("a trained model is read and written back bit for bit") {
@@ -208,7 +218,8 @@ TEST_CASE("a trained model is read and written back bit for bit") {
                                        .context = 512,
                                        .tied_embeddings = true});
   CHECK(file.tensors().size() == 49);
-  // The tables of positions say whether everything before them has its right size: cos 0 and sin 0 come first, then those of 1.
+  // The tables of positions say whether everything before them has its right size: cos 0 and sin 0
+  // come first, then those of 1.
   CHECK(file.tensor("freq_cis_real").view.matrix()(0, 3) == 1.0f);
   CHECK(file.tensor("freq_cis_imag").view.matrix()(0, 3) == 0.0f);
   CHECK(file.tensor("freq_cis_imag").view.matrix()(1, 0) == Approx(std::sin(1.0)));

@@ -69,16 +69,19 @@ TEST_CASE("config.json: families spell the same numbers in their own ways") {
   CHECK(encoder.attention_doubt == "");
   CHECK_FALSE(encoder.attention.rotary);
 
-  const ModelConfig distilled =
-      config_of(R"("activation": "relu", "dim": 32, "hidden_dim": 64, "model_type": "distilbert", "n_heads": 4, "n_layers": 3)");
+  const ModelConfig distilled = config_of(
+      R"("activation": "relu", "dim": 32, "hidden_dim": 64, "model_type": "distilbert",
+    "n_heads": 4, "n_layers": 3)");
   CHECK(distilled.layers == 3);
   CHECK(distilled.hidden == 32);
   CHECK(distilled.intermediate == 64);
   CHECK(distilled.head_dim == 8);
   CHECK(distilled.mlp.activation == Activation::relu);
 
-  CHECK(config_of(R"("model_type": "gpt_bigcode", "multi_query": true, "n_embd": 32, "n_head": 4)").kv_heads == 1);
-  CHECK(config_of(R"("model_type": "gpt_bigcode", "multi_query": false, "n_embd": 32, "n_head": 4)").kv_heads == 4);
+  CHECK(config_of(R"("model_type": "gpt_bigcode", "multi_query": true, "n_embd": 32, "n_head": 4)")
+            .kv_heads == 1);
+  CHECK(config_of(R"("model_type": "gpt_bigcode", "multi_query": false, "n_embd": 32, "n_head": 4)")
+            .kv_heads == 4);
 }
 
 TEST_CASE("config.json: gemma ties its embeddings unless it says otherwise") {
@@ -98,7 +101,9 @@ TEST_CASE("config.json: a multimodal model is read as its language model") {
   CHECK(config.head_dim == 0);
   CHECK(config.attention.qk_norm);
   CHECK(config.attention_doubt == "");
-  const ModelConfig llava = config_of(R"("model_type": "llava", "tie_word_embeddings": true, "text_config": {"model_type": "mistral", "hidden_size": 64,
+  const ModelConfig llava = config_of(
+      R"("model_type": "llava", "tie_word_embeddings": true,
+    "text_config": {"model_type": "mistral", "hidden_size": 64,
     "num_attention_heads": 4, "num_key_value_heads": 2})");
   CHECK(llava.architecture == "mistral");
   CHECK(llava.head_dim == 16);
@@ -107,7 +112,8 @@ TEST_CASE("config.json: a multimodal model is read as its language model") {
 
 TEST_CASE("config.json: how much of a head is rotated") {
   const auto dims = [](const std::string& members) {
-    const ModelConfig config = config_of(R"("hidden_size": 128, "num_attention_heads": 4, )" + members);
+    const ModelConfig config =
+        config_of(R"("hidden_size": 128, "num_attention_heads": 4, )" + members);
     REQUIRE(config.attention.rotary);
     return config.attention.rotary->dims;
   };
@@ -117,9 +123,13 @@ TEST_CASE("config.json: how much of a head is rotated") {
   CHECK(dims(R"("model_type": "stablelm")") == 8);
   CHECK(dims(R"("model_type": "gpt_neox", "rotary_pct": 1.0)") == 32);
   CHECK(dims(R"("model_type": "gptj", "rotary_dim": 12)") == 12);
-  CHECK(dims(R"("model_type": "phi3", "rope_parameters": {"rope_theta": 5.0, "partial_rotary_factor": 0.5})") == 16);
-  CHECK(config_of(R"("model_type": "llama", "rope_parameters": {"rope_theta": 5.0})").rope_base == 5);
-  CHECK(config_of(R"("hidden_size": 128, "num_attention_heads": 4, "model_type": "gptj")").attention.rotary->pairing == Rotary::Pairing::interleaved);
+  CHECK(dims(
+            R"("model_type": "phi3", "rope_parameters": {"rope_theta": 5.0,
+    "partial_rotary_factor": 0.5})") == 16);
+  CHECK(config_of(R"("model_type": "llama", "rope_parameters": {"rope_theta": 5.0})").rope_base ==
+        5);
+  CHECK(config_of(R"("hidden_size": 128, "num_attention_heads": 4, "model_type": "gptj")")
+            .attention.rotary->pairing == Rotary::Pairing::interleaved);
 }
 
 TEST_CASE("config.json: what a configuration adds to its architecture") {
@@ -127,17 +137,25 @@ TEST_CASE("config.json: what a configuration adds to its architecture") {
   CHECK_FALSE(config_of(R"("model_type": "olmo", "clip_qkv": null)").attention.clipped);
   CHECK(config_of(R"("model_type": "phi", "qk_layernorm": true)").attention.qk_norm);
   CHECK_FALSE(config_of(R"("model_type": "phi", "qk_layernorm": false)").attention.qk_norm);
-  CHECK(config_of(R"("model_type": "qwen3_next", "attn_output_gate": false)").attention.gated_output);
+  CHECK(
+      config_of(R"("model_type": "qwen3_next", "attn_output_gate": false)").attention.gated_output);
   CHECK(config_of(R"("model_type": "llama", "attn_output_gate": true)").attention.gated_output);
   CHECK_FALSE(config_of(R"("model_type": "gpt_oss")").attention.rows_sum_to_one);
   CHECK_THAT(config_of(R"("model_type": "gpt_oss")").mlp_doubt, Contains("clipped"));
   CHECK(config_of(R"("model_type": "gpt_oss")").attention_doubt == "");
-  CHECK_THAT(config_of(R"("model_type": "bert", "position_embedding_type": "relative_key_query")").attention_doubt, Contains("relative_key_query"));
-  CHECK(config_of(R"("model_type": "bert", "position_embedding_type": "relative_key_query")").mlp_doubt == "");
-  CHECK(config_of(R"("model_type": "llama", "hidden_act": "relu")").mlp.activation == Activation::relu);
-  CHECK(config_of(R"("model_type": "llama", "hidden_act": "relu2")").mlp.activation == Activation::other);
+  CHECK_THAT(config_of(R"("model_type": "bert", "position_embedding_type": "relative_key_query")")
+                 .attention_doubt,
+             Contains("relative_key_query"));
+  CHECK(config_of(R"("model_type": "bert", "position_embedding_type": "relative_key_query")")
+            .mlp_doubt == "");
+  CHECK(config_of(R"("model_type": "llama", "hidden_act": "relu")").mlp.activation ==
+        Activation::relu);
+  CHECK(config_of(R"("model_type": "llama", "hidden_act": "relu2")").mlp.activation ==
+        Activation::other);
 
-  const ModelConfig smollm = config_of(R"("model_type": "smollm3", "hidden_size": 32, "num_attention_heads": 4, "no_rope_layers": [1, 1, 0, 1])");
+  const ModelConfig smollm = config_of(
+      R"("model_type": "smollm3", "hidden_size": 32, "num_attention_heads": 4,
+    "no_rope_layers": [1, 1, 0, 1])");
   REQUIRE(smollm.other_attention.size() == 1);
   CHECK(smollm.attention_of(1).rotary);
   CHECK_FALSE(smollm.attention_of(2).rotary);
@@ -145,7 +163,8 @@ TEST_CASE("config.json: what a configuration adds to its architecture") {
 
 TEST_CASE("config.json: of an unknown architecture nothing is certain but its numbers") {
   for (const std::string members :
-       {R"("model_type": "gemma3n_text", "hidden_size": 32, "num_attention_heads": 4)", R"("hidden_size": 32, "num_attention_heads": 4)"}) {
+       {R"("model_type": "gemma3n_text", "hidden_size": 32, "num_attention_heads": 4)",
+        R"("hidden_size": 32, "num_attention_heads": 4)"}) {
     const ModelConfig config = config_of(members);
     CHECK(config.head_dim == 8);
     CHECK(config.attention_doubt == "the architecture is not known");
@@ -160,21 +179,26 @@ TEST_CASE("config.json: of an unknown architecture nothing is certain but its nu
 
 TEST_CASE("config.json: wrong types and absurd numbers are corrupt, and named") {
   for (const auto& [members, part] : std::vector<std::pair<std::string, std::string>>{
-           {R"("num_attention_heads": -4)", "num_attention_heads is -4, must be a whole number from 0 to 1000000"},
+           {R"("num_attention_heads": -4)",
+            "num_attention_heads is -4, must be a whole number from 0 to 1000000"},
            {R"("num_attention_heads": "4")", "num_attention_heads is \"4\""},
            {R"("num_attention_heads": 4.0)", "num_attention_heads is 4.0"},
            {R"("num_hidden_layers": 1000001)", "num_hidden_layers is 1000001"},
            {R"("n_layer": [2])", "n_layer is [2]"},
            {R"("hidden_size": 99999999999999999999)", "hidden_size"},
            {R"("vocab_size": true)", "vocab_size is true"},
-           {R"("num_attention_heads": 4, "num_key_value_heads": 3)", "4 heads are no multiple of 3 key/value heads"},
-           {R"("num_key_value_heads": 3, "multi_query": "yes")", "multi_query is \"yes\", must be true or false"},
+           {R"("num_attention_heads": 4, "num_key_value_heads": 3)",
+            "4 heads are no multiple of 3 key/value heads"},
+           {R"("num_key_value_heads": 3, "multi_query": "yes")",
+            "multi_query is \"yes\", must be true or false"},
            {R"("model_type": 7)", "model_type is 7, must be a string"},
            {R"("rope_theta": -1)", "rope_theta is -1, must be a number from 0"},
            {R"("rms_norm_eps": "1e-5")", "rms_norm_eps"},
-           {R"("model_type": "phi3", "partial_rotary_factor": 1.5)", "partial_rotary_factor is 1.5, must be a number from 0 to 1"},
+           {R"("model_type": "phi3", "partial_rotary_factor": 1.5)",
+            "partial_rotary_factor is 1.5, must be a number from 0 to 1"},
            {R"("model_type": "smollm3", "no_rope_layers": [1, -1])", "no_rope_layers"},
-           {R"("model_type": "llama", "rope_parameters": 3)", "config.json: rope_parameters: is not a JSON object"},
+           {R"("model_type": "llama", "rope_parameters": 3)",
+            "config.json: rope_parameters: is not a JSON object"},
            {R"("text_config": [1])", "config.json: text_config: is not a JSON object"},
            {R"("text_config": {"hidden_size": -1})", "config.json: text_config: hidden_size is -1"},
            {R"("tie_word_embeddings": 1)", "tie_word_embeddings is 1"}}) {
@@ -187,12 +211,14 @@ TEST_CASE("config.json: wrong types and absurd numbers are corrupt, and named") 
   for (const std::string text : {"", "[]", "null", "{", "7"}) {
     INFO(text);
     CHECK(error_of([&] { config_from_json(text, "my/config.json"); }).code() == ErrorCode::corrupt);
-    CHECK_THAT(error_of([&] { config_from_json(text, "my/config.json"); }).message(), Contains("my/config.json"));
+    CHECK_THAT(error_of([&] { config_from_json(text, "my/config.json"); }).message(),
+               Contains("my/config.json"));
   }
 }
 
 TEST_CASE("config.json: a null is a missing value") {
-  const ModelConfig config = config_of(R"("model_type": "llama", "head_dim": null, "hidden_size": 32, "num_attention_heads": 4,
+  const ModelConfig config = config_of(
+      R"("model_type": "llama", "head_dim": null, "hidden_size": 32, "num_attention_heads": 4,
     "num_key_value_heads": null, "rope_parameters": null)");
   CHECK(config.kv_heads == 4);
   CHECK(config.head_dim == 8);
@@ -237,7 +263,8 @@ TEST_CASE("GGUF: the fields of an architecture") {
   CHECK(more.attention.rotary->dims == 4);
   CHECK(more.attention.clipped);
   metadata.add("llama.attention.value_length", GgufValue(std::uint32_t(8)));
-  CHECK_THAT(config_from_gguf(metadata).attention_doubt, Contains("16 coordinates, those of values 8"));
+  CHECK_THAT(config_from_gguf(metadata).attention_doubt,
+             Contains("16 coordinates, those of values 8"));
 }
 
 TEST_CASE("GGUF: each architecture orders rotary pairs in its own way") {
@@ -246,11 +273,13 @@ TEST_CASE("GGUF: each architecture orders rotary pairs in its own way") {
     REQUIRE(rotary);
     return rotary->pairing;
   };
-  for (const std::string name : {"llama", "olmo", "granite"}) CHECK(pairing(name) == Rotary::Pairing::interleaved);
-  for (const std::string name :
-       {"qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi2", "phi3", "stablelm", "olmo2", "gpt-oss"})
+  for (const std::string name : {"llama", "olmo", "granite"})
+    CHECK(pairing(name) == Rotary::Pairing::interleaved);
+  for (const std::string name : {"qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2",
+                                 "gemma3", "phi2", "phi3", "stablelm", "olmo2", "gpt-oss"})
     CHECK(pairing(name) == Rotary::Pairing::half_split);
-  for (const std::string name : {"gpt2", "bert", "starcoder"}) CHECK_FALSE(config_from_gguf(metadata_of(name)).attention.rotary);
+  for (const std::string name : {"gpt2", "bert", "starcoder"})
+    CHECK_FALSE(config_from_gguf(metadata_of(name)).attention.rotary);
   CHECK(config_from_gguf(metadata_of("gemma3")).attention.qk_norm);
   for (const std::string name : {"gemma3n", "mistral", "gpt_oss", ""})
     CHECK(config_from_gguf(metadata_of(name)).attention_doubt == "the architecture is not known");
@@ -261,14 +290,19 @@ TEST_CASE("GGUF: numbers that differ from layer to layer are left out, wrong one
   GgufMetadata metadata = metadata_of("llama");
   metadata.add("llama.attention.head_count", GgufValue(std::vector<std::uint32_t>{4, 8}));
   CHECK(config_from_gguf(metadata).heads == 0);
-  for (const auto& [name, value, part] : std::vector<std::tuple<std::string, GgufValue, std::string>>{
-           {"block_count", GgufValue(std::int32_t(-3)), "llama.block_count is -3, must be a whole number from 0 to 1000000"},
+  for (const auto& [name, value, part] :
+       std::vector<std::tuple<std::string, GgufValue, std::string>>{
+           {"block_count", GgufValue(std::int32_t(-3)),
+            "llama.block_count is -3, must be a whole number from 0 to 1000000"},
            {"block_count", GgufValue(std::uint32_t(1000001)), "llama.block_count is 1e+06"},
-           {"embedding_length", GgufValue(std::string("32")), "llama.embedding_length is no number"},
+           {"embedding_length", GgufValue(std::string("32")),
+            "llama.embedding_length is no number"},
            {"expert_count", GgufValue(2.0f), "llama.expert_count is 2"},
            {"rope.freq_base", GgufValue(-1.0f), "llama.rope.freq_base is -1"},
-           {"rope.freq_base", GgufValue(std::numeric_limits<double>::quiet_NaN()), "llama.rope.freq_base is"},
-           {"rope.freq_base", GgufValue(std::numeric_limits<double>::infinity()), "llama.rope.freq_base is"}}) {
+           {"rope.freq_base", GgufValue(std::numeric_limits<double>::quiet_NaN()),
+            "llama.rope.freq_base is"},
+           {"rope.freq_base", GgufValue(std::numeric_limits<double>::infinity()),
+            "llama.rope.freq_base is"}}) {
     INFO(name);
     GgufMetadata wrong = metadata_of("llama");
     wrong.add("llama." + name, value);
@@ -278,12 +312,19 @@ TEST_CASE("GGUF: numbers that differ from layer to layer are left out, wrong one
   }
   metadata.set("llama.attention.head_count", GgufValue(std::uint32_t(4)));
   metadata.set("llama.attention.head_count_kv", GgufValue(std::uint32_t(3)));
-  CHECK_THAT(error_of([&] { config_from_gguf(metadata); }).message(), Contains("4 heads are no multiple of 3"));
+  CHECK_THAT(error_of([&] { config_from_gguf(metadata); }).message(),
+             Contains("4 heads are no multiple of 3"));
 }
 
 TEST_CASE("llama2.c: the header says all") {
-  const ModelConfig config = config_from_llama2c(
-      {.hidden = 64, .intermediate = 172, .layers = 5, .heads = 8, .kv_heads = 4, .vocabulary = 512, .context = 512, .tied_embeddings = true});
+  const ModelConfig config = config_from_llama2c({.hidden = 64,
+                                                  .intermediate = 172,
+                                                  .layers = 5,
+                                                  .heads = 8,
+                                                  .kv_heads = 4,
+                                                  .vocabulary = 512,
+                                                  .context = 512,
+                                                  .tied_embeddings = true});
   CHECK(config.architecture == "llama");
   CHECK(config.layers == 5);
   CHECK(config.intermediate == 172);

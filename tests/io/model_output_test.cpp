@@ -13,11 +13,13 @@ using Names = std::set<std::string>;
 namespace {
 
 /// A family's model as Hugging Face lays it out.
-void save(const Family& family, const test::TemporaryDirectory& directory, const std::string& name) {
+void save(const Family& family, const test::TemporaryDirectory& directory,
+          const std::string& name) {
   const test::MemoryModel model(family);
   directory.write(name + "/config.json", family.config);
   TensorViewMap views;
-  for (const TensorInfo& info : model.tensors()) views.emplace(info.name, model.load(info.name).view);
+  for (const TensorInfo& info : model.tensors())
+    views.emplace(info.name, model.load(info.name).view);
   write_safetensors(directory / (name + "/model.safetensors"), views, {{"format", "pt"}});
 }
 Family in(std::string_view type, Family family) {
@@ -28,34 +30,45 @@ Family in(std::string_view type, Family family) {
 
 /// All jobs but the first `skipped`, which an earlier run has done.
 template <class Output>
-void write_parts(const Output& output, const ModelFile& model, const Plan& plan, const PartStore& parts, std::size_t skipped = 0) {
+void write_parts(const Output& output, const ModelFile& model, const Plan& plan,
+                 const PartStore& parts, std::size_t skipped = 0) {
   for (std::size_t j = skipped; j < plan.jobs.size(); ++j)
     output.write_part(parts.path(j), plan.jobs[j], quantize_job(model, plan, plan.jobs[j]), {});
 }
 template <class Output>
-void write(const Output& output, const ModelFile& model, const Plan& plan, const std::string& path) {
+void write(const Output& output, const ModelFile& model, const Plan& plan,
+           const std::string& path) {
   PartStore parts(path + ".partial", "plan", PartStore::Start::fresh);
   write_parts(output, model, plan, parts);
   double bytes = 0;
-  output.assemble(parts.whole(), parts, {{"about", "a test"}}, [&](double count) { bytes += count; });
+  output.assemble(parts.whole(), parts, {{"about", "a test"}},
+                  [&](double count) { bytes += count; });
   CHECK(bytes > 0);
   parts.finish(path);
 }
 
-std::string bytes_in(const TensorView& tensor) { return {reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()}; }
+std::string bytes_in(const TensorView& tensor) {
+  return {reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()};
+}
 
-/// The tensors of the model with every matrix of a cafeq file put where its places say, in the tensor's own elements.
-std::map<std::string, std::string> rebuilt(const ModelFile& model, const QuantizedFileReader& file) {
+/// The tensors of the model with every matrix of a cafeq file put where its places say, in the
+/// tensor's own elements.
+std::map<std::string, std::string> rebuilt(const ModelFile& model,
+                                           const QuantizedFileReader& file) {
   std::map<std::string, Tensor> tensors;
   for (const TensorInfo& info : model.tensors()) {
     const TensorView view = stored_tensor(model, info.name).view;
-    tensors[info.name] = {view.type, view.shape, Buffer<std::byte>(view.bytes.begin(), view.bytes.end())};
+    tensors[info.name] = {view.type, view.shape,
+                          Buffer<std::byte>(view.bytes.begin(), view.bytes.end())};
   }
-  for (const auto& [name, view] : file.tensors()) tensors[name].bytes.assign(view.bytes.begin(), view.bytes.end());
+  for (const auto& [name, view] : file.tensors())
+    tensors[name].bytes.assign(view.bytes.begin(), view.bytes.end());
   const auto places = file.metadata().find("cafeq.places");
-  const auto json = places == file.metadata().end() ? nlohmann::json::object() : nlohmann::json::parse(places->second);
+  const auto json = places == file.metadata().end() ? nlohmann::json::object()
+                                                    : nlohmann::json::parse(places->second);
   for (const std::string& name : file.matrices()) {
-    const auto place = json.value(name, nlohmann::json{{"tensor", name}, {"begin", 0}, {"transposed", false}});
+    const auto place =
+        json.value(name, nlohmann::json{{"tensor", name}, {"begin", 0}, {"transposed", false}});
     Tensor& tensor = tensors.at(place["tensor"].get<std::string>());
     const AnyQuantized matrix = file.load(name);
     Matrix<float> hat(matrix.rows(), matrix.cols());
@@ -101,19 +114,26 @@ void check_formats_agree(const Family& family, const PlanOptions& options) {
   int changed = 0;
   for (const TensorInfo& info : floats.tensors()) {
     INFO(info.name);
-    const TensorView found = stored_tensor(floats, info.name).view, before = stored_tensor(model, info.name).view;
+    const TensorView found = stored_tensor(floats, info.name).view,
+                     before = stored_tensor(model, info.name).view;
     CHECK(found.type == before.type);
     CHECK(found.shape == before.shape);
     CHECK(bytes_in(found) == expected.at(info.name));
     changed += bytes_in(found) != bytes_in(before);
   }
   CHECK(changed > 0);
-  for (const KeptTensor& kept : plan.kept) CHECK(expected.at(kept.tensor) == bytes_in(stored_tensor(model, kept.tensor).view));
+  for (const KeptTensor& kept : plan.kept)
+    CHECK(expected.at(kept.tensor) == bytes_in(stored_tensor(model, kept.tensor).view));
 }
 
 Family experts() {
-  return {R"({"model_type": "mixtral", "hidden_size": 64, "num_hidden_layers": 1, "num_local_experts": 3})",
-          test::Tensors("F32").add("blk.0.ffn_up_exps.weight", {3, 48, 64}).add("blk.0.ffn_down_exps.weight", {3, 64, 48}).list()};
+  return {
+      R"({"model_type": "mixtral", "hidden_size": 64, "num_hidden_layers": 1,
+    "num_local_experts": 3})",
+      test::Tensors("F32")
+          .add("blk.0.ffn_up_exps.weight", {3, 48, 64})
+          .add("blk.0.ffn_down_exps.weight", {3, 64, 48})
+          .list()};
 }
 
 }  // namespace
@@ -125,8 +145,9 @@ TEST_CASE("cafeq's format and floats hold the same model") {
   }
   PlanOptions all;
   all.embeddings = true;
-  check_formats_agree(test::gpt2(), all);                                                               // packed, [in, out], biases that move
-  check_formats_agree(test::phi3(), {.choice = {.method = Method::rtn, .bits = 3, .group = per_row}});  // packed
+  check_formats_agree(test::gpt2(), all);  // packed, [in, out], biases that move
+  check_formats_agree(test::phi3(),
+                      {.choice = {.method = Method::rtn, .bits = 3, .group = per_row}});  // packed
   check_formats_agree(test::bert(), {.choice = {.method = Method::learned, .group = per_row}});
   check_formats_agree(experts(), {});  // slices
 }
@@ -139,11 +160,14 @@ TEST_CASE("A matrix that is not all of its tensor says where it lies") {
   write(QuantizedOutput(model, plan), model, plan, directory / "out");
   const QuantizedFileReader file(directory / "out");
   const auto places = nlohmann::json::parse(file.metadata().find("cafeq.places")->second);
-  CHECK(places["h.1.attn.c_attn.weight:value"] == nlohmann::json{{"tensor", "h.1.attn.c_attn.weight"}, {"begin", 64}, {"transposed", true}});
-  CHECK(places["h.0.mlp.c_fc.weight"] == nlohmann::json{{"tensor", "h.0.mlp.c_fc.weight"}, {"begin", 0}, {"transposed", true}});
+  CHECK(places["h.1.attn.c_attn.weight:value"] ==
+        nlohmann::json{{"tensor", "h.1.attn.c_attn.weight"}, {"begin", 64}, {"transposed", true}});
+  CHECK(places["h.0.mlp.c_fc.weight"] ==
+        nlohmann::json{{"tensor", "h.0.mlp.c_fc.weight"}, {"begin", 0}, {"transposed", true}});
 
   const test::MemoryModel stack(experts());
-  CHECK(matrix_names(find_roles(stack.tensors(), stack.config()))[1] == "blk.0.ffn_up_exps.weight:1");
+  CHECK(matrix_names(find_roles(stack.tensors(), stack.config()))[1] ==
+        "blk.0.ffn_up_exps.weight:1");
 }
 
 TEST_CASE("A run that goes on from parts ends in the same file") {
@@ -155,7 +179,8 @@ TEST_CASE("A run that goes on from parts ends in the same file") {
   write(output, model, plan, directory / "whole");
   {
     const PartStore parts(directory / "out.partial", "plan", PartStore::Start::fresh);
-    for (std::size_t j = 0; j < 3; ++j) output.write_part(parts.path(j), plan.jobs[j], quantize_job(model, plan, plan.jobs[j]), {});
+    for (std::size_t j = 0; j < 3; ++j)
+      output.write_part(parts.path(j), plan.jobs[j], quantize_job(model, plan, plan.jobs[j]), {});
   }
   PartStore parts(directory / "out.partial", "plan", PartStore::Start::resume);
   write_parts(output, model, plan, parts, 3);
@@ -185,7 +210,14 @@ TEST_CASE("A part tells its errors") {
 
 TEST_CASE("A checkpoint of llama2.c stays one") {
   const test::TemporaryDirectory directory;
-  const Llama2cHeader header{.version = 1, .hidden = 64, .intermediate = 96, .layers = 1, .heads = 2, .kv_heads = 1, .vocabulary = 5, .context = 3};
+  const Llama2cHeader header{.version = 1,
+                             .hidden = 64,
+                             .intermediate = 96,
+                             .layers = 1,
+                             .heads = 2,
+                             .kv_heads = 1,
+                             .vocabulary = 5,
+                             .context = 3};
   {
     Llama2cWriter writer(directory / "model.bin", header);
     const CounterRng rng(1);
@@ -193,7 +225,8 @@ TEST_CASE("A checkpoint of llama2.c stays one") {
     for (const auto& [name, shape, layered] : detail::llama2c_groups(header)) {
       std::vector<float> values(std::size_t(*element_count(shape)));
       for (float& x : values) x = float(rng.normal(n++));
-      writer.write(layered ? message("layers.0.", name) : std::string(name), std::as_bytes(std::span(values)));
+      writer.write(layered ? message("layers.0.", name) : std::string(name),
+                   std::as_bytes(std::span(values)));
     }
     writer.commit();
   }
@@ -205,7 +238,8 @@ TEST_CASE("A checkpoint of llama2.c stays one") {
   CHECK(directory.read("out.bin").substr(0, 256) == directory.read("model.bin").substr(0, 256));
   const auto expected = rebuilt(model, QuantizedFileReader(directory / "out.safetensors"));
   const ModelFile floats(directory / "out.bin");
-  for (const TensorInfo& info : floats.tensors()) CHECK(bytes_in(floats.load(info.name).view) == expected.at(info.name));
+  for (const TensorInfo& info : floats.tensors())
+    CHECK(bytes_in(floats.load(info.name).view) == expected.at(info.name));
 }
 
 TEST_CASE("A GGUF file keeps its fields, and byte for byte what is not quantized") {
@@ -226,7 +260,9 @@ TEST_CASE("A GGUF file keeps its fields, and byte for byte what is not quantized
       }
       return bytes;
     }();
-    const auto write = [&](const std::string& name, std::string_view bytes) { writer.write(name, std::as_bytes(std::span(bytes))); };
+    const auto write = [&](const std::string& name, std::string_view bytes) {
+      writer.write(name, std::as_bytes(std::span(bytes)));
+    };
     write("blk.0.ffn_up.weight", blocks);
     write("blk.0.ffn_down.weight", zeros);
     write("token_embd.weight", std::string_view(blocks).substr(0, 8 * 2 * 34));
@@ -241,8 +277,11 @@ TEST_CASE("A GGUF file keeps its fields, and byte for byte what is not quantized
   CHECK(after.tensor("blk.0.ffn_up.weight").type == GgufType::f32);
   CHECK(after.tensor("blk.0.ffn_down.weight").type == GgufType::f16);
   CHECK(after.tensor("token_embd.weight").type == GgufType::q8_0);
-  const auto text = [](std::span<const std::byte> bytes) { return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()); };
-  CHECK(text(after.tensor("token_embd.weight").data) == text(before.tensor("token_embd.weight").data));
+  const auto text = [](std::span<const std::byte> bytes) {
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  CHECK(text(after.tensor("token_embd.weight").data) ==
+        text(before.tensor("token_embd.weight").data));
   CHECK(after.tensor("strange").type == GgufType(24));
   CHECK(text(after.tensor("strange").data).substr(0, 5) == "\1\2\3\4\5");
 
@@ -257,7 +296,11 @@ TEST_CASE("A model of TensorFlow.js becomes safetensors, numbers that are no wei
   std::string weights, ids;
   for (int i = 0; i < 64 * 32; ++i) weights += test::bytes_of<float>({float(i % 37) - 18});
   for (int i = 0; i < 4; ++i) ids += test::bytes_of<std::int32_t>({i});
-  directory.write("model.json", tfjs_manifest(directory, {{"dense", "float32", {64, 32}, weights}, {"ids", "int32", {4}, ids}}, 1000).dump());
+  directory.write(
+      "model.json",
+      tfjs_manifest(directory,
+                    {{"dense", "float32", {64, 32}, weights}, {"ids", "int32", {4}, ids}}, 1000)
+          .dump());
   const ModelFile model(directory.path());
   const Plan plan = make_plan(model.tensors(), model.config(), {});
   CHECK(plan.steps.size() == 1);

@@ -87,9 +87,11 @@ TEST_CASE("a safetensors file is opened whatever its name is") {
 
 TEST_CASE("tensors that are not aligned in the file are copied") {
   const test::TemporaryDirectory directory;
-  const std::string header =
-      R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"F32","shape":[2],"data_offsets":[1,9]},"n":{"dtype":"F32","shape":[0],"data_offsets":[9,9]}})";
-  const ModelFile file(directory.write("file.safetensors", safetensors_file(header, "x" + bytes_of<float>({2.5f, 3.5f}))));
+  const std::string header = R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                             R"("a":{"dtype":"F32","shape":[2],"data_offsets":[1,9]},)"
+                             R"("n":{"dtype":"F32","shape":[0],"data_offsets":[9,9]}})";
+  const ModelFile file(directory.write(
+      "file.safetensors", safetensors_file(header, "x" + bytes_of<float>({2.5f, 3.5f}))));
   CHECK(file.tensors()[0].name == "b");
   CHECK_FALSE(owns_nothing(file.load("a")));
   CHECK(values_of(file, "a") == std::vector<double>{2.5, 3.5});
@@ -102,15 +104,19 @@ TEST_CASE("tensors that are not aligned in the file are copied") {
 TEST_CASE("a directory of Hugging Face is opened with its configuration") {
   const test::TemporaryDirectory directory;
   const auto m = test::gaussian<float>(4, 6, 1);
-  const std::vector<SafetensorsEntry> entries{{"model.embed_tokens.weight", ScalarType::f32, {4, 6}}, {"lm_head.weight", ScalarType::f32, {4, 6}}};
+  const std::vector<SafetensorsEntry> entries{
+      {"model.embed_tokens.weight", ScalarType::f32, {4, 6}},
+      {"lm_head.weight", ScalarType::f32, {4, 6}}};
   ShardedSafetensorsWriter writer(directory.path(), entries, {{"format", "pt"}}, 1);
   for (const auto& entry : entries) writer.write(entry.name, as_tensor(m.view()).bytes);
   writer.commit();
-  for (const char* name : {"tokenizer.json", "LICENSE", "merges.txt", "pytorch_model.bin", "pytorch_model.bin.index.json", ".gitattributes",
-                           "onnx/config.json", "old.gguf"})
+  for (const char* name :
+       {"tokenizer.json", "LICENSE", "merges.txt", "pytorch_model.bin",
+        "pytorch_model.bin.index.json", ".gitattributes", "onnx/config.json", "old.gguf"})
     directory.write(name, "x");
   CHECK(ModelFile(directory.path()).companions().empty());
-  directory.write("config.json", R"({"model_type": "llama", "hidden_size": 6, "num_hidden_layers": 3})");
+  directory.write("config.json",
+                  R"({"model_type": "llama", "hidden_size": 6, "num_hidden_layers": 3})");
   for (const std::string& path : {directory.path(), directory / "model.safetensors.index.json"}) {
     const ModelFile file(path);
     CHECK(file.format() == ModelFormat::safetensors);
@@ -120,8 +126,10 @@ TEST_CASE("a directory of Hugging Face is opened with its configuration") {
     CHECK(file.config().architecture == "llama");
     CHECK(file.config().layers == 3);
     CHECK(file.companions() ==
-          std::vector<std::string>{directory / "LICENSE", directory / "config.json", directory / "merges.txt", directory / "tokenizer.json"});
-    CHECK(file.files() == std::vector<std::string>{directory / "model-00001-of-00002.safetensors", directory / "model-00002-of-00002.safetensors",
+          std::vector<std::string>{directory / "LICENSE", directory / "config.json",
+                                   directory / "merges.txt", directory / "tokenizer.json"});
+    CHECK(file.files() == std::vector<std::string>{directory / "model-00001-of-00002.safetensors",
+                                                   directory / "model-00002-of-00002.safetensors",
                                                    directory / "config.json"});
   }
   directory.write("config.json", "{");
@@ -136,8 +144,10 @@ TEST_CASE("a GGUF file is opened and its floats are views") {
   GgufMetadata metadata;
   metadata.add("general.architecture", GgufValue("llama"));
   metadata.add("llama.block_count", GgufValue(std::uint32_t(3)));
-  const std::vector<GgufEntry> entries{
-      {"f32", GgufType::f32, {2, 2}}, {"f16", GgufType::f16, {2}}, {"bf16", GgufType::bf16, {1}}, {"other", GgufType(24), {3}, 3}};
+  const std::vector<GgufEntry> entries{{"f32", GgufType::f32, {2, 2}},
+                                       {"f16", GgufType::f16, {2}},
+                                       {"bf16", GgufType::bf16, {1}},
+                                       {"other", GgufType(24), {3}, 3}};
   const auto write = [&](const std::string& path) {
     GgufWriter writer(path, metadata, entries);
     writer.write("f32", std::as_bytes(std::span(f32)));
@@ -176,14 +186,16 @@ TEST_CASE("a GGUF file is opened and its floats are views") {
   metadata.add("split.count", GgufValue(std::uint16_t(2)));
   write(directory / "part");
   CHECK(error_of([&] { ModelFile{directory / "part"}; }).code() == ErrorCode::unsupported);
-  CHECK_THAT(error_of([&] { ModelFile{directory / "part"}; }).message(), Contains("one of 2 parts"));
+  CHECK_THAT(error_of([&] { ModelFile{directory / "part"}; }).message(),
+             Contains("one of 2 parts"));
 }
 
 TEST_CASE("the blocks of a GGUF file are decoded") {
   const test::TemporaryDirectory directory;
   const auto m = test::gaussian<float>(3, 512, 2);
   std::vector<GgufEntry> entries;
-  for (const auto& info : gguf_types) entries.push_back({std::string(info.name), info.type, {3, 512}});
+  for (const auto& info : gguf_types)
+    entries.push_back({std::string(info.name), info.type, {3, 512}});
   GgufWriter writer(directory / "file", {}, entries);
   std::map<std::string, Matrix<float>> expected;
   for (const auto& [name, type, shape, unused] : entries) {
@@ -203,7 +215,8 @@ TEST_CASE("the blocks of a GGUF file are decoded") {
   for (const auto& [name, decoded] : expected) {
     INFO(name);
     const auto values = values_of(file, name);
-    CHECK(std::equal(values.begin(), values.end(), decoded.data(), decoded.data() + decoded.size()));
+    CHECK(
+        std::equal(values.begin(), values.end(), decoded.data(), decoded.data() + decoded.size()));
     const LoadedTensor tensor = file.load(name);
     CHECK(tensor.view.shape == std::vector<Index>{3, 512});
     CHECK(owns_nothing(tensor) == (name == "F32" || name == "F16" || name == "BF16"));
@@ -214,8 +227,14 @@ TEST_CASE("the blocks of a GGUF file are decoded") {
 TEST_CASE("a llama2.c checkpoint is opened by its header") {
   const test::TemporaryDirectory directory;
   for (const int version : {0, 1}) {
-    const Llama2cHeader header{
-        .version = version, .hidden = 4, .intermediate = 2, .layers = 1, .heads = 2, .kv_heads = 1, .vocabulary = 3, .context = 2};
+    const Llama2cHeader header{.version = version,
+                               .hidden = 4,
+                               .intermediate = 2,
+                               .layers = 1,
+                               .heads = 2,
+                               .kv_heads = 1,
+                               .vocabulary = 3,
+                               .context = 2};
     Llama2cWriter writer(directory / "weights", header);
     detail::for_each_llama2c_tensor(header, [&](const std::string& name, const auto&, Index bytes) {
       const std::vector<float> values(std::size_t(bytes) / 4, name == "norm.weight" ? 1.5f : 0.0f);
@@ -234,14 +253,20 @@ TEST_CASE("a llama2.c checkpoint is opened by its header") {
 
     // A header that is sound names the format, even where the rest is missing.
     const std::string content = directory.read("weights");
-    CHECK_THAT(error_of([&] { ModelFile{directory.write("cut", content.substr(0, content.size() - 1))}; }).message(), Contains("bytes of tensors"));
+    CHECK_THAT(error_of([&] {
+                 ModelFile{directory.write("cut", content.substr(0, content.size() - 1))};
+               }).message(),
+               Contains("bytes of tensors"));
   }
 }
 
 TEST_CASE("a TensorFlow.js model is opened by its file or its directory") {
   const test::TemporaryDirectory directory;
-  const auto manifest = test::tfjs_manifest(
-      directory, {{"kernel", "float32", {2, 2}, bytes_of<float>({1, 2, 3, 4})}, {"steps", "int32", {1}, bytes_of<std::int32_t>({7})}}, 10);
+  const auto manifest =
+      test::tfjs_manifest(directory,
+                          {{"kernel", "float32", {2, 2}, bytes_of<float>({1, 2, 3, 4})},
+                           {"steps", "int32", {1}, bytes_of<std::int32_t>({7})}},
+                          10);
   directory.write("model.json", manifest.dump());
   for (const std::string& path : {directory.path(), directory / "model.json"}) {
     const ModelFile file(path);
@@ -261,23 +286,30 @@ TEST_CASE("what is no model is refused with a list of what is") {
   const auto refused = [&](const std::string& path) {
     const Error error = error_of([&] { ModelFile{path}; });
     CHECK(error.code() == ErrorCode::unsupported);
-    CHECK_THAT(error.message(), Contains(path) && Contains("safetensors") && Contains("GGUF") && Contains("llama2.c") && Contains("TensorFlow.js"));
+    CHECK_THAT(error.message(), Contains(path) && Contains("safetensors") && Contains("GGUF") &&
+                                    Contains("llama2.c") && Contains("TensorFlow.js"));
   };
   refused(directory.path());
   refused(directory.write("empty", ""));
-  refused(directory.write("text", "It was a dark and stormy night; the rain fell in torrents, except at occasional intervals."));
+  refused(directory.write("text",
+                          "It was a dark and stormy night; the rain fell in torrents, except at "
+                          "occasional intervals."));
   refused(directory.write("braces", "12345678{}"));
   refused(directory.write("zip.bin", "PK\3\4" + std::string(100, '\0')));
   refused(directory.write("config.json", "{}"));
   CHECK(error_of([&] { ModelFile{directory / "missing"}; }).code() == ErrorCode::io);
-  CHECK(error_of([&] { ModelFile{directory.write("broken.json", "{")}; }).code() == ErrorCode::corrupt);
+  CHECK(error_of([&] { ModelFile{directory.write("broken.json", "{")}; }).code() ==
+        ErrorCode::corrupt);
 }
 
 TEST_CASE("what contradicts its name is refused as what it is named") {
   const test::TemporaryDirectory directory;
-  CHECK_THAT(error_of([&] { ModelFile{directory.write("a.safetensors", "1234567890")}; }).message(), Contains("its header claims"));
-  CHECK_THAT(error_of([&] { ModelFile{directory.write("a.gguf", "1234567890")}; }).message(), Contains("does not begin with GGUF"));
-  CHECK_THAT(error_of([&] { ModelFile{directory.write("a.bin", "GGUF")}; }).message(), Contains("the version"));
+  CHECK_THAT(error_of([&] { ModelFile{directory.write("a.safetensors", "1234567890")}; }).message(),
+             Contains("its header claims"));
+  CHECK_THAT(error_of([&] { ModelFile{directory.write("a.gguf", "1234567890")}; }).message(),
+             Contains("does not begin with GGUF"));
+  CHECK_THAT(error_of([&] { ModelFile{directory.write("a.bin", "GGUF")}; }).message(),
+             Contains("the version"));
 }
 
 TEST_CASE("a trained model is opened") {

@@ -23,7 +23,8 @@ void put(const std::string& path, std::string_view content) {
 /// What lies in the store at "out.partial".
 Names parts_in(const test::TemporaryDirectory& directory) {
   Names names;
-  for (const auto& entry : std::filesystem::directory_iterator(directory / "out.partial")) names.insert(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(directory / "out.partial"))
+    names.insert(entry.path().filename().string());
   return names;
 }
 
@@ -78,13 +79,14 @@ TEST_CASE("What an interrupted run leaves half done goes, what is somebody's sta
     const PartStore store(path, "plan", Start::fresh);
     put(store.path(10), "ten");
   }
-  for (const char* name :
-       {"11.part.42.0.tmp", "whole.42.1.tmp", "whole/model.safetensors.42.2.tmp", "plan.42.3.tmp", "notes.txt", ".part", "1x.part", "x1.part"})
+  for (const char* name : {"11.part.42.0.tmp", "whole.42.1.tmp", "whole/model.safetensors.42.2.tmp",
+                           "plan.42.3.tmp", "notes.txt", ".part", "1x.part", "x1.part"})
     directory.write(message("out.partial/", name), "x");
   PartStore store(path, "plan", Start::resume);
   CHECK(store.has(10));
   CHECK_FALSE(store.has(11));
-  CHECK(parts_in(directory) == Names{"plan", "10.part", "notes.txt", ".part", "1x.part", "x1.part"});
+  CHECK(parts_in(directory) ==
+        Names{"plan", "10.part", "notes.txt", ".part", "1x.part", "x1.part"});
   store.remove();
   CHECK(parts_in(directory) == Names{"notes.txt", ".part", "1x.part", "x1.part"});
 }
@@ -142,10 +144,12 @@ TEST_CASE("A process that is killed lets go") {
 
 TEST_CASE("Places where no store can be") {
   const test::TemporaryDirectory directory;
-  const Error missing = error_of([&] { PartStore(directory / "none/out.partial", "plan", Start::fresh); });
+  const Error missing =
+      error_of([&] { PartStore(directory / "none/out.partial", "plan", Start::fresh); });
   CHECK(missing.code() == ErrorCode::io);
   CHECK_THAT(missing.message(), Contains("none/out.partial: cannot create"));
   directory.write("file", "x");
-  CHECK_THAT(error_of([&] { PartStore(directory / "file", "plan", Start::anew); }).message(), Contains("Not a directory"));
+  CHECK_THAT(error_of([&] { PartStore(directory / "file", "plan", Start::anew); }).message(),
+             Contains("Not a directory"));
   CHECK(directory.read("file") == "x");
 }

@@ -31,7 +31,8 @@ TEST_CASE("paths that lead out of a directory are seen by their text") {
     INFO(path);
     CHECK(is_inside(path));
   }
-  for (const std::string_view path : {"", "/a", "..", "../a", "a/..", "a/../b", "a\\b", "a/./../.."}) {
+  for (const std::string_view path :
+       {"", "/a", "..", "../a", "a/..", "a/../b", "a\\b", "a/./../.."}) {
     INFO(path);
     CHECK_FALSE(is_inside(path));
   }

@@ -56,10 +56,14 @@ TEST_CASE("quantized matrices come back bit for bit, whatever their grid, bits a
   const auto each = [&](auto&& f) {
     for (const int bits : {2, 3, 4, 5, 8}) {
       f(message("rtn", bits), quantize(W, recipes::rtn<>{.bits = bits, .group = 16}));
-      f(message("tensor", bits), quantize(W, recipes::rtn<runtime_bits, Midrise<>>{.bits = bits, .group = per_tensor}));
-      f(message("fast", bits), quantize(W, recipes::fast<>{.bits = bits, .group = 32, .seed = ~std::uint64_t(0)}));
-      f(message("fast row", bits), quantize(W, recipes::fast<runtime_bits, Midrise<>>{.bits = bits, .group = per_row}));
-      f(message("learned", bits), quantize(W, recipes::learned<>{.bits = bits, .transform_bits = 2, .max_block = 16}));
+      f(message("tensor", bits),
+        quantize(W, recipes::rtn<runtime_bits, Midrise<>>{.bits = bits, .group = per_tensor}));
+      f(message("fast", bits),
+        quantize(W, recipes::fast<>{.bits = bits, .group = 32, .seed = ~std::uint64_t(0)}));
+      f(message("fast row", bits),
+        quantize(W, recipes::fast<runtime_bits, Midrise<>>{.bits = bits, .group = per_row}));
+      f(message("learned", bits),
+        quantize(W, recipes::learned<>{.bits = bits, .transform_bits = 2, .max_block = 16}));
     }
     const Matrix<float> constant = [] {
       Matrix<float> C(20, 12);
@@ -91,22 +95,28 @@ TEST_CASE("quantized matrices come back bit for bit, whatever their grid, bits a
 
 namespace {
 
-/// A reader that knows docs/reference/format.md and nothing of the library but tensors, JSON and Philox: y = Ŵ x in fp64.
-std::vector<double> product_by_the_page(const SafetensorsReader& file, const std::string& name, std::vector<double> x) {
+/// A reader that knows docs/reference/format.md and nothing of the library but tensors, JSON and
+/// Philox: y = Ŵ x in fp64.
+std::vector<double> product_by_the_page(const SafetensorsReader& file, const std::string& name,
+                                        std::vector<double> x) {
   const auto matrix = cafeq::detail::parse_json(file.metadata().at("cafeq.matrices"), name)[name];
   const auto bytes = [&](const char* part) { return file.tensors().at(name + "." + part).bytes; };
   const auto half = [&](const char* part, std::size_t i) {
     const auto* b = reinterpret_cast<const unsigned char*>(bytes(part).data()) + 2 * i;
     const int bits = b[0] | b[1] << 8, exponent = bits >> 10 & 31, mantissa = bits & 1023;
-    const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+    const double magnitude =
+        exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
     return bits >> 15 ? -magnitude : magnitude;
   };
-  const auto byte = [&](const char* part, std::size_t i) { return std::to_integer<int>(bytes(part)[i]); };
+  const auto byte = [&](const char* part, std::size_t i) {
+    return std::to_integer<int>(bytes(part)[i]);
+  };
 
   std::size_t inverse = 0;
   for (const auto& factor : matrix["transform"]) {
     if (factor["kind"] == "diagonal") {
-      for (std::size_t i = 0; i < x.size(); ++i) x[i] /= std::ldexp(half("diagonal", i), factor["exponent"]);
+      for (std::size_t i = 0; i < x.size(); ++i)
+        x[i] /= std::ldexp(half("diagonal", i), factor["exponent"]);
     } else if (factor["kind"] == "hadamard") {  // M⁻¹ = Hᵀ S
       std::vector<double> z;
       std::size_t first = 0;
@@ -114,7 +124,9 @@ std::vector<double> product_by_the_page(const SafetensorsReader& file, const std
         REQUIRE((n & (n - 1)) == 0);
         for (std::size_t i = 0; i < n; ++i) {
           double sum = 0;
-          for (std::size_t j = 0; j < n; ++j) sum += (std::popcount(i & j) % 2 ? -1 : 1) * x[first + j] * double(CounterRng(factor["seed"], 0xdbf80e4f308a2015u).sign(first + j));
+          for (std::size_t j = 0; j < n; ++j)
+            sum += (std::popcount(i & j) % 2 ? -1 : 1) * x[first + j] *
+                   double(CounterRng(factor["seed"], 0xdbf80e4f308a2015u).sign(first + j));
           z.push_back(sum / std::sqrt(double(n)));
         }
         first += n;
@@ -127,7 +139,10 @@ std::vector<double> product_by_the_page(const SafetensorsReader& file, const std
         for (std::size_t r = 0; r < k; ++r) {
           double sum = 0;
           for (std::size_t c = 0; c < k; ++c)
-            sum += double(std::int8_t(byte("inverse", inverse + r * k + c))) * std::exp2(factor["base"].get<int>() - byte("inverse_exponents", first + c) / 8.0) * x[first + c];
+            sum +=
+                double(std::int8_t(byte("inverse", inverse + r * k + c))) *
+                std::exp2(factor["base"].get<int>() - byte("inverse_exponents", first + c) / 8.0) *
+                x[first + c];
           z.push_back(sum);
         }
         inverse += k * k;
@@ -138,13 +153,16 @@ std::vector<double> product_by_the_page(const SafetensorsReader& file, const std
   }
 
   const std::size_t rows = matrix["rows"], cols = matrix["cols"], bits = matrix["bits"];
-  const std::size_t width = matrix["group"] > 0 ? matrix["group"].get<std::size_t>() : cols, groups = (cols + width - 1) / width, row_bytes = (cols * bits + 7) / 8;
+  const std::size_t width = matrix["group"] > 0 ? matrix["group"].get<std::size_t>() : cols,
+                    groups = (cols + width - 1) / width, row_bytes = (cols * bits + 7) / 8;
   std::vector<double> y;
   for (std::size_t i = 0; i < rows; ++i) {
     double sum = 0;
     for (std::size_t j = 0; j < cols; ++j) {
       int code = 0;
-      for (std::size_t b = 0; b < bits; ++b) code |= (byte("codes", i * row_bytes + (j * bits + b) / 8) >> ((j * bits + b) % 8) & 1) << b;
+      for (std::size_t b = 0; b < bits; ++b)
+        code |= (byte("codes", i * row_bytes + (j * bits + b) / 8) >> ((j * bits + b) % 8) & 1)
+                << b;
       const std::size_t g = i * groups + j / width;
       if (matrix["grid"] == "affine") sum += (half("scales", g) * code + half("offsets", g)) * x[j];
       else sum += half("scales", g) * (code - (1 << (bits - 1)) + 0.5) * x[j];
@@ -163,7 +181,8 @@ TEST_CASE("the page on the format is enough to write a reader") {
   writer.add("fast", quantize(W, recipes::fast<>{.bits = 3, .group = 40, .seed = 5}));
   auto blocks = Pipeline{DualScaling{} * BlockHadamard{64}, Affine<>{.bits = 6}, Nearest{}};
   writer.add("blocks", blocks.quantize(W));
-  writer.add("learned", quantize(W, recipes::learned<>{.bits = 2, .transform_bits = 4, .max_block = 16}));
+  writer.add("learned",
+             quantize(W, recipes::learned<>{.bits = 2, .transform_bits = 4, .max_block = 16}));
   writer.write(directory / "file");
   const SafetensorsReader file(directory / "file");
   const QuantizedFileReader reader(directory / "file");
@@ -187,7 +206,8 @@ TEST_CASE("matrices of extreme, constant or dead weights are stored as well, and
   std::vector<AnyQuantized> all;
   const auto add = [&](const Matrix<float>& W) {
     all.emplace_back(quantize(W, recipes::fast<>{.bits = 3, .group = 16}));
-    all.emplace_back(quantize(W, recipes::learned<>{.bits = 3, .transform_bits = 2, .max_block = 16}));
+    all.emplace_back(
+        quantize(W, recipes::learned<>{.bits = 3, .transform_bits = 2, .max_block = 16}));
   };
   for (const float scale : {0x1p-110f, 0x1p+110f}) {
     auto W = test::heavy_tailed(20, 24, 3, 2);
@@ -235,7 +255,10 @@ TEST_CASE("a full disk leaves nothing half-written, and an earlier file as it wa
       const rlimit size{limit, limit};
       ::setrlimit(RLIMIT_FSIZE, &size);
       const Error error = error_of([&] { writer.write(directory / "target"); });
-      ::_exit(error.code() == ErrorCode::io && error.message().find("target: cannot write") != std::string::npos ? 42 : 1);
+      ::_exit(error.code() == ErrorCode::io &&
+                      error.message().find("target: cannot write") != std::string::npos
+                  ? 42
+                  : 1);
     }
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
@@ -249,7 +272,8 @@ TEST_CASE("a full disk leaves nothing half-written, and an earlier file as it wa
 TEST_CASE("grids and transforms that AnyQuantized does not hold are loaded by their type") {
   const test::TemporaryDirectory directory;
   const auto W = test::gaussian<float>(33, 40, 2);
-  const auto a = Pipeline{BlockHadamard{16}, AffineIntegerZero<3>{.group = 8}, Nearest{}}.quantize(W);
+  const auto a =
+      Pipeline{BlockHadamard{16}, AffineIntegerZero<3>{.group = 8}, Nearest{}}.quantize(W);
   const auto b = Pipeline{DualScaling{}, Symmetric<4>{}, Nearest{}, Side::output}.quantize(W);
   QuantizedFileWriter writer;
   writer.add("a", a);
@@ -258,9 +282,12 @@ TEST_CASE("grids and transforms that AnyQuantized does not hold are loaded by th
   const QuantizedFileReader reader(directory / "file");
   check_same(a, reader.load_as<Hadamard, AffineIntegerZero<3>>("a"));
   check_same(b, reader.load_as<Diagonal, Symmetric<4>>("b"));
-  CHECK_THAT(error_of([&] { reader.load("a"); }).message(), Contains("its grid is") || Contains("its transform is"));
-  CHECK_THAT(error_of([&] { reader.load_as<Hadamard, AffineIntegerZero<4>>("a"); }).message(), Contains("has 3 bits, not 4"));
-  CHECK_THAT(error_of([&] { reader.load_as<Hadamard, Midrise<3>>("a"); }).message(), Contains("its grid is affine_integer_zero, not midrise"));
+  CHECK_THAT(error_of([&] { reader.load("a"); }).message(),
+             Contains("its grid is") || Contains("its transform is"));
+  CHECK_THAT(error_of([&] { reader.load_as<Hadamard, AffineIntegerZero<4>>("a"); }).message(),
+             Contains("has 3 bits, not 4"));
+  CHECK_THAT(error_of([&] { reader.load_as<Hadamard, Midrise<3>>("a"); }).message(),
+             Contains("its grid is affine_integer_zero, not midrise"));
   CHECK_THAT(error_of([&] { reader.load("c"); }).message(), Contains("no matrix is named c"));
 }
 
@@ -278,24 +305,37 @@ TEST_CASE("equal content gives equal files, and names are given once") {
   other.write(directory / "b");
   CHECK(directory.read("a") == directory.read("b"));
   CHECK_THAT(error_of([&] { writer.add("x", q); }).message(), Contains("two matrices are named x"));
-  CHECK_THAT(error_of([&] { writer.add_tensor("x.codes", Tensor{}); }).message(), Contains("two tensors are named x.codes"));
+  CHECK_THAT(error_of([&] { writer.add_tensor("x.codes", Tensor{}); }).message(),
+             Contains("two tensors are named x.codes"));
   CHECK_THAT(error_of([&] { writer.add("", q); }).message(), Contains("without a name"));
-  CHECK_THAT(error_of([&] { writer.add("z", Pipeline{Hadamard(Signs(std::vector<float>(16, -1.0f))), Midrise<3>{}, Nearest{}}.quantize(W)); }).message(),
+  CHECK_THAT(error_of([&] {
+               writer.add("z", Pipeline{Hadamard(Signs(std::vector<float>(16, -1.0f))),
+                                        Midrise<3>{}, Nearest{}}
+                                   .quantize(W));
+             }).message(),
              Contains("come from a seed"));
 }
 
 TEST_CASE("what is missing or contradicts itself is refused by name") {
   using cafeq::detail::Json;
   const auto message_after = [](auto&& change) { return error_after(change).message(); };
-  CHECK_THAT(message_after([](auto&, auto&, auto& metadata) { metadata["cafeq.version"] = "2"; }), Contains("has version 2") && Contains("reads version 1"));
-  CHECK(error_after([](auto&, auto&, auto& metadata) { metadata["cafeq.version"] = "2"; }).code() == ErrorCode::unsupported);
-  CHECK_THAT(message_after([](auto&, auto&, auto& metadata) { metadata.erase("cafeq.version"); }), Contains("not one of cafeq's"));
-  CHECK_THAT(message_after([](auto&, auto&, auto& metadata) { metadata.erase("cafeq.matrices"); }), Contains("not one of cafeq's"));
-  CHECK_THAT(message_after([](auto&, auto& matrices, auto&) { matrices = Json::array(); }), Contains("is not an object"));
-  for (const char* part : {"w.codes", "w.scales", "w.inverse", "w.inverse_exponents", "f.offsets", "f.diagonal"})
-    CHECK_THAT(message_after([part](auto& tensors, auto&, auto&) { tensors.erase(part); }), Contains(message("its part ", part, " is missing")));
+  CHECK_THAT(message_after([](auto&, auto&, auto& metadata) { metadata["cafeq.version"] = "2"; }),
+             Contains("has version 2") && Contains("reads version 1"));
+  CHECK(error_after([](auto&, auto&, auto& metadata) { metadata["cafeq.version"] = "2"; }).code() ==
+        ErrorCode::unsupported);
+  CHECK_THAT(message_after([](auto&, auto&, auto& metadata) { metadata.erase("cafeq.version"); }),
+             Contains("not one of cafeq's"));
+  CHECK_THAT(message_after([](auto&, auto&, auto& metadata) { metadata.erase("cafeq.matrices"); }),
+             Contains("not one of cafeq's"));
+  CHECK_THAT(message_after([](auto&, auto& matrices, auto&) { matrices = Json::array(); }),
+             Contains("is not an object"));
+  for (const char* part :
+       {"w.codes", "w.scales", "w.inverse", "w.inverse_exponents", "f.offsets", "f.diagonal"})
+    CHECK_THAT(message_after([part](auto& tensors, auto&, auto&) { tensors.erase(part); }),
+               Contains(message("its part ", part, " is missing")));
   for (const char* key : {"rows", "cols", "bits", "group", "grid", "side", "exponent", "transform"})
-    CHECK_THAT(message_after([key](auto&, auto& matrices, auto&) { matrices["w"].erase(key); }), Contains(": w: has no ") && Contains(key));
+    CHECK_THAT(message_after([key](auto&, auto& matrices, auto&) { matrices["w"].erase(key); }),
+               Contains(": w: has no ") && Contains(key));
   const auto with = [&](const char* name, const char* key, const Json& value) {
     return message_after([&](auto&, auto& matrices, auto&) { matrices[name][key] = value; });
   };
@@ -313,16 +353,25 @@ TEST_CASE("what is missing or contradicts itself is refused by name") {
   CHECK_THAT(with("w", "side", "left"), Contains("its side is left"));
   CHECK_THAT(with("w", "exponent", 1 << 30), Contains("exponent is"));
   CHECK_THAT(with("w", "transform", Json::array({Json::object()})), Contains("has no kind"));
-  CHECK_THAT(with("w", "transform", Json::array({{{"kind", "diagonal"}}})), Contains("its transform is diagonal"));
+  CHECK_THAT(with("w", "transform", Json::array({{{"kind", "diagonal"}}})),
+             Contains("its transform is diagonal"));
   const auto block = [&](const char* key, const Json& value) {
-    return message_after([&](auto&, auto& matrices, auto&) { matrices["w"]["transform"][0][key] = value; });
+    return message_after(
+        [&](auto&, auto& matrices, auto&) { matrices["w"]["transform"][0][key] = value; });
   };
   CHECK_THAT(block("sizes", "8"), Contains("no list sizes"));
-  CHECK_THAT(block("sizes", Json::array({24})), Contains("w.inverse is I8 [96], expected I8 [576]"));
+  CHECK_THAT(block("sizes", Json::array({24})),
+             Contains("w.inverse is I8 [96], expected I8 [576]"));
   CHECK_THAT(block("sizes", Json::array({8, 8, 0, 8})), Contains("a block of size 0"));
-  CHECK_THAT(block("sizes", Json::array({std::int64_t(1) << 62, std::int64_t(1) << 62})), Contains("a block of size") || Contains("cover"));
-  CHECK_THAT(message_after([](auto&, auto& matrices, auto&) { matrices["f"]["transform"][1].erase("seed"); }), Contains("its Hadamard has no seed"));
+  CHECK_THAT(block("sizes", Json::array({std::int64_t(1) << 62, std::int64_t(1) << 62})),
+             Contains("a block of size") || Contains("cover"));
+  CHECK_THAT(message_after(
+                 [](auto&, auto& matrices, auto&) { matrices["f"]["transform"][1].erase("seed"); }),
+             Contains("its Hadamard has no seed"));
   Buffer<std::byte> infinite(2 * 16 * 3);
-  for (std::size_t i = 0; i < infinite.size(); ++i) infinite[i] = std::byte(i % 2 == 0 ? 0x00 : 0x7c);
-  CHECK_THAT(message_after([&](auto& tensors, auto&, auto&) { tensors.at("f.scales").bytes = infinite; }), Contains("f: a scale is not finite"));
+  for (std::size_t i = 0; i < infinite.size(); ++i)
+    infinite[i] = std::byte(i % 2 == 0 ? 0x00 : 0x7c);
+  CHECK_THAT(
+      message_after([&](auto& tensors, auto&, auto&) { tensors.at("f.scales").bytes = infinite; }),
+      Contains("f: a scale is not finite"));
 }

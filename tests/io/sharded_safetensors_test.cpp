@@ -15,25 +15,29 @@ namespace {
 using Bytes = std::vector<std::pair<std::string, std::string>>;
 
 /// A safetensors file with these tensors.
-void write_shard(const std::string& path, const Bytes& tensors, const Metadata& metadata = {{"format", "pt"}}) {
+void write_shard(const std::string& path, const Bytes& tensors,
+                 const Metadata& metadata = {{"format", "pt"}}) {
   std::vector<SafetensorsEntry> entries;
-  for (const auto& [name, values] : tensors) entries.push_back({name, ScalarType::u8, {Index(values.size())}});
+  for (const auto& [name, values] : tensors)
+    entries.push_back({name, ScalarType::u8, {Index(values.size())}});
   SafetensorsWriter writer(path, entries, metadata);
   for (const auto& [name, values] : tensors) writer.write(name, std::as_bytes(std::span(values)));
   writer.commit();
 }
 
 std::string index_of(nlohmann::json weight_map) {
-  return nlohmann::json{{"metadata", {{"total_size", 6}}}, {"weight_map", std::move(weight_map)}}.dump();
+  return nlohmann::json{{"metadata", {{"total_size", 6}}}, {"weight_map", std::move(weight_map)}}
+      .dump();
 }
 
 /// Two shards and their index; tensors are not in the order of their names.
 void write_model(const test::TemporaryDirectory& directory) {
   write_shard(directory / "model-00001-of-00002.safetensors", {{"c", "cc"}, {"a", "a"}});
   write_shard(directory / "model-00002-of-00002.safetensors", {{"b", "bbb"}});
-  directory.write(
-      "model.safetensors.index.json",
-      index_of({{"a", "model-00001-of-00002.safetensors"}, {"b", "model-00002-of-00002.safetensors"}, {"c", "model-00001-of-00002.safetensors"}}));
+  directory.write("model.safetensors.index.json",
+                  index_of({{"a", "model-00001-of-00002.safetensors"},
+                            {"b", "model-00002-of-00002.safetensors"},
+                            {"c", "model-00001-of-00002.safetensors"}}));
 }
 
 Bytes content_of(const SafetensorsModel& model) {
@@ -64,7 +68,8 @@ TEST_CASE("a sharded model is one list in the order of its files") {
     CHECK(model.directory() == directory.path());
     CHECK(model.files().size() == 2);
     CHECK(model.files()[1] == "model-00002-of-00002.safetensors");
-    CHECK(model.file_bytes() == Index(directory.read(model.files()[0]).size() + directory.read(model.files()[1]).size()));
+    CHECK(model.file_bytes() ==
+          Index(directory.read(model.files()[0]).size() + directory.read(model.files()[1]).size()));
   }
 }
 
@@ -73,12 +78,14 @@ TEST_CASE("without an index a directory's files are one model, unless one is mis
   write_model(directory);
   std::filesystem::remove(directory / "model.safetensors.index.json");
   CHECK(content_of(SafetensorsModel(directory.path())) == expected);
-  CHECK(content_of(SafetensorsModel(directory / "model-00002-of-00002.safetensors")) == Bytes{{"b", "bbb"}});
+  CHECK(content_of(SafetensorsModel(directory / "model-00002-of-00002.safetensors")) ==
+        Bytes{{"b", "bbb"}});
 
   std::filesystem::remove(directory / "model-00001-of-00002.safetensors");
   const Error error = error_of([&] { SafetensorsModel{directory.path()}; });
   CHECK(error.code() == ErrorCode::io);
-  CHECK_THAT(error.message(), Contains("holds 1 safetensors files and no index, but model-00002-of-00002.safetensors is one of 2"));
+  CHECK_THAT(error.message(), Contains("holds 1 safetensors files and no index, but "
+                                       "model-00002-of-00002.safetensors is one of 2"));
 
   write_shard(directory / "model.safetensors", {{"d", "d"}});
   CHECK(content_of(SafetensorsModel(directory.path())) == Bytes{{"d", "d"}});
@@ -91,7 +98,8 @@ TEST_CASE("without an index a directory's files are one model, unless one is mis
 
 TEST_CASE("shards may be symbolic links, as in a cache of downloads") {
   const test::TemporaryDirectory directory;
-  for (const char* name : {"blobs", "snapshot"}) std::filesystem::create_directory(directory / name);
+  for (const char* name : {"blobs", "snapshot"})
+    std::filesystem::create_directory(directory / name);
   write_shard(directory / "blobs/0123", {{"a", "a"}});
   std::filesystem::create_symlink("../blobs/0123", directory / "snapshot/model.safetensors");
   CHECK(content_of(SafetensorsModel(directory / "snapshot")) == Bytes{{"a", "a"}});
@@ -100,7 +108,8 @@ TEST_CASE("shards may be symbolic links, as in a cache of downloads") {
 TEST_CASE("files that contradict the index or each other are refused") {
   const test::TemporaryDirectory directory;
   write_model(directory);
-  const std::string first = "model-00001-of-00002.safetensors", second = "model-00002-of-00002.safetensors";
+  const std::string first = "model-00001-of-00002.safetensors",
+                    second = "model-00002-of-00002.safetensors";
   const nlohmann::json places{{"a", first}, {"b", second}, {"c", first}};
   const auto refused = [&](const nlohmann::json& changed) {
     INFO(changed.dump());
@@ -114,9 +123,12 @@ TEST_CASE("files that contradict the index or each other are refused") {
     changed[name] = std::move(file);
     return changed;
   };
-  CHECK_THAT(refused(with("d", second)), Contains(second + ": has no tensor d, which the index places there"));
-  CHECK_THAT(refused(with("a", second)), Contains(first + ": has tensor a, which the index places in " + second));
-  CHECK_THAT(refused({{"a", first}, {"b", second}}), Contains(first + ": has tensor c, which the index does not list"));
+  CHECK_THAT(refused(with("d", second)),
+             Contains(second + ": has no tensor d, which the index places there"));
+  CHECK_THAT(refused(with("a", second)),
+             Contains(first + ": has tensor a, which the index places in " + second));
+  CHECK_THAT(refused({{"a", first}, {"b", second}}),
+             Contains(first + ": has tensor c, which the index does not list"));
   for (const nlohmann::json& file : {nlohmann::json("../" + second),
                                      {"/etc/hostname"},
                                      {"sub/" + second},
@@ -127,21 +139,25 @@ TEST_CASE("files that contradict the index or each other are refused") {
                                      nlohmann::json(std::string("a\0b", 3)),
                                      nlohmann::json(7),
                                      nlohmann::json()})
-    CHECK_THAT(refused(with("a", file.is_array() ? file[0] : file)), Contains("tensor a") && Contains("is not the name of a file beside the index"));
+    CHECK_THAT(refused(with("a", file.is_array() ? file[0] : file)),
+               Contains("tensor a") && Contains("is not the name of a file beside the index"));
   refused(nlohmann::json::array());
   refused("x");
   CHECK(error_of([&] {
-          directory.write("model.safetensors.index.json", index_of(with("b", "missing.safetensors")));
+          directory.write("model.safetensors.index.json",
+                          index_of(with("b", "missing.safetensors")));
           SafetensorsModel{directory.path()};
         }).code() == ErrorCode::io);
-  for (const char* text : {"", "[]", "{}", "{\"weight_map\": ", "{\"weight_map\": {\"a\": \"x\", \"a\": \"x\"}}"}) {
+  for (const char* text :
+       {"", "[]", "{}", "{\"weight_map\": ", "{\"weight_map\": {\"a\": \"x\", \"a\": \"x\"}}"}) {
     directory.write("model.safetensors.index.json", text);
     CHECK(error_of([&] { SafetensorsModel{directory.path()}; }).code() == ErrorCode::corrupt);
   }
 
   SECTION("one tensor in two files") {
     write_shard(directory / second, {{"b", "bbb"}, {"a", "a"}});
-    CHECK_THAT(refused(places), Contains(second + ": has tensor a, which the index places in " + first));
+    CHECK_THAT(refused(places),
+               Contains(second + ": has tensor a, which the index places in " + first));
     std::filesystem::remove(directory / "model.safetensors.index.json");
     const Error error = error_of([&] { SafetensorsModel{directory.path()}; });
     CHECK(error.code() == ErrorCode::corrupt);
@@ -171,13 +187,16 @@ TEST_CASE("every truncation and many changes of an index are read or refused") {
 
 TEST_CASE("a model is written back in shards and read again") {
   const test::TemporaryDirectory directory;
-  const Bytes tensors{{"x", "12345"}, {"long", "123456789012"}, {"b", "12"}, {"a", "123"}, {"empty", ""}};
+  const Bytes tensors{
+      {"x", "12345"}, {"long", "123456789012"}, {"b", "12"}, {"a", "123"}, {"empty", ""}};
   std::vector<SafetensorsEntry> entries;
-  for (const auto& [name, values] : tensors) entries.push_back({name, ScalarType::u8, {Index(values.size())}});
+  for (const auto& [name, values] : tensors)
+    entries.push_back({name, ScalarType::u8, {Index(values.size())}});
   const auto write = [&](const std::string& target, Index shard_bytes) {
     std::filesystem::create_directory(target);
     ShardedSafetensorsWriter writer(target, entries, {{"format", "pt"}}, shard_bytes);
-    for (auto tensor = tensors.rbegin(); tensor != tensors.rend(); ++tensor) writer.write(tensor->first, std::as_bytes(std::span(tensor->second)));
+    for (auto tensor = tensors.rbegin(); tensor != tensors.rend(); ++tensor)
+      writer.write(tensor->first, std::as_bytes(std::span(tensor->second)));
     writer.commit();
     const SafetensorsModel model(target);
     CHECK(content_of(model) == tensors);
@@ -185,8 +204,9 @@ TEST_CASE("a model is written back in shards and read again") {
     return detail::names_in(target);
   };
   CHECK(write(directory / "one", 22) == std::vector<std::string>{"model.safetensors"});
-  CHECK(write(directory / "two", 17) ==
-        std::vector<std::string>{"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"});
+  CHECK(write(directory / "two", 17) == std::vector<std::string>{"model-00001-of-00002.safetensors",
+                                                                 "model-00002-of-00002.safetensors",
+                                                                 "model.safetensors.index.json"});
   CHECK(write(directory / "three", 10).size() == 4);
   CHECK(write(directory / "two", 17).size() == 3);  // replaces what is there
   CHECK(write(directory / "all", 1).size() == 6);   // what is empty joins the one before
@@ -201,19 +221,22 @@ TEST_CASE("a model is written back in shards and read again") {
 
   // Files of another layout would be read as a part of the model.
   for (const Index shard_bytes : {Index(100), Index(10)}) {
-    const Error error = error_of([&] { ShardedSafetensorsWriter(directory / "two", entries, {}, shard_bytes); });
+    const Error error =
+        error_of([&] { ShardedSafetensorsWriter(directory / "two", entries, {}, shard_bytes); });
     CHECK(error.code() == ErrorCode::invalid_argument);
     CHECK_THAT(error.message(), Contains("two: holds model-00001-of-00002.safetensors"));
   }
   CHECK(detail::names_in(directory / "two").size() == 3);
   directory.write("indexed/model.safetensors.index.json", "{}");
-  CHECK_THAT(error_of([&] { ShardedSafetensorsWriter(directory / "indexed", entries); }).message(), Contains("holds model.safetensors.index.json"));
+  CHECK_THAT(error_of([&] { ShardedSafetensorsWriter(directory / "indexed", entries); }).message(),
+             Contains("holds model.safetensors.index.json"));
 }
 
 TEST_CASE("a sharded writer that fails leaves nothing behind") {
   const test::TemporaryDirectory directory;
   const std::string large(100'000, 'x');
-  const std::vector<SafetensorsEntry> entries{{"a", ScalarType::u8, {2}}, {"b", ScalarType::u8, {2}}, {"c", ScalarType::u8, {100'000}}};
+  const std::vector<SafetensorsEntry> entries{
+      {"a", ScalarType::u8, {2}}, {"b", ScalarType::u8, {2}}, {"c", ScalarType::u8, {100'000}}};
   const auto bytes = [](std::string_view text) { return std::as_bytes(std::span(text)); };
   const auto refused = [&](const std::vector<SafetensorsEntry>& declared, auto use) {
     const Error error = error_of([&] {
@@ -224,8 +247,10 @@ TEST_CASE("a sharded writer that fails leaves nothing behind") {
     CHECK(directory.names().empty());
     return error.message();
   };
-  CHECK(refused(entries, [&](auto& w) { w.write("a", bytes("1")); }) == "tensor a has 1 bytes, declared were 2");
-  CHECK(refused(entries, [&](auto& w) { w.write("d", bytes("1")); }) == "tensor d was not declared");
+  CHECK(refused(entries, [&](auto& w) { w.write("a", bytes("1")); }) ==
+        "tensor a has 1 bytes, declared were 2");
+  CHECK(refused(entries, [&](auto& w) { w.write("d", bytes("1")); }) ==
+        "tensor d was not declared");
   CHECK(refused(entries, [&](auto& w) {
           w.write("a", bytes("12"));
           w.write("b", bytes("12"));
@@ -234,17 +259,20 @@ TEST_CASE("a sharded writer that fails leaves nothing behind") {
   auto repeated = entries;
   repeated.push_back(entries[0]);
   CHECK(refused(repeated, [](auto&) {}) == "tensor a is declared twice");
-  CHECK_THAT(refused({{"a", ScalarType::f32, {-1}}, {"b", ScalarType::u8, {1}}}, [](auto&) {}), Contains("a: F32 [-1] has no size"));
+  CHECK_THAT(refused({{"a", ScalarType::f32, {-1}}, {"b", ScalarType::u8, {1}}}, [](auto&) {}),
+             Contains("a: F32 [-1] has no size"));
   refused({{"bad \xff", ScalarType::u8, {3}}, {"b", ScalarType::u8, {1}}}, [](auto&) {});
 
   for (const rlim_t limit : {rlim_t(0), rlim_t(100), rlim_t(50'000)}) {
     CHECK_THAT(test::error_on_full_disk(limit,
                                         [&] {
-                                          ShardedSafetensorsWriter writer(directory.path(), entries, {}, 3);
+                                          ShardedSafetensorsWriter writer(directory.path(), entries,
+                                                                          {}, 3);
                                           writer.write("c", bytes(large));
                                         }),
                Contains("cannot write"));
     CHECK(directory.names().empty());
   }
-  CHECK(error_of([&] { ShardedSafetensorsWriter(directory / "missing", entries); }).code() == ErrorCode::io);
+  CHECK(error_of([&] { ShardedSafetensorsWriter(directory / "missing", entries); }).code() ==
+        ErrorCode::io);
 }

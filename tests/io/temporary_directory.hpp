@@ -18,7 +18,8 @@ class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     static std::atomic<int> counter{0};
-    path_ = std::filesystem::temp_directory_path() / message("cafeq-test-", Index(::getpid()), "-", counter++);
+    path_ = std::filesystem::temp_directory_path() /
+            message("cafeq-test-", Index(::getpid()), "-", counter++);
     std::filesystem::create_directories(path_);
   }
   TemporaryDirectory(const TemporaryDirectory&) = delete;
@@ -34,7 +35,8 @@ class TemporaryDirectory {
   std::string write(std::string_view name, std::string_view content) const {
     const std::string file = *this / name;
     std::filesystem::create_directories(std::filesystem::path(file).parent_path());
-    std::filesystem::remove(file);  // some file systems bring a file that is written over to the disk at once, which takes long
+    std::filesystem::remove(file);  // some file systems bring a file that is written over to the
+                                    // disk at once, which takes long
     std::FILE* out = std::fopen(file.c_str(), "wb");
     std::fwrite(content.data(), 1, content.size(), out);
     std::fclose(out);
@@ -46,7 +48,8 @@ class TemporaryDirectory {
   }
   std::set<std::string> names() const {
     std::set<std::string> all;
-    for (const auto& entry : std::filesystem::directory_iterator(path_)) all.insert(entry.path().filename().string());
+    for (const auto& entry : std::filesystem::directory_iterator(path_))
+      all.insert(entry.path().filename().string());
     return all;
   }
 

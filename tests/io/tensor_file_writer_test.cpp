@@ -13,8 +13,10 @@ namespace {
 /// "head", then a (3 bytes), padding up to a multiple of 4, b (2 bytes) and c (none).
 class SmallWriter : public TensorFileWriter {
  public:
-  explicit SmallWriter(const std::string& path) : TensorFileWriter(path, layout({{"a", 3}, {"b", 2}, {"c", 0}})) {}
-  SmallWriter(const std::string& path, const std::vector<std::pair<std::string, Index>>& tensors) : TensorFileWriter(path, layout(tensors)) {}
+  explicit SmallWriter(const std::string& path)
+      : TensorFileWriter(path, layout({{"a", 3}, {"b", 2}, {"c", 0}})) {}
+  SmallWriter(const std::string& path, const std::vector<std::pair<std::string, Index>>& tensors)
+      : TensorFileWriter(path, layout(tensors)) {}
 
  private:
   static Layout layout(const std::vector<std::pair<std::string, Index>>& tensors) {
@@ -57,8 +59,10 @@ TEST_CASE("wrong, repeated, unknown and missing tensors leave nothing behind") {
     CHECK(error_of([&] { writer.commit(); }).code() != ErrorCode{-1});
     return error.message();
   };
-  CHECK(refused([](auto& w) { w.write("a", bytes("12")); }) == "tensor a has 2 bytes, declared were 3");
-  CHECK(refused([](auto& w) { w.write("c", bytes("1")); }) == "tensor c has 1 bytes, declared were 0");
+  CHECK(refused([](auto& w) { w.write("a", bytes("12")); }) ==
+        "tensor a has 2 bytes, declared were 3");
+  CHECK(refused([](auto& w) { w.write("c", bytes("1")); }) ==
+        "tensor c has 1 bytes, declared were 0");
   CHECK(refused([](auto& w) { w.write("d", bytes("1")); }) == "tensor d was not declared");
   CHECK(refused([](auto& w) {
           w.write("a", bytes("123"));
@@ -69,7 +73,9 @@ TEST_CASE("wrong, repeated, unknown and missing tensors leave nothing behind") {
           w.write("b", bytes("12"));
           w.commit();
         }) == "tensor c was not written");
-  { const SmallWriter forgotten(directory / "file"); }
+  {
+    const SmallWriter forgotten(directory / "file");
+  }
   CHECK(directory.names() == std::set<std::string>{"file"});
 }
 
@@ -84,14 +90,17 @@ TEST_CASE("what cannot be declared is refused before there is a file") {
   CHECK(refused({{"a", 1}, {"a", 2}}) == "tensor a is declared twice");
   CHECK_THAT(refused({{"a", -1}}), Contains("tensor a of -1 bytes"));
   CHECK_THAT(refused({{"a", std::numeric_limits<Index>::max()}}), Contains("does not fit a file"));
-  CHECK_THAT(refused({{"a", Index(1) << 61}, {"b", Index(1) << 61}, {"c", 1}}), Contains("tensor c of 1 bytes"));
+  CHECK_THAT(refused({{"a", Index(1) << 61}, {"b", Index(1) << 61}, {"c", 1}}),
+             Contains("tensor c of 1 bytes"));
 }
 
 TEST_CASE("targets that cannot be written are io errors that leave nothing behind") {
   const test::TemporaryDirectory directory;
   directory.write("occupied/file", "");
-  CHECK_THAT(error_of([&] { SmallWriter(directory / "no/such/file"); }).message(), Contains("no/such/file: cannot create"));
-  CHECK_THAT(error_of([&] { SmallWriter(directory / "occupied/file/x"); }).message(), Contains("Not a directory"));
+  CHECK_THAT(error_of([&] { SmallWriter(directory / "no/such/file"); }).message(),
+             Contains("no/such/file: cannot create"));
+  CHECK_THAT(error_of([&] { SmallWriter(directory / "occupied/file/x"); }).message(),
+             Contains("Not a directory"));
   const Error error = error_of([&] {
     SmallWriter writer(directory / "occupied");
     writer.write("a", bytes("123"));
@@ -104,7 +113,8 @@ TEST_CASE("targets that cannot be written are io errors that leave nothing behin
   CHECK(directory.names() == std::set<std::string>{"occupied"});
 
   using std::filesystem::perms;
-  std::filesystem::permissions(directory / "occupied", perms::owner_read | perms::owner_exec | perms::others_read | perms::others_exec);
+  std::filesystem::permissions(directory / "occupied", perms::owner_read | perms::owner_exec |
+                                                           perms::others_read | perms::others_exec);
   CHECK_THAT(test::error_as_user([&] { SmallWriter(directory / "occupied/other"); }),
              Contains("occupied/other: cannot create") && Contains("Permission denied"));
   std::filesystem::permissions(directory / "occupied", perms::owner_all);

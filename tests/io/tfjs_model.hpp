@@ -16,7 +16,9 @@ struct TfjsTensor {
 };
 
 /// One group, its bytes cut into shards of `shard_size`.
-inline nlohmann::json tfjs_manifest(const TemporaryDirectory& directory, const std::vector<TfjsTensor>& tensors, std::size_t shard_size) {
+inline nlohmann::json tfjs_manifest(const TemporaryDirectory& directory,
+                                    const std::vector<TfjsTensor>& tensors,
+                                    std::size_t shard_size) {
   std::string bytes;
   nlohmann::json weights = nlohmann::json::array();
   for (const auto& tensor : tensors) {

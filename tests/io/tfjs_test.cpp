@@ -12,12 +12,13 @@ namespace {
 
 /// Three tensors, 24 + 8 + 3 bytes, in shards of ten.
 nlohmann::json small_model(const test::TemporaryDirectory& directory) {
-  return test::tfjs_manifest(directory,
-                             {{"kernel", "float32", {1, 1, 2, 3}, bytes_of<float>({1, 2, 3, 4, 5, 6})},
-                              {"steps", "int32", {2}, bytes_of<std::int32_t>({-7, 9})},
-                              {"mask", "bool", {3}, bytes_of<char>({1, 0, 1})},
-                              {"nothing", "float32", {0, 4}, ""}},
-                             10);
+  return test::tfjs_manifest(
+      directory,
+      {{"kernel", "float32", {1, 1, 2, 3}, bytes_of<float>({1, 2, 3, 4, 5, 6})},
+       {"steps", "int32", {2}, bytes_of<std::int32_t>({-7, 9})},
+       {"mask", "bool", {3}, bytes_of<char>({1, 0, 1})},
+       {"nothing", "float32", {0, 4}, ""}},
+      10);
 }
 
 Error read_error(const test::TemporaryDirectory& directory, const nlohmann::json& model) {
@@ -50,7 +51,11 @@ TEST_CASE("tensors are listed in the manifest's order and read one by one") {
   directory.write("more", bytes_of<std::uint8_t>({3, 5}));
   model["weightsManifest"].push_back(
       {{"paths", {"more"}},
-       {"weights", {{{"name", "codes"}, {"dtype", "float32"}, {"shape", {2}}, {"quantization", {{"dtype", "uint8"}, {"scale", 2}, {"min", 0}}}}}}});
+       {"weights",
+        {{{"name", "codes"},
+          {"dtype", "float32"},
+          {"shape", {2}},
+          {"quantization", {{"dtype", "uint8"}, {"scale", 2}, {"min", 0}}}}}}});
   const TfjsReader file(directory.write("model.json", model.dump()));
   REQUIRE(file.tensors().size() == 5);
   CHECK(file.tensors()[0].name == "kernel");
@@ -76,7 +81,9 @@ TEST_CASE("groups have shards of their own, which may lie in subdirectories") {
   auto model = small_model(directory);
   directory.write("more/shard..0", bytes_of<float>({8}));
   model["weightsManifest"].push_back(
-      {{"paths", {"more/shard..0"}}, {"weights", {{{"name", "last"}, {"dtype", "float32"}, {"shape", nlohmann::json::array()}}}}});
+      {{"paths", {"more/shard..0"}},
+       {"weights",
+        {{{"name", "last"}, {"dtype", "float32"}, {"shape", nlohmann::json::array()}}}}});
   directory.write("other.json", model.dump());
   const TensorMap tensors = read_tfjs(directory.path(), "other.json");
   CHECK(tensors.size() == 5);
@@ -85,17 +92,23 @@ TEST_CASE("groups have shards of their own, which may lie in subdirectories") {
 
 TEST_CASE("quantized weights are returned as what they stand for") {
   const test::TemporaryDirectory directory;
-  directory.write("shard", bytes_of<std::uint8_t>({0, 1, 255}) + bytes_of<std::uint16_t>({0, 65535}) + bytes_of<std::uint16_t>({0x3c00, 0xc000}) +
-                               bytes_of<std::uint8_t>({3, 5}));
-  const auto entry = [](const char* name, const char* dtype, Index size, nlohmann::json quantization) {
-    return nlohmann::json{{"name", name}, {"dtype", dtype}, {"shape", {size}}, {"quantization", std::move(quantization)}};
+  directory.write("shard",
+                  bytes_of<std::uint8_t>({0, 1, 255}) + bytes_of<std::uint16_t>({0, 65535}) +
+                      bytes_of<std::uint16_t>({0x3c00, 0xc000}) + bytes_of<std::uint8_t>({3, 5}));
+  const auto entry = [](const char* name, const char* dtype, Index size,
+                        nlohmann::json quantization) {
+    return nlohmann::json{{"name", name},
+                          {"dtype", dtype},
+                          {"shape", {size}},
+                          {"quantization", std::move(quantization)}};
   };
   const nlohmann::json model{
       {"weightsManifest",
        {{{"paths", {"shard"}},
          {"weights",
           {entry("bytes", "float32", 3, {{"dtype", "uint8"}, {"scale", 0.5}, {"min", -1}}),
-           entry("words", "float32", 2, {{"dtype", "uint16"}, {"scale", 2.0}, {"min", 0.25}}), entry("halves", "float32", 2, {{"dtype", "float16"}}),
+           entry("words", "float32", 2, {{"dtype", "uint16"}, {"scale", 2.0}, {"min", 0.25}}),
+           entry("halves", "float32", 2, {{"dtype", "float16"}}),
            entry("integers", "int32", 2, {{"dtype", "uint8"}, {"scale", 0.5}, {"min", -9}})}}}}}};
   directory.write("model.json", model.dump());
   const TensorMap tensors = read_tfjs(directory.path());
@@ -186,32 +199,43 @@ TEST_CASE("contradictions in the manifest are refused") {
     CHECK(weight("name", nlohmann::json()).code() == ErrorCode::corrupt);
   }
   SECTION("shard paths that lead out of the directory") {
-    for (const char* path : {"../shard0", "/etc/hostname", "a/../../b", "", "..", "a\\..\\b", "sub/.."}) {
+    for (const char* path :
+         {"../shard0", "/etc/hostname", "a/../../b", "", "..", "a\\..\\b", "sub/.."}) {
       INFO(path);
       const Error error = broken([&](nlohmann::json& group) { group["paths"][0] = path; });
       CHECK(error.code() == ErrorCode::corrupt);
       CHECK_THAT(error.message(), Contains("shard path"));
     }
-    CHECK(broken([](nlohmann::json& group) { group["paths"][0] = std::string("a\0b", 3); }).code() == ErrorCode::corrupt);
-    CHECK(broken([](nlohmann::json& group) { group["paths"][0] = 3; }).code() == ErrorCode::corrupt);
+    CHECK(broken([](nlohmann::json& group) {
+            group["paths"][0] = std::string("a\0b", 3);
+          }).code() == ErrorCode::corrupt);
+    CHECK(broken([](nlohmann::json& group) { group["paths"][0] = 3; }).code() ==
+          ErrorCode::corrupt);
   }
   SECTION("structure") {
     CHECK(broken([](nlohmann::json& group) { group.erase("paths"); }).code() == ErrorCode::corrupt);
     CHECK(broken([](nlohmann::json& group) { group["weights"] = 1; }).code() == ErrorCode::corrupt);
-    CHECK(broken([](nlohmann::json& group) { group["weights"][1] = nlohmann::json::array(); }).code() == ErrorCode::corrupt);
+    CHECK(broken([](nlohmann::json& group) {
+            group["weights"][1] = nlohmann::json::array();
+          }).code() == ErrorCode::corrupt);
     CHECK(broken([](nlohmann::json& group) { group = "x"; }).code() == ErrorCode::corrupt);
-    CHECK(broken([](nlohmann::json& group) { group["paths"] = nlohmann::json::array(); }).code() == ErrorCode::corrupt);
-    CHECK(read_error(directory, {{"weightsManifest", {{"paths", 1}}}}).code() == ErrorCode::corrupt);
+    CHECK(broken([](nlohmann::json& group) { group["paths"] = nlohmann::json::array(); }).code() ==
+          ErrorCode::corrupt);
+    CHECK(read_error(directory, {{"weightsManifest", {{"paths", 1}}}}).code() ==
+          ErrorCode::corrupt);
     CHECK(read_error(directory, nlohmann::json::array()).code() == ErrorCode::corrupt);
   }
 }
 
-TEST_CASE("every truncation and many changes of model.json, every truncation of a shard are read or refused") {
+TEST_CASE(
+    "every truncation and many changes of model.json, every truncation of a shard are read or "
+    "refused") {
   const test::TemporaryDirectory directory;
   const std::string text = small_model(directory).dump();
   const auto read = [&](std::string_view content) {
     directory.write("model.json", content);
-    for (const auto& [name, tensor] : read_tfjs(directory.path())) CHECK(Index(tensor.bytes.size()) == byte_count(tensor.type, tensor.shape));
+    for (const auto& [name, tensor] : read_tfjs(directory.path()))
+      CHECK(Index(tensor.bytes.size()) == byte_count(tensor.type, tensor.shape));
   };
   test::check_prefixes(text, read);
   CHECK(test::check_bit_flips(text, 1000, 4, read) < 900);

@@ -9,38 +9,54 @@ using test::error_of;
 
 namespace {
 
-const char* const llama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-const char* const qwen2_words =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const char* const llama3 = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
+                           R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const char* const qwen2_words = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
+                                R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 /// Pieces with visible spaces; "ab" and "abc" are made in every way that there is.
 Json pieces() {
   return Json::parse(R"({
-    "added_tokens": [{"id": 0, "content": "<unk>", "special": true}, {"id": 1, "content": "<s>", "special": true},
-                     {"id": 2, "content": "</s>", "special": true}, {"id": 10, "content": "x\u2581y", "special": false}],
+    "added_tokens": [{"id": 0, "content": "<unk>", "special": true}, {"id": 1, "content": "<s>",
+    "special": true},
+                     {"id": 2, "content": "</s>", "special": true}, {"id": 10,
+    "content": "x\u2581y", "special": false}],
     "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"},
-                                                       {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+                                                       {"type": "Replace",
+    "pattern": {"String": " "}, "content": "\u2581"}]},
     "pre_tokenizer": null,
-    "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A"}}]},
+    "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>",
+    "type_id": 0}}, {"Sequence": {"id": "A"}}]},
     "model": {"type": "BPE", "unk_token": "<unk>", "byte_fallback": true,
-              "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "<0x0A>": 3, "a": 4, "b": 5, "c": 6, "bc": 7, "ab": 8, "abc": 9},
+              "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "<0x0A>": 3, "a": 4, "b": 5, "c": 6,
+    "bc": 7, "ab": 8, "abc": 9},
               "merges": ["b c", "a b", ["a", "bc"], "ab c"]}})");
 }
 
 Json byte_level(const Json& cuts) {
   Json json = Json::parse(R"({
-    "added_tokens": [{"id": 4, "content": "<|begin|>", "special": true}, {"id": 5, "content": "<tool>", "special": false}],
+    "added_tokens": [{"id": 4, "content": "<|begin|>", "special": true}, {"id": 5,
+    "content": "<tool>", "special": false}],
     "pre_tokenizer": {"type": "Sequence"},
-    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "\u0120": 2, "\u0120a": 3}, "merges": ["\u0120 a"]}})");
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "\u0120": 2, "\u0120a": 3},
+    "merges": ["\u0120 a"]}})");
   json["pre_tokenizer"]["pretokenizers"] = cuts;
   return json;
 }
-Json split(const char* regex) { return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}}; }
-Json bytes(bool regex) { return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", regex}}; }
+Json split(const char* regex) {
+  return {{"type", "Split"},
+          {"pattern", {{"Regex", regex}}},
+          {"behavior", "Isolated"},
+          {"invert", false}};
+}
+Json bytes(bool regex) {
+  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", regex}};
+}
 
 struct Files : test::TemporaryDirectory {
-  GgufVocabulary read(const Json& tokenizer, Index size) const { return read_tokenizer_json(write("tokenizer.json", tokenizer.dump()), size); }
+  GgufVocabulary read(const Json& tokenizer, Index size) const {
+    return read_tokenizer_json(write("tokenizer.json", tokenizer.dump()), size);
+  }
   Error error(const Json& tokenizer, Index size = 12) const {
     const Error error = error_of([&] { read(tokenizer, size); });
     CHECK_THAT(error.message(), Contains("tokenizer.json: "));
@@ -55,10 +71,13 @@ TEST_CASE("pieces score by their merges") {
   const GgufVocabulary vocabulary = files.read(pieces(), 12);
   CHECK(vocabulary.model == "llama");
   CHECK(vocabulary.pre == "default");
-  CHECK(vocabulary.tokens == std::vector<std::string>{"<unk>", "<s>", "</s>", "<0x0A>", "a", "b", "c", "bc", "ab", "abc", "x y", "[PAD11]"});
-  CHECK(vocabulary.types == std::vector<TokenType>{TokenType::unknown, TokenType::control, TokenType::control, TokenType::byte, TokenType::normal,
-                                                   TokenType::normal, TokenType::normal, TokenType::normal, TokenType::normal, TokenType::normal,
-                                                   TokenType::user_defined, TokenType::unused});
+  CHECK(vocabulary.tokens == std::vector<std::string>{"<unk>", "<s>", "</s>", "<0x0A>", "a", "b",
+                                                      "c", "bc", "ab", "abc", "x y", "[PAD11]"});
+  CHECK(vocabulary.types ==
+        std::vector<TokenType>{TokenType::unknown, TokenType::control, TokenType::control,
+                               TokenType::byte, TokenType::normal, TokenType::normal,
+                               TokenType::normal, TokenType::normal, TokenType::normal,
+                               TokenType::normal, TokenType::user_defined, TokenType::unused});
   CHECK(vocabulary.scores[7] == 0);
   CHECK(vocabulary.scores[8] == -1);
   CHECK(vocabulary.scores[9] == -2);
@@ -73,7 +92,10 @@ TEST_CASE("pieces score by their merges") {
   Json metaspace = pieces();
   metaspace["normalizer"] = nullptr;
   metaspace["post_processor"] = nullptr;
-  metaspace["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "never"}, {"split", false}};
+  metaspace["pre_tokenizer"] = {{"type", "Metaspace"},
+                                {"replacement", "\u2581"},
+                                {"prepend_scheme", "never"},
+                                {"split", false}};
   CHECK_FALSE(files.read(metaspace, 12).add_space_prefix);
   CHECK_FALSE(files.read(metaspace, 12).add_begin);
   metaspace["pre_tokenizer"]["prepend_scheme"] = "first";
@@ -100,9 +122,11 @@ TEST_CASE("byte-level vocabularies keep their merges and have a name for how tex
   const Files files;
   const GgufVocabulary vocabulary = files.read(byte_level(Json::array({bytes(true)})), 6);
   CHECK(vocabulary.model == "gpt2");
-  CHECK(vocabulary.tokens == std::vector<std::string>{"a", "b", "\u0120", "\u0120a", "<|begin|>", "<tool>"});
-  CHECK(vocabulary.types == std::vector<TokenType>{TokenType::normal, TokenType::normal, TokenType::normal, TokenType::normal, TokenType::control,
-                                                   TokenType::user_defined});
+  CHECK(vocabulary.tokens ==
+        std::vector<std::string>{"a", "b", "\u0120", "\u0120a", "<|begin|>", "<tool>"});
+  CHECK(vocabulary.types == std::vector<TokenType>{TokenType::normal, TokenType::normal,
+                                                   TokenType::normal, TokenType::normal,
+                                                   TokenType::control, TokenType::user_defined});
   CHECK(vocabulary.merges == std::vector<std::string>{"\u0120 a"});
   CHECK(vocabulary.scores.empty());
   CHECK_FALSE(vocabulary.add_begin);
@@ -135,7 +159,9 @@ TEST_CASE("what begins and ends a text comes from the files beside") {
   CHECK(vocabulary.begin == 0);
   CHECK(vocabulary.end == 5);
   CHECK_FALSE(vocabulary.padding);
-  files.write("tokenizer_config.json", R"({"bos_token": {"content": "<|begin|>"}, "eos_token": "b", "add_bos_token": true, "chat_template": "{{ x }}"})");
+  files.write("tokenizer_config.json",
+              R"({"bos_token": {"content": "<|begin|>"}, "eos_token": "b", "add_bos_token": true,
+    "chat_template": "{{ x }}"})");
   vocabulary = files.read(byte_level(Json::array({bytes(true)})), 6);
   CHECK(vocabulary.begin == 4);
   CHECK(vocabulary.end == 1);
@@ -161,14 +187,21 @@ TEST_CASE("a tokenizer.json that is none, or no BPE, is refused") {
   CHECK_THAT(changed(base, "/model/type", "Unigram").message(), Contains("Unigram"));
   CHECK_THAT(changed(base, "/model/vocab", {1, 2}).message(), Contains("no object vocab"));
   CHECK_THAT(changed(base, "/model/vocab/a", -1).message(), Contains("token a has the id -1"));
-  CHECK_THAT(changed(base, "/model/vocab/a", 12).message(), Contains("token a has the id 12, the model 12 tokens"));
+  CHECK_THAT(changed(base, "/model/vocab/a", 12).message(),
+             Contains("token a has the id 12, the model 12 tokens"));
   CHECK_THAT(changed(base, "/model/merges", "b c").message(), Contains("no array merges"));
-  CHECK_THAT(changed(base, "/model/merges/0", {"b"}).message(), Contains("[\"b\"] is not one of two pieces"));
-  CHECK_THAT(changed(base, "/added_tokens/0", {{"id", 0}}).message(), Contains("an added token is"));
-  CHECK_THAT(changed(base, "/normalizer", {{"type", "Lowercase"}}).message(), Contains("Lowercase"));
-  CHECK_THAT(changed(base, "/normalizer", nullptr).message(), Contains("neither byte-level nor made of pieces"));
-  CHECK_THAT(changed(base, "/pre_tokenizer", {{"type", "Whitespace"}}).message(), Contains("Whitespace"));
+  CHECK_THAT(changed(base, "/model/merges/0", {"b"}).message(),
+             Contains("[\"b\"] is not one of two pieces"));
+  CHECK_THAT(changed(base, "/added_tokens/0", {{"id", 0}}).message(),
+             Contains("an added token is"));
+  CHECK_THAT(changed(base, "/normalizer", {{"type", "Lowercase"}}).message(),
+             Contains("Lowercase"));
+  CHECK_THAT(changed(base, "/normalizer", nullptr).message(),
+             Contains("neither byte-level nor made of pieces"));
+  CHECK_THAT(changed(base, "/pre_tokenizer", {{"type", "Whitespace"}}).message(),
+             Contains("Whitespace"));
   CHECK_THAT(files.error(Json::array()).message(), Contains("has no model"));
-  CHECK(error_of([&] { read_tokenizer_json(files.write("tokenizer.json", "{"), 1); }).code() == ErrorCode::corrupt);
+  CHECK(error_of([&] { read_tokenizer_json(files.write("tokenizer.json", "{"), 1); }).code() ==
+        ErrorCode::corrupt);
   CHECK(error_of([&] { read_tokenizer_json(files / "none.json", 1); }).code() == ErrorCode::io);
 }

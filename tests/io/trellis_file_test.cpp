@@ -34,10 +34,13 @@ std::map<std::pair<int, int>, PrintedCode> printed_codes() {
   while (std::getline(page, line)) {
     int window = 0, from = 0, to = 0, multiplier = 0, levels = 0;
     double unit = 0;
-    if (std::sscanf(line.c_str(), "| %d | %d to %d | %d | %d | %lf |", &window, &from, &to, &multiplier, &levels, &unit) == 6)
+    if (std::sscanf(line.c_str(), "| %d | %d to %d | %d | %d | %lf |", &window, &from, &to,
+                    &multiplier, &levels, &unit) == 6)
       codes[{window, from}] = {std::uint32_t(multiplier), levels, unit, {}};
-    if (std::sscanf(line.c_str(), "T for `window` %d, `rate` %d", &window, &from) == 2) filled = &codes.at({window, from}).magnitudes;
-    if (filled == nullptr || line.empty() || line.find_first_not_of("0123456789 ") != line.npos) continue;
+    if (std::sscanf(line.c_str(), "T for `window` %d, `rate` %d", &window, &from) == 2)
+      filled = &codes.at({window, from}).magnitudes;
+    if (filled == nullptr || line.empty() || line.find_first_not_of("0123456789 ") != line.npos)
+      continue;
     std::istringstream numbers(line);
     for (int value = 0; numbers >> value;) filled->push_back(value);
   }
@@ -45,35 +48,49 @@ std::map<std::pair<int, int>, PrintedCode> printed_codes() {
 }
 
 /// X̂ [rows, cols] by that page, of a matrix in a file.
-Matrix<double> trellis_by_the_page(const SafetensorsReader& file, const std::string& name, const std::map<std::pair<int, int>, PrintedCode>& codes) {
+Matrix<double> trellis_by_the_page(const SafetensorsReader& file, const std::string& name,
+                                   const std::map<std::pair<int, int>, PrintedCode>& codes) {
   const auto matrix = cafeq::detail::parse_json(file.metadata().at("cafeq.matrices"), name)[name];
-  const auto bytes = file.tensors().at(name + ".codes").bytes, scale_bytes = file.tensors().at(name + ".scale_codes").bytes;
-  const Index rows = matrix["rows"], cols = matrix["cols"], rate = matrix["rate"], scale_bits = matrix["scale_bits"];
+  const auto bytes = file.tensors().at(name + ".codes").bytes,
+             scale_bytes = file.tensors().at(name + ".scale_codes").bytes;
+  const Index rows = matrix["rows"], cols = matrix["cols"], rate = matrix["rate"],
+              scale_bits = matrix["scale_bits"];
   const int window = matrix["window"];
   const PrintedCode& code = codes.at({window, rate < 48 ? 32 : rate < 64 ? 48 : 64});
-  const auto bit_of = [](std::span<const std::byte> from, Index bit) { return std::to_integer<int>(from[std::size_t(bit / 8)]) >> (7 - bit % 8) & 1; };
+  const auto bit_of = [](std::span<const std::byte> from, Index bit) {
+    return std::to_integer<int>(from[std::size_t(bit / 8)]) >> (7 - bit % 8) & 1;
+  };
   const bool columns = matrix["sequence"] == "column";
   const Index lines = columns ? cols : rows, length = columns ? rows : cols;
-  const Index chunks = matrix["sequence"] == "rows" ? std::min(lines, std::max<Index>(1, (lines * length + 4096) / 8192)) : lines;
+  const Index chunks = matrix["sequence"] == "rows"
+                           ? std::min(lines, std::max<Index>(1, (lines * length + 4096) / 8192))
+                           : lines;
   Matrix<double> result(rows, cols);
   Index at = 0;
   for (Index k = 0; k < chunks; ++k) {
-    const Index first = k * lines / chunks, last = (k + 1) * lines / chunks, n = (last - first) * length;
+    const Index first = k * lines / chunks, last = (k + 1) * lines / chunks,
+                n = (last - first) * length;
     const Index bits = std::max(n * rate / 16, (16 * window + rate - 1) / rate * rate / 16);
     const auto chunk = bytes.subspan(std::size_t(at), std::size_t((bits + 7) / 8));
     at += Index(chunk.size());
     for (Index t = 0; t < n; ++t) {
       std::uint32_t state = 0;
-      for (int i = 0; i < window; ++i) state = 2 * state + std::uint32_t(bit_of(chunk, (t * rate / 16 + i) % bits));
+      for (int i = 0; i < window; ++i)
+        state = 2 * state + std::uint32_t(bit_of(chunk, (t * rate / 16 + i) % bits));
       const int h = int(state * code.multiplier % 65536 / 256);
-      const int level = h >= 128 ? code.magnitudes[std::size_t((h - 128) * code.levels / 128)] : -code.magnitudes[std::size_t((127 - h) * code.levels / 128)];
+      const int level = h >= 128 ? code.magnitudes[std::size_t((h - 128) * code.levels / 128)]
+                                 : -code.magnitudes[std::size_t((127 - h) * code.levels / 128)];
       const Index line = first + t / length;
       int scale_code = 0;
       for (Index b = 0; b < scale_bits; ++b) {
         const Index bit = line * scale_bits + b;
-        scale_code |= (std::to_integer<int>(scale_bytes[std::size_t(bit / 8)]) >> (bit % 8) & 1) << b;
+        scale_code |= (std::to_integer<int>(scale_bytes[std::size_t(bit / 8)]) >> (bit % 8) & 1)
+                      << b;
       }
-      const double scale = scale_code == (1 << scale_bits) - 1 ? 0 : std::exp(matrix["scale_base"].get<double>() - scale_code * matrix["scale_step"].get<double>());
+      const double scale = scale_code == (1 << scale_bits) - 1
+                               ? 0
+                               : std::exp(matrix["scale_base"].get<double>() -
+                                          scale_code * matrix["scale_step"].get<double>());
       (columns ? result(t % length, line) : result(line, t % length)) = scale * code.unit * level;
     }
   }
@@ -110,7 +127,8 @@ TEST_CASE("trellis codes come back bit for bit, and mean what the page on the fo
     CHECK(float(code.unit) == ours.unit);
     REQUIRE(code.levels == ours.levels);
     REQUIRE(Index(code.magnitudes.size()) == code.levels);
-    for (std::size_t i = 0; i < code.magnitudes.size(); ++i) CHECK(code.magnitudes[i] == ours.magnitudes[i]);
+    for (std::size_t i = 0; i < code.magnitudes.size(); ++i)
+      CHECK(code.magnitudes[i] == ours.magnitudes[i]);
   }
   const test::TemporaryDirectory directory;
   QuantizedFileWriter writer;
@@ -123,14 +141,17 @@ TEST_CASE("trellis codes come back bit for bit, and mean what the page on the fo
   for (const int window : {14, 12, 10})
     for (const int rate : {32, 35, 47, 48, 53, 63, 64, 71, 80})
       for (const auto& [rows, cols] : {std::pair<Index, Index>{3, 1}, {40, 30}, {100, 172}}) {
-        if (rows == 100 && (window != 10 || rate % 9 != 8)) continue;  // two chunks; 35, 53, 71 sixteenths
-        if (test::sanitized && window == 14 && rows > 3) continue;     // too slow
+        if (rows == 100 && (window != 10 || rate % 9 != 8))
+          continue;  // two chunks; 35, 53, 71 sixteenths
+        if (test::sanitized && window == 14 && rows > 3) continue;  // too slow
         const auto W = test::heavy_tailed(rows, cols, std::uint64_t(rate), 0, 1000);
         Trellis quantizer{.rate = {rate}, .scale_bits = rate % 2 == 0 ? 8 : 6, .window = window};
-        for (const auto sequence : {TrellisSequence::rows, TrellisSequence::row, TrellisSequence::column}) {
+        for (const auto sequence :
+             {TrellisSequence::rows, TrellisSequence::row, TrellisSequence::column}) {
           if (sequence != TrellisSequence::rows && rate % 3 != 0) continue;
           quantizer.sequence = sequence;
-          add(message("plain ", window, " ", rate, " ", rows, " ", int(sequence)), Pipeline{Identity{}, quantizer, Nearest{}}.quantize(W));
+          add(message("plain ", window, " ", rate, " ", rows, " ", int(sequence)),
+              Pipeline{Identity{}, quantizer, Nearest{}}.quantize(W));
         }
       }
   auto W = test::heavy_tailed(64, 128, 3, 0, 1000);
@@ -149,30 +170,51 @@ TEST_CASE("trellis codes come back bit for bit, and mean what the page on the fo
     REQUIRE(std::memcmp(back.data(), hat.data(), std::size_t(hat.size()) * sizeof(float)) == 0);
     if (name == "rotated") continue;
     const auto page = trellis_by_the_page(file, name, codes);
-    const int exponent = cafeq::detail::parse_json(file.metadata().at("cafeq.matrices"), name)[name]["exponent"];
+    const int exponent =
+        cafeq::detail::parse_json(file.metadata().at("cafeq.matrices"), name)[name]["exponent"];
     for (Index i = 0; i < hat.rows(); ++i)
-      for (Index j = 0; j < hat.cols(); ++j) REQUIRE(double(hat(i, j)) == Approx(std::ldexp(page(i, j), exponent)).epsilon(3e-7));
+      for (Index j = 0; j < hat.cols(); ++j)
+        REQUIRE(double(hat(i, j)) == Approx(std::ldexp(page(i, j), exponent)).epsilon(3e-7));
   }
   CHECK(reader.load_as<Hadamard, Trellis>("rotated").quantizer().window == 12);
 }
 
 TEST_CASE("trellis codes that contradict themselves are refused by name") {
   using Json = cafeq::detail::Json;
-  CHECK_THAT(trellis_error_after([](auto& tensors, Json&) { tensors.erase("w.codes"); }).message(), Contains("w.codes is missing"));
-  CHECK_THAT(trellis_error_after([](auto& tensors, Json&) { tensors.erase("w.scale_codes"); }).message(), Contains("w.scale_codes is missing"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rate"] = 81; }).message(), Contains("rate is 81, must be 32 to 80"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rate"] = 40; }).message(), Contains("w.codes is"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["window"] = 11; }).message(), Contains("window is 11"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_bits"] = 7; }).message(), Contains("scale_bits is 7"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = "1"; }).message(), Contains("scale_base"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = 89; }).message(), Contains("scale_base"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_step"] = -1; }).message(), Contains("scale_step"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w.erase("scale_step"); }).message(), Contains("scale_step"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["sequence"] = "all"; }).message(), Contains("sequence is all"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rows"] = Index(1) << 30; }).message(), Contains("w"));
+  CHECK_THAT(trellis_error_after([](auto& tensors, Json&) { tensors.erase("w.codes"); }).message(),
+             Contains("w.codes is missing"));
+  CHECK_THAT(
+      trellis_error_after([](auto& tensors, Json&) { tensors.erase("w.scale_codes"); }).message(),
+      Contains("w.scale_codes is missing"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rate"] = 81; }).message(),
+             Contains("rate is 81, must be 32 to 80"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rate"] = 40; }).message(),
+             Contains("w.codes is"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["window"] = 11; }).message(),
+             Contains("window is 11"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_bits"] = 7; }).message(),
+             Contains("scale_bits is 7"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = "1"; }).message(),
+             Contains("scale_base"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = 89; }).message(),
+             Contains("scale_base"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_step"] = -1; }).message(),
+             Contains("scale_step"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w.erase("scale_step"); }).message(),
+             Contains("scale_step"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["sequence"] = "all"; }).message(),
+             Contains("sequence is all"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rows"] = Index(1) << 30; }).message(),
+             Contains("w"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rows"] = 17; }).message(), Contains("w."));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["cols"] = -1; }).message(), Contains("cols is -1"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["side"] = "top"; }).message(), Contains("side"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w.erase("transform"); }).message(), Contains("transform"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["transform"][0]["sizes"] = Json::array({25}); }).message(), Contains("cover 25 of 24"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["cols"] = -1; }).message(),
+             Contains("cols is -1"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["side"] = "top"; }).message(),
+             Contains("side"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w.erase("transform"); }).message(),
+             Contains("transform"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) {
+               w["transform"][0]["sizes"] = Json::array({25});
+             }).message(),
+             Contains("cover 25 of 24"));
 }

@@ -11,14 +11,17 @@ using namespace cafeq::test;
 
 namespace {
 
-/// All of the storage, so that nothing beside X may change. Bits where the machine fuses multiply-adds.
+/// All of the storage, so that nothing beside X may change. Bits where the machine fuses
+/// multiply-adds.
 template <class T>
 bool same(const Matrix<T>& a, const Matrix<T>& b) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   return a.empty() || std::memcmp(a.data(), b.data(), std::size_t(a.size()) * sizeof(T)) == 0;
 #else
   for (Index i = 0; i < a.size(); ++i)
-    if (!(std::abs(a.data()[i] - b.data()[i]) <= T(4096) * std::numeric_limits<T>::epsilon() * (T(1) + std::abs(b.data()[i])))) return false;
+    if (!(std::abs(a.data()[i] - b.data()[i]) <=
+          T(4096) * std::numeric_limits<T>::epsilon() * (T(1) + std::abs(b.data()[i]))))
+      return false;
   return true;
 #endif
 }
@@ -48,7 +51,8 @@ View<T> place(Matrix<T>& storage, Index n, Index k, int layout) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("in-place products give the bits of the reference, whatever the strides", "", float, double) {
+TEMPLATE_TEST_CASE("in-place products give the bits of the reference, whatever the strides", "",
+                   float, double) {
   using T = TestType;
   for (const Index k : {1, 2, 7, 16, 17, 33, 64, 129, 300})
     for (const Index n : {0, 1, 7, 25, 67, 97}) {
@@ -56,7 +60,9 @@ TEMPLATE_TEST_CASE("in-place products give the bits of the reference, whatever t
       Scratch<T> scratch(kernel::in_place_scratch<T>(k));
       Scratch<T> packed_scratch(kernel::packed_in_place_scratch<T>(k));
       const auto M = gaussian<T>(k, 2 * k, 1);
-      const View<const T> factors[] = {M.view().col_block(0, k), M.view().col_block(0, k).transposed(), {M.data(), k, k, 2 * k, 2}};
+      const View<const T> factors[] = {M.view().col_block(0, k),
+                                       M.view().col_block(0, k).transposed(),
+                                       {M.data(), k, k, 2 * k, 2}};
       for (int f = 0; f < (k < 64 ? 3 : 1); ++f)
         for (int layout = 0; layout < 3; ++layout) {
           INFO("k " << k << " n " << n << " factor " << f << " layout " << layout);
@@ -65,10 +71,14 @@ TEMPLATE_TEST_CASE("in-place products give the bits of the reference, whatever t
           kernel::multiply_right_in_place_reference<T>(place(expected, n, k, layout), factors[f]);
           kernel::multiply_right_in_place<T>(place(actual, n, k, layout), factors[f], scratch);
           REQUIRE(same(actual, expected));
-          kernel::multiply_right_in_place<T>(place(actual, n, k, layout), kernel::PackedMatrix<T>(factors[f]).panels(), packed_scratch);
+          kernel::multiply_right_in_place<T>(place(actual, n, k, layout),
+                                             kernel::PackedMatrix<T>(factors[f]).panels(),
+                                             packed_scratch);
           REQUIRE(same(actual, expected));
-          kernel::multiply_left_in_place_reference<T>(factors[f], place(expected, n, k, layout).transposed());
-          kernel::multiply_left_in_place<T>(factors[f], place(actual, n, k, layout).transposed(), scratch);
+          kernel::multiply_left_in_place_reference<T>(factors[f],
+                                                      place(expected, n, k, layout).transposed());
+          kernel::multiply_left_in_place<T>(factors[f], place(actual, n, k, layout).transposed(),
+                                            scratch);
           REQUIRE(same(actual, expected));
           REQUIRE(scratch.intact());
           REQUIRE(packed_scratch.intact());
@@ -92,10 +102,12 @@ TEST_CASE("a block-diagonal product is its blocks' products", "[kernel]") {
       Index column = 0;
       const auto X = place(expected, n, 121, layout);
       for (std::size_t b = 0; b < M.size(); column += sizes[b++])
-        kernel::multiply_right_in_place_reference<float>(X.col_block(column, sizes[b]), M[b].view());
+        kernel::multiply_right_in_place_reference<float>(X.col_block(column, sizes[b]),
+                                                         M[b].view());
       const auto Y = place(actual, n, 121, layout);
       const auto block = [&](Index b) { return packed[std::size_t(b)].panels(); };
-      CHECK(allocations_of([&] { kernel::multiply_blocks_in_place<float>(Y, 5, block, scratch); }) == 0);
+      CHECK(allocations_of(
+                [&] { kernel::multiply_blocks_in_place<float>(Y, 5, block, scratch); }) == 0);
       CHECK(same(actual, expected));
       CHECK(scratch.intact());
     }

@@ -20,7 +20,8 @@ BlockPanels<T> random_blocks(std::vector<Index> sizes, bool row_scales, bool col
   for (Index b = 0; b < N.blocks(); ++b)
     for (Index r = 0; r < N.size(b); ++r)
       for (Index c = 0; c < N.size(b); ++c) {
-        if constexpr (std::is_same_v<T, std::int8_t>) N(b, r, c) = std::int8_t(Index(rng.below(at++, 255)) - 127);
+        if constexpr (std::is_same_v<T, std::int8_t>)
+          N(b, r, c) = std::int8_t(Index(rng.below(at++, 255)) - 127);
         else N(b, r, c) = T(float(rng.normal(at++)));
       }
   for (Index j = 0; j < N.dim(); ++j) {
@@ -32,8 +33,10 @@ BlockPanels<T> random_blocks(std::vector<Index> sizes, bool row_scales, bool col
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("blocks of any size times several vectors equal the chains of the reference", "[kernel][block_vector]", float, fp16, std::int8_t) {
-  const std::vector<std::vector<Index>> all_sizes = {{}, {1}, {7}, {17, 1, 33}, {64, 64, 32, 8, 4}, {128, 80}, {129}, {16, 48, 96}};
+TEMPLATE_TEST_CASE("blocks of any size times several vectors equal the chains of the reference",
+                   "[kernel][block_vector]", float, fp16, std::int8_t) {
+  const std::vector<std::vector<Index>> all_sizes = {
+      {}, {1}, {7}, {17, 1, 33}, {64, 64, 32, 8, 4}, {128, 80}, {129}, {16, 48, 96}};
   for (const auto& sizes : all_sizes)
     for (const bool row_scales : {false, true})
       for (const bool column_scales : {false, true})
@@ -44,13 +47,16 @@ TEMPLATE_TEST_CASE("blocks of any size times several vectors equal the chains of
           auto expected = test::gaussian<float>(count, stride, 9);
           std::vector<float> scratch(std::size_t(kernel::block_multiply_scratch<TestType>(129)));
           const View<float> x = X.view().block(0, 1, count, N.dim());
-          CHECK(test::allocations_of([&] { kernel::block_multiply(N, 0, N.blocks(), x, scratch); }) == 0);
+          CHECK(test::allocations_of(
+                    [&] { kernel::block_multiply(N, 0, N.blocks(), x, scratch); }) == 0);
           kernel::block_multiply_reference(N, expected.view().block(0, 1, count, N.dim()));
           for (Index n = 0; n < count; ++n)
             for (Index j = 0; j < stride; ++j) {
               INFO("vector " << n << " entry " << j << " of " << N.dim());
               if constexpr (simd::has_fma<DefaultArch>) REQUIRE(X(n, j) == expected(n, j));
-              else REQUIRE(double(X(n, j)) == Approx(double(expected(n, j))).margin(1e-2).epsilon(1e-4));
+              else
+                REQUIRE(double(X(n, j)) ==
+                        Approx(double(expected(n, j))).margin(1e-2).epsilon(1e-4));
             }
         }
 }

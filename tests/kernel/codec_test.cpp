@@ -15,7 +15,9 @@ using Integers = kernel::UniformLevels<true, false>;
 using Halves = kernel::UniformLevels<false, true>;
 using Signed = kernel::UniformLevels<false, false>;
 
-const std::array<Line, 9> lines{Line{0.7f, -2.1f}, {0.4f, 0}, {0.2f, -1}, {1.5f, 3}, {0.1f, 0.5f}, {0, 0.3f}, {3e-6f, 0}, {100, -50}, {0.33f, -0.9f}};
+const std::array<Line, 9> lines{Line{0.7f, -2.1f}, {0.4f, 0},    {0.2f, -1},
+                                {1.5f, 3},         {0.1f, 0.5f}, {0, 0.3f},
+                                {3e-6f, 0},        {100, -50},   {0.33f, -0.9f}};
 
 template <class Levels>
 void check_kernels(const Levels& levels) {
@@ -43,7 +45,8 @@ TEST_CASE("kernels equal their references for every uniform grid") {
 }
 
 TEST_CASE("ties, ends and what is no number") {
-  const std::vector<float> x{-0.5f, 0.5f, 1.5f, 2.5f, 3.5f, 99.0f, -99.0f, INFINITY, -INFINITY, std::nanf("")};
+  const std::vector<float> x{-0.5f, 0.5f,   1.5f,     2.5f,      3.5f,
+                             99.0f, -99.0f, INFINITY, -INFINITY, std::nanf("")};
   std::vector<std::uint8_t> codes(x.size());
   kernel::encode(x, Integers{0, 7}, Line{1, 0}, codes);
   CHECK(codes == std::vector<std::uint8_t>{0, 0, 2, 2, 4, 7, 0, 7, 0, 0});

@@ -34,8 +34,11 @@ TEST_CASE("column passes agree with their references", "[kernel][columns]") {
         double worst = 0;
         for (Index j = 0; j < cols; ++j) {
           CHECK(double(sum[std::size_t(j)]) ==
-                Approx(kernel::column_sum_reference(range, view, j, peak[std::size_t(j)], slope.data())).epsilon(4e-6));
-          for (Index i = 0; i < rows; ++i) worst = std::max(worst, std::abs(double(work(i, j + 1)) - slope[std::size_t(i)]));
+                Approx(kernel::column_sum_reference(range, view, j, peak[std::size_t(j)],
+                                                    slope.data()))
+                    .epsilon(4e-6));
+          for (Index i = 0; i < rows; ++i)
+            worst = std::max(worst, std::abs(double(work(i, j + 1)) - slope[std::size_t(i)]));
         }
         CHECK(worst < 4e-6);
         for (Index i = 0; i < rows; ++i) {
@@ -58,6 +61,7 @@ TEST_CASE("scaling of columns", "[kernel][columns]") {
       auto work = X;
       kernel::scale_columns(work.view().col_block(0, n), c.data());
       for (Index i = 0; i < rows; ++i)
-        for (Index j = 0; j <= n; ++j) REQUIRE(work(i, j) == (j < n ? X(i, j) * c[std::size_t(j)] : X(i, j)));
+        for (Index j = 0; j <= n; ++j)
+          REQUIRE(work(i, j) == (j < n ? X(i, j) * c[std::size_t(j)] : X(i, j)));
     }
 }

@@ -16,7 +16,8 @@ void check_columns(View<const T> X) {
   CAPTURE(X.rows, X.cols, X.row_stride);
   const auto n = static_cast<std::size_t>(X.cols);
   // One more than there are columns, to see that nothing is written beyond them.
-  std::vector<float> peak(n + 1, 0.25f), low(n + 1, 0.5f), high(n + 1, 0.75f), factor(static_cast<std::size_t>(X.rows));
+  std::vector<float> peak(n + 1, 0.25f), low(n + 1, 0.5f), high(n + 1, 0.75f),
+      factor(static_cast<std::size_t>(X.rows));
   std::vector<double> sum(n + 1, 3.0), squares(n + 1, 5.0), plain_sum(n + 1), plain_squares(n + 1);
   for (std::size_t i = 0; i < factor.size(); ++i) factor[i] = 0.5f + float(i % 7) / 3;
   kernel::column_absmax(X, peak.data());
@@ -26,19 +27,24 @@ void check_columns(View<const T> X) {
   bool right = true;
   for (std::size_t j = 0; j < n; ++j) {
     const kernel::Range range = kernel::column_range_reference(X, Index(j), {0.5f, 0.75f});
-    right = right && peak[j] == kernel::column_absmax_reference(X, Index(j), 0.25f) && low[j] == range.min && high[j] == range.max;
-    const kernel::Moments scaled = kernel::column_moments_reference(X, factor.data(), Index(j), {3.0, 5.0});
+    right = right && peak[j] == kernel::column_absmax_reference(X, Index(j), 0.25f) &&
+            low[j] == range.min && high[j] == range.max;
+    const kernel::Moments scaled =
+        kernel::column_moments_reference(X, factor.data(), Index(j), {3.0, 5.0});
     const kernel::Moments plain = kernel::column_moments_reference(X, nullptr, Index(j), {});
     if constexpr (simd::has_fma<DefaultArch>)
-      right = right && sum[j] == scaled.sum && squares[j] == scaled.sum_squares && plain_sum[j] == plain.sum && plain_squares[j] == plain.sum_squares;
+      right = right && sum[j] == scaled.sum && squares[j] == scaled.sum_squares &&
+              plain_sum[j] == plain.sum && plain_squares[j] == plain.sum_squares;
     double exact = 0;
-    for (Index i = 0; i < X.rows; ++i) exact += double(float(X(i, Index(j)))) * double(float(X(i, Index(j))));
+    for (Index i = 0; i < X.rows; ++i)
+      exact += double(float(X(i, Index(j)))) * double(float(X(i, Index(j))));
     CHECK(plain_squares[j] == Approx(exact).epsilon(1e-6));
     CHECK(squares[j] == Approx(scaled.sum_squares).epsilon(1e-6));
     CHECK(sum[j] == Approx(scaled.sum).epsilon(1e-6).margin(1e-5));
   }
   CHECK(right);
-  CHECK((peak[n] == 0.25f && low[n] == 0.5f && high[n] == 0.75f && sum[n] == 3.0 && squares[n] == 5.0));
+  CHECK((peak[n] == 0.25f && low[n] == 0.5f && high[n] == 0.75f && sum[n] == 3.0 &&
+         squares[n] == 5.0));
 }
 
 template <class T>
@@ -63,7 +69,9 @@ TEST_CASE("a matrix in slabs of whole blocks has the sums of the whole", "[kerne
   const auto X = test::heavy_tailed(80, 37, 4);
   std::vector<double> sum(37), squares(37), sum_of_slabs(37), squares_of_slabs(37);
   kernel::column_moments<DefaultArch>(X.view(), nullptr, sum.data(), squares.data());
-  for (const Index i : {0, 32}) kernel::column_moments<DefaultArch>(X.view().row_block(i, i == 0 ? 32 : 48), nullptr, sum_of_slabs.data(), squares_of_slabs.data());
+  for (const Index i : {0, 32})
+    kernel::column_moments<DefaultArch>(X.view().row_block(i, i == 0 ? 32 : 48), nullptr,
+                                        sum_of_slabs.data(), squares_of_slabs.data());
   CHECK(sum == sum_of_slabs);
   CHECK(squares == squares_of_slabs);
 }
@@ -76,7 +84,8 @@ TEST_CASE("moments of scaled rows agree with their reference", "[kernel][columns
     for (std::size_t j = 0; j < factor.size(); ++j) factor[j] = 0.25f + float(j % 11);
     const auto check = [&](const auto* data) {
       const kernel::Moments ours = kernel::scaled_row_moments(data, factor.data() + 1, n);
-      const kernel::Moments exact = kernel::scaled_row_moments_reference(data, factor.data() + 1, n);
+      const kernel::Moments exact =
+          kernel::scaled_row_moments_reference(data, factor.data() + 1, n);
       CHECK(ours.sum == Approx(exact.sum).epsilon(1e-6).margin(1e-4));
       CHECK(ours.sum_squares == Approx(exact.sum_squares).epsilon(1e-6));
     };

@@ -15,7 +15,8 @@ void check_types() {
     const auto x = to_matrix<T>(a.view());
     const auto y = to_matrix<U>(b.view());
     const auto ours = kernel::squared_differences(x.data() + 1, y.data() + 1, n);  // unaligned
-    const auto reference = kernel::squared_differences_reference(x.data() + 1, 1, y.data() + 1, 1, n);
+    const auto reference =
+        kernel::squared_differences_reference(x.data() + 1, 1, y.data() + 1, 1, n);
     double error = 0, norm = 0;
     for (Index j = 1; j <= n; ++j) {
       const double d = double(x.data()[j]) - double(y.data()[j]);
@@ -24,13 +25,15 @@ void check_types() {
     }
     CHECK(ours.error == Approx(error).epsilon(1e-13));
     CHECK(ours.norm == Approx(norm).epsilon(1e-13));
-    if constexpr (simd::has_fma<DefaultArch>) CHECK((ours.error == reference.error && ours.norm == reference.norm));
+    if constexpr (simd::has_fma<DefaultArch>)
+      CHECK((ours.error == reference.error && ours.norm == reference.norm));
   }
 }
 
 }  // namespace
 
-TEST_CASE("squared differences of any two types agree with their reference", "[kernel][difference]") {
+TEST_CASE("squared differences of any two types agree with their reference",
+          "[kernel][difference]") {
   check_types<float, float>();
   check_types<double, double>();
   check_types<double, float>();

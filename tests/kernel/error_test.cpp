@@ -35,7 +35,9 @@ bool same(double a, double b) {
 #endif
 }
 
-const std::array<Line, 9> candidates{Line{0.7f, -2.1f}, {0.4f, 0}, {0.2f, -1}, {1.5f, 3}, {0.1f, 0.5f}, {0, 0.3f}, {3e-3f, 0}, {100, -50}, {0.33f, -0.9f}};
+const std::array<Line, 9> candidates{Line{0.7f, -2.1f}, {0.4f, 0},    {0.2f, -1},
+                                     {1.5f, 3},         {0.1f, 0.5f}, {0, 0.3f},
+                                     {3e-3f, 0},        {100, -50},   {0.33f, -0.9f}};
 
 template <class Levels>
 Units units_at(const Levels& levels, std::size_t shift) {
@@ -77,7 +79,8 @@ void check_error_kernels(const Levels& levels) {
       kernel::unit_errors_reference(groups, levels, some, std::span(expected).first(count));
       bool agree = true;
       for (std::size_t c = 0; c < count; ++c)
-        for (std::size_t g = 0; g < std::size_t(groups.count()); ++g) agree &= same(double(errors[c][g]), double(expected[c][g]));
+        for (std::size_t g = 0; g < std::size_t(groups.count()); ++g)
+          agree &= same(double(errors[c][g]), double(expected[c][g]));
       CHECK(agree);
     }
     for (const Units& u : units) {
@@ -85,7 +88,8 @@ void check_error_kernels(const Levels& levels) {
       const auto expected = kernel::level_sums_reference(groups, levels, u);
       bool agree = true;
       for (std::size_t g = 0; g < std::size_t(groups.count()); ++g)
-        agree &= same(double(sums.level[g]), double(expected.level[g])) && same(double(sums.level_squares[g]), double(expected.level_squares[g])) &&
+        agree &= same(double(sums.level[g]), double(expected.level[g])) &&
+                 same(double(sums.level_squares[g]), double(expected.level_squares[g])) &&
                  same(double(sums.product[g]), double(expected.product[g]));
       CHECK(agree);
     }
@@ -97,7 +101,8 @@ double error_of(std::span<const float> x, const Levels& levels, Line line) {
   double sum = 0;
   for (const float v : x) {
     const float y = Levels::has_offset ? v - line.offset : v;
-    const double r = double(y) - double(line.scale) * double(levels(y * kernel::inverse_scale(line.scale)));
+    const double r =
+        double(y) - double(line.scale) * double(levels(y * kernel::inverse_scale(line.scale)));
     sum += r * r;
   }
   return sum;
@@ -111,9 +116,11 @@ void check_errors(const Levels& levels) {
     CAPTURE(n);
     std::array<double, lines.size()> errors{};
     kernel::squared_errors(x, levels, candidates, errors);
-    for (std::size_t c = 0; c < lines.size(); ++c) CHECK(errors[c] == Approx(error_of(x, levels, candidates[c])).epsilon(1e-4));
+    for (std::size_t c = 0; c < lines.size(); ++c)
+      CHECK(errors[c] == Approx(error_of(x, levels, candidates[c])).epsilon(1e-4));
     for (const Index width : {1, 13, 32, 64, 128, 5000}) {
-      const GroupSpan groups{x.first(std::min(x.size(), std::size_t(width * kernel::groups_at_once))), width};
+      const GroupSpan groups{
+          x.first(std::min(x.size(), std::size_t(width * kernel::groups_at_once))), width};
       if (groups.x.empty() || (width > 4096 && groups.count() > 1)) continue;
       Each<float> scale{}, offset{};
       for (std::size_t g = 0; g < scale.size(); ++g) {
@@ -121,11 +128,13 @@ void check_errors(const Levels& levels) {
         offset[g] = candidates[g % lines.size()].offset;
       }
       Each<double> each{};
-      kernel::group_errors(groups, levels, scale, offset, std::span(each).first(std::size_t(groups.count())));
+      kernel::group_errors(groups, levels, scale, offset,
+                           std::span(each).first(std::size_t(groups.count())));
       bool agree = true;
       for (std::size_t g = 0; g < std::size_t(groups.count()); ++g) {
         const double expected = error_of(groups.group(Index(g)), levels, {scale[g], offset[g]});
-        agree &= std::abs(each[g] - expected) <= 1e-4 * expected + 1e-6 * std::max(1.0, double(scale[g]) * double(scale[g]));
+        agree &= std::abs(each[g] - expected) <=
+                 1e-4 * expected + 1e-6 * std::max(1.0, double(scale[g]) * double(scale[g]));
       }
       CHECK(agree);
     }
@@ -155,12 +164,14 @@ TEST_CASE("level sums are those of the definition") {
   const float pivot = 0.25f;
   Units units{};
   units.inverse[0] = 2;
-  const auto sums = kernel::level_sums({x, 5, &pivot}, Integers{0, 3}, units);  // levels 0 1 3 0 3 of y = −.15 .65 1.95 −.65 4.75
+  const auto sums = kernel::level_sums({x, 5, &pivot}, Integers{0, 3},
+                                       units);  // levels 0 1 3 0 3 of y = −.15 .65 1.95 −.65 4.75
   CHECK(sums.level[0] == 7);
   CHECK(sums.level_squares[0] == 19);
   CHECK(sums.product[0] == Approx(0.65 + 3 * 1.95 + 3 * 4.75));
   units.inverse[0] = 1;
-  const auto halves = kernel::level_sums({x, 5}, Halves{-2, 1}, units);  // |x| at levels ½ ½ 1½ ½ 1½
+  const auto halves =
+      kernel::level_sums({x, 5}, Halves{-2, 1}, units);  // |x| at levels ½ ½ 1½ ½ 1½
   CHECK(halves.level_squares[0] == 3 * 0.25f + 2 * 2.25f);
   CHECK(halves.product[0] == Approx(0.5 * 1.4 + 1.5 * 7.2));
 }

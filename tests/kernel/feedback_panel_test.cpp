@@ -1,7 +1,6 @@
 #include "cafeq/kernel/feedback_panel.hpp"
 
 #include <algorithm>
-#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -20,21 +19,33 @@ constexpr bool fused = false;
 #endif
 
 bool same_bits(const Matrix<float>& a, const Matrix<float>& b) {
-  return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), sizeof(float) * std::size_t(a.size())) == 0);
+  return a.size() == b.size() &&
+         (a.size() == 0 ||
+          std::memcmp(a.data(), b.data(), sizeof(float) * std::size_t(a.size())) == 0);
 }
 
 /// But for the sign of zeros.
-bool same_values(const Matrix<float>& a, const Matrix<float>& b) { return std::equal(a.data(), a.data() + a.size(), b.data(), b.data() + b.size()); }
+bool same_values(const Matrix<float>& a, const Matrix<float>& b) {
+  return std::equal(a.data(), a.data() + a.size(), b.data(), b.data() + b.size());
+}
 
-/// n lines of m lanes, each lane with a grid of its own for every two lines. `exact`: numbers of so few bits that no sum is ever rounded, so that machines
-/// without fused multiply-adds must agree too.
+/// n lines of m lanes, each lane with a grid of its own for every two lines. `exact`: numbers of so
+/// few bits that no sum is ever rounded, so that machines without fused multiply-adds must agree
+/// too.
 struct Problem {
   Matrix<float> X, coupling, T, E, change;
   Matrix<float> fields;
   std::vector<kernel::LaneGrid> grids;
   std::vector<std::uint8_t> codes;
 
-  Problem(Index n, Index m, bool exact) : X(n, m), coupling(n, n), T(n, m), E(n, m), change(n, m), fields(5 * ceil_div(n, 2), m), codes(std::size_t(n * m)) {
+  Problem(Index n, Index m, bool exact)
+      : X(n, m),
+        coupling(n, n),
+        T(n, m),
+        E(n, m),
+        change(n, m),
+        fields(5 * ceil_div(n, 2), m),
+        codes(std::size_t(n * m)) {
     const CounterRng rng(std::uint64_t(100 * n + m));
     std::uint64_t at = 0;
     const auto draw = [&](double step) {
@@ -50,7 +61,8 @@ struct Problem {
     for (Index i = 0; i < n; ++i) coupling(i, i) = exact ? 2.0f : 1.7f;
     for (Index g = 0; g < ceil_div(n, 2); ++g)
       for (Index l = 0; l < m; ++l) {
-        const float scale = l % 11 == 3 ? 0.0f : (exact ? (l % 2 ? 0.5f : 1.0f) : float(0.3 + rng.uniform(at++)));
+        const float scale =
+            l % 11 == 3 ? 0.0f : (exact ? (l % 2 ? 0.5f : 1.0f) : float(0.3 + rng.uniform(at++)));
         fields(5 * g, l) = scale;
         fields(5 * g + 1, l) = kernel::inverse_scale(scale);
         fields(5 * g + 2, l) = l % 3 == 0 ? 0.0f : draw(0.25);
@@ -59,12 +71,19 @@ struct Problem {
       }
     for (Index j = 0; j < n; ++j) {
       const Index f = 5 * (j / 2);
-      grids.push_back({fields.row(f).data(), fields.row(f + 1).data(), fields.row(f + 2).data(), fields.row(f + 3).data(), fields.row(f + 4).data()});
+      grids.push_back({fields.row(f).data(), fields.row(f + 1).data(), fields.row(f + 2).data(),
+                       fields.row(f + 3).data(), fields.row(f + 4).data()});
     }
   }
   Problem(const Problem&) = delete;
   kernel::LineBlock block() {
-    return {std::as_const(X).view(), std::as_const(coupling).view(), std::as_const(T).view(), E.view(), grids.data(), codes.data(), X.cols()};
+    return {std::as_const(X).view(),
+            std::as_const(coupling).view(),
+            std::as_const(T).view(),
+            E.view(),
+            grids.data(),
+            codes.data(),
+            X.cols()};
   }
 };
 
@@ -84,8 +103,10 @@ void check_against_reference(Index n, Index m, bool exact) {
   // Errors follow from the codes alone, but for the sign of a zero: a step of −0 has the code of 0.
   Matrix<float> e(n, m), e_reference(n, m);
   for (Index j = 0; j < n; ++j) {
-    kernel::code_errors<Half>(a.X.row(j).data(), a.codes.data() + j * m, a.grids[std::size_t(j)], e.row(j).data(), m);
-    kernel::code_errors_reference<Half>(a.X.row(j).data(), a.codes.data() + j * m, a.grids[std::size_t(j)], e_reference.row(j).data(), m);
+    kernel::code_errors<Half>(a.X.row(j).data(), a.codes.data() + j * m, a.grids[std::size_t(j)],
+                              e.row(j).data(), m);
+    kernel::code_errors_reference<Half>(a.X.row(j).data(), a.codes.data() + j * m,
+                                        a.grids[std::size_t(j)], e_reference.row(j).data(), m);
   }
   CHECK(same_bits(e_reference, e));
   if (exact || fused) CHECK(same_values(e, a.E));
@@ -113,11 +134,14 @@ TEST_CASE("The codes are those of UniformLevels") {
   for (Index l = 0; l < m; ++l) {
     const std::uint8_t code = levels.code((p.T(0, l) - p.fields(2, l)) * p.fields(1, l));
     REQUIRE(int(p.codes[std::size_t(l)]) == int(code));
-    REQUIRE(p.E(0, l) == Approx(p.X(0, l) - (p.fields(0, l) * levels.level(code) + p.fields(2, l))).margin(1e-5));
+    REQUIRE(
+        p.E(0, l) ==
+        Approx(p.X(0, l) - (p.fields(0, l) * levels.level(code) + p.fields(2, l))).margin(1e-5));
   }
 }
 
-TEST_CASE("Sums of products of lines are exact to the last bit of double, in the order of the lines") {
+TEST_CASE(
+    "Sums of products of lines are exact to the last bit of double, in the order of the lines") {
   for (const Index n : {0, 1, 7, 64, 129})
     for (const Index m : {1, 7, 16, 33, 64}) {
       const auto wide = test::gaussian<float>(n, m + 3, 1);
@@ -149,9 +173,12 @@ TEST_CASE("Rows into lines and codes back, whatever the size and the strides") {
       const Index stride = m + 9;
       std::vector<std::uint8_t> codes(std::size_t(n * stride)), out(std::size_t(m * (n + 1)), 77);
       std::iota(codes.begin(), codes.end(), std::uint8_t(0));
-      kernel::lines_to_rows(codes.data(), stride, n, m, [&](Index l) { return out.data() + l * (n + 1); });
+      kernel::lines_to_rows(codes.data(), stride, n, m,
+                            [&](Index l) { return out.data() + l * (n + 1); });
       for (Index i = 0; i < m; ++i) {
-        for (Index j = 0; j < n; ++j) REQUIRE(int(out[std::size_t(i * (n + 1) + j)]) == int(codes[std::size_t(j * stride + i)]));
+        for (Index j = 0; j < n; ++j)
+          REQUIRE(int(out[std::size_t(i * (n + 1) + j)]) ==
+                  int(codes[std::size_t(j * stride + i)]));
         REQUIRE(int(out[std::size_t(i * (n + 1) + n)]) == 77);
       }
     }

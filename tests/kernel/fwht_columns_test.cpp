@@ -19,7 +19,8 @@ void reference(View<T> X, Index n, T scale, const T* before, const T* after) {
       x.clear();
       for (Index i = block; i < block + n; ++i) x.push_back(before ? X(i, j) * before[i] : X(i, j));
       kernel::fwht_reference(x.data(), n, scale);
-      for (Index i = block; i < block + n; ++i) X(i, j) = x[std::size_t(i - block)] * (after ? after[i] : T(1));
+      for (Index i = block; i < block + n; ++i)
+        X(i, j) = x[std::size_t(i - block)] * (after ? after[i] : T(1));
     }
 }
 

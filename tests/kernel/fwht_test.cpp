@@ -47,13 +47,15 @@ TEMPLATE_TEST_CASE("fwht is the product with the Sylvester matrix", "", float, d
     kernel::fwht(y.data(), n);
     for (Index j = 0; j < n; ++j) {
       double sum = 0;
-      for (Index i = 0; i < n; ++i) sum += double(x.data()[i]) * (std::popcount(std::size_t(i & j)) % 2 == 0 ? 1 : -1);
+      for (Index i = 0; i < n; ++i)
+        sum += double(x.data()[i]) * (std::popcount(std::size_t(i & j)) % 2 == 0 ? 1 : -1);
       REQUIRE(double(y.data()[j]) == Approx(sum).margin(sizeof(TestType) == 4 ? 1e-4 : 1e-12));
     }
   }
 }
 
-TEMPLATE_TEST_CASE("differences of equal elements are zeros of the reference's sign", "", float, double) {
+TEMPLATE_TEST_CASE("differences of equal elements are zeros of the reference's sign", "", float,
+                   double) {
   for (const Index n : {2, 8, 64, 512, 4096}) {
     Matrix<TestType> x(1, n);
     for (Index i = 0; i < n; ++i) x(0, i) = i % 3 == 0 ? TestType(-0.0) : TestType(1);
@@ -79,8 +81,8 @@ TEMPLATE_TEST_CASE("blocks and rows of a matrix, with and without signs", "", fl
         kernel::fwht_rows(X.view().block(0, 1, 5, n * count), n, TestType(0.3), {before, after});
         for (Index i = 0; i < 5; ++i)
           for (Index c = 0; c < count; ++c)
-            reference(expected.data() + i * (n * count + 3) + 1 + c * n, n, TestType(0.3), before ? before + c * n : nullptr,
-                      after ? after + c * n : nullptr);
+            reference(expected.data() + i * (n * count + 3) + 1 + c * n, n, TestType(0.3),
+                      before ? before + c * n : nullptr, after ? after + c * n : nullptr);
         REQUIRE(same_bits(X, expected));
       }
 }

@@ -28,7 +28,8 @@ void check_cross(View<const T> A, View<const T> B) {
 }
 
 bool same_bits(const Matrix<double>& a, const Matrix<double>& b) {
-  return a.rows() == b.rows() && a.cols() == b.cols() && (a.empty() || std::memcmp(a.data(), b.data(), std::size_t(a.size()) * 8) == 0);
+  return a.rows() == b.rows() && a.cols() == b.cols() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), std::size_t(a.size()) * 8) == 0);
 }
 
 }  // namespace
@@ -67,13 +68,16 @@ TEST_CASE("gram is cross_gram of a matrix with itself, to the bit", "[kernel][gr
     for (const Index n : {0, 1, 7, 16, 33, 128, 150, 260}) {
       if (n == 260 && rows != 63) continue;
       const auto A = test::gaussian(rows, n, 5);
-      CHECK(same_bits(kernel::gram<float>(A.view()), kernel::cross_gram<float>(A.view(), A.view())));
+      CHECK(
+          same_bits(kernel::gram<float>(A.view()), kernel::cross_gram<float>(A.view(), A.view())));
       const auto B = test::gaussian<double>(n, rows, 6);
-      CHECK(same_bits(kernel::gram<double>(B.view().transposed()), kernel::cross_gram<double>(B.view().transposed(), B.view().transposed())));
+      CHECK(same_bits(kernel::gram<double>(B.view().transposed()),
+                      kernel::cross_gram<double>(B.view().transposed(), B.view().transposed())));
     }
 }
 
-TEST_CASE("rows added chunk by chunk give the bits of all rows at once, without an allocation", "[kernel][gram]") {
+TEST_CASE("rows added chunk by chunk give the bits of all rows at once, without an allocation",
+          "[kernel][gram]") {
   const auto A = test::gaussian(150, 140, 11);
   const auto B = test::gaussian(150, 37, 12);
   const auto C = test::gaussian<double>(150, 70, 13);
@@ -89,7 +93,8 @@ TEST_CASE("rows added chunk by chunk give the bits of all rows at once, without 
     CHECK(test::allocations_of([&] {
             for (Index i = 0; i < 150; i += chunk) {
               const Index n = std::min(chunk, 150 - i);
-              kernel::cross_gram_add<float>(A.view().row_block(i, n), B.view().row_block(i, n), X.view(), part);
+              kernel::cross_gram_add<float>(A.view().row_block(i, n), B.view().row_block(i, n),
+                                            X.view(), part);
               kernel::gram_add<float>(A.view().row_block(i, n), G.view(), part);
               kernel::gram_add<double>(C.view().row_block(i, n), W.view(), part);
             }

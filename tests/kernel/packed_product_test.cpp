@@ -19,11 +19,15 @@ namespace {
 /// Random codes of every value, and a scale and an offset for every group.
 struct Weights {
   Weights(Index rows, Index cols, int bits, Index group, std::uint64_t seed = 1)
-      : codes(rows, cols, bits), packed{codes.bytes().data(), rows, cols, codes.row_bytes(), bits, group}, groups(packed.groups()) {
+      : codes(rows, cols, bits),
+        packed{codes.bytes().data(), rows, cols, codes.row_bytes(), bits, group},
+        groups(packed.groups()) {
     const CounterRng rng(seed, 3);
     std::vector<std::uint8_t> row(static_cast<std::size_t>(cols));
     for (Index i = 0; i < rows; ++i) {
-      for (Index j = 0; j < cols; ++j) row[std::size_t(j)] = std::uint8_t(rng.below(std::uint64_t(i * cols + j), std::uint64_t(1) << bits));
+      for (Index j = 0; j < cols; ++j)
+        row[std::size_t(j)] =
+            std::uint8_t(rng.below(std::uint64_t(i * cols + j), std::uint64_t(1) << bits));
       codes.pack_row(i, row);
     }
     for (Index g = 0; g < rows * groups; ++g) {
@@ -47,12 +51,15 @@ struct Weights {
 template <class T, class Arch = DefaultArch>
 bool supported(const Weights& W, const PackedActivations<T, Arch>& x) {
   bool result = false;
-  kernel::detail::with_kernel_bits(W.packed.bits, [&](auto bits) { result = PackedProduct<T, decltype(bits)::value, Arch>::supports(W.packed, x); });
+  kernel::detail::with_kernel_bits(W.packed.bits, [&](auto bits) {
+    result = PackedProduct<T, decltype(bits)::value, Arch>::supports(W.packed, x);
+  });
   return result;
 }
 
 template <class T, class Arch = DefaultArch>
-Matrix<float> multiply(const Weights& W, const PackedActivations<T, Arch>& x, ExecutorRef executor = {}, Index grain = 1 << 20) {
+Matrix<float> multiply(const Weights& W, const PackedActivations<T, Arch>& x,
+                       ExecutorRef executor = {}, Index grain = 1 << 20) {
   Matrix<float> Y(x.count(), W.packed.rows);
   kernel::detail::with_kernel_bits(W.packed.bits, [&](auto bits) {
     const PackedProduct<T, decltype(bits)::value, Arch> product(W.packed, x);
@@ -77,12 +84,14 @@ void check_product(const Weights& W, const Matrix<float>& X, Index group = 128) 
       const int top = W.packed.bits == 8 ? 255 : (1 << W.packed.bits) - 1;
       for (Index j = 0; j < W.packed.cols; ++j) {
         const auto g = std::size_t(i * W.groups + j / W.packed.group);
-        magnitude += (double(W.scale[g]) * top + std::abs(double(W.offset[g]))) * std::abs(double(values[std::size_t(j)]));
+        magnitude += (double(W.scale[g]) * top + std::abs(double(W.offset[g]))) *
+                     std::abs(double(values[std::size_t(j)]));
       }
       const double expected = kernel::packed_product_reference(W.packed, i, W, values);
       const double bound = double(W.packed.cols / 16 + 16) * 0x1p-24 * magnitude;
       if (std::abs(expected - double(Y(n, i))) > bound) {
-        INFO("bits " << W.packed.bits << " group " << W.packed.group << " cols " << W.packed.cols << " row " << i << " vector " << n);
+        INFO("bits " << W.packed.bits << " group " << W.packed.group << " cols " << W.packed.cols
+                     << " row " << i << " vector " << n);
         REQUIRE(double(Y(n, i)) == Approx(expected).margin(bound));
       }
     }
@@ -90,22 +99,27 @@ void check_product(const Weights& W, const Matrix<float>& X, Index group = 128) 
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("packed codes times activations equal the sums in double", "[kernel][packed_product]", float, std::int8_t) {
+TEMPLATE_TEST_CASE("packed codes times activations equal the sums in double",
+                   "[kernel][packed_product]", float, std::int8_t) {
   for (int bits = 1; bits <= 8; ++bits)
     for (const Index cols : {1, 7, 17, 33, 64, 129, 256, 640, 1283})
-      for (const Index group : {Index(16), Index(32), Index(48), Index(64), Index(96), Index(128), Index(256), cols}) {
+      for (const Index group :
+           {Index(16), Index(32), Index(48), Index(64), Index(96), Index(128), Index(256), cols}) {
         if (group > cols) continue;
         const Weights W(7, cols, bits, group);
         check_product<TestType>(W, test::gaussian<float>(1, cols, 5), 128);
       }
 }
 
-TEMPLATE_TEST_CASE("several vectors, and rows longer than one sum", "[kernel][packed_product]", float, std::int8_t) {
+TEMPLATE_TEST_CASE("several vectors, and rows longer than one sum", "[kernel][packed_product]",
+                   float, std::int8_t) {
   for (const int bits : {2, 3, 4, 5, 8}) {
     check_product<TestType>(Weights(5, 384, bits, 64), test::gaussian<float>(9, 384, 6));
     check_product<TestType>(Weights(4, 9001, bits, 9001), test::gaussian<float>(2, 9001, 7));
-    check_product<TestType>(Weights(4, 9001, bits, 9001), test::gaussian<float>(2, 9001, 7), 1 << 20);
-    check_product<TestType>(Weights(3, 3072, bits, 1536), test::gaussian<float>(1, 3072, 8), 1 << 20);
+    check_product<TestType>(Weights(4, 9001, bits, 9001), test::gaussian<float>(2, 9001, 7),
+                            1 << 20);
+    check_product<TestType>(Weights(3, 3072, bits, 1536), test::gaussian<float>(1, 3072, 8),
+                            1 << 20);
   }
 }
 
@@ -123,7 +137,8 @@ TEST_CASE("the largest codes and activations overflow no sum", "[kernel][packed_
       }
 }
 
-TEST_CASE("vectors together and rows on any thread give the same bits", "[kernel][packed_product]") {
+TEST_CASE("vectors together and rows on any thread give the same bits",
+          "[kernel][packed_product]") {
   const auto run = [](auto type) {
     using T = decltype(type);
     for (const int bits : {2, 3, 4, 6, 8})
@@ -167,11 +182,14 @@ TEST_CASE("codes that name the levels of a table", "[kernel][packed_product]") {
             double sum = 0, magnitude = 0;
             for (Index j = 0; j < cols; ++j) {
               const auto g = std::size_t(i * W.groups + j / group);
-              const double product_of_level = double(W.scale[g]) * double(levels(0, codes[std::size_t(j)]));
+              const double product_of_level =
+                  double(W.scale[g]) * double(levels(0, codes[std::size_t(j)]));
               sum += (product_of_level + double(W.offset[g])) * double(X(n, j));
-              magnitude += (std::abs(product_of_level) + std::abs(double(W.offset[g]))) * std::abs(double(X(n, j)));
+              magnitude += (std::abs(product_of_level) + std::abs(double(W.offset[g]))) *
+                           std::abs(double(X(n, j)));
             }
-            REQUIRE(double(Y(n, i)) == Approx(sum).margin(double(cols / 16 + 16) * 0x1p-24 * magnitude));
+            REQUIRE(double(Y(n, i)) ==
+                    Approx(sum).margin(double(cols / 16 + 16) * 0x1p-24 * magnitude));
           }
         }
       }
@@ -186,9 +204,13 @@ TEST_CASE("groups that end inside a word are left to the caller", "[kernel][pack
   for (int bits = 1; bits <= 8; ++bits)
     for (const Index group : {7, 20, 24, 129}) {
       const Index word = kernel::detail::word_fields(kernel::detail::kernel_bits(bits));
-      CHECK(supported(Weights(1, 640, bits, group), PackedActivations<float>(X.view(), bits)) == (group % word == 0));
-      CHECK(supported(Weights(1, 640, bits, group), PackedActivations<std::int8_t>(X.view(), bits, 128)) == (group % word == 0));
-      CHECK(supported(Weights(1, 640, bits, 128), PackedActivations<std::int8_t>(X.view(), bits, group)) == (group % word == 0));
+      CHECK(supported(Weights(1, 640, bits, group), PackedActivations<float>(X.view(), bits)) ==
+            (group % word == 0));
+      CHECK(supported(Weights(1, 640, bits, group),
+                      PackedActivations<std::int8_t>(X.view(), bits, 128)) == (group % word == 0));
+      CHECK(supported(Weights(1, 640, bits, 128),
+                      PackedActivations<std::int8_t>(X.view(), bits, group)) ==
+            (group % word == 0));
     }
   const Matrix<float> none(1, 0);
   CHECK_FALSE(supported(Weights(1, 0, 4, 1), PackedActivations<float>(none.view(), 4)));
@@ -206,8 +228,10 @@ TEST_CASE("rounded activations are within half a step", "[kernel][packed_product
           float absmax = 0;
           for (Index j = begin; j < end; ++j) absmax = std::max(absmax, std::abs(X(n, j)));
           for (Index j = begin; j < end; ++j) {
-            REQUIRE(std::abs(double(x.values()(n, j)) - double(X(n, j))) <= double(absmax) / 127 * 0.5 * (1 + 0x1p-15));
-            const double steps = absmax == 0 ? 0 : double(x.values()(n, j)) / (double(absmax) / 127);
+            REQUIRE(std::abs(double(x.values()(n, j)) - double(X(n, j))) <=
+                    double(absmax) / 127 * 0.5 * (1 + 0x1p-15));
+            const double steps =
+                absmax == 0 ? 0 : double(x.values()(n, j)) / (double(absmax) / 127);
             REQUIRE(std::abs(steps - std::nearbyint(steps)) < 1e-4);
           }
         }
@@ -216,7 +240,9 @@ TEST_CASE("rounded activations are within half a step", "[kernel][packed_product
 
 TEST_CASE("activations that are not finite, or next to nothing", "[kernel][packed_product]") {
   const Weights W(3, 256, 4, 64);
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()})
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        -std::numeric_limits<float>::infinity()})
     for (const Index at : {0, 100, 255}) {
       auto X = test::gaussian<float>(2, 256, 13);
       X(1, at) = bad;
@@ -255,11 +281,13 @@ TEST_CASE("strided activations and results; codes at any address", "[kernel][pac
     for (Index i = 0; i < 10; ++i) REQUIRE(Y(i, n) == expected(n, i));
 }
 
-TEST_CASE("rows of any number of bits unpack to bytes, raised by a constant", "[kernel][packed_product]") {
+TEST_CASE("rows of any number of bits unpack to bytes, raised by a constant",
+          "[kernel][packed_product]") {
   for (int bits = 1; bits <= 7; ++bits)
     for (const Index cols : {1, 7, 8, 17, 33, 64, 129, 1000}) {
       const Weights W(1, cols, bits, cols);
-      std::vector<std::uint8_t> expected(static_cast<std::size_t>(cols)), codes(static_cast<std::size_t>(cols) + 1, 77);
+      std::vector<std::uint8_t> expected(static_cast<std::size_t>(cols)),
+          codes(static_cast<std::size_t>(cols) + 1, 77);
       W.codes.unpack_row(0, expected);
       kernel::detail::unpack_row<DefaultArch>(W.packed.data, bits, cols, 100, codes.data());
       for (std::uint8_t& code : expected) code = std::uint8_t(code + 100);

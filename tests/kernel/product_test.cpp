@@ -19,7 +19,8 @@ bool same_bits(View<const T> a, View<const T> b) {
   return true;
 }
 
-/// Every element is one chain of fused multiply-adds: kernel and reference agree in every bit wherever the machine fuses.
+/// Every element is one chain of fused multiply-adds: kernel and reference agree in every bit
+/// wherever the machine fuses.
 template <class T>
 bool agree(View<const T> a, View<const T> b, Index depth) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -56,7 +57,8 @@ void check_all(Index m, Index k, Index n) {
         REQUIRE(agree<T>(actual.view(), expected.view(), k));
         if (a.col_stride != 1 && a.row_stride != 1) continue;
         auto packed = test::gaussian<T>(m, n + 5, 6);
-        kernel::multiply<T>(a, kernel::PackedMatrix<T>(b).panels(), packed.view().col_block(2, n), store);
+        kernel::multiply<T>(a, kernel::PackedMatrix<T>(b).panels(), packed.view().col_block(2, n),
+                            store);
         REQUIRE(same_bits<T>(packed.view(), actual.view()));
       }
 }
@@ -73,7 +75,8 @@ TEST_CASE("multiply agrees with its reference on awkward sizes and strides", "[k
       }
   check_all<float>(129, 129, 129);
   check_all<double>(25, 129, 64);
-  for (Index m = 1; m <= 26; ++m) check_all<float>(m, 5, 16);  // every tail of the six-row tile, packed and direct
+  for (Index m = 1; m <= 26; ++m)
+    check_all<float>(m, 5, 16);  // every tail of the six-row tile, packed and direct
 }
 
 TEST_CASE("multiply is one chain over k across its panels", "[kernel][product]") {
@@ -91,18 +94,22 @@ TEST_CASE("multiply of factors whose rows compete for one cache set", "[kernel][
   for (const Index n : {16, 37, 130}) {
     auto expected = test::gaussian<float>(110, n, 9);
     auto actual = expected;
-    kernel::multiply_reference<float>(A, wide.view().block(30, 500, 150, n), expected.view(), Store::add);
+    kernel::multiply_reference<float>(A, wide.view().block(30, 500, 150, n), expected.view(),
+                                      Store::add);
     kernel::multiply<float>(A, wide.view().block(30, 500, 150, n), actual.view(), Store::add);
     CHECK(agree<float>(actual.view(), expected.view(), 150));
     Matrix<double> expected_double(70, n);
     Matrix<double> actual_double(70, n);
-    kernel::multiply_reference<double>(wider.view().block(0, 1, 140, 70).transposed(), wider.view().col_block(200, n), expected_double.view());
-    kernel::multiply<double>(wider.view().block(0, 1, 140, 70).transposed(), wider.view().col_block(200, n), actual_double.view());
+    kernel::multiply_reference<double>(wider.view().block(0, 1, 140, 70).transposed(),
+                                       wider.view().col_block(200, n), expected_double.view());
+    kernel::multiply<double>(wider.view().block(0, 1, 140, 70).transposed(),
+                             wider.view().col_block(200, n), actual_double.view());
     CHECK(agree<double>(actual_double.view(), expected_double.view(), 140));
   }
 }
 
-TEST_CASE("packing and multiplying allocate nothing but the panels' own storage", "[kernel][product]") {
+TEST_CASE("packing and multiplying allocate nothing but the panels' own storage",
+          "[kernel][product]") {
   const auto A = test::gaussian(50, 40, 1);
   const auto B = test::gaussian(40, 40, 2);
   Matrix<float> C(50, 40);
@@ -148,7 +155,8 @@ TEST_CASE("an element of a product does not depend on the shape around it", "[ke
   const auto B = test::gaussian(300, 40, 12);
   Matrix<float> whole(50, 40);
   kernel::multiply<float>(A.view(), B.view(), whole.view());
-  for (const auto& [i, j, rows, cols] : {std::array<Index, 4>{3, 5, 1, 1}, {0, 0, 7, 16}, {11, 17, 30, 23}, {49, 39, 1, 1}}) {
+  for (const auto& [i, j, rows, cols] :
+       {std::array<Index, 4>{3, 5, 1, 1}, {0, 0, 7, 16}, {11, 17, 30, 23}, {49, 39, 1, 1}}) {
     Matrix<float> part(rows, cols);
     kernel::multiply<float>(A.view().row_block(i, rows), B.view().col_block(j, cols), part.view());
     CHECK(same_bits<float>(part.view(), whole.view().block(i, j, rows, cols)));

@@ -12,7 +12,8 @@ namespace {
 
 const Index awkward_sizes[] = {1, 2, 7, 8, 9, 16, 17, 33, 129, 257, 512, 1025};
 
-/// Largest error of the kernels' sum, relative, and of their slopes, relative to the largest slope (which is about 1 by construction).
+/// Largest error of the kernels' sum, relative, and of their slopes, relative to the largest slope
+/// (which is about 1 by construction).
 template <class Range>
 void check_row(const Range& range, const float* x, Index n) {
   const float peak = kernel::row_peak(x, n);
@@ -23,7 +24,8 @@ void check_row(const Range& range, const float* x, Index n) {
   const double sum = kernel::row_sum(range, x, n, peak, slope.data());
   CHECK(sum == Approx(reference).epsilon(4e-6));
   double worst = 0;
-  for (std::size_t j = 0; j < std::size_t(n); ++j) worst = std::max(worst, std::abs(double(slope[j]) - expected[j]));
+  for (std::size_t j = 0; j < std::size_t(n); ++j)
+    worst = std::max(worst, std::abs(double(slope[j]) - expected[j]));
   CHECK(worst < 4e-6);
   CHECK(slope.back() == 77.0f);  // nothing written beyond the end
 
@@ -58,7 +60,8 @@ TEST_CASE("sums of the power range are exact where powers are", "[kernel][range]
   for (const float scale : {1e-37f, 1e-20f, 1.0f, 1e20f, 1e38f}) {
     const float x[3] = {scale, -scale / 2, 0};
     float slope[3];
-    CHECK(kernel::row_sum(kernel::PowerRange(8), x, 3, scale, slope) == Approx(1.0 + 0x1p-8).epsilon(1e-6));
+    CHECK(kernel::row_sum(kernel::PowerRange(8), x, 3, scale, slope) ==
+          Approx(1.0 + 0x1p-8).epsilon(1e-6));
     CHECK(slope[0] == Approx(1.0f).epsilon(1e-6));
     CHECK(slope[1] == Approx(-0x1p-7f).epsilon(1e-6));
     CHECK(slope[2] == 0.0f);
@@ -96,7 +99,8 @@ TEST_CASE("not-a-number reaches the sum", "[kernel][range]") {
     std::vector<float> slope(x.size());
     x[std::size_t(n / 2)] = std::numeric_limits<float>::quiet_NaN();
     CHECK(std::isnan(kernel::row_sum(kernel::PowerRange(8), x.data(), n, 1.0f, slope.data())));
-    CHECK(std::isnan(kernel::row_sum(kernel::ExponentialRange(5), x.data(), n, 1.0f, slope.data())));
+    CHECK(
+        std::isnan(kernel::row_sum(kernel::ExponentialRange(5), x.data(), n, 1.0f, slope.data())));
     CHECK(std::isnan(kernel::row_value(kernel::ExponentialRange(5), x.data(), n, 1.0f)));
   }
 }
@@ -122,7 +126,8 @@ TEST_CASE("values alone, gradients and long sets agree with the two passes", "[k
       return 0.5f;
     });
     bool same = true;
-    for (std::size_t j = 0; j < expected.size(); ++j) same = same && slopes[j] == 0.5f * expected[j] && x.data()[j] == slopes[j];
+    for (std::size_t j = 0; j < expected.size(); ++j)
+      same = same && slopes[j] == 0.5f * expected[j] && x.data()[j] == slopes[j];
     CHECK(same);
   };
   for (const Index n : {1, 17, 1024, 4097, 65537, 70000}) {
@@ -137,13 +142,16 @@ TEST_CASE("long sums stay exact to single precision", "[kernel][range]") {
   std::vector<float> x(static_cast<std::size_t>(n), 0.7f);
   x[9] = 1;
   const double r = double(0.7f);
-  CHECK(kernel::row_range(kernel::PowerRange(8), x.data(), n).sum == Approx(1 + double(n - 1) * std::pow(r, 8)).epsilon(2e-6));
+  CHECK(kernel::row_range(kernel::PowerRange(8), x.data(), n).sum ==
+        Approx(1 + double(n - 1) * std::pow(r, 8)).epsilon(2e-6));
   const double term = std::exp(5 * r - 5) + std::exp(-5 * r - 5);
-  CHECK(kernel::row_range(kernel::ExponentialRange(5), x.data(), n).sum == Approx(1 + std::exp(-10.0) + double(n - 1) * term).epsilon(2e-6));
+  CHECK(kernel::row_range(kernel::ExponentialRange(5), x.data(), n).sum ==
+        Approx(1 + std::exp(-10.0) + double(n - 1) * term).epsilon(2e-6));
 }
 
 TEST_CASE("exponentials of every size are good to single precision", "[kernel][range]") {
-  // One entry below a peak of 8: u = t|x| − a runs from 0 to −80, and the smaller exponential with it.
+  // One entry below a peak of 8: u = t|x| − a runs from 0 to −80, and the smaller exponential with
+  // it.
   for (const float t : {0.5f, 2.0f, 5.0f, 10.0f}) {
     const kernel::ExponentialRange phi(t);
     for (Index i = 0; i <= 1000; ++i) {
@@ -152,7 +160,8 @@ TEST_CASE("exponentials of every size are good to single precision", "[kernel][r
       double exact_slope[1];
       const double exact = kernel::row_sum_reference(phi, x, 1, 8.0f, exact_slope);
       const double u = double(t) * 8 - double(t) * double(x[0]);
-      CHECK(kernel::row_sum(phi, x, 1, 8.0f, slope) == Approx(exact).epsilon(2e-7 + 1.2e-7 * u).margin(1e-18));
+      CHECK(kernel::row_sum(phi, x, 1, 8.0f, slope) ==
+            Approx(exact).epsilon(2e-7 + 1.2e-7 * u).margin(1e-18));
       CHECK(std::abs(double(slope[0]) - exact_slope[0]) < (3e-7 + 1.2e-7 * u) * exact + 1e-18);
     }
   }

@@ -23,7 +23,9 @@ Buffer<T> scratch(Index m) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("sign_product gives the bits of the reference, at any width, alignment and stride", "", float, double) {
+TEMPLATE_TEST_CASE(
+    "sign_product gives the bits of the reference, at any width, alignment and stride", "", float,
+    double) {
   for (const Index m : {4, 8, 12, 20, 28, 92, 344})
     for (const Index cols : {0, 1, 7, 8, 16, 17, 33, 129}) {
       const auto S = random_signs(m);
@@ -34,8 +36,10 @@ TEMPLATE_TEST_CASE("sign_product gives the bits of the reference, at any width, 
       auto expected = X;
       auto space = scratch<TestType>(m);
       kernel::sign_product<TestType>(codes.data(), X.view().block(0, 3, m, cols), space);
-      kernel::sign_product_reference<TestType>(codes.data(), expected.view().block(0, 3, m, cols), space);
-      REQUIRE(std::memcmp(X.data(), expected.data(), std::size_t(X.size()) * sizeof(TestType)) == 0);
+      kernel::sign_product_reference<TestType>(codes.data(), expected.view().block(0, 3, m, cols),
+                                               space);
+      REQUIRE(std::memcmp(X.data(), expected.data(), std::size_t(X.size()) * sizeof(TestType)) ==
+              0);
     }
 }
 

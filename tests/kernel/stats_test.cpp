@@ -61,7 +61,8 @@ TEST_CASE("range finds the extremes wherever they are, alone or negative") {
 TEST_CASE("ranges and moments of groups are those of each group") {
   const auto data = test::gaussian<float>(1, 12300, 3, 100.0);
   for (const Index width : {1, 5, 16, 17, 32, 48, 64, 128, 256, 512, 1024, 4096, 5000})
-    for (const Index n : {Index(0), Index(1), width - 1, width, 3 * width, 8 * width, 9 * width + 1, 17 * width + 5}) {
+    for (const Index n : {Index(0), Index(1), width - 1, width, 3 * width, 8 * width, 9 * width + 1,
+                          17 * width + 5}) {
       if (n < 0 || n > 12200) continue;
       const auto x = data.row(0).subspan(1, std::size_t(n));
       CAPTURE(width, n);
@@ -71,11 +72,14 @@ TEST_CASE("ranges and moments of groups are those of each group") {
       kernel::group_moments(x, width, moments);
       bool same_range = true, same_moments = true;
       for (std::size_t g = 0; g < low.size(); ++g) {
-        const auto group = x.subspan(g * std::size_t(width), std::min(std::size_t(width), x.size() - g * std::size_t(width)));
+        const auto group =
+            x.subspan(g * std::size_t(width),
+                      std::min(std::size_t(width), x.size() - g * std::size_t(width)));
         const auto range = kernel::range_reference(group);
         same_range &= low[g] == range.min && high[g] == range.max;
         const auto expected = kernel::moments(group);
-        same_moments &= moments[g].sum == expected.sum && moments[g].sum_squares == expected.sum_squares;
+        same_moments &=
+            moments[g].sum == expected.sum && moments[g].sum_squares == expected.sum_squares;
       }
       CHECK(same_range);
       CHECK(same_moments);
@@ -92,7 +96,8 @@ TEST_CASE("groups of one sign have their range too") {
       std::vector<float> low(20), high(20);
       kernel::group_ranges(x, width, low, high);
       for (std::size_t g = 0; g < 20; ++g) {
-        const auto range = kernel::range_reference(std::span(x).subspan(g * std::size_t(width), std::size_t(width)));
+        const auto range = kernel::range_reference(
+            std::span(x).subspan(g * std::size_t(width), std::size_t(width)));
         CHECK(low[g] == range.min);
         CHECK(high[g] == range.max);
       }

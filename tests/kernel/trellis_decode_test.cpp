@@ -18,7 +18,8 @@ using kernel::TrellisDecoder;
 
 namespace {
 
-/// n weights of one code, at random or all of one state, in a buffer of no byte too many, so that a sanitizer sees loads past its end.
+/// n weights of one code, at random or all of one state, in a buffer of no byte too many, so that a
+/// sanitizer sees loads past its end.
 struct TrellisChunk {
   TrellisChunk(Index weights, int sixteenths, int window, std::uint64_t seed = 1)
       : n(weights),
@@ -31,14 +32,17 @@ struct TrellisChunk {
   }
   template <class F>
   void fill(F&& bit) {
-    std::fill(bytes.begin(), bytes.end(), std::uint8_t(0xa5));  // what the slack holds must not matter
+    std::fill(bytes.begin(), bytes.end(),
+              std::uint8_t(0xa5));  // what the slack holds must not matter
     for (Index b = 0; b < bits + code.window - 1; ++b) {
       const std::uint8_t mask = std::uint8_t(0x80 >> (b & 7));
       std::uint8_t& byte = bytes[std::size_t(b >> 3)];
       byte = std::uint8_t(bit(b % bits) ? byte | mask : byte & ~mask);
     }
   }
-  int level(Index t) const { return code.level(trellis_state(bytes.data(), rate.begin(t), code.window)); }
+  int level(Index t) const {
+    return code.level(trellis_state(bytes.data(), rate.begin(t), code.window));
+  }
 
   Index n;
   TrellisRate rate;
@@ -47,7 +51,8 @@ struct TrellisChunk {
   std::vector<std::uint8_t> bytes;
 };
 
-/// Levels [first, first + n), each compared with the meaning of the code. Neither neighbour of `out` may be touched.
+/// Levels [first, first + n), each compared with the meaning of the code. Neither neighbour of
+/// `out` may be touched.
 template <class Decoder>
 bool trellis_levels_agree(const Decoder& decoder, const TrellisChunk& chunk, Index first, Index n) {
   std::vector<std::int8_t> out(std::size_t(n) + 2, std::int8_t(-128));
@@ -64,8 +69,8 @@ struct PortableTrellisOps : PlainTrellisOps {
 };
 
 template <class T, class Decoder>
-Matrix<float> trellis_product_of(const Decoder& decoder, const TrellisChunk& chunk, Index first, std::span<const float> scales,
-                                 const TrellisActivations<T>& x) {
+Matrix<float> trellis_product_of(const Decoder& decoder, const TrellisChunk& chunk, Index first,
+                                 std::span<const float> scales, const TrellisActivations<T>& x) {
   Matrix<float> Y(x.count(), Index(scales.size()));
   kernel::multiply_trellis_rows(decoder, chunk.bytes.data(), first, scales, x, Y.view());
   return Y;
@@ -73,7 +78,8 @@ Matrix<float> trellis_product_of(const Decoder& decoder, const TrellisChunk& chu
 
 /// Within the bounds of the header, both from the rounded activations and from the exact ones.
 template <class T>
-void check_trellis_product(const TrellisChunk& chunk, Index first, Index rows, const Matrix<float>& X, Index starts = 0) {
+void check_trellis_product(const TrellisChunk& chunk, Index first, Index rows,
+                           const Matrix<float>& X, Index starts = 0) {
   const TrellisDecoder<> decoder(chunk.code, chunk.rate);
   const TrellisActivations<T> x(X.view(), starts);
   std::vector<float> scales;
@@ -91,10 +97,14 @@ void check_trellis_product(const TrellisChunk& chunk, Index first, Index rows, c
         magnitude += std::abs(weight * value);
         rounding += std::abs(weight) * double(x.step(n, j, shift)) * (x.is_wide ? 0.506 : 0.5001);
       }
-      const double summing = x.is_wide ? 0x1p-23 * magnitude : (double(X.cols()) / 32 + 8) * 0x1p-24 * magnitude;
-      INFO("cols " << X.cols() << " row " << i << " vector " << n << " sixteenths " << chunk.rate.sixteenths);
-      if (!(std::abs(double(Y(n, i)) - rounded) <= summing)) REQUIRE(double(Y(n, i)) == Approx(rounded).margin(summing));
-      if (!(std::abs(double(Y(n, i)) - exact) <= summing + rounding)) REQUIRE(double(Y(n, i)) == Approx(exact).margin(summing + rounding));
+      const double summing =
+          x.is_wide ? 0x1p-23 * magnitude : (double(X.cols()) / 32 + 8) * 0x1p-24 * magnitude;
+      INFO("cols " << X.cols() << " row " << i << " vector " << n << " sixteenths "
+                   << chunk.rate.sixteenths);
+      if (!(std::abs(double(Y(n, i)) - rounded) <= summing))
+        REQUIRE(double(Y(n, i)) == Approx(rounded).margin(summing));
+      if (!(std::abs(double(Y(n, i)) - exact) <= summing + rounding))
+        REQUIRE(double(Y(n, i)) == Approx(exact).margin(summing + rounding));
     }
 }
 
@@ -109,15 +119,18 @@ TEST_CASE("golden streams decode to their levels", "[kernel][trellis_decode]") {
     const int sixteenths = c.at("R")[0].get<int>() * 16 / c.at("R")[1].get<int>();
     TrellisChunk chunk(Index(expected.size()), sixteenths, 12);
     REQUIRE(ceil_div(chunk.bits, 8) * 2 == Index(hex.size()));
-    chunk.fill([&](Index b) { return std::stoi(hex.substr(std::size_t(b / 4), 1), nullptr, 16) >> (3 - b % 4) & 1; });
+    chunk.fill([&](Index b) {
+      return std::stoi(hex.substr(std::size_t(b / 4), 1), nullptr, 16) >> (3 - b % 4) & 1;
+    });
     std::vector<std::int8_t> out(expected.size());
     TrellisDecoder<>(chunk.code, chunk.rate).levels(chunk.bytes.data(), 0, out);
     REQUIRE(std::equal(out.begin(), out.end(), expected.begin(), expected.end()));
   }
 }
 
-TEMPLATE_TEST_CASE("levels are those of the states, at every rate, from anywhere", "[kernel][trellis_decode]", simd::ByteOps<DefaultArch>,
-                   PortableTrellisOps, PlainTrellisOps) {
+TEMPLATE_TEST_CASE("levels are those of the states, at every rate, from anywhere",
+                   "[kernel][trellis_decode]", simd::ByteOps<DefaultArch>, PortableTrellisOps,
+                   PlainTrellisOps) {
   for (const int window : {14, 12, 10})
     for (int s = TrellisRate::least; s <= TrellisRate::most; ++s) {
       const TrellisChunk chunk(389, s, window, std::uint64_t(s));
@@ -125,7 +138,8 @@ TEMPLATE_TEST_CASE("levels are those of the states, at every rate, from anywhere
       INFO("window " << window << " sixteenths " << s);
       REQUIRE(trellis_levels_agree(decoder, chunk, 0, chunk.n));
       for (Index first = 0; first <= 40; ++first)
-        for (const Index n : {Index(0), Index(1), Index(7), Index(17), Index(33), Index(129), chunk.n - first})
+        for (const Index n :
+             {Index(0), Index(1), Index(7), Index(17), Index(33), Index(129), chunk.n - first})
           if (!trellis_levels_agree(decoder, chunk, first, n)) REQUIRE(first == n);
     }
 }
@@ -137,7 +151,11 @@ TEST_CASE("every state of every code", "[kernel][trellis_decode]") {
     const Index begin = chunk.rate.begin(3);
     bool same = true;
     for (std::uint32_t state = 0; state < code.states(); ++state) {
-      chunk.fill([&](Index b) { return b >= begin && b < begin + code.window ? state >> (code.window - 1 - int(b - begin)) & 1 : 0; });
+      chunk.fill([&](Index b) {
+        return b >= begin && b < begin + code.window
+                   ? state >> (code.window - 1 - int(b - begin)) & 1
+                   : 0;
+      });
       std::int8_t level = 0;
       TrellisDecoder<>(code, chunk.rate).levels(chunk.bytes.data(), 3, {&level, 1});
       same = same && level == code.level(state);
@@ -151,11 +169,14 @@ TEST_CASE("chunks shorter than a window", "[kernel][trellis_decode]") {
     for (const int s : {32, 41, 80})
       for (Index n = 1; n <= 20; ++n) {
         const TrellisChunk chunk(n, s, window, std::uint64_t(n));
-        for (Index first = 0; first < n; ++first) REQUIRE(trellis_levels_agree(TrellisDecoder<>(chunk.code, chunk.rate), chunk, first, n - first));
+        for (Index first = 0; first < n; ++first)
+          REQUIRE(trellis_levels_agree(TrellisDecoder<>(chunk.code, chunk.rate), chunk, first,
+                                       n - first));
       }
 }
 
-TEMPLATE_TEST_CASE("weights are levels times unit and scale, rounded to their type", "[kernel][trellis_decode]", float, fp16, bf16, double) {
+TEMPLATE_TEST_CASE("weights are levels times unit and scale, rounded to their type",
+                   "[kernel][trellis_decode]", float, fp16, bf16, double) {
   for (const int s : {32, 37, 51, 80}) {
     const TrellisChunk chunk(1500, s, 12);
     const TrellisDecoder<> decoder(chunk.code, chunk.rate);
@@ -166,13 +187,16 @@ TEMPLATE_TEST_CASE("weights are levels times unit and scale, rounded to their ty
         std::vector<TestType> out(static_cast<std::size_t>(n));
         decoder.decode(chunk.bytes.data(), first, scale, std::span(out));
         bool same = true;
-        for (Index i = 0; i < n; ++i) same = same && float(out[std::size_t(i)]) == float(TestType(factor * float(chunk.level(first + i))));
+        for (Index i = 0; i < n; ++i)
+          same = same && float(out[std::size_t(i)]) ==
+                             float(TestType(factor * float(chunk.level(first + i))));
         REQUIRE(same);
       }
   }
 }
 
-TEMPLATE_TEST_CASE("rows of a trellis chunk times activations equal the sums in double", "[kernel][trellis_decode]", std::int16_t, std::int8_t) {
+TEMPLATE_TEST_CASE("rows of a trellis chunk times activations equal the sums in double",
+                   "[kernel][trellis_decode]", std::int16_t, std::int8_t) {
   for (const int window : {14, 12, 10})
     for (const int s : {32, 34, 39, 48, 53, 64, 80})
       for (const Index cols : {1, 7, 16, 17, 48, 64, 129, 172, 256, 1000}) {
@@ -182,18 +206,22 @@ TEMPLATE_TEST_CASE("rows of a trellis chunk times activations equal the sums in 
       }
 }
 
-TEMPLATE_TEST_CASE("rows that begin anywhere", "[kernel][trellis_decode]", std::int16_t, std::int8_t) {
+TEMPLATE_TEST_CASE("rows that begin anywhere", "[kernel][trellis_decode]", std::int16_t,
+                   std::int8_t) {
   const TrellisChunk chunk(700, 37, 12);
   for (const Index cols : {1, 15, 64, 100})
-    for (Index first = 0; first <= 40; ++first) check_trellis_product<TestType>(chunk, first, 3, test::gaussian<float>(2, cols, 8), 1);
+    for (Index first = 0; first <= 40; ++first)
+      check_trellis_product<TestType>(chunk, first, 3, test::gaussian<float>(2, cols, 8), 1);
 }
 
-TEMPLATE_TEST_CASE("the largest levels and activations overflow no sum", "[kernel][trellis_decode]", std::int16_t, std::int8_t) {
+TEMPLATE_TEST_CASE("the largest levels and activations overflow no sum", "[kernel][trellis_decode]",
+                   std::int16_t, std::int8_t) {
   const Index cols = 70000;
   for (const float sign : {1.0f, -1.0f})
     for (const int s : {32, 48, 64})
       for (const int window : {14, 12, 10}) {
-        // A stream of zeros has one state, whose h is 0: the lowest level. No stream repeats the highest one, so x changes its sign instead.
+        // A stream of zeros has one state, whose h is 0: the lowest level. No stream repeats the
+        // highest one, so x changes its sign instead.
         TrellisChunk chunk(cols, s, window);
         chunk.fill([](Index) { return 0; });
         REQUIRE(chunk.level(cols / 2) == -127);
@@ -202,13 +230,16 @@ TEMPLATE_TEST_CASE("the largest levels and activations overflow no sum", "[kerne
         check_trellis_product<TestType>(chunk, 0, 1, X);
         const TrellisDecoder<> decoder(chunk.code, chunk.rate);
         const float one = 1;
-        const double expected = -127.0 * double(decoder.factor(1)) * double(sign) * 3.0 * double(cols);
-        const float y = trellis_product_of(decoder, chunk, 0, {&one, 1}, TrellisActivations<TestType>(X.view()))(0, 0);
+        const double expected =
+            -127.0 * double(decoder.factor(1)) * double(sign) * 3.0 * double(cols);
+        const float y = trellis_product_of(decoder, chunk, 0, {&one, 1},
+                                           TrellisActivations<TestType>(X.view()))(0, 0);
         REQUIRE(double(y) == Approx(expected).epsilon(1e-4));
       }
 }
 
-TEMPLATE_TEST_CASE("vectors are multiplied as if each were alone", "[kernel][trellis_decode]", std::int16_t, std::int8_t) {
+TEMPLATE_TEST_CASE("vectors are multiplied as if each were alone", "[kernel][trellis_decode]",
+                   std::int16_t, std::int8_t) {
   for (const Index cols : {33, 128, 1000})
     for (const int s : {35, 50}) {
       const TrellisChunk chunk(5 * cols, s, 12);
@@ -216,15 +247,18 @@ TEMPLATE_TEST_CASE("vectors are multiplied as if each were alone", "[kernel][tre
       const std::vector<float> scales{1, 2, 0.5f, 3, 0.1f};
       for (Index count = 1; count <= 17; ++count) {
         const Matrix<float> X = test::gaussian<float>(count, cols, 9);
-        const Matrix<float> together = trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(X.view()));
+        const Matrix<float> together =
+            trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(X.view()));
         bool same = true;
         for (Index n = 0; n < count; ++n) {
-          const Matrix<float> alone = trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(X.view().row_block(n, 1)));
+          const Matrix<float> alone = trellis_product_of(
+              decoder, chunk, 0, scales, TrellisActivations<TestType>(X.view().row_block(n, 1)));
           for (Index i = 0; i < 5; ++i) same = same && together(n, i) == alone(0, i);
         }
         // A row by itself, too.
         const Matrix<float> third =
-            trellis_product_of(decoder, chunk, 2 * cols, std::span(scales).subspan(2, 1), TrellisActivations<TestType>(X.view()));
+            trellis_product_of(decoder, chunk, 2 * cols, std::span(scales).subspan(2, 1),
+                               TrellisActivations<TestType>(X.view()));
         for (Index n = 0; n < count; ++n) same = same && third(n, 0) == together(n, 2);
         REQUIRE(same);
       }
@@ -238,15 +272,21 @@ TEST_CASE("int16 products are the same in plain loops", "[kernel][trellis_decode
       const std::vector<float> scales{1, 2, 0.5f, 3, 0.1f, 7};
       const Matrix<float> X = test::gaussian<float>(3, cols, 9);
       const TrellisActivations<std::int16_t> x(X.view());
-      const Matrix<float> fast = trellis_product_of(TrellisDecoder<>(chunk.code, chunk.rate), chunk, 0, scales, x);
-      const Matrix<float> vectors = trellis_product_of(TrellisDecoder<DefaultArch, PortableTrellisOps>(chunk.code, chunk.rate), chunk, 0, scales, x);
-      const Matrix<float> plain = trellis_product_of(TrellisDecoder<DefaultArch, PlainTrellisOps>(chunk.code, chunk.rate), chunk, 0, scales, x);
+      const Matrix<float> fast =
+          trellis_product_of(TrellisDecoder<>(chunk.code, chunk.rate), chunk, 0, scales, x);
+      const Matrix<float> vectors = trellis_product_of(
+          TrellisDecoder<DefaultArch, PortableTrellisOps>(chunk.code, chunk.rate), chunk, 0, scales,
+          x);
+      const Matrix<float> plain =
+          trellis_product_of(TrellisDecoder<DefaultArch, PlainTrellisOps>(chunk.code, chunk.rate),
+                             chunk, 0, scales, x);
       REQUIRE(std::equal(fast.data(), fast.data() + fast.size(), vectors.data()));
       REQUIRE(std::equal(fast.data(), fast.data() + fast.size(), plain.data()));
     }
 }
 
-TEMPLATE_TEST_CASE("trellis activations: strides, zeros, and what is not finite", "[kernel][trellis_decode]", std::int16_t, std::int8_t) {
+TEMPLATE_TEST_CASE("trellis activations: strides, zeros, and what is not finite",
+                   "[kernel][trellis_decode]", std::int16_t, std::int8_t) {
   const TrellisChunk chunk(300, 36, 12);
   const TrellisDecoder<> decoder(chunk.code, chunk.rate);
   const std::vector<float> scales{1, 2, 3};
@@ -254,17 +294,21 @@ TEMPLATE_TEST_CASE("trellis activations: strides, zeros, and what is not finite"
   Matrix<float> transposed(2, 100);
   for (Index n = 0; n < 2; ++n)
     for (Index j = 0; j < 100; ++j) transposed(n, j) = X(j, n);
-  const Matrix<float> a = trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(X.view().transposed()));
-  const Matrix<float> b = trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(transposed.view()));
+  const Matrix<float> a = trellis_product_of(decoder, chunk, 0, scales,
+                                             TrellisActivations<TestType>(X.view().transposed()));
+  const Matrix<float> b = trellis_product_of(decoder, chunk, 0, scales,
+                                             TrellisActivations<TestType>(transposed.view()));
   REQUIRE(std::equal(a.data(), a.data() + a.size(), b.data()));
 
   Matrix<float> zero(1, 100);
   std::fill_n(zero.data(), 100, 0.0f);
-  const Matrix<float> none = trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(zero.view()));
+  const Matrix<float> none =
+      trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(zero.view()));
   REQUIRE(std::all_of(none.data(), none.data() + 3, [](float y) { return y == 0; }));
   for (const float bad : {INFINITY, NAN}) {
     zero(0, 70) = bad;
-    const Matrix<float> y = trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(zero.view()));
+    const Matrix<float> y =
+        trellis_product_of(decoder, chunk, 0, scales, TrellisActivations<TestType>(zero.view()));
     REQUIRE(std::all_of(y.data(), y.data() + 3, [](float v) { return std::isnan(v); }));
   }
 }

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "support/allocations.hpp"
-#include "support/catch.hpp"
 #include "support/build.hpp"
+#include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/random.hpp"
 
@@ -33,25 +33,31 @@ struct TrellisTargets {
   std::vector<double> padded;
 };
 
-TrellisTargets trellis_targets(Index n, TrellisRate rate, int window, std::uint64_t seed, double scale = 1) {
+TrellisTargets trellis_targets(Index n, TrellisRate rate, int window, std::uint64_t seed,
+                               double scale = 1) {
   const auto source = gaussian<float>(1, n, seed, scale);
   TrellisTargets targets{{source.data(), source.data() + n}, {source.data(), source.data() + n}};
   targets.padded.resize(std::size_t(trellis_padded(n, rate, window)));
   return targets;
 }
 
-/// Each state begins with the bits that the one before it ends with, and the first follows the last.
+/// Each state begins with the bits that the one before it ends with, and the first follows the
+/// last.
 bool trellis_cycle_closes(std::span<const std::uint16_t> states, TrellisRate rate, int window) {
   const Index n = Index(states.size());
   for (Index t = 0; t < n; ++t) {
-    const int shift = int(t == 0 ? rate.begin(n) - rate.begin(n - 1) : rate.begin(t) - rate.begin(t - 1));
-    const std::uint32_t before = states[std::size_t(t == 0 ? n - 1 : t - 1)], state = states[std::size_t(t)];
-    if (state >> window != 0 || state >> shift != (before & ((1u << (window - shift)) - 1))) return false;
+    const int shift =
+        int(t == 0 ? rate.begin(n) - rate.begin(n - 1) : rate.begin(t) - rate.begin(t - 1));
+    const std::uint32_t before = states[std::size_t(t == 0 ? n - 1 : t - 1)],
+                        state = states[std::size_t(t)];
+    if (state >> window != 0 || state >> shift != (before & ((1u << (window - shift)) - 1)))
+      return false;
   }
   return true;
 }
 
-double trellis_cost(const TrellisCode& code, std::span<const double> x, std::span<const std::uint16_t> states) {
+double trellis_cost(const TrellisCode& code, std::span<const double> x,
+                    std::span<const std::uint16_t> states) {
   double sum = 0;
   for (std::size_t t = 0; t < x.size(); ++t) {
     const double difference = x[t] - code.level(states[t]) * double(code.unit);
@@ -61,18 +67,24 @@ double trellis_cost(const TrellisCode& code, std::span<const double> x, std::spa
 }
 
 /// The states that a chunk in memory means, those of padding too.
-States trellis_states_in(std::span<const std::uint8_t> chunk, Index padded, TrellisRate rate, int window) {
+States trellis_states_in(std::span<const std::uint8_t> chunk, Index padded, TrellisRate rate,
+                         int window) {
   States states;
-  for (Index t = 0; t < padded; ++t) states.push_back(std::uint16_t(trellis_state(chunk.data(), rate.begin(t), window)));
+  for (Index t = 0; t < padded; ++t)
+    states.push_back(std::uint16_t(trellis_state(chunk.data(), rate.begin(t), window)));
   return states;
 }
 
 std::vector<std::uint8_t> trellis_chunk(Index n, TrellisRate rate, int window, Index more = 0) {
-  return std::vector<std::uint8_t>(std::size_t(trellis_chunk_bytes(trellis_bits(n, rate, window), window) + more), std::uint8_t(0xa5));
+  return std::vector<std::uint8_t>(
+      std::size_t(trellis_chunk_bytes(trellis_bits(n, rate, window), window) + more),
+      std::uint8_t(0xa5));
 }
 
-/// The states of all weights of a chunk, those that nobody reads among them, which are also what encode() writes.
-States searched_trellis_states(kernel::TrellisSearch<>& search, std::span<const float> x, TrellisRate rate, int window) {
+/// The states of all weights of a chunk, those that nobody reads among them, which are also what
+/// encode() writes.
+States searched_trellis_states(kernel::TrellisSearch<>& search, std::span<const float> x,
+                               TrellisRate rate, int window) {
   const Index n = Index(x.size());
   std::vector<float> padded(x.begin(), x.end());
   padded.resize(std::size_t(trellis_padded(n, rate, window)));
@@ -94,7 +106,8 @@ double gaussian_trellis_error(TrellisRate rate, int window, Index n, int chunks)
     States states(std::size_t(n), 0);
     search.tail_biting(targets.x, states);
     error += trellis_cost(code, targets.padded, states);
-    power += std::inner_product(targets.padded.begin(), targets.padded.end(), targets.padded.begin(), 0.0);
+    power += std::inner_product(targets.padded.begin(), targets.padded.end(),
+                                targets.padded.begin(), 0.0);
   }
   return error / power;
 }
@@ -124,13 +137,17 @@ TEST_CASE("trellis search finds the golden states and writes their bits") {
     const Index bits = rate.begin(Index(x.size()));
     REQUIRE(Index(hex.size()) == 2 * ceil_div(bits, Index(8)));
     for (Index byte = 0; byte < Index(hex.size()) / 2; ++byte) {
-      const int mask = bits - 8 * byte < 8 ? 0xff00 >> (bits - 8 * byte) & 0xff : 0xff;  // golden bits end with zeros, those of a chunk begin again
-      CHECK((chunk[std::size_t(byte)] & mask) == std::stoi(hex.substr(2 * std::size_t(byte), 2), nullptr, 16));
+      const int mask = bits - 8 * byte < 8
+                           ? 0xff00 >> (bits - 8 * byte) & 0xff
+                           : 0xff;  // golden bits end with zeros, those of a chunk begin again
+      CHECK((chunk[std::size_t(byte)] & mask) ==
+            std::stoi(hex.substr(2 * std::size_t(byte), 2), nullptr, 16));
     }
 
     const std::vector<double> targets(x.begin(), x.end());
     const int shift = int(rate.begin(64) - rate.begin(63));
-    CHECK(kernel::trellis_search_reference(trellis_code(rate, 12), rate, targets, expected[0] >> shift, states) ==
+    CHECK(kernel::trellis_search_reference(trellis_code(rate, 12), rate, targets,
+                                           expected[0] >> shift, states) ==
           Approx(wanted["tailbiting_cost"].get<double>()).epsilon(1e-6));
     CHECK(states == expected);
     CHECK(kernel::trellis_search_reference(trellis_code(rate, 12), rate, targets, -1, states) ==
@@ -143,17 +160,21 @@ TEST_CASE("the levels of trellis codes are the golden ones") {
   const auto file = golden("trellis.json");
   for (const char* group : {"codes", "codes_L10"})
     for (const auto& [name, wanted] : file[group].items()) {
-      const TrellisCode& code = trellis_code({16 * std::stoi(name)}, group == std::string("codes") ? 12 : 10);
+      const TrellisCode& code =
+          trellis_code({16 * std::stoi(name)}, group == std::string("codes") ? 12 : 10);
       CHECK(code.multiplier == wanted["m"].get<int>());
       CHECK(code.levels == wanted["levels"].get<int>());
       CHECK(double(code.unit) == Approx(wanted["unit"].get<double>()).epsilon(1e-6));
-      for (std::size_t i = 0; i < wanted["T"].size(); ++i) CHECK(int(code.magnitudes[i]) == wanted["T"][i].get<int>());
+      for (std::size_t i = 0; i < wanted["T"].size(); ++i)
+        CHECK(int(code.magnitudes[i]) == wanted["T"][i].get<int>());
     }
   for (const auto& [name, head] : file["state_table_head"].items())
-    for (std::size_t s = 0; s < head.size(); ++s) CHECK(trellis_code({16 * std::stoi(name)}, 12).level(std::uint32_t(s)) == head[s].get<int>());
+    for (std::size_t s = 0; s < head.size(); ++s)
+      CHECK(trellis_code({16 * std::stoi(name)}, 12).level(std::uint32_t(s)) == head[s].get<int>());
 }
 
-TEST_CASE("trellis search is as good as one in double with the same seam, at awkward sizes and rates") {
+TEST_CASE(
+    "trellis search is as good as one in double with the same seam, at awkward sizes and rates") {
   for (const int window : trellis_windows)
     for (const int sixteenths : trellis_test_rates)
       for (const Index n : {1, 2, 5, 6, 7, 63, 200, 1000, 1200, 2500}) {
@@ -169,7 +190,8 @@ TEST_CASE("trellis search is as good as one in double with the same seam, at awk
 
         States expected(targets.padded.size());
         const int across = found[0] >> (rate.begin(padded) - rate.begin(padded - 1));
-        const double least = kernel::trellis_search_reference(code, rate, targets.padded, across, expected);
+        const double least =
+            kernel::trellis_search_reference(code, rate, targets.padded, across, expected);
         REQUIRE(trellis_cycle_closes(expected, rate, window));
         const double cost = trellis_cost(code, targets.padded, found);
         CHECK(cost >= least * (1 - 1e-9));
@@ -193,7 +215,8 @@ TEST_CASE("trellis search joins its pieces") {
       REQUIRE(trellis_cycle_closes(found, rate, 10));
       States expected(found.size());
       const int across = found[0] >> (rate.begin(n) - rate.begin(n - 1));
-      CHECK(trellis_cost(code, targets.padded, found) <= 1.001 * kernel::trellis_search_reference(code, rate, targets.padded, across, expected));
+      CHECK(trellis_cost(code, targets.padded, found) <=
+            1.001 * kernel::trellis_search_reference(code, rate, targets.padded, across, expected));
     }
   }
 }
@@ -257,8 +280,10 @@ TEST_CASE("trellis search gives an outlier the largest level") {
         States states(400);
         search.tail_biting(targets.x, states);
         const double before = trellis_cost(code, targets.padded, states);
-        for (const std::size_t at : {std::size_t(0), std::size_t(17), std::size_t(200), std::size_t(399)}) {
-          INFO("window " << window << " sixteenths " << sixteenths << " outlier " << outlier << " at " << at);
+        for (const std::size_t at :
+             {std::size_t(0), std::size_t(17), std::size_t(200), std::size_t(399)}) {
+          INFO("window " << window << " sixteenths " << sixteenths << " outlier " << outlier
+                         << " at " << at);
           auto x = targets.x;
           x[at] = outlier;
           search.tail_biting(x, states);
@@ -281,12 +306,19 @@ TEST_CASE("trellis search keeps a cycle closed whatever the targets are") {
         kernel::TrellisSearch<> search(trellis_code(rate, window), rate);
         std::vector<float> x(std::size_t(n), 0.0f);
         for (int kind = 0; kind < 5; ++kind) {
-          INFO("window " << window << " sixteenths " << sixteenths << " n " << n << " kind " << kind);
+          INFO("window " << window << " sixteenths " << sixteenths << " n " << n << " kind "
+                         << kind);
           for (Index t = 0; t < n; ++t) {
             const float sign = float(rng.sign(std::uint64_t(t)));
-            x[std::size_t(t)] = kind == 0 ? 0.0f : kind == 1 ? 1e9f * sign : kind == 2 ? 1e9f : kind == 3 ? -3.9f : t % 2 == 0 ? 4.0f : -4.0f;
+            x[std::size_t(t)] = kind == 0    ? 0.0f
+                                : kind == 1  ? 1e9f * sign
+                                : kind == 2  ? 1e9f
+                                : kind == 3  ? -3.9f
+                                : t % 2 == 0 ? 4.0f
+                                             : -4.0f;
           }
-          REQUIRE(trellis_cycle_closes(searched_trellis_states(search, x, rate, window), rate, window));
+          REQUIRE(
+              trellis_cycle_closes(searched_trellis_states(search, x, rate, window), rate, window));
         }
       }
 }
@@ -301,7 +333,8 @@ TEST_CASE("trellis search closes short cycles whose sums are all saturated") {
       for (int round = 0; round < 200; ++round) {
         std::vector<float> x(std::size_t(trellis_padded(1 + round % 9, rate, window)));
         for (float& value : x) value = 4 * float(rng.sign(drawn++));
-        REQUIRE(trellis_cycle_closes(searched_trellis_states(search, x, rate, window), rate, window));
+        REQUIRE(
+            trellis_cycle_closes(searched_trellis_states(search, x, rate, window), rate, window));
       }
     }
 }
@@ -344,7 +377,8 @@ TEST_CASE("packed trellis states come back, and what follows them is zero") {
         States states;
         for (Index t = 0; t < n; ++t) {
           int state = 0;
-          for (int i = 0; i < window; ++i) state = 2 * state + stream[std::size_t((rate.begin(t) + i) % bits)];
+          for (int i = 0; i < window; ++i)
+            state = 2 * state + stream[std::size_t((rate.begin(t) + i) % bits)];
           states.push_back(std::uint16_t(state));
         }
         auto chunk = trellis_chunk(wanted, rate, window, 5);
@@ -364,7 +398,8 @@ TEST_CASE("trellis encode writes what pack_trellis writes") {
     kernel::TrellisSearch<> search(trellis_code(rate, 12), rate);
     auto chunk = trellis_chunk(n, rate, 12, 3), packed = chunk;
     search.encode(targets.x, chunk);
-    kernel::pack_trellis(trellis_states_in(chunk, trellis_padded(n, rate, 12), rate, 12), rate, 12, packed);
+    kernel::pack_trellis(trellis_states_in(chunk, trellis_padded(n, rate, 12), rate, 12), rate, 12,
+                         packed);
     CHECK(chunk == packed);
   }
 }

@@ -15,7 +15,9 @@ namespace {
 /// A view that lives as long as the expression around it.
 View<const double> see(const Matrix<double>& A) { return A.view(); }
 
-Matrix<double> transposed(const Matrix<double>& A) { return to_matrix<double>(A.view().transposed()); }
+Matrix<double> transposed(const Matrix<double>& A) {
+  return to_matrix<double>(A.view().transposed());
+}
 
 double max_difference(const Matrix<double>& a, const Matrix<double>& b) {
   REQUIRE(a.rows() == b.rows());
@@ -35,7 +37,8 @@ Matrix<double> diagonal(const std::vector<double>& d) {
 }
 
 double orthogonality(const Matrix<double>& Q) {
-  return max_difference(linalg::product(Q.view().transposed(), Q.view()), identity_matrix<double>(Q.cols()));
+  return max_difference(linalg::product(Q.view().transposed(), Q.view()),
+                        identity_matrix<double>(Q.cols()));
 }
 
 Matrix<double> singular_matrix(Index n) {
@@ -111,7 +114,8 @@ TEST_CASE("solves and inverses", "[linalg]") {
     CHECK(max_difference(linalg::product(A.view().transposed(), z->view()), B) < 1e-9);
     const auto inverse = linalg::inverse(A.view());
     REQUIRE(inverse);
-    CHECK(max_difference(linalg::product(inverse->view(), A.view()), identity_matrix<double>(n)) < 1e-9);
+    CHECK(max_difference(linalg::product(inverse->view(), A.view()), identity_matrix<double>(n)) <
+          1e-9);
   }
 }
 
@@ -147,7 +151,8 @@ TEST_CASE("thin QR of tall, square and wide matrices", "[linalg]") {
 
 TEST_CASE("SVD, also of singular matrices", "[linalg]") {
   for (const Index n : sizes) {
-    for (const auto& A : {test::gaussian<double>(n, n, 10), singular_matrix(n), Matrix<double>(n, n)}) {
+    for (const auto& A :
+         {test::gaussian<double>(n, n, 10), singular_matrix(n), Matrix<double>(n, n)}) {
       const auto s = linalg::svd(A.view());
       CHECK(orthogonality(s.U) < 1e-12);
       CHECK(orthogonality(s.V) < 1e-12);
@@ -161,7 +166,8 @@ TEST_CASE("SVD, also of singular matrices", "[linalg]") {
 
 TEST_CASE("polar factor", "[linalg]") {
   const auto golden = test::golden("polar.json");
-  CHECK(max_difference(linalg::polar(see(test::golden_matrix(golden["Z"]))), test::golden_matrix(golden["M"])) < 1e-9);
+  CHECK(max_difference(linalg::polar(see(test::golden_matrix(golden["Z"]))),
+                       test::golden_matrix(golden["M"])) < 1e-9);
 
   for (const Index n : sizes) {
     const auto A = test::gaussian<double>(n, n, 11);
@@ -198,10 +204,12 @@ TEST_CASE("random orthogonal matrices", "[linalg]") {
     CHECK(orthogonality(Q) < 1e-12);
     CHECK(max_difference(Q, linalg::random_orthogonal(n, CounterRng(1, 2))) == 0);
   }
-  CHECK(max_difference(linalg::random_orthogonal(7, CounterRng(1)), linalg::random_orthogonal(7, CounterRng(2))) > 0.01);
+  CHECK(max_difference(linalg::random_orthogonal(7, CounterRng(1)),
+                       linalg::random_orthogonal(7, CounterRng(2))) > 0.01);
   // Haar: no preferred sign. QR alone would make the diagonal of R negative, and Q(0, 0) with it.
   int positive = 0;
-  for (std::uint64_t seed = 0; seed < 200; ++seed) positive += linalg::random_orthogonal(3, CounterRng(seed))(0, 0) > 0;
+  for (std::uint64_t seed = 0; seed < 200; ++seed)
+    positive += linalg::random_orthogonal(3, CounterRng(seed))(0, 0) > 0;
   CHECK(positive > 70);
   CHECK(positive < 130);
 }

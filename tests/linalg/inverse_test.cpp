@@ -20,7 +20,8 @@ double distance_from_identity(View<const double> A, View<const double> B) {
     for (Index j = 0; j < A.rows; ++j) {
       double sum = i == j ? -1 : 0;
       for (Index p = 0; p < A.rows; ++p) sum += A(i, p) * B(p, j);
-      if (!(std::abs(sum) <= worst)) worst = std::isnan(sum) ? std::numeric_limits<double>::infinity() : std::abs(sum);
+      if (!(std::abs(sum) <= worst))
+        worst = std::isnan(sum) ? std::numeric_limits<double>::infinity() : std::abs(sum);
     }
   return worst;
 }
@@ -38,7 +39,8 @@ bool inverts(const Matrix<double>& A, double min_rcond = 1e-14) {
 
 }  // namespace
 
-TEST_CASE("A times its inverse is the identity, on both sides, whatever the size and the strides", "[linalg][inverse]") {
+TEST_CASE("A times its inverse is the identity, on both sides, whatever the size and the strides",
+          "[linalg][inverse]") {
   Inverter inverter;  // its storage serves larger and smaller matrices in turn
   for (const Index n : {33, 1, 2, 7, 64, 8, 9, 15, 16, 17, 129, 5}) {
     INFO("n " << n);
@@ -56,12 +58,14 @@ TEST_CASE("A times its inverse is the identity, on both sides, whatever the size
     CHECK(distance_from_identity(A.view().transposed(), Y.view()) < 1e-13 * double(n));
     auto B = A;
     REQUIRE(inverter.invert(B.view(), B.view()));
-    for (Index i = 0; i < n; ++i) REQUIRE(std::memcmp(&B(i, 0), &x(i, 0), std::size_t(n) * sizeof(double)) == 0);
+    for (Index i = 0; i < n; ++i)
+      REQUIRE(std::memcmp(&B(i, 0), &x(i, 0), std::size_t(n) * sizeof(double)) == 0);
     Matrix<double> wide(n, 2 * n);
     const View<double> every_second{wide.data(), n, n, 2 * n, 2};
     copy(A.view(), every_second);
     REQUIRE(inverter.invert(every_second, Y.view()));
-    for (Index i = 0; i < n; ++i) REQUIRE(std::memcmp(&Y(i, 0), &x(i, 0), std::size_t(n) * sizeof(double)) == 0);
+    for (Index i = 0; i < n; ++i)
+      REQUIRE(std::memcmp(&Y(i, 0), &x(i, 0), std::size_t(n) * sizeof(double)) == 0);
   }
   Matrix<double> none;
   CHECK(inverter.invert(none.view(), none.view()));
@@ -72,7 +76,9 @@ TEST_CASE("rows are exchanged where a pivot is small or zero", "[linalg][inverse
     INFO("n " << n);
     // A permutation times a diagonal of powers of two: its inverse is exact.
     Matrix<double> P(n, n);
-    for (Index i = 0; i < n; ++i) P(i, (5 * i + 3) % n == 0 && n % 5 == 0 ? i : (i + n / 2) % n) = std::ldexp(1.0, int(i % 7) - 3);
+    for (Index i = 0; i < n; ++i)
+      P(i, (5 * i + 3) % n == 0 && n % 5 == 0 ? i : (i + n / 2) % n) =
+          std::ldexp(1.0, int(i % 7) - 3);
     Matrix<double> X(n, n);
     REQUIRE(Inverter().invert(P.view(), X.view()));
     for (Index i = 0; i < n; ++i)
@@ -92,7 +98,8 @@ TEST_CASE("what is singular or not finite has no inverse", "[linalg][inverse]") 
     for (Index j = 0; j < 20; ++j) A(3, j) = A(17, j);
     CHECK_FALSE(inverts(A));
   }
-  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+  for (const double bad :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
     for (const Index n : {1, 4, 12})
       for (const Index at : {Index(0), n * n / 2, n * n - 1}) {
         auto A = identity_plus_noise(n, 3);

@@ -51,7 +51,8 @@ TEST_CASE("The transposed factor, by the definition, for sizes within and across
     }
     CHECK(worst < 1e-6f);
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-    CHECK((n == 0 || std::memcmp(U->data(), expected.data(), sizeof(float) * std::size_t(n * n)) == 0));
+    CHECK((n == 0 ||
+           std::memcmp(U->data(), expected.data(), sizeof(float) * std::size_t(n * n)) == 0));
 #endif
   }
   const auto golden = test::golden("ldlq.json");

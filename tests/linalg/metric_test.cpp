@@ -9,8 +9,8 @@
 #include "support/random.hpp"
 
 using namespace cafeq;
-using test::spd;
 using cafeq::test::error_of;
+using test::spd;
 
 TEST_CASE("the identity metric", "[loss][metric]") {
   const auto metric = Metric::identity(7);
@@ -61,7 +61,10 @@ TEST_CASE("what is no metric is refused", "[loss][metric]") {
     CHECK(error.code() == ErrorCode::not_positive_definite);
     CHECK_THAT(error.message(), Contains("metric") && Contains("weight 1"));
   }
-  CHECK(error_of([] { const auto wide = test::gaussian<double>(3, 4, 1); Metric::dense(wide); }).code() == ErrorCode::invalid_shape);
+  CHECK(error_of([] {
+          const auto wide = test::gaussian<double>(3, 4, 1);
+          Metric::dense(wide);
+        }).code() == ErrorCode::invalid_shape);
 
   auto H = spd(4, 2);
   H(1, 3) += 1;

@@ -23,12 +23,16 @@ TEST_CASE("the pair error is that of the products", "[pair_product]") {
   for (const HeadLayout layout : layouts())
     for (const Index n : {Index(1), Index(17), Index(129)})
       for (const double size : {1.0, 1e-2, 1e-4}) {
-        const auto first = gaussian(layout.heads * layout.head_dim, n, 1), second = gaussian(layout.kv_heads * layout.head_dim, 33, 2);
+        const auto first = gaussian(layout.heads * layout.head_dim, n, 1),
+                   second = gaussian(layout.kv_heads * layout.head_dim, 33, 2);
         const auto h1 = perturbed(first, size, 3), h2 = perturbed(second, size, 4);
-        const double expected = dense_pair_error<float>(first.view(), second.view(), h1.view(), h2.view(), layout);
+        const double expected =
+            dense_pair_error<float>(first.view(), second.view(), h1.view(), h2.view(), layout);
         CHECK(pair_error(first, second, h1, h2, layout) == Approx(expected).epsilon(1e-10));
         CHECK(pair_error(first, second, first, h2, layout) ==
-              Approx(dense_pair_error<float>(first.view(), second.view(), first.view(), h2.view(), layout)).epsilon(1e-10));
+              Approx(dense_pair_error<float>(first.view(), second.view(), first.view(), h2.view(),
+                                             layout))
+                  .epsilon(1e-10));
       }
 }
 
@@ -36,8 +40,10 @@ TEST_CASE("an output projection enters as a transposed view", "[pair_product]") 
   const HeadLayout layout{.head_dim = 5, .heads = 6, .kv_heads = 3};
   const auto Wo = gaussian(19, 30, 1), Wv = gaussian(15, 23, 2);
   const auto Wo_hat = perturbed(Wo, 0.1, 3), Wv_hat = perturbed(Wv, 0.1, 4);
-  const double error = pair_error(Wo.view().transposed(), Wv, Wo_hat.view().transposed(), Wv_hat, layout);
-  const double expected = dense_pair_error<float>(Wo.view().transposed(), Wv.view(), Wo_hat.view().transposed(), Wv_hat.view(), layout);
+  const double error =
+      pair_error(Wo.view().transposed(), Wv, Wo_hat.view().transposed(), Wv_hat, layout);
+  const double expected = dense_pair_error<float>(
+      Wo.view().transposed(), Wv.view(), Wo_hat.view().transposed(), Wv_hat.view(), layout);
   CHECK(error == Approx(expected).epsilon(1e-10));
   const auto copied = to_matrix<float>(Wo.view().transposed());
   const auto copied_hat = to_matrix<float>(Wo_hat.view().transposed());
@@ -53,7 +59,8 @@ TEST_CASE("errors far below the weights' precision do not cancel", "[pair_produc
   for (Index j = 0; j < 21; ++j) column += first(3, j) * first(3, j);
   const double step = hat(3, 5) - second(3, 5);
   const PairProduct<double> product(first.view(), second.view(), layout);
-  CHECK(product.squared_error(first.view(), hat.view()) == Approx(column * step * step).epsilon(1e-12));
+  CHECK(product.squared_error(first.view(), hat.view()) ==
+        Approx(column * step * step).epsilon(1e-12));
   CHECK(product.squared_error(first.view(), second.view()) == 0.0);
 }
 
@@ -82,11 +89,14 @@ TEST_CASE("the pair error does not depend on threads", "[pair_product]") {
 }
 
 TEST_CASE("layouts that do not fit name the argument and the numbers", "[pair_product]") {
-  const auto bad = [](HeadLayout layout, const char* text) { return raises(ErrorCode::invalid_argument, text, [&] { layout.check(); }); };
+  const auto bad = [](HeadLayout layout, const char* text) {
+    return raises(ErrorCode::invalid_argument, text, [&] { layout.check(); });
+  };
   CHECK(bad({.head_dim = 0, .heads = 2}, "head_dim is 0"));
   CHECK(bad({.head_dim = 4, .heads = 0}, "heads is 0"));
   CHECK(bad({.head_dim = 4, .heads = 4, .kv_heads = 0}, "kv_heads is 0"));
-  CHECK(bad({.head_dim = 4, .heads = 6, .kv_heads = 4}, "heads (6) is not a multiple of kv_heads (4)"));
+  CHECK(bad({.head_dim = 4, .heads = 6, .kv_heads = 4},
+            "heads (6) is not a multiple of kv_heads (4)"));
   CHECK((HeadLayout{.head_dim = 4, .heads = 6}.kv_heads) == 6);
 
   const HeadLayout layout{.head_dim = 4, .heads = 4, .kv_heads = 2};
@@ -95,6 +105,8 @@ TEST_CASE("layouts that do not fit name the argument and the numbers", "[pair_pr
                [&] { pair_error(wrong, second, wrong, second, layout); }));
   CHECK(raises(ErrorCode::invalid_shape, "second: 15 rows, but kv_heads * head_dim is 2 * 4 = 8",
                [&] { pair_error(first, wrong, first, wrong, layout); }));
-  CHECK(raises(ErrorCode::invalid_shape, "first_hat", [&] { pair_error(first, second, wrong, second, layout); }));
-  CHECK(raises(ErrorCode::invalid_shape, "second_hat", [&] { pair_error(first, second, first, wrong, layout); }));
+  CHECK(raises(ErrorCode::invalid_shape, "first_hat",
+               [&] { pair_error(first, second, wrong, second, layout); }));
+  CHECK(raises(ErrorCode::invalid_shape, "second_hat",
+               [&] { pair_error(first, second, first, wrong, layout); }));
 }

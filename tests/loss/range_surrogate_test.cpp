@@ -44,19 +44,23 @@ void check_definition(const S& surrogate, Index rows, Index cols, ScaleSets sets
   auto X = test::gaussian<double>(rows, cols, 31);
   for (Index i = 0; i < X.size(); ++i) X.data()[i] = double(float(X.data()[i]));
   Matrix<double> G(rows, cols);
-  CHECK(log_mean_range(surrogate, X, sets, G.view()) == Approx(reference(surrogate, X, sets)).epsilon(1e-5).margin(1e-6));
-  CHECK(log_mean_range(surrogate, X, sets) == Approx(reference(surrogate, X, sets)).epsilon(1e-5).margin(1e-6));
+  CHECK(log_mean_range(surrogate, X, sets, G.view()) ==
+        Approx(reference(surrogate, X, sets)).epsilon(1e-5).margin(1e-6));
+  CHECK(log_mean_range(surrogate, X, sets) ==
+        Approx(reference(surrogate, X, sets)).epsilon(1e-5).margin(1e-6));
   for (Index e = 0; e < X.size(); e += std::max<Index>(1, X.size() / 40)) {
     auto plus = X;
     auto minus = X;
     plus.data()[e] += 1e-5;
     minus.data()[e] -= 1e-5;
-    const double slope = (reference(surrogate, plus, sets) - reference(surrogate, minus, sets)) / 2e-5;
+    const double slope =
+        (reference(surrogate, plus, sets) - reference(surrogate, minus, sets)) / 2e-5;
     CHECK(G.data()[e] == Approx(slope).epsilon(2e-4).margin(1e-6));
   }
 }
 
-const ScaleSets every_kind[] = {ScaleSets::rows(), ScaleSets::groups(4), ScaleSets::groups(1000), ScaleSets::columns(), ScaleSets::columns(3)};
+const ScaleSets every_kind[] = {ScaleSets::rows(), ScaleSets::groups(4), ScaleSets::groups(1000),
+                                ScaleSets::columns(), ScaleSets::columns(3)};
 
 }  // namespace
 
@@ -69,17 +73,20 @@ TEST_CASE("surrogates reproduce the golden ranges", "[loss][range]") {
   double norm = 0;
   for (Index i = 0; i < N->size(); ++i) norm += N->data()[i] * N->data()[i];
   const double penalty = std::log(norm / 8);
-  CHECK(log_mean_range(LogSumExp{}, X) + penalty == Approx(golden["lse"].get<double>()).epsilon(1e-6));
+  CHECK(log_mean_range(LogSumExp{}, X) + penalty ==
+        Approx(golden["lse"].get<double>()).epsilon(1e-6));
   CHECK(log_mean_range(PNorm{}, X) + penalty == Approx(golden["p8"].get<double>()).epsilon(1e-6));
   for (Index i = 0; i < X.rows(); ++i) {
     const double R = golden["R"][std::size_t(i)].get<double>();
-    CHECK(log_mean_range(LogSumExp{.t = 5}, X.view().row_block(i, 1)) == Approx(std::log(R * R)).epsilon(1e-6));
+    CHECK(log_mean_range(LogSumExp{.t = 5}, X.view().row_block(i, 1)) ==
+          Approx(std::log(R * R)).epsilon(1e-6));
   }
 }
 
 TEST_CASE("surrogates are what they say, and so are their gradients", "[loss][range]") {
   for (const ScaleSets sets : every_kind) {
-    for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {5, 7}, {9, 17}, {17, 33}, {3, 129}}) {
+    for (const auto& [rows, cols] :
+         {std::pair<Index, Index>{1, 1}, {5, 7}, {9, 17}, {17, 33}, {3, 129}}) {
       INFO(rows << " x " << cols << ", group " << sets.group << ", axis " << int(sets.axis));
       check_definition(PNorm{}, rows, cols, sets);
       check_definition(PNorm{.p = 16}, rows, cols, sets);
@@ -89,13 +96,15 @@ TEST_CASE("surrogates are what they say, and so are their gradients", "[loss][ra
   }
 }
 
-TEST_CASE("the p-norm's f moves with the logarithm of the scale, at any magnitude", "[loss][range]") {
+TEST_CASE("the p-norm's f moves with the logarithm of the scale, at any magnitude",
+          "[loss][range]") {
   const auto X = test::heavy_tailed(9, 40, 3);
   const double f = log_mean_range(PNorm{.p = 16}, X);
   for (const float factor : {1e-30f, 1e-8f, 1e12f, 1e30f}) {
     auto scaled = X;
     for (Index i = 0; i < X.size(); ++i) scaled.data()[i] *= factor;
-    CHECK(log_mean_range(PNorm{.p = 16}, scaled) == Approx(f + 2 * std::log(double(factor))).epsilon(1e-6));
+    CHECK(log_mean_range(PNorm{.p = 16}, scaled) ==
+          Approx(f + 2 * std::log(double(factor))).epsilon(1e-6));
   }
 }
 
@@ -103,16 +112,20 @@ TEST_CASE("p = 2 is the mean square", "[loss][range]") {
   const auto X = test::gaussian(8, 21, 4);
   double sum = 0;
   for (Index i = 0; i < X.size(); ++i) sum += double(X.data()[i]) * double(X.data()[i]);
-  for (const ScaleSets sets : every_kind) CHECK(log_mean_range(PNorm{.p = 2}, X, sets) == Approx(std::log(sum / 168)).epsilon(1e-6));
+  for (const ScaleSets sets : every_kind)
+    CHECK(log_mean_range(PNorm{.p = 2}, X, sets) == Approx(std::log(sum / 168)).epsilon(1e-6));
 }
 
-TEST_CASE("rows of zeros add nothing to the p-norm and keep the weights of the others", "[loss][range]") {
+TEST_CASE("rows of zeros add nothing to the p-norm and keep the weights of the others",
+          "[loss][range]") {
   auto X = test::gaussian(6, 17, 5);
   for (Index j = 0; j < 17; ++j) X(2, j) = X(4, j) = 0;
   Matrix<float> G(6, 17);
-  CHECK(log_mean_range(PNorm{}, X, {}, G.view()) == Approx(reference(PNorm{}, to_matrix<double>(X.view()), {})).epsilon(1e-6));
+  CHECK(log_mean_range(PNorm{}, X, {}, G.view()) ==
+        Approx(reference(PNorm{}, to_matrix<double>(X.view()), {})).epsilon(1e-6));
   for (Index j = 0; j < 17; ++j) CHECK((G(2, j) == 0.0f && G(4, j) == 0.0f && G(0, j) != 0.0f));
-  CHECK(log_mean_range(LogSumExp{}, X, {}, G.view()) == Approx(reference(LogSumExp{}, to_matrix<double>(X.view()), {})).epsilon(1e-6));
+  CHECK(log_mean_range(LogSumExp{}, X, {}, G.view()) ==
+        Approx(reference(LogSumExp{}, to_matrix<double>(X.view()), {})).epsilon(1e-6));
   for (Index j = 0; j < 17; ++j) CHECK(G(2, j) == 0.0f);
   const Matrix<float> zero(3, 8);
   Matrix<float> none(3, 8);
@@ -156,7 +169,8 @@ TEST_CASE("bringing sums to a larger peak", "[loss][range]") {
     const PeakChange change = s.change(peak, 2 * peak);
     CHECK(far == Approx(near * change.sum).epsilon(1e-5));
     CHECK(double(moved[3]) == Approx(double(slope[3]) * change.slope).epsilon(1e-5));
-    CHECK(s.range(2 * peak, far, 40).squared == Approx(s.range(peak, near, 40).squared).epsilon(1e-5));
+    CHECK(s.range(2 * peak, far, 40).squared ==
+          Approx(s.range(peak, near, 40).squared).epsilon(1e-5));
     CHECK(s.change(peak, peak).sum == 1.0);
     CHECK(s.change(0.0f, 0.0f).slope == 1.0);
   };
@@ -166,8 +180,10 @@ TEST_CASE("bringing sums to a larger peak", "[loss][range]") {
 
 TEST_CASE("parameters out of range are refused", "[loss][range]") {
   const Matrix<float> X(2, 2);
-  for (const int p : {-2, 0, 1, 7, 66}) CHECK_THROWS_WITH(log_mean_range(PNorm{p}, X), Contains("p is " + std::to_string(p)));
-  for (const float t : {0.0f, -1.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()})
+  for (const int p : {-2, 0, 1, 7, 66})
+    CHECK_THROWS_WITH(log_mean_range(PNorm{p}, X), Contains("p is " + std::to_string(p)));
+  for (const float t : {0.0f, -1.0f, std::numeric_limits<float>::infinity(),
+                        std::numeric_limits<float>::quiet_NaN()})
     CHECK_THROWS_WITH(log_mean_range(LogSumExp{t}, X), Contains("t is "));
   CHECK_THROWS_WITH(log_mean_range(PNorm{}, X, ScaleSets::groups(-1)), Contains("group is -1"));
   const Matrix<float> empty(0, 3);

@@ -16,7 +16,8 @@ double quadratic(const Matrix<float>& W, const Matrix<float>& W_hat, const Matri
   for (Index i = 0; i < W.rows(); ++i)
     for (Index j = 0; j < W.cols(); ++j)
       for (Index l = 0; l < W.cols(); ++l)
-        sum += static_cast<long double>(double(W(i, j)) - double(W_hat(i, j))) * static_cast<long double>(H(j, l)) *
+        sum += static_cast<long double>(double(W(i, j)) - double(W_hat(i, j))) *
+               static_cast<long double>(H(j, l)) *
                static_cast<long double>(double(W(i, l)) - double(W_hat(i, l)));
   return double(sum);
 }
@@ -54,7 +55,8 @@ TEST_CASE("error of a zero matrix", "[loss][reconstruction]") {
   CHECK(relative_error(zero, other) == 0.0);
   other(2, 4) = 1e-30f;
   CHECK(relative_error(zero, other) == std::numeric_limits<double>::infinity());
-  CHECK(relative_error(zero, other, Metric::identity(5), Side::input) == std::numeric_limits<double>::infinity());
+  CHECK(relative_error(zero, other, Metric::identity(5), Side::input) ==
+        std::numeric_limits<double>::infinity());
   const Matrix<float> empty(0, 5);
   CHECK(relative_error(empty, empty) == 0.0);
   CHECK(squared_error(empty, empty) == 0.0);
@@ -72,10 +74,12 @@ TEST_CASE("errors over any strides and element types", "[loss][reconstruction]")
       // Transposed, transposed against dense, every second column, doubles.
       const auto Wt = to_matrix<float>(W.view().transposed());
       CHECK(relative_error(Wt.view().transposed(), W_hat) == Approx(expected).epsilon(1e-13));
-      CHECK(relative_error(W.view().transposed(), W_hat.view().transposed()) == Approx(expected).epsilon(1e-13));
+      CHECK(relative_error(W.view().transposed(), W_hat.view().transposed()) ==
+            Approx(expected).epsilon(1e-13));
       Matrix<double> wide(rows, 2 * cols);
       copy(W_hat.view(), View<double>{wide.data(), rows, cols, 2 * cols, 2});
-      CHECK(relative_error(W, View<const double>{wide.data(), rows, cols, 2 * cols, 2}) == Approx(expected).epsilon(1e-13));
+      CHECK(relative_error(W, View<const double>{wide.data(), rows, cols, 2 * cols, 2}) ==
+            Approx(expected).epsilon(1e-13));
       const auto half = to_matrix<fp16>(W.view());
       const auto brain = to_matrix<bf16>(W.view());
       CHECK(relative_error(W, half) < 2e-7);
@@ -101,14 +105,18 @@ TEST_CASE("errors in a metric", "[loss][reconstruction]") {
   const auto W = test::gaussian(13, 9, 3);
   const auto W_hat = test::gaussian(13, 9, 4);
   const Matrix<float> zero(13, 9);
-  CHECK(squared_error(W, W_hat, Metric::identity(9), Side::input) == Approx(squared_error(W, W_hat)).epsilon(1e-13));
-  CHECK(squared_error(W, W_hat, Metric::identity(13), Side::output) == Approx(squared_error(W, W_hat)).epsilon(1e-13));
+  CHECK(squared_error(W, W_hat, Metric::identity(9), Side::input) ==
+        Approx(squared_error(W, W_hat)).epsilon(1e-13));
+  CHECK(squared_error(W, W_hat, Metric::identity(13), Side::output) ==
+        Approx(squared_error(W, W_hat)).epsilon(1e-13));
 
   const auto H = spd(9, 5);
   const double expected = quadratic(W, W_hat, H);
   CHECK(squared_error(W, W_hat, Metric::dense(H), Side::input) == Approx(expected).epsilon(1e-12));
-  CHECK(relative_error(W, W_hat, Metric::dense(H), Side::input) == Approx(expected / quadratic(W, zero, H)).epsilon(1e-12));
-  CHECK(squared_error(W.view().transposed(), W_hat.view().transposed(), Metric::dense(H), Side::output) == Approx(expected).epsilon(1e-12));
+  CHECK(relative_error(W, W_hat, Metric::dense(H), Side::input) ==
+        Approx(expected / quadratic(W, zero, H)).epsilon(1e-12));
+  CHECK(squared_error(W.view().transposed(), W_hat.view().transposed(), Metric::dense(H),
+                      Side::output) == Approx(expected).epsilon(1e-12));
 
   std::vector<double> weights;
   Matrix<double> D(9, 9);
@@ -116,13 +124,15 @@ TEST_CASE("errors in a metric", "[loss][reconstruction]") {
     weights.push_back(double(j) + 0.5);
     D(j, j) = weights.back();
   }
-  CHECK(squared_error(W, W_hat, Metric::diagonal(weights), Side::input) == Approx(quadratic(W, W_hat, D)).epsilon(1e-12));
+  CHECK(squared_error(W, W_hat, Metric::diagonal(weights), Side::input) ==
+        Approx(quadratic(W, W_hat, D)).epsilon(1e-12));
 
   std::vector<Matrix<double>> blocks;
   blocks.push_back(spd(2, 6));
   blocks.push_back(spd(7, 7));
   const auto whole = block_matrix(blocks[0], blocks[1]);
-  CHECK(squared_error(W, W_hat, Metric::block_diagonal(blocks), Side::input) == Approx(quadratic(W, W_hat, whole)).epsilon(1e-12));
+  CHECK(squared_error(W, W_hat, Metric::block_diagonal(blocks), Side::input) ==
+        Approx(quadratic(W, W_hat, whole)).epsilon(1e-12));
 }
 
 TEST_CASE("errors do not depend on the number of threads", "[loss][reconstruction]") {
@@ -143,8 +153,10 @@ TEST_CASE("shapes that do not fit are refused", "[loss][reconstruction]") {
   const Matrix<float> W(3, 4);
   const Matrix<float> other(4, 3);
   CHECK_THROWS_WITH(relative_error(W, other), Contains("W is 3 x 4") && Contains("W_hat is 4 x 3"));
-  CHECK_THROWS_WITH(squared_error(W, W, Metric::identity(3), Side::input), Contains("metric") && Contains("4 columns"));
-  CHECK_THROWS_WITH(squared_error(W, W, Metric::identity(4), Side::output), Contains("metric") && Contains("3 rows"));
+  CHECK_THROWS_WITH(squared_error(W, W, Metric::identity(3), Side::input),
+                    Contains("metric") && Contains("4 columns"));
+  CHECK_THROWS_WITH(squared_error(W, W, Metric::identity(4), Side::output),
+                    Contains("metric") && Contains("3 rows"));
   try {
     relative_error(W, other);
     FAIL();

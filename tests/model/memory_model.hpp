@@ -20,13 +20,16 @@ namespace cafeq::test {
 class MemoryModel {
  public:
   explicit MemoryModel(ModelConfig config = {}) : config_(std::move(config)) {}
-  /// A family's tensors with normal numbers in them; rows differ in size, so that pairs are out of balance.
-  explicit MemoryModel(const Family& family, std::uint64_t seed = 0) : config_(config_from_json(family.config)) {
+  /// A family's tensors with normal numbers in them; rows differ in size, so that pairs are out of
+  /// balance.
+  explicit MemoryModel(const Family& family, std::uint64_t seed = 0)
+      : config_(config_from_json(family.config)) {
     for (const TensorInfo& info : family.tensors) {
       const auto type = scalar_type_named(info.type);
       const CounterRng rng(seed, stream_of(info.name));
       std::vector<double> values(std::size_t(*element_count(info.shape)));
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::ldexp(rng.normal(i), int(i / std::size_t(info.shape.back()) % 5));
+      for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = std::ldexp(rng.normal(i), int(i / std::size_t(info.shape.back()) % 5));
       if (*type == ScalarType::bf16) add<bf16>(info.name, info.shape, values);
       else if (*type == ScalarType::f16) add<fp16>(info.name, info.shape, values);
       else if (*type == ScalarType::f32) add<float>(info.name, info.shape, values);
@@ -37,8 +40,10 @@ class MemoryModel {
   template <class T>
   void add(const std::string& name, std::vector<Index> shape, const std::vector<double>& values) {
     Tensor tensor{scalar_type_of<T>, shape, Buffer<std::byte>(values.size() * sizeof(T))};
-    for (std::size_t i = 0; i < values.size(); ++i) reinterpret_cast<T*>(tensor.bytes.data())[i] = element<T>(values[i]);
-    infos_.push_back({name, std::string(name_of(tensor.type)), std::move(shape), Index(tensor.bytes.size())});
+    for (std::size_t i = 0; i < values.size(); ++i)
+      reinterpret_cast<T*>(tensor.bytes.data())[i] = element<T>(values[i]);
+    infos_.push_back(
+        {name, std::string(name_of(tensor.type)), std::move(shape), Index(tensor.bytes.size())});
     tensors_.emplace(name, std::move(tensor));
   }
 

@@ -20,12 +20,14 @@ std::vector<TensorInfo> in_file(std::vector<TensorInfo> tensors) {
     const auto scalar = scalar_type_named(tensor.type);
     const auto blocks = gguf_type_named(tensor.type);
     const Index count = *element_count(tensor.shape);
-    tensor.bytes = scalar ? count * bytes_of(*scalar) : Index(double(count) * gguf_type_info(*blocks).bits_per_weight() / 8);
+    tensor.bytes = scalar ? count * bytes_of(*scalar)
+                          : Index(double(count) * gguf_type_info(*blocks).bits_per_weight() / 8);
   }
   return tensors;
 }
 
-/// Each matrix is in one step or its tensor is kept, each tensor is in one job or kept, and jobs have whole steps.
+/// Each matrix is in one step or its tensor is kept, each tensor is in one job or kept, and jobs
+/// have whole steps.
 void check_cover(std::span<const TensorInfo> tensors, const Plan& plan) {
   std::map<std::size_t, int> steps_of;
   for (const Step& step : plan.steps) {
@@ -38,7 +40,8 @@ void check_cover(std::span<const TensorInfo> tensors, const Plan& plan) {
     for (const std::string& tensor : job.tensors) ++owners[tensor];
     for (const std::size_t s : job.steps) {
       ++jobs_of[s];
-      for (const std::size_t m : plan.steps[s].matrices) CHECK(std::count(job.tensors.begin(), job.tensors.end(), plan.place(m).tensor) == 1);
+      for (const std::size_t m : plan.steps[s].matrices)
+        CHECK(std::count(job.tensors.begin(), job.tensors.end(), plan.place(m).tensor) == 1);
     }
   }
   CHECK(std::all_of(jobs_of.begin(), jobs_of.end(), [](int count) { return count == 1; }));
@@ -69,7 +72,8 @@ Plan plan_of(const Family& family, const PlanOptions& options = {}) {
 const Step& step_of(const Plan& plan, const std::string& tensor, std::optional<Role> role = {}) {
   for (const Step& step : plan.steps)
     for (const std::size_t m : step.matrices)
-      if (plan.place(m).tensor == tensor && (!role || plan.roles.matrices[m].role == *role)) return step;
+      if (plan.place(m).tensor == tensor && (!role || plan.roles.matrices[m].role == *role))
+        return step;
   FAIL("no step for " << tensor);
   return plan.steps.front();
 }
@@ -97,7 +101,9 @@ std::string error_of_plan(const Family& family, const PlanOptions& options) {
   }
   return "none";
 }
-PlanOptions method(Method method, Index group = 64) { return {.choice = {.method = method, .group = group}}; }
+PlanOptions method(Method method, Index group = 64) {
+  return {.choice = {.method = method, .group = group}};
+}
 
 const std::string layer0 = "model.layers.0.";
 const std::string q = layer0 + "self_attn.q_proj.weight", k = layer0 + "self_attn.k_proj.weight";
@@ -107,9 +113,10 @@ const std::string down = layer0 + "mlp.down_proj.weight";
 }  // namespace
 
 TEST_CASE("Every element of every family has one place in a plan") {
-  for (const Family& family :
-       {llama(), first_llama(), mistral(), qwen2(), qwen3(), gemma(), gemma2(), gemma3(), phi3(), gpt2(), bert(), mixtral(), qwen2_moe()})
-    for (const Method m : {Method::rtn, Method::fast, Method::learned, Method::paper, Method::smallest})
+  for (const Family& family : {llama(), first_llama(), mistral(), qwen2(), qwen3(), gemma(),
+                               gemma2(), gemma3(), phi3(), gpt2(), bert(), mixtral(), qwen2_moe()})
+    for (const Method m :
+         {Method::rtn, Method::fast, Method::learned, Method::paper, Method::smallest})
       for (const bool all : {false, true}) {
         PlanOptions options = method(m);
         options.embeddings = all;
@@ -133,33 +140,42 @@ TEST_CASE("Llama: values and outputs are a pair, the others stand alone and say 
   CHECK_THAT(why_kept(plan, "lm_head.weight"), Contains("embeddings stay"));
   CHECK(why_kept(plan, "model.norm.weight") == "norm");
   // In the order of the model.
-  const auto first = [](const Step& step) { return *std::min_element(step.matrices.begin(), step.matrices.end()); };
-  CHECK(std::is_sorted(plan.steps.begin(), plan.steps.end(), [&](const Step& a, const Step& b) { return first(a) < first(b); }));
+  const auto first = [](const Step& step) {
+    return *std::min_element(step.matrices.begin(), step.matrices.end());
+  };
+  CHECK(std::is_sorted(plan.steps.begin(), plan.steps.end(),
+                       [&](const Step& a, const Step& b) { return first(a) < first(b); }));
 }
 
 TEST_CASE("Pairs are made only where the method has a use for them") {
-  CHECK_THAT(step_of(plan_of(llama(), method(Method::rtn)), v).why, Contains("rounding to nearest"));
+  CHECK_THAT(step_of(plan_of(llama(), method(Method::rtn)), v).why,
+             Contains("rounding to nearest"));
   PlanOptions options;
   options.pairs = false;
   const Plan plan = plan_of(llama(), options);
   CHECK(step_of(plan, v).why == "no value/output pair: not wanted");
-  CHECK(std::none_of(plan.steps.begin(), plan.steps.end(), [](const Step& step) { return step.pair.has_value(); }));
-  CHECK_THAT(step_of(plan_of(qwen3()), q).why, Contains("no query/key pair"));  // its queries and keys are normalised
+  CHECK(std::none_of(plan.steps.begin(), plan.steps.end(),
+                     [](const Step& step) { return step.pair.has_value(); }));
+  CHECK_THAT(step_of(plan_of(qwen3()), q).why,
+             Contains("no query/key pair"));  // its queries and keys are normalised
 }
 
-TEST_CASE("A pair is balanced by fast, and rounded together by learned where heads are large enough") {
+TEST_CASE(
+    "A pair is balanced by fast, and rounded together by learned where heads are large enough") {
   const Plan fast = plan_of(llama());
   CHECK_FALSE(fast.is_together(step_of(fast, v)));
   CHECK(fast.transform(step_of(fast, v)) == "balance; scaling, Hadamard");
   CHECK(fast.transform(step_of(fast, q)) == "scaling, Hadamard");
   const PairRole small{.layout = {.head_dim = 31}}, large{.layout = {.head_dim = 32}};
-  const Choice learned{.method = Method::learned}, q4{.method = Method::fast, .type = GgufType::q4_0};
+  const Choice learned{.method = Method::learned},
+      q4{.method = Method::fast, .type = GgufType::q4_0};
   CHECK(is_balanced(learned, small));
   CHECK_FALSE(is_balanced(learned, large));
   CHECK(is_balanced(Choice{}, large));
   CHECK_FALSE(is_balanced(q4, small));
   const Family wide{
-      R"({"head_dim": 32, "hidden_size": 64, "intermediate_size": 48, "model_type": "llama", "num_attention_heads": 2, "num_hidden_layers": 2})",
+      R"({"head_dim": 32, "hidden_size": 64, "intermediate_size": 48, "model_type": "llama",
+    "num_attention_heads": 2, "num_hidden_layers": 2})",
       llama_tensors({.hidden = 64, .heads = 2, .kv_heads = 2, .head_dim = 32}).list()};
   const Plan together = plan_of(wide, method(Method::learned, per_row));
   CHECK(together.is_together(step_of(together, v)));
@@ -170,11 +186,13 @@ TEST_CASE("A pair is balanced by fast, and rounded together by learned where hea
   CHECK(trellis.grid(step_of(trellis, q), 0) == "trellis3.125 row6");
 }
 
-TEST_CASE("Packed attention with biases is one job, and the biases that its pairs move are not kept") {
+TEST_CASE(
+    "Packed attention with biases is one job, and the biases that its pairs move are not kept") {
   const Plan plan = plan_of(gpt2());
   const Job& job = job_of(plan, "h.0.attn.c_attn.weight");
   CHECK(std::set<std::string>(job.tensors.begin(), job.tensors.end()) ==
-        std::set<std::string>{"h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias", "h.0.attn.c_proj.weight", "h.0.attn.c_proj.bias"});
+        std::set<std::string>{"h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias",
+                              "h.0.attn.c_proj.weight", "h.0.attn.c_proj.bias"});
   CHECK(job.steps.size() == 2);  // query/key and value/output
   for (const std::size_t s : job.steps) CHECK(plan.steps[s].pair);
   CHECK(why_kept(plan, "h.0.attn.c_attn.bias").empty());
@@ -225,19 +243,23 @@ TEST_CASE("Patterns, bits and groups that mean nothing are refused") {
   CHECK_THAT(error_of_plan(llama(), options), Contains("no tensor is named like *.q_prj.*"));
   options = {};
   options.include = {"model.embed_tokens"};
-  CHECK_THAT(error_of_plan(llama(), options), Contains("no tensor is named like model.embed_tokens"));
+  CHECK_THAT(error_of_plan(llama(), options),
+             Contains("no tensor is named like model.embed_tokens"));
   CHECK_THAT(error_of_plan(llama(), {.choice = {.bits = 9}}), Contains("bits"));
   CHECK_THAT(error_of_plan(llama(), {.choice = {.group = -2}}), Contains("group is -2"));
-  CHECK(error_of_plan(llama(), {.choice = {.bits = 9, .type = GgufType::q4_0}}) == "none");  // a type says its bits itself
+  CHECK(error_of_plan(llama(), {.choice = {.bits = 9, .type = GgufType::q4_0}}) ==
+        "none");  // a type says its bits itself
 }
 
 TEST_CASE("What would not become smaller is kept") {
   auto tensors = in_file(gguf_tensors().list());  // Q8_0: 8.5 bits a weight
-  const Plan plan = make_plan(tensors, {}, {.choice = {.method = Method::rtn, .bits = 8, .group = 32}});
+  const Plan plan =
+      make_plan(tensors, {}, {.choice = {.method = Method::rtn, .bits = 8, .group = 32}});
   check_cover(tensors, plan);
   CHECK(plan.steps.empty());
   CHECK_THAT(why_kept(plan, "blk.0.attn_q.weight"), Contains("would not be smaller"));
-  CHECK_FALSE(make_plan(tensors, {}, {.choice = {.method = Method::rtn, .bits = 7, .group = 32}}).steps.empty());
+  CHECK_FALSE(make_plan(tensors, {}, {.choice = {.method = Method::rtn, .bits = 7, .group = 32}})
+                  .steps.empty());
 }
 
 TEST_CASE("A type of GGUF that rows do not fit gives way to a finer one") {
@@ -253,27 +275,39 @@ TEST_CASE("A type of GGUF that rows do not fit gives way to a finer one") {
   const Plan plan = plan_of(family, {.choice = {.type = GgufType::q5_k}});
   CHECK(step_of(plan, q).choice.type == GgufType::q5_0);
   CHECK_THAT(step_of(plan, q).why, Contains("rows of 32 are no multiple of Q5_K's 256"));
-  CHECK_THAT(step_of(plan, v).why, Contains("no value/output pair: heads of 8 channels gain nothing by it"));
-  const Plan learned = plan_of(family, {.choice = {.method = Method::learned, .type = GgufType::q5_k}});
+  CHECK_THAT(step_of(plan, v).why,
+             Contains("no value/output pair: heads of 8 channels gain nothing by it"));
+  const Plan learned =
+      plan_of(family, {.choice = {.method = Method::learned, .type = GgufType::q5_k}});
   CHECK(tensors_of(step_of(learned, v), learned) == std::set{v, o});
 
   // Values of 32 columns and outputs of 48 would not have one type.
-  const Family uneven{mistral().config, llama_tensors({.hidden = 64, .heads = 3, .kv_heads = 1, .head_dim = 16}).list()};
-  const std::string config = R"({"head_dim": 16, "hidden_size": 64, "intermediate_size": 48, "model_type": "mistral", "num_attention_heads": 3,
+  const Family uneven{
+      mistral().config,
+      llama_tensors({.hidden = 64, .heads = 3, .kv_heads = 1, .head_dim = 16}).list()};
+  const std::string config =
+      R"({"head_dim": 16, "hidden_size": 64, "intermediate_size": 48, "model_type": "mistral",
+    "num_attention_heads": 3,
     "num_hidden_layers": 2, "num_key_value_heads": 1})";
   const Plan apart = plan_of({config, uneven.tensors}, {.choice = {.type = GgufType::q4_0}});
-  CHECK_THAT(step_of(apart, v).why, Contains("no value/output pair: the other one is kept"));  // fp16 is no smaller than bf16
+  CHECK_THAT(
+      step_of(apart, v).why,
+      Contains("no value/output pair: the other one is kept"));  // fp16 is no smaller than bf16
 }
 
 TEST_CASE("The storage of a plan is that of its steps") {
   const Plan plan = plan_of(llama());
   const Step& pair = step_of(plan, v);
   CHECK(plan.weights(pair) == 16 * 32 + 32 * 32);
-  CHECK(plan.storage(pair) == planned_storage({}, 16, 32, false) + planned_storage({}, 32, 32, false));
-  // fast: 4 bits, a scale and an offset for each row of 32, 16 bits a column, the exponent and the seed
+  CHECK(plan.storage(pair) ==
+        planned_storage({}, 16, 32, false) + planned_storage({}, 32, 32, false));
+  // fast: 4 bits, a scale and an offset for each row of 32, 16 bits a column, the exponent and the
+  // seed
   CHECK(planned_storage({}, 16, 32, false) == 16 * (32 * 4 + 32) + 32 * 16 + 16 + 64);
-  CHECK(planned_storage({.method = Method::learned, .bits = 3, .group = per_row}, 64, 32, true) == 64 * (8 * 12 + 16) + 16);
+  CHECK(planned_storage({.method = Method::learned, .bits = 3, .group = per_row}, 64, 32, true) ==
+        64 * (8 * 12 + 16) + 16);
   CHECK(planned_storage({.type = GgufType::q4_0}, 16, 64, false) == 16 * 2 * 18 * 8);
-  CHECK(grid_name({.method = Method::learned, .bits = 3, .group = per_row}, 64, 64) == "midrise3 row");
+  CHECK(grid_name({.method = Method::learned, .bits = 3, .group = per_row}, 64, 64) ==
+        "midrise3 row");
   CHECK(grid_name({}, 64, 64) == "affine4 g64");
 }

@@ -34,14 +34,16 @@ Matrix<float> dequantized(const QuantizedMatrix& part) {
           return W;
         } else {
           Matrix<float> W(quantized.rows, quantized.cols);
-          for (Index i = 0; i < quantized.rows; ++i) gguf::dequantize_row(quantized.type, quantized.row(i), W.row(i));
+          for (Index i = 0; i < quantized.rows; ++i)
+            gguf::dequantize_row(quantized.type, quantized.row(i), W.row(i));
           return W;
         }
       },
       part.quantized);
 }
 std::int64_t storage_of(const QuantizedMatrix& part) {
-  if (const auto* quantized = std::get_if<AnyQuantized>(&part.quantized)) return quantized->storage_bits();
+  if (const auto* quantized = std::get_if<AnyQuantized>(&part.quantized))
+    return quantized->storage_bits();
   return 8 * std::int64_t(std::get<GgufMatrix>(part.quantized).bytes.size());
 }
 
@@ -62,7 +64,8 @@ Half result_of(const JobResult& result, std::size_t m) {
   return half;
 }
 
-/// What a pair does: of each head F₁ₕᵀ F₂ₖᵥ₍ₕ₎, one below the other, with the biases of queries and keys as columns.
+/// What a pair does: of each head F₁ₕᵀ F₂ₖᵥ₍ₕ₎, one below the other, with the biases of queries and
+/// keys as columns.
 Matrix<double> products(const PairRole& pair, const Half& first, const Half& second) {
   const bool by_rows = pair.kind == PairKind::query_key;
   const auto& [d, heads, kv_heads] = pair.layout;
@@ -77,7 +80,8 @@ Matrix<double> products(const PairRole& pair, const Half& first, const Half& sec
       for (Index j = 0; j < n2; ++j)
         for (Index c = h * d; c < (h + 1) * d; ++c) {
           const Index kv = h / (heads / kv_heads) * d + c % d;
-          P(h * n1 + i, j) += (by_rows ? entry(first, c, i) : double(first.W(i, c))) * entry(second, kv, j);
+          P(h * n1 + i, j) +=
+              (by_rows ? entry(first, c, i) : double(first.W(i, c))) * entry(second, kv, j);
         }
   return P;
 }
@@ -88,7 +92,8 @@ Matrix<double> bias_of_outputs(const PairRole& pair, const Half& output, const H
   for (Index i = 0; i < output.W.rows(); ++i) {
     sum(0, i) = output.bias.empty() ? 0.0 : double(output.bias[std::size_t(i)]);
     for (Index c = 0; c < heads * d && !value.bias.empty(); ++c)
-      sum(0, i) += double(output.W(i, c)) * double(value.bias[std::size_t(c / d / (heads / kv_heads) * d + c % d)]);
+      sum(0, i) += double(output.W(i, c)) *
+                   double(value.bias[std::size_t(c / d / (heads / kv_heads) * d + c % d)]);
   }
   return sum;
 }
@@ -109,17 +114,24 @@ std::vector<PairCase> pair_errors(const Family& family, const Choice& choice) {
       const Step& step = plan.steps[s];
       std::int64_t storage = 0;
       for (const auto& part : result.matrices)
-        if (std::find(step.matrices.begin(), step.matrices.end(), part.matrix) != step.matrices.end()) storage += storage_of(part);
+        if (std::find(step.matrices.begin(), step.matrices.end(), part.matrix) !=
+            step.matrices.end())
+          storage += storage_of(part);
       CHECK(storage == plan.storage(step));
       if (!step.pair) continue;
       for (const std::size_t m : step.matrices)
-        CHECK(Index(result_of(result, m).bias.size()) == (plan.roles.matrices[m].bias ? plan.place(m).out : 0));
+        CHECK(Index(result_of(result, m).bias.size()) ==
+              (plan.roles.matrices[m].bias ? plan.place(m).out : 0));
       const PairRole& role = plan.roles.pairs[*step.pair];
-      const Half first = original(model, plan, role.first), second = original(model, plan, role.second);
-      const Half first_hat = result_of(result, role.first), second_hat = result_of(result, role.second);
-      PairCase found{difference(products(role, first, second), products(role, first_hat, second_hat))};
+      const Half first = original(model, plan, role.first),
+                 second = original(model, plan, role.second);
+      const Half first_hat = result_of(result, role.first),
+                 second_hat = result_of(result, role.second);
+      PairCase found{
+          difference(products(role, first, second), products(role, first_hat, second_hat))};
       if (role.kind == PairKind::value_output)
-        found.bias_error = difference(bias_of_outputs(role, first, second), bias_of_outputs(role, first_hat, second_hat));
+        found.bias_error = difference(bias_of_outputs(role, first, second),
+                                      bias_of_outputs(role, first_hat, second_hat));
       for (const auto& [pair, error] : result.pairs)
         if (pair == *step.pair) found.reported = error;
       errors.push_back(found);
@@ -130,9 +142,14 @@ std::vector<PairCase> pair_errors(const Family& family, const Choice& choice) {
 
 /// Two heads of 32, which learned rounds together.
 Family wide() {
-  return {R"({"head_dim": 32, "hidden_size": 64, "intermediate_size": 64, "model_type": "qwen2", "num_attention_heads": 2, "num_hidden_layers": 1,
+  return {
+      R"({"head_dim": 32, "hidden_size": 64, "intermediate_size": 64, "model_type": "qwen2",
+    "num_attention_heads": 2, "num_hidden_layers": 1,
     "num_key_value_heads": 1})",
-          Tensors("F32").linear("model.layers.0.self_attn.v_proj", 32, 64).matrix("model.layers.0.self_attn.o_proj", 64, 64).list()};
+      Tensors("F32")
+          .linear("model.layers.0.self_attn.v_proj", 32, 64)
+          .matrix("model.layers.0.self_attn.o_proj", 64, 64)
+          .list()};
 }
 
 }  // namespace
@@ -150,7 +167,8 @@ TEST_CASE("A matrix is read from any floating-point elements") {
     const auto W = load_matrix(model, {.tensor = name, .out = 2, .in = 3});
     CHECK(std::vector<double>(W.data(), W.data() + 6) == values);
   }
-  const Error error = error_of([&] { (void)load_matrix(model, {.tensor = "I32", .out = 2, .in = 3}); });
+  const Error error =
+      error_of([&] { (void)load_matrix(model, {.tensor = "I32", .out = 2, .in = 3}); });
   CHECK(error.code() == ErrorCode::unsupported);
   CHECK_THAT(error.message(), Contains("I32: its elements are I32"));
 }
@@ -160,12 +178,17 @@ TEST_CASE("A matrix is read from its place, however it lies there") {
   model.add<float>("packed", {6, 3}, counted(6, 3));
   model.add<float>("stack", {4, 5, 3}, counted(20, 3));
   ThreadPool executor(2);
-  const auto entry = [&](const MatrixPlace& place, Index i, Index j) { return double(load_matrix(model, place, executor)(i, j)); };
+  const auto entry = [&](const MatrixPlace& place, Index i, Index j) {
+    return double(load_matrix(model, place, executor)(i, j));
+  };
   CHECK(entry({.tensor = "packed", .begin = 4, .out = 2, .in = 3}, 1, 2) == 502);
-  CHECK(entry({.tensor = "packed", .transposed = true, .begin = 1, .out = 2, .in = 6}, 1, 5) == 502);
-  CHECK(entry({.tensor = "packed", .transposed = true, .begin = 0, .out = 3, .in = 6}, 2, 1) == 102);
+  CHECK(entry({.tensor = "packed", .transposed = true, .begin = 1, .out = 2, .in = 6}, 1, 5) ==
+        502);
+  CHECK(entry({.tensor = "packed", .transposed = true, .begin = 0, .out = 3, .in = 6}, 2, 1) ==
+        102);
   CHECK(entry({.tensor = "stack", .slice = 2, .out = 5, .in = 3}, 1, 2) == 1102);
-  CHECK(entry({.tensor = "stack", .slice = 3, .transposed = true, .begin = 1, .out = 2, .in = 5}, 0, 4) == 1901);
+  CHECK(entry({.tensor = "stack", .slice = 3, .transposed = true, .begin = 1, .out = 2, .in = 5}, 0,
+              4) == 1901);
 
   const auto rows = load_rows(model, {.tensor = "stack", .slice = 1, .out = 5, .in = 3}, 2);
   CHECK(rows.rows() == 2);
@@ -194,7 +217,8 @@ TEST_CASE("A single matrix becomes what its recipe makes of it") {
     expected.dequantize(hat);
     CHECK(difference(hat, dequantized(result.matrices[0])) == 0);
     CHECK(storage_of(result.matrices[0]) == plan.storage(plan.steps[0]));
-    CHECK(result.matrices[0].squared_error / result.matrices[0].squared_norm == Approx(expected.error(W)));
+    CHECK(result.matrices[0].squared_error / result.matrices[0].squared_norm ==
+          Approx(expected.error(W)));
     double norm = 0;
     for (Index i = 0; i < W.size(); ++i) norm += double(W.data()[i]) * double(W.data()[i]);
     CHECK(result.matrices[0].squared_norm == Approx(norm));
@@ -202,9 +226,11 @@ TEST_CASE("A single matrix becomes what its recipe makes of it") {
     CHECK(result.biases.empty());
   };
   check({.method = Method::rtn, .bits = 3, .group = 16}, recipes::rtn<>{.bits = 3, .group = 16});
-  check({.method = Method::fast, .bits = 5, .group = 32, .seed = 7}, recipes::fast<>{.bits = 5, .group = 32, .seed = 7});
+  check({.method = Method::fast, .bits = 5, .group = 32, .seed = 7},
+        recipes::fast<>{.bits = 5, .group = 32, .seed = 7});
   check({.method = Method::learned, .bits = 3, .group = per_row}, recipes::learned<>{.bits = 3});
-  check({.method = Method::smallest, .seed = 3, .budget = 2.9}, recipes::smallest{.bits = 2.9, .seed = 3});
+  check({.method = Method::smallest, .seed = 3, .budget = 2.9},
+        recipes::smallest{.bits = 2.9, .seed = 3});
   CHECK(model.released() == std::set<std::string>{"other.weight"});
 }
 
@@ -225,7 +251,8 @@ TEST_CASE("A matrix becomes blocks of GGUF") {
 }
 
 TEST_CASE("Balanced pairs compute the same product, their biases moved") {
-  // qwen2: grouped heads, a bias of values only in the pair; bert: separate tensors; gpt2: packed and stored [in, out].
+  // qwen2: grouped heads, a bias of values only in the pair; bert: separate tensors; gpt2: packed
+  // and stored [in, out].
   for (const Family& family : {qwen2(), bert(), gpt2()}) {
     const auto errors = pair_errors(family, {.method = Method::fast, .bits = 8, .group = 32});
     CHECK(errors.size() == (family.tensors.size() == qwen2().tensors.size() ? 2 : 4));
@@ -239,8 +266,10 @@ TEST_CASE("Balanced pairs compute the same product, their biases moved") {
 }
 
 TEST_CASE("Matrices that are rounded together report the error of their product") {
-  for (const Choice& choice : {Choice{.method = Method::learned, .bits = 4, .group = per_row}, Choice{.method = Method::fast, .type = GgufType::q8_0},
-                               Choice{.method = Method::fast, .type = GgufType::q4_0}, Choice{.method = Method::smallest, .budget = 4.4}}) {
+  for (const Choice& choice : {Choice{.method = Method::learned, .bits = 4, .group = per_row},
+                               Choice{.method = Method::fast, .type = GgufType::q8_0},
+                               Choice{.method = Method::fast, .type = GgufType::q4_0},
+                               Choice{.method = Method::smallest, .budget = 4.4}}) {
     const auto errors = pair_errors(wide(), choice);
     REQUIRE(errors.size() == 1);
     CHECK(errors[0].error == Approx(errors[0].reported).epsilon(1e-3));
@@ -254,13 +283,15 @@ TEST_CASE("Results do not depend on the number of threads") {
   const Plan plan = make_plan(model.tensors(), model.config(), {});
   ThreadPool executor(3);
   for (const Job& job : plan.jobs) {
-    const JobResult one = quantize_job(model, plan, job), three = quantize_job(model, plan, job, executor);
+    const JobResult one = quantize_job(model, plan, job),
+                    three = quantize_job(model, plan, job, executor);
     REQUIRE(one.matrices.size() == three.matrices.size());
     for (std::size_t i = 0; i < one.matrices.size(); ++i) {
       CHECK(one.matrices[i].squared_error == three.matrices[i].squared_error);
       CHECK(difference(dequantized(one.matrices[i]), dequantized(three.matrices[i])) == 0);
     }
     REQUIRE(one.biases.size() == three.biases.size());
-    for (std::size_t i = 0; i < one.biases.size(); ++i) CHECK(one.biases[i].values == three.biases[i].values);
+    for (std::size_t i = 0; i < one.biases.size(); ++i)
+      CHECK(one.biases[i].values == three.biases[i].values);
   }
 }

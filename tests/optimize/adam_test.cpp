@@ -25,7 +25,8 @@ double bowl(Point x, Slope g) {
 }  // namespace
 
 TEST_CASE("Adam takes the steps of the paper", "[optimize][adam]") {
-  // Two steps by hand on f = ½ x², x₀ = 1, rate .1: the bias-corrected first step is the rate itself.
+  // Two steps by hand on f = ½ x², x₀ = 1, rate .1: the bias-corrected first step is the rate
+  // itself.
   Adam adam;
   adam.learning_rate = 0.1;
   std::vector<double> visited;

@@ -85,7 +85,10 @@ TEST_CASE("L-BFGS solves an ill-conditioned quadratic", "[optimize][lbfgs]") {
   CHECK(o.minimize(quadratic, std::vector<double>(3, 10.0)).iterations < 20);
 }
 
-TEST_CASE("with all its history and a sharp line search, L-BFGS ends on a quadratic in as many steps as unknowns", "[optimize][lbfgs]") {
+TEST_CASE(
+    "with all its history and a sharp line search, L-BFGS ends on a quadratic in as many steps as "
+    "unknowns",
+    "[optimize][lbfgs]") {
   auto o = patient();
   o.history = 60;
   o.curvature = 0.1;

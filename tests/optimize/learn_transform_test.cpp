@@ -10,7 +10,8 @@ using namespace cafeq;
 
 namespace {
 
-std::vector<RangeTerm> one_term(const Matrix<float>& W, ScaleSets sets = {}, std::vector<Index> order = {}) {
+std::vector<RangeTerm> one_term(const Matrix<float>& W, ScaleSets sets = {},
+                                std::vector<Index> order = {}) {
   std::vector<RangeTerm> terms;
   terms.emplace_back(W, sets, std::move(order));
   return terms;
@@ -18,7 +19,8 @@ std::vector<RangeTerm> one_term(const Matrix<float>& W, ScaleSets sets = {}, std
 
 std::vector<Matrix<double>> starts(const std::vector<Index>& sizes) {
   std::vector<Matrix<double>> M;
-  for (const Index k : sizes) M.push_back(linalg::random_orthogonal(k, CounterRng(3, std::uint64_t(k))));
+  for (const Index k : sizes)
+    M.push_back(linalg::random_orthogonal(k, CounterRng(3, std::uint64_t(k))));
   return M;
 }
 
@@ -26,17 +28,20 @@ double orthogonality(const Matrix<double>& M) {
   const auto P = linalg::product(M.view().transposed(), M.view());
   double worst = 0;
   for (Index i = 0; i < P.rows(); ++i)
-    for (Index j = 0; j < P.cols(); ++j) worst = std::max(worst, std::abs(P(i, j) - (i == j ? 1.0 : 0.0)));
+    for (Index j = 0; j < P.cols(); ++j)
+      worst = std::max(worst, std::abs(P(i, j) - (i == j ? 1.0 : 0.0)));
   return worst;
 }
 
-/// ‖W − Q(W M) M⁻¹‖² / ‖W‖² of a midrise grid, three bits, one scale a row from its largest magnitude.
+/// ‖W − Q(W M) M⁻¹‖² / ‖W‖² of a midrise grid, three bits, one scale a row from its largest
+/// magnitude.
 double quantization_error(const Matrix<float>& W, const std::vector<Matrix<double>>& M) {
   const auto wide = to_matrix<double>(W.view());
   Matrix<double> X(W.rows(), W.cols());
   Index column = 0;
   for (const auto& m : M) {
-    kernel::multiply<double>(wide.view().col_block(column, m.rows()), m.view(), X.view().col_block(column, m.rows()));
+    kernel::multiply<double>(wide.view().col_block(column, m.rows()), m.view(),
+                             X.view().col_block(column, m.rows()));
     column += m.rows();
   }
   auto E = X;
@@ -73,7 +78,8 @@ TEST_CASE("learning lowers the objective and the quantization error", "[optimize
     CHECK(quantization_error(W, r.M) < ratio * before);
     // The value is the objective at the matrices that are returned.
     RangeProblem problem(one_term(W), {32, 16}, surrogate);
-    const double penalty = parametrization == Parametrization::general ? problem.inverse_penalty(r.M) : 0.0;
+    const double penalty =
+        parametrization == Parametrization::general ? problem.inverse_penalty(r.M) : 0.0;
     CHECK(problem.evaluate(r.M) + penalty == Approx(r.value).epsilon(1e-9));
     CHECK(problem.evaluate(start) == Approx(r.start).epsilon(1e-9));
     if (parametrization == Parametrization::orthogonal)
@@ -91,8 +97,10 @@ TEST_CASE("Adam learns too", "[optimize][learn]") {
   const auto W = test::heavy_tailed(64, 16, 2);
   Adam adam;
   adam.steps = 300;
-  const auto slow = learn_transform(one_term(W), starts({16}), PNorm{}, Parametrization::orthogonal, adam);
-  const auto fast = learn_transform(one_term(W), starts({16}), PNorm{}, Parametrization::orthogonal, Lbfgs{});
+  const auto slow =
+      learn_transform(one_term(W), starts({16}), PNorm{}, Parametrization::orthogonal, adam);
+  const auto fast =
+      learn_transform(one_term(W), starts({16}), PNorm{}, Parametrization::orthogonal, Lbfgs{});
   CHECK(slow.value < slow.start - 0.1);
   CHECK(slow.value == Approx(fast.value).margin(0.1));
   CHECK(slow.evaluations == 301);
@@ -118,22 +126,26 @@ TEST_CASE("the gradient of the whole chain agrees with the golden one", "[optimi
   for (Index i = 0; i < 8; ++i)
     for (Index j = i + 1; j < 8; ++j) skew.push_back((P(i, j) - P(j, i)) / 2);
   cayley.matrices(skew, M);
-  CHECK(problem.evaluate(M, by_M) + std::log(square) == Approx(golden["cayley_lse"].get<double>()).epsilon(1e-6));
+  CHECK(problem.evaluate(M, by_M) + std::log(square) ==
+        Approx(golden["cayley_lse"].get<double>()).epsilon(1e-6));
   std::vector<double> gradient(28);
   cayley.gradient(by_M, gradient);
   for (Index i = 0, n = 0; i < 8; ++i)
-    for (Index j = i + 1; j < 8; ++j, ++n) CHECK(gradient[std::size_t(n)] == Approx(expected(i, j) - expected(j, i)).margin(6e-6));
+    for (Index j = i + 1; j < 8; ++j, ++n)
+      CHECK(gradient[std::size_t(n)] == Approx(expected(i, j) - expected(j, i)).margin(6e-6));
 }
 
 TEST_CASE("nothing to learn returns the start", "[optimize][learn]") {
   const Matrix<float> zero(8, 12);
   const auto start = starts({8, 4});
-  const auto r = learn_transform(one_term(zero), start, PNorm{}, Parametrization::orthogonal, Lbfgs{});
+  const auto r =
+      learn_transform(one_term(zero), start, PNorm{}, Parametrization::orthogonal, Lbfgs{});
   REQUIRE(r.M.size() == 2);
   for (Index i = 0; i < 64; ++i) CHECK(r.M[0].data()[i] == start[0].data()[i]);
   CHECK(r.evaluations == 0);
   // Blocks of one weight: the only rotation is the identity.
-  const auto one = learn_transform(one_term(test::gaussian(9, 2, 1)), starts({1, 1}), PNorm{}, Parametrization::orthogonal, Lbfgs{});
+  const auto one = learn_transform(one_term(test::gaussian(9, 2, 1)), starts({1, 1}), PNorm{},
+                                   Parametrization::orthogonal, Lbfgs{});
   CHECK(one.value == one.start);
 }
 
@@ -141,15 +153,18 @@ TEST_CASE("permuting the rows of W does not change what is learned", "[optimize]
   const auto W = test::heavy_tailed(40, 8, 5);
   Matrix<float> reversed(40, 8);
   copy(View<const float>{W.data() + 39 * 8, 40, 8, -8, 1}, reversed.view());
-  const auto a = learn_transform(one_term(W), starts({8}), PNorm{}, Parametrization::orthogonal, Lbfgs{});
-  const auto b = learn_transform(one_term(reversed), starts({8}), PNorm{}, Parametrization::orthogonal, Lbfgs{});
+  const auto a =
+      learn_transform(one_term(W), starts({8}), PNorm{}, Parametrization::orthogonal, Lbfgs{});
+  const auto b = learn_transform(one_term(reversed), starts({8}), PNorm{},
+                                 Parametrization::orthogonal, Lbfgs{});
   CHECK(a.value == Approx(b.value).margin(2e-3));
 }
 
 TEST_CASE("matrices shared by several blocks are learned for all of them", "[optimize][learn]") {
   const auto W = test::heavy_tailed(60, 48, 6, 1);
   const auto terms = one_term(W, ScaleSets::groups(16), {0, 1, 0, 1, 1, 0});
-  const auto r = learn_transform(terms, starts({8, 8}), PNorm{}, Parametrization::orthogonal, Lbfgs{});
+  const auto r =
+      learn_transform(terms, starts({8, 8}), PNorm{}, Parametrization::orthogonal, Lbfgs{});
   CHECK(r.M.size() == 2);
   CHECK(r.value < r.start - 0.05);
 }
@@ -158,18 +173,22 @@ TEST_CASE("what is learned does not depend on the number of threads", "[optimize
   const auto W = test::heavy_tailed(300, 24, 7, 1);
   Lbfgs o;
   o.max_iterations = 15;
-  const auto expected = learn_transform(one_term(W), starts({16, 8}), PNorm{}, Parametrization::orthogonal, o);
+  const auto expected =
+      learn_transform(one_term(W), starts({16, 8}), PNorm{}, Parametrization::orthogonal, o);
   for (const Index threads : {1, 2, 3}) {
     ThreadPool pool(threads);
-    const auto r = learn_transform(one_term(W), starts({16, 8}), PNorm{}, Parametrization::orthogonal, o, pool);
+    const auto r = learn_transform(one_term(W), starts({16, 8}), PNorm{},
+                                   Parametrization::orthogonal, o, pool);
     CHECK(r.value == expected.value);
-    for (std::size_t m = 0; m < 2; ++m) CHECK(std::equal(r.M[m].data(), r.M[m].data() + r.M[m].size(), expected.M[m].data()));
+    for (std::size_t m = 0; m < 2; ++m)
+      CHECK(std::equal(r.M[m].data(), r.M[m].data() + r.M[m].size(), expected.M[m].data()));
   }
 }
 
 TEST_CASE("starts that cannot be learned from are refused", "[optimize][learn]") {
   const auto W = test::gaussian(8, 6, 8);
-  const auto refuses = [&](std::vector<Matrix<double>> start, Parametrization parametrization, ErrorCode code, const char* text) {
+  const auto refuses = [&](std::vector<Matrix<double>> start, Parametrization parametrization,
+                           ErrorCode code, const char* text) {
     try {
       learn_transform(one_term(W), std::move(start), PNorm{}, parametrization, Lbfgs{});
       FAIL("no error: " << text);

@@ -25,18 +25,21 @@ double error_of(const Matrix<float>& W, const T& transform, const R& rounder = {
 template <class Q, class S, class O, class R>
 double learned_error(const Matrix<float>& W, const LearnedBlockDiagonal<Q, S, O, R>& transform) {
   static ThreadPool pool(2);
-  return Pipeline{transform, transform.quantizer, transform.rounder}.quantize(W, pool).error(W, pool);
+  return Pipeline{transform, transform.quantizer, transform.rounder}.quantize(W, pool).error(W,
+                                                                                             pool);
 }
 
 void require_equal(const BlockDiagonal& a, const BlockDiagonal& b) {
   REQUIRE(a.blocks().size() == b.blocks().size());
   for (std::size_t i = 0; i < a.blocks().size(); ++i) {
     const auto& x = a.blocks()[i].N;
-    REQUIRE(std::equal(x.data(), x.data() + x.size(), b.blocks()[i].N.data(), b.blocks()[i].N.data() + b.blocks()[i].N.size()));
+    REQUIRE(std::equal(x.data(), x.data() + x.size(), b.blocks()[i].N.data(),
+                       b.blocks()[i].N.data() + b.blocks()[i].N.size()));
   }
 }
 
-/// Small enough for every build, with what real weights have: heavy tails and a few strong input channels.
+/// Small enough for every build, with what real weights have: heavy tails and a few strong input
+/// channels.
 Matrix<float> weights() { return test::heavy_tailed(test::optimized ? 512 : 96, 48, 1, 3); }
 
 }  // namespace
@@ -56,7 +59,8 @@ TEST_CASE("With heavy tails and outlier channels it is much better than a Hadama
     WARN("skipped: takes too long in this build");
     return;
   }
-  // Published for [1024, 4096]: .140 with a Hadamard, .0234 learned with k = 64. A width of 512 has the same out / k.
+  // Published for [1024, 4096]: .140 with a Hadamard, .0234 learned with k = 64. A width of 512 has
+  // the same out / k.
   const auto W = test::heavy_tailed(1024, 512, 3, 8);
   const double hadamard = error_of(W, RandomizedHadamard{});
   const double learned = learned_error(W, Learned{.block = 64, .rounder = {.sweeps = 3}});
@@ -125,12 +129,13 @@ TEST_CASE("Any invertible M may be learned instead of an orthogonal one") {
   CHECK(fitted.dim() == 48);
   CHECK(learned_error(W, general) < 0.6 * error_of(W, RandomizedHadamard{}));
   // As published: LogSumExp, Adam, no polish; better than where it started.
-  const LearnedBlockDiagonal<Midrise<3>, LogSumExp, Adam> published{.block = 16,
-                                                                    .optimizer = {.learning_rate = 1e-2, .steps = 150},
-                                                                    .parametrization = Parametrization::general,
-                                                                    .scaling_power = 0,
-                                                                    .itq_rounds = 0,
-                                                                    .als_rounds = 0};
+  const LearnedBlockDiagonal<Midrise<3>, LogSumExp, Adam> published{
+      .block = 16,
+      .optimizer = {.learning_rate = 1e-2, .steps = 150},
+      .parametrization = Parametrization::general,
+      .scaling_power = 0,
+      .itq_rounds = 0,
+      .als_rounds = 0};
   auto start = published;
   start.optimizer.steps = 0;
   CHECK(learned_error(W, published) < 0.9 * learned_error(W, start));
@@ -143,12 +148,17 @@ TEST_CASE("Any invertible M may be learned instead of an orthogonal one") {
 TEST_CASE("Groups and offsets are learned for as well") {
   const auto W = weights();
   const LearnedBlockDiagonal<Affine<3>> rows{.block = 16, .itq_rounds = 5, .als_rounds = 4};
-  const LearnedBlockDiagonal<Affine<3>> groups{.block = 16, .quantizer = {.group = 16}, .itq_rounds = 5, .als_rounds = 4};
-  const LearnedBlockDiagonal<Midrise<3>> tensor{.block = 16, .quantizer = {.group = per_tensor}, .itq_rounds = 5, .als_rounds = 4};
+  const LearnedBlockDiagonal<Affine<3>> groups{
+      .block = 16, .quantizer = {.group = 16}, .itq_rounds = 5, .als_rounds = 4};
+  const LearnedBlockDiagonal<Midrise<3>> tensor{
+      .block = 16, .quantizer = {.group = per_tensor}, .itq_rounds = 5, .als_rounds = 4};
   const double by_rows = learned_error(W, rows);
   CHECK(by_rows < 0.6 * error_of(W, RandomizedHadamard{}));
   CHECK(learned_error(W, groups) < by_rows);
-  CHECK(learned_error(W, tensor) < 0.6 * Pipeline{RandomizedHadamard{}, Midrise<3>{.group = per_tensor}, Nearest{}}.quantize(W).error(W));
+  CHECK(learned_error(W, tensor) <
+        0.6 * Pipeline{RandomizedHadamard{}, Midrise<3>{.group = per_tensor}, Nearest{}}
+                  .quantize(W)
+                  .error(W));
   CHECK((scale_sets(16).axis == ScaleSets::Axis::row && scale_sets(16).group == 16));
   CHECK((scale_sets(per_row).group == 0 && scale_sets(per_tensor).group == 0));
 }
@@ -196,7 +206,11 @@ TEST_CASE("The start: a randomized Hadamard in each block, another one in each")
 
 TEST_CASE("The seed decides what is learned; threads and a power-of-two scale do not") {
   const auto W = test::heavy_tailed(150, 24, 4, 1);
-  Learned transform{.block = 16, .optimizer = {.max_iterations = 15}, .itq_rounds = 3, .als_rounds = 2, .seed = 3};
+  Learned transform{.block = 16,
+                    .optimizer = {.max_iterations = 15},
+                    .itq_rounds = 3,
+                    .als_rounds = 2,
+                    .seed = 3};
   const auto expected = transform.fit(W.view());
   for (const Index threads : {1, 2, 3}) {
     ThreadPool pool(threads);
@@ -206,7 +220,8 @@ TEST_CASE("The seed decides what is learned; threads and a power-of-two scale do
   require_equal(transform.fit(column_major.view().transposed()), expected);
   auto double_weights = W;
   for (Index i = 0; i < W.size(); ++i) double_weights.data()[i] *= 2;
-  CHECK(learned_error(double_weights, transform) == Approx(learned_error(W, transform)).epsilon(1e-3));
+  CHECK(learned_error(double_weights, transform) ==
+        Approx(learned_error(W, transform)).epsilon(1e-3));
   transform.seed = 4;
   CHECK(transform.fit(W.view()).inverse(0)(0, 0) != expected.inverse(0)(0, 0));
 }
@@ -219,7 +234,8 @@ TEST_CASE("Matrices of one value need no transform") {
     CHECK(fitted.dim() == 20);
     for (const auto& block : fitted.blocks()) {
       CHECK(block.size() == 1);
-      CHECK(block.N(0, 0) == Approx(1).epsilon(0.01));  // as int8; M is the inverse of what is stored
+      CHECK(block.N(0, 0) ==
+            Approx(1).epsilon(0.01));  // as int8; M is the inverse of what is stored
     }
   }
 }
@@ -235,14 +251,16 @@ TEST_CASE("Members that make no sense are refused") {
   CHECK_THAT(refused(Learned{.block = -3}), Contains("block is -3"));
   CHECK_THAT(refused(Learned{.surrogate = {.p = 3}}), Contains("p is 3"));
   CHECK_THAT(refused(Learned{.optimizer = {.history = 0}}), Contains("history is 0"));
-  CHECK_THAT(refused(Learned{.scaling_power = std::numeric_limits<double>::quiet_NaN()}), Contains("power is nan"));
+  CHECK_THAT(refused(Learned{.scaling_power = std::numeric_limits<double>::quiet_NaN()}),
+             Contains("power is nan"));
   CHECK_THAT(refused(Learned{.itq_rounds = -1}), Contains("itq_rounds is -1"));
   CHECK_THAT(refused(Learned{.als_rounds = -1}), Contains("als_rounds is -1"));
 }
 
 TEST_CASE("What is learned does not depend on powers of two, near the ends of the floats either") {
   const auto W = test::heavy_tailed(96, 16, 5, 1, 1.0);
-  const LearnedBlockDiagonal<Midrise<3>> spec{.block = 8, .optimizer = {.max_iterations = 5}, .itq_rounds = 2, .als_rounds = 2};
+  const LearnedBlockDiagonal<Midrise<3>> spec{
+      .block = 8, .optimizer = {.max_iterations = 5}, .itq_rounds = 2, .als_rounds = 2};
   const auto expected = spec.fit(W.view());
   for (const int e : {-125, -60, 60, 110}) {
     Matrix<float> scaled(96, 16);
@@ -252,7 +270,8 @@ TEST_CASE("What is learned does not depend on powers of two, near the ends of th
       for (Index i = 0; i < 64; ++i) {
         REQUIRE(std::isfinite(fitted.blocks()[b].N.data()[i]));
         if (e > -125)  // there the smallest weights are rounded as subnormals
-          REQUIRE(fitted.blocks()[b].N.data()[i] == Approx(expected.blocks()[b].N.data()[i]).margin(1e-9));
+          REQUIRE(fitted.blocks()[b].N.data()[i] ==
+                  Approx(expected.blocks()[b].N.data()[i]).margin(1e-9));
       }
   }
 }

@@ -20,7 +20,8 @@ double max_difference(const Matrix<double>& a, const Matrix<double>& b) {
 
 std::vector<Matrix<double>> starts(std::initializer_list<Index> sizes) {
   std::vector<Matrix<double>> M;
-  for (const Index k : sizes) M.push_back(linalg::random_orthogonal(k, CounterRng(9, std::uint64_t(k))));
+  for (const Index k : sizes)
+    M.push_back(linalg::random_orthogonal(k, CounterRng(9, std::uint64_t(k))));
   return M;
 }
 
@@ -45,7 +46,8 @@ TEST_CASE("Cayley's transform reproduces the golden rotation", "[optimize][param
   CHECK(max_difference(M[0], test::golden_matrix(golden["cayley_Q"])) < 1e-11);
 }
 
-TEST_CASE("the origin is the start, and every point is orthogonal where the start is", "[optimize][parametrization]") {
+TEST_CASE("the origin is the start, and every point is orthogonal where the start is",
+          "[optimize][parametrization]") {
   const auto start = starts({1, 2, 7, 33});
   CayleyParametrization cayley(start);
   CHECK(cayley.size() == 0 + 1 + 21 + 33 * 16);
@@ -55,16 +57,19 @@ TEST_CASE("the origin is the start, and every point is orthogonal where the star
   for (const double scale : {0.1, 1.0, 1e4}) {
     cayley.matrices(random_unknowns(cayley.size(), scale), M);
     for (std::size_t m = 0; m < M.size(); ++m)
-      CHECK(max_difference(linalg::product(M[m].view().transposed(), M[m].view()), identity_matrix<double>(M[m].rows())) < 1e-10);
+      CHECK(max_difference(linalg::product(M[m].view().transposed(), M[m].view()),
+                           identity_matrix<double>(M[m].rows())) < 1e-10);
     CHECK(max_difference(M[2], start[2]) > 0.01);
   }
 }
 
-TEST_CASE("Cayley's gradient agrees with differences, from any start", "[optimize][parametrization]") {
+TEST_CASE("Cayley's gradient agrees with differences, from any start",
+          "[optimize][parametrization]") {
   std::vector<Matrix<double>> start = starts({3});
   start.push_back(test::gaussian<double>(5, 5, 2));
   CayleyParametrization cayley(start);
-  const std::vector<Matrix<double>> G{test::gaussian<double>(3, 3, 3), test::gaussian<double>(5, 5, 4)};  // f = Σ <G_m, M_m>
+  const std::vector<Matrix<double>> G{test::gaussian<double>(3, 3, 3),
+                                      test::gaussian<double>(5, 5, 4)};  // f = Σ <G_m, M_m>
   auto M = start;
   const auto f = [&](const std::vector<double>& P) {
     cayley.matrices(P, M);
@@ -86,7 +91,8 @@ TEST_CASE("Cayley's gradient agrees with differences, from any start", "[optimiz
   }
 }
 
-TEST_CASE("unknowns that are not finite give matrices that are not", "[optimize][parametrization]") {
+TEST_CASE("unknowns that are not finite give matrices that are not",
+          "[optimize][parametrization]") {
   const auto start = starts({4});
   CayleyParametrization cayley(start);
   auto M = start;
@@ -96,7 +102,8 @@ TEST_CASE("unknowns that are not finite give matrices that are not", "[optimize]
   CHECK_FALSE(std::isfinite(M[0](0, 0)));
 }
 
-TEST_CASE("Cayley's transform does not depend on the number of threads", "[optimize][parametrization]") {
+TEST_CASE("Cayley's transform does not depend on the number of threads",
+          "[optimize][parametrization]") {
   const auto start = starts({17, 8, 33, 5});
   CayleyParametrization expected(start);
   const auto P = random_unknowns(expected.size(), 0.3);

@@ -12,7 +12,8 @@ namespace {
 
 MatrixBlocks rotations(std::initializer_list<Index> sizes) {
   MatrixBlocks blocks;
-  for (const Index k : sizes) blocks.push_back(linalg::random_orthogonal(k, CounterRng(std::uint64_t(k) + blocks.size())));
+  for (const Index k : sizes)
+    blocks.push_back(linalg::random_orthogonal(k, CounterRng(std::uint64_t(k) + blocks.size())));
   return blocks;
 }
 
@@ -25,12 +26,15 @@ void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float
 
 /// ‖W − Q(W M) N‖² / ‖W‖² with codes by `rounder` in the metric N Nᵀ.
 template <class R>
-double error_of(const Matrix<float>& W, const MatrixBlocks& M, const MatrixBlocks& N, const R& rounder) {
+double error_of(const Matrix<float>& W, const MatrixBlocks& M, const MatrixBlocks& N,
+                const R& rounder) {
   Matrix<float> X(W.rows(), W.cols());
   multiply_blocks(W.view(), M, X.view());
   MatrixBlocks H;
-  for (const auto& n : N) H.push_back(linalg::product(n.view(), View<const double>(n.view()).transposed()));
-  const auto encoding = round(rounder, std::as_const(X).view(), Midrise<3>{}, Metric::block_diagonal(H));
+  for (const auto& n : N)
+    H.push_back(linalg::product(n.view(), View<const double>(n.view()).transposed()));
+  const auto encoding =
+      round(rounder, std::as_const(X).view(), Midrise<3>{}, Metric::block_diagonal(H));
   Matrix<float> decoded(W.rows(), W.cols()), back(W.rows(), W.cols());
   encoding.decode(decoded.view());
   multiply_blocks(std::as_const(decoded).view(), N, back.view());
@@ -54,7 +58,8 @@ TEST_CASE("ITQ keeps M orthogonal and lowers the error with every few rounds") {
     for (const auto& m : M) {
       const auto G = kernel::gram<double>(m.view());
       for (Index i = 0; i < G.rows(); ++i)
-        for (Index j = 0; j < G.cols(); ++j) CHECK(G(i, j) == Approx(i == j ? 1.0 : 0.0).margin(1e-10));
+        for (Index j = 0; j < G.cols(); ++j)
+          CHECK(G(i, j) == Approx(i == j ? 1.0 : 0.0).margin(1e-10));
     }
     const double error = error_of(W, M, transposes(M), Nearest{});
     CHECK(error < before);
@@ -131,10 +136,13 @@ TEST_CASE("The polish refuses blocks and scales that do not fit") {
   const auto W = test::heavy_tailed(20, 32, 4);
   auto M = rotations({16});
   CHECK_THROWS_WITH(itq(W.view(), M, Midrise<2>{}, 1), Contains("cover 16 of the 32 columns"));
-  CHECK_THROWS_WITH(als(W.view(), M, Midrise<2>{}, ErrorFeedback{}, 1), Contains("cover 16 of the 32 columns"));
+  CHECK_THROWS_WITH(als(W.view(), M, Midrise<2>{}, ErrorFeedback{}, 1),
+                    Contains("cover 16 of the 32 columns"));
   auto both = rotations({16, 16});
   const std::vector<float> scale(31, 1.0f);
-  CHECK_THROWS_WITH(itq(W.view(), both, Midrise<2>{}, 1, {}, scale), Contains("column_scale has 31 factors for 32 columns"));
+  CHECK_THROWS_WITH(itq(W.view(), both, Midrise<2>{}, 1, {}, scale),
+                    Contains("column_scale has 31 factors for 32 columns"));
   both[1] = Matrix<double>(16, 15);
-  CHECK_THROWS_WITH(als(W.view(), both, Midrise<2>{}, ErrorFeedback{}, 1), Contains("a block is 16 x 15"));
+  CHECK_THROWS_WITH(als(W.view(), both, Midrise<2>{}, ErrorFeedback{}, 1),
+                    Contains("a block is 16 x 15"));
 }

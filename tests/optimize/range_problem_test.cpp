@@ -11,9 +11,11 @@ using namespace cafeq;
 
 namespace {
 
-std::vector<Matrix<double>> random_matrices(const std::vector<Index>& sizes, std::uint64_t seed = 1) {
+std::vector<Matrix<double>> random_matrices(const std::vector<Index>& sizes,
+                                            std::uint64_t seed = 1) {
   std::vector<Matrix<double>> M;
-  for (std::size_t m = 0; m < sizes.size(); ++m) M.push_back(test::gaussian<double>(sizes[m], sizes[m], seed + m, 0.4));
+  for (std::size_t m = 0; m < sizes.size(); ++m)
+    M.push_back(test::gaussian<double>(sizes[m], sizes[m], seed + m, 0.4));
   return M;
 }
 
@@ -29,13 +31,15 @@ Matrix<double> unit(const Matrix<T>& W) {
 
 /// X = W blockdiag(M) and ∇_M by the public surrogate on the whole of X.
 template <class S>
-double reference(const S& s, const Matrix<double>& W, ScaleSets sets, const std::vector<Index>& order, const std::vector<Matrix<double>>& M,
+double reference(const S& s, const Matrix<double>& W, ScaleSets sets,
+                 const std::vector<Index>& order, const std::vector<Matrix<double>>& M,
                  std::vector<Matrix<double>>& gradient) {
   Matrix<double> X(W.rows(), W.cols());
   Index column = 0;
   for (const Index m : order) {
     const auto& block = M[std::size_t(m)];
-    kernel::multiply_reference<double>(W.view().col_block(column, block.rows()), block.view(), X.view().col_block(column, block.rows()));
+    kernel::multiply_reference<double>(W.view().col_block(column, block.rows()), block.view(),
+                                       X.view().col_block(column, block.rows()));
     column += block.rows();
   }
   Matrix<double> G(W.rows(), W.cols());
@@ -43,8 +47,9 @@ double reference(const S& s, const Matrix<double>& W, ScaleSets sets, const std:
   column = 0;
   for (const Index m : order) {
     auto& block = gradient[std::size_t(m)];
-    kernel::multiply_reference<double>(W.view().col_block(column, block.rows()).transposed(), G.view().col_block(column, block.rows()),
-                                       block.view(), kernel::Store::add);
+    kernel::multiply_reference<double>(W.view().col_block(column, block.rows()).transposed(),
+                                       G.view().col_block(column, block.rows()), block.view(),
+                                       kernel::Store::add);
     column += block.rows();
   }
   return f;
@@ -56,7 +61,8 @@ std::vector<Matrix<double>> zeros_like(const std::vector<Matrix<double>>& M) {
   return Z;
 }
 
-double relative_difference(const std::vector<Matrix<double>>& a, const std::vector<Matrix<double>>& b) {
+double relative_difference(const std::vector<Matrix<double>>& a,
+                           const std::vector<Matrix<double>>& b) {
   double difference = 0;
   double size = 0;
   for (std::size_t m = 0; m < a.size(); ++m)
@@ -67,17 +73,20 @@ double relative_difference(const std::vector<Matrix<double>>& a, const std::vect
   return difference / size;
 }
 
-const ScaleSets every_kind[] = {ScaleSets::rows(), ScaleSets::groups(8), ScaleSets::groups(13), ScaleSets::columns(), ScaleSets::columns(5),
-                                ScaleSets::columns(64), ScaleSets::columns(200)};
+const ScaleSets every_kind[] = {
+    ScaleSets::rows(),     ScaleSets::groups(8),   ScaleSets::groups(13),  ScaleSets::columns(),
+    ScaleSets::columns(5), ScaleSets::columns(64), ScaleSets::columns(200)};
 
 template <class S>
-void check_against_reference(const S& s, Index rows, const std::vector<Index>& sizes, const std::vector<Index>& order) {
+void check_against_reference(const S& s, Index rows, const std::vector<Index>& sizes,
+                             const std::vector<Index>& order) {
   Index cols = 0;
   for (const Index m : order) cols += sizes[std::size_t(m)];
   const auto W = test::heavy_tailed(rows, cols, 5, 1, 3.0);
   const auto M = random_matrices(sizes);
   for (const ScaleSets sets : every_kind) {
-    INFO("rows " << rows << ", cols " << cols << ", axis " << int(sets.axis) << ", group " << sets.group);
+    INFO("rows " << rows << ", cols " << cols << ", axis " << int(sets.axis) << ", group "
+                 << sets.group);
     std::vector<RangeTerm> terms;
     terms.emplace_back(W, sets, order);
     RangeProblem problem(std::move(terms), sizes, s);
@@ -114,7 +123,8 @@ TEST_CASE("the problem reproduces the golden losses", "[optimize][range]") {
   M.push_back(test::golden_matrix(golden["M"]));
   double sum = 0;
   for (Index i = 0; i < W.size(); ++i) sum += W.data()[i] * W.data()[i];
-  const double square = sum / double(W.size());  // the problem scales W to unit RMS: f moves by its logarithm
+  const double square =
+      sum / double(W.size());  // the problem scales W to unit RMS: f moves by its logarithm
   const auto check = [&](const auto& surrogate, const char* value, const char* slope) {
     std::vector<RangeTerm> terms;
     terms.emplace_back(W);
@@ -169,7 +179,9 @@ TEST_CASE("with the inverse's penalty, f is blind to the scale of M", "[optimize
   terms.emplace_back(W.view().col_block(0, 13), ScaleSets::groups(4));
   RangeProblem problem(std::move(terms), sizes, PNorm{});
   auto M = random_matrices(sizes);
-  const auto value = [&](const std::vector<Matrix<double>>& at) { return problem.evaluate(at) + problem.inverse_penalty(at); };
+  const auto value = [&](const std::vector<Matrix<double>>& at) {
+    return problem.evaluate(at) + problem.inverse_penalty(at);
+  };
   const double f = value(M);
   auto scaled = M;
   for (auto& m : scaled)
@@ -185,14 +197,18 @@ TEST_CASE("with the inverse's penalty, f is blind to the scale of M", "[optimize
       auto minus = M;
       plus[m].data()[i] += 1e-6;
       minus[m].data()[i] -= 1e-6;
-      CHECK(gradient[m].data()[i] == Approx((problem.inverse_penalty(plus) - problem.inverse_penalty(minus)) / 2e-6).epsilon(1e-5).margin(1e-6));
+      CHECK(gradient[m].data()[i] ==
+            Approx((problem.inverse_penalty(plus) - problem.inverse_penalty(minus)) / 2e-6)
+                .epsilon(1e-5)
+                .margin(1e-6));
     }
 
   for (Index j = 0; j < 8; ++j) M[0](3, j) = M[0](4, j);
   CHECK(problem.inverse_penalty(M) == std::numeric_limits<double>::infinity());
 }
 
-TEST_CASE("terms of zeros are left out; matrices that are not finite give values that are not", "[optimize][range]") {
+TEST_CASE("terms of zeros are left out; matrices that are not finite give values that are not",
+          "[optimize][range]") {
   const auto W = test::gaussian(30, 9, 4);
   std::vector<RangeTerm> terms;
   terms.emplace_back(W);
@@ -231,7 +247,8 @@ TEST_CASE("views of any layout and element type make the same term", "[optimize]
   CHECK(value(W) == Approx(value(tiny)).epsilon(1e-6));
 }
 
-TEST_CASE("neither threads nor repetition change a bit, and an evaluation allocates nothing", "[optimize][range]") {
+TEST_CASE("neither threads nor repetition change a bit, and an evaluation allocates nothing",
+          "[optimize][range]") {
   const auto W = test::gaussian(700, 60, 7);
   const std::vector<Index> sizes{32, 20, 8};
   const auto M = random_matrices(sizes);

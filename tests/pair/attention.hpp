@@ -30,7 +30,8 @@ struct Attention {
     fill(bo, Wo.rows(), 7);
   }
 
-  static Matrix<double> project(const Matrix<float>& W, const std::vector<float>& b, const Matrix<double>& X) {
+  static Matrix<double> project(const Matrix<float>& W, const std::vector<float>& b,
+                                const Matrix<double>& X) {
     Matrix<double> Y(X.rows(), W.rows());
     for (Index t = 0; t < X.rows(); ++t)
       for (Index o = 0; o < W.rows(); ++o) {
@@ -56,7 +57,8 @@ struct Attention {
   }
 
   // Causal; sink adds e^0 to each softmax denominator.
-  Matrix<double> operator()(const Matrix<double>& X, std::optional<Rotary> rotary = {}, bool sink = false) const {
+  Matrix<double> operator()(const Matrix<double>& X, std::optional<Rotary> rotary = {},
+                            bool sink = false) const {
     auto Q = project(Wq, bq, X), K = project(Wk, bk, X);
     const auto V = project(Wv, bv, X);
     const Index d = layout.head_dim;
@@ -77,7 +79,8 @@ struct Attention {
           sum += weight.back();
         }
         for (Index s = 0; s <= t; ++s)
-          for (Index c = 0; c < d; ++c) Z(t, h * d + c) += weight[std::size_t(s)] / sum * V(s, kv * d + c);
+          for (Index c = 0; c < d; ++c)
+            Z(t, h * d + c) += weight[std::size_t(s)] / sum * V(s, kv * d + c);
       }
     }
     return project(Wo, bo, Z);
@@ -97,11 +100,14 @@ inline Matrix<double> random_stack(HeadLayout layout, std::uint64_t seed) {
 }
 
 /// ‖A − B‖ / ‖A‖ (not squared).
-inline double distance(const Matrix<double>& a, const Matrix<double>& b) { return std::sqrt(relative_error<double, double>(a.view(), b.view())); }
+inline double distance(const Matrix<double>& a, const Matrix<double>& b) {
+  return std::sqrt(relative_error<double, double>(a.view(), b.view()));
+}
 
 /// The relative error of a pair from products that are formed.
 template <class T = float>
-double dense_pair_error(View<const float> F1, View<const float> F2, View<const T> H1, View<const T> H2, HeadLayout layout) {
+double dense_pair_error(View<const float> F1, View<const float> F2, View<const T> H1,
+                        View<const T> H2, HeadLayout layout) {
   const Index d = layout.head_dim;
   double error = 0, norm = 0;
   for (Index h = 0; h < layout.heads; ++h) {
@@ -132,9 +138,11 @@ bool raises(ErrorCode code, const std::string& text, F&& f) {
 }
 
 inline const std::vector<HeadLayout>& layouts() {
-  static const std::vector<HeadLayout> all{
-      {.head_dim = 8, .heads = 4}, {.head_dim = 8, .heads = 4, .kv_heads = 2}, {.head_dim = 7, .heads = 3, .kv_heads = 1},
-                                           {.head_dim = 1, .heads = 4, .kv_heads = 2}, {.head_dim = 1, .heads = 1}};
+  static const std::vector<HeadLayout> all{{.head_dim = 8, .heads = 4},
+                                           {.head_dim = 8, .heads = 4, .kv_heads = 2},
+                                           {.head_dim = 7, .heads = 3, .kv_heads = 1},
+                                           {.head_dim = 1, .heads = 4, .kv_heads = 2},
+                                           {.head_dim = 1, .heads = 1}};
   return all;
 }
 

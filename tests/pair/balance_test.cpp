@@ -22,7 +22,9 @@ Matrix<float> skewed(Index rows, Index cols, std::uint64_t seed, double decay) {
 }
 
 /// The balanced factors, in fp64.
-std::pair<Matrix<double>, Matrix<double>> balanced(View<const float> first, View<const float> second, const HeadTransform& M) {
+std::pair<Matrix<double>, Matrix<double>> balanced(View<const float> first,
+                                                   View<const float> second,
+                                                   const HeadTransform& M) {
   auto f = to_matrix<double>(first), s = to_matrix<double>(second);
   M.apply_first(f.view());
   M.apply_second(s.view());
@@ -44,7 +46,8 @@ TEST_CASE("balance finds the singular values of the product", "[balance]") {
   const auto X1 = golden_matrix(json["X1"]), X2 = golden_matrix(json["X2"]);  // P = X1 X2ᵀ
   const auto G1 = kernel::gram<double>(X1.view()), G2 = kernel::gram<double>(X2.view());
   const auto head = balance_grams(G1.view(), G2.view());
-  for (std::size_t i = 0; i < 4; ++i) CHECK(head.singular_values[i] == Approx(json["sing"][i].get<double>()).epsilon(1e-9));
+  for (std::size_t i = 0; i < 4; ++i)
+    CHECK(head.singular_values[i] == Approx(json["sing"][i].get<double>()).epsilon(1e-9));
   const auto identity = identity_matrix<double>(4);
   CHECK(distance(identity, linalg::product(head.M.view(), head.inverse.view())) < 1e-12);
   // Both balanced Gram matrices are diag(S).
@@ -56,14 +59,17 @@ TEST_CASE("balance finds the singular values of the product", "[balance]") {
   for (const auto& F : {f, s}) {
     const auto G = kernel::gram<double>(F.view().transposed());
     for (Index i = 0; i < 4; ++i)
-      for (Index j = 0; j < 4; ++j) CHECK(G(i, j) == Approx(i == j ? head.singular_values[std::size_t(i)] : 0.0).margin(1e-9));
+      for (Index j = 0; j < 4; ++j)
+        CHECK(G(i, j) == Approx(i == j ? head.singular_values[std::size_t(i)] : 0.0).margin(1e-9));
   }
 }
 
 TEST_CASE("balanced factors have equal Gram matrices, turned by M0", "[balance]") {
   for (const HeadLayout layout :
-       {HeadLayout{.head_dim = 8, .heads = 2}, HeadLayout{.head_dim = 6, .heads = 6, .kv_heads = 2}, HeadLayout{.head_dim = 1, .heads = 3}}) {
-    const auto first = gaussian(layout.heads * layout.head_dim, 40, 1, 30.0), second = gaussian(layout.kv_heads * layout.head_dim, 25, 2, 0.01);
+       {HeadLayout{.head_dim = 8, .heads = 2}, HeadLayout{.head_dim = 6, .heads = 6, .kv_heads = 2},
+        HeadLayout{.head_dim = 1, .heads = 3}}) {
+    const auto first = gaussian(layout.heads * layout.head_dim, 40, 1, 30.0),
+               second = gaussian(layout.kv_heads * layout.head_dim, 25, 2, 0.01);
     const auto M0 = linalg::random_orthogonal(layout.head_dim, CounterRng(9));
     const auto plain = balance(first.view(), second.view(), layout);
     const auto turned = balance(first.view(), second.view(), layout, M0.view());
@@ -105,10 +111,13 @@ TEST_CASE("factors that lack rank still give an invertible M", "[balance]") {
     for (Index j = 0; j < 40; ++j) disjoint1(i, j) *= i % 8 < 4 ? 1.0f : 0.0f;
   for (Index i = 0; i < 4; ++i)
     for (Index j = 0; j < 30; ++j) disjoint2(i, j) = 0;
-  const auto narrow = gaussian(8, 3, 4), narrow_first = gaussian(16, 3, 5), huge = gaussian(8, 30, 6, 1e30), tiny = gaussian(16, 40, 7, 1e-30);
+  const auto narrow = gaussian(8, 3, 4), narrow_first = gaussian(16, 3, 5),
+             huge = gaussian(8, 30, 6, 1e30), tiny = gaussian(16, 40, 7, 1e-30);
   const std::vector<std::pair<const Matrix<float>*, const Matrix<float>*>> cases{
-      {&none1, &second}, {&full, &none2}, {&none1, &none2}, {&full, &zero_row}, {&full, &rank_one}, {&disjoint1, &disjoint2},
-      {&full, &narrow},  {&narrow_first, &second}, {&narrow_first, &narrow}, {&tiny, &huge}, {&tiny, &second}};
+      {&none1, &second},  {&full, &none2},          {&none1, &none2},
+      {&full, &zero_row}, {&full, &rank_one},       {&disjoint1, &disjoint2},
+      {&full, &narrow},   {&narrow_first, &second}, {&narrow_first, &narrow},
+      {&tiny, &huge},     {&tiny, &second}};
   for (const auto& [a, b] : cases) {
     const auto M = balance(a->view(), b->view(), layout);
     REQUIRE(finite(M));
@@ -132,14 +141,17 @@ TEST_CASE("the diagonal balance equalises corresponding rows", "[balance]") {
   // In one dimension there is nothing but the diagonal (the full balance may flip a sign).
   const HeadLayout channels = channel_layout(9);
   const auto a = gaussian(9, 20, 3, 5.0), b = gaussian(9, 30, 4);
-  const auto full = balance(a.view(), b.view(), channels), diagonal = balance_diagonal(a.view(), b.view(), channels);
-  for (Index c = 0; c < 9; ++c) CHECK(std::abs(full.matrix(c)(0, 0)) == Approx(diagonal.matrix(c)(0, 0)));
+  const auto full = balance(a.view(), b.view(), channels),
+             diagonal = balance_diagonal(a.view(), b.view(), channels);
+  for (Index c = 0; c < 9; ++c)
+    CHECK(std::abs(full.matrix(c)(0, 0)) == Approx(diagonal.matrix(c)(0, 0)));
 }
 
 TEST_CASE("balance does not depend on threads", "[balance]") {
   const HeadLayout layout{.head_dim = 6, .heads = 8, .kv_heads = 4};
   const auto first = gaussian(48, 40, 1), second = gaussian(24, 70, 2);
-  const auto M = balance(first.view(), second.view(), layout), D = balance_diagonal(first.view(), second.view(), layout);
+  const auto M = balance(first.view(), second.view(), layout),
+             D = balance_diagonal(first.view(), second.view(), layout);
   for (const Index threads : {1, 2, 3}) {
     ThreadPool pool(threads);
     const auto pooled = balance(first.view(), second.view(), layout, {}, {}, pool);
@@ -156,10 +168,15 @@ TEST_CASE("bad input of balance", "[balance]") {
   auto first = gaussian(4, 5, 1);
   const auto second = gaussian(4, 6, 2), M0 = gaussian(3, 3, 3);
   const auto wide_M0 = to_matrix<double>(M0.view());
-  CHECK(raises(ErrorCode::invalid_shape, "M0: 3 x 3", [&] { balance(first.view(), second.view(), layout, wide_M0.view()); }));
-  CHECK(raises(ErrorCode::invalid_argument, "floor", [&] { balance(first.view(), second.view(), layout, {}, {.floor = 0}); }));
-  CHECK(raises(ErrorCode::invalid_shape, "second: 3 rows", [&] { balance(first.view(), M0.view(), layout); }));
+  CHECK(raises(ErrorCode::invalid_shape, "M0: 3 x 3",
+               [&] { balance(first.view(), second.view(), layout, wide_M0.view()); }));
+  CHECK(raises(ErrorCode::invalid_argument, "floor",
+               [&] { balance(first.view(), second.view(), layout, {}, {.floor = 0}); }));
+  CHECK(raises(ErrorCode::invalid_shape, "second: 3 rows",
+               [&] { balance(first.view(), M0.view(), layout); }));
   first(2, 1) = INFINITY;
-  CHECK(raises(ErrorCode::non_finite, "first: row 2, column 1", [&] { balance(first.view(), second.view(), layout); }));
-  CHECK(raises(ErrorCode::non_finite, "first", [&] { balance_diagonal(first.view(), second.view(), layout); }));
+  CHECK(raises(ErrorCode::non_finite, "first: row 2, column 1",
+               [&] { balance(first.view(), second.view(), layout); }));
+  CHECK(raises(ErrorCode::non_finite, "first",
+               [&] { balance_diagonal(first.view(), second.view(), layout); }));
 }

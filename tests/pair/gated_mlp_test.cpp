@@ -13,7 +13,9 @@ struct Mlp {
   std::vector<float> bg, bu, bd;
 
   Mlp(Index in, Index channels, Index out, std::uint64_t seed)
-      : gate(gaussian(channels, in, seed)), up(gaussian(channels, in, seed + 1)), down(gaussian(out, channels, seed + 2)) {
+      : gate(gaussian(channels, in, seed)),
+        up(gaussian(channels, in, seed + 1)),
+        down(gaussian(out, channels, seed + 2)) {
     const auto fill = [&](std::vector<float>& b, Index n, std::uint64_t s) {
       const auto m = gaussian(n, 1, seed + s);
       b.assign(m.data(), m.data() + n);
@@ -27,7 +29,8 @@ struct Mlp {
   Matrix<double> operator()(const Matrix<double>& X, bool gated, Act act) const {
     auto Y = Attention::project(up, bu, X);
     const auto G = Attention::project(gate, bg, X);
-    for (Index i = 0; i < Y.size(); ++i) Y.data()[i] = gated ? act(G.data()[i]) * Y.data()[i] : act(Y.data()[i]);
+    for (Index i = 0; i < Y.size(); ++i)
+      Y.data()[i] = gated ? act(G.data()[i]) * Y.data()[i] : act(Y.data()[i]);
     return Attention::project(down, bd, Y);
   }
 };
@@ -38,7 +41,8 @@ double gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
 
 HeadTransform scales(Index channels, bool signs, std::uint64_t seed = 9) {
   auto D = gaussian<double>(channels, 1, seed);
-  for (Index c = 0; c < channels; ++c) D(c, 0) = (signs && D(c, 0) < 0 ? -1 : 1) * (0.1 + std::abs(D(c, 0)));
+  for (Index c = 0; c < channels; ++c)
+    D(c, 0) = (signs && D(c, 0) < 0 ? -1 : 1) * (0.1 + std::abs(D(c, 0)));
   return HeadTransform(channel_layout(channels), D);
 }
 
@@ -73,15 +77,21 @@ TEST_CASE("the balance gives rows of up and columns of down equal norms", "[gate
 TEST_CASE("without a gate scales are positive for ReLU and refused for GELU", "[gated_mlp]") {
   const Mlp exact(7, 20, 5, 1);
   const auto X = gaussian<double>(6, 7, 100);
-  const MlpTraits plain_relu{.gated = false, .activation = Activation::relu}, plain_gelu{.gated = false, .activation = Activation::gelu};
+  const MlpTraits plain_relu{.gated = false, .activation = Activation::relu},
+      plain_gelu{.gated = false, .activation = Activation::gelu};
   Mlp moved = exact;
   transform_up_down(moved.up, moved.down, scales(20, false), vec(moved.bu), plain_relu);
   CHECK(distance(exact(X, false, relu), moved(X, false, relu)) < 1e-6);
   CHECK(distance(exact(X, false, gelu), moved(X, false, gelu)) > 1e-3);
   moved = exact;
-  CHECK(raises(ErrorCode::unsupported, "must be positive", [&] { transform_up_down(moved.up, moved.down, scales(20, true), {}, plain_relu); }));
-  CHECK(raises(ErrorCode::unsupported, "permutations", [&] { transform_up_down(moved.up, moved.down, scales(20, false), {}, plain_gelu); }));
-  CHECK(raises(ErrorCode::unsupported, "normalised", [&] { transform_up_down(moved.up, moved.down, scales(20, false), {}, {.inner_norm = true}); }));
+  CHECK(raises(ErrorCode::unsupported, "must be positive",
+               [&] { transform_up_down(moved.up, moved.down, scales(20, true), {}, plain_relu); }));
+  CHECK(raises(ErrorCode::unsupported, "permutations", [&] {
+    transform_up_down(moved.up, moved.down, scales(20, false), {}, plain_gelu);
+  }));
+  CHECK(raises(ErrorCode::unsupported, "normalised", [&] {
+    transform_up_down(moved.up, moved.down, scales(20, false), {}, {.inner_norm = true});
+  }));
   CHECK(relative_error<float, float>(exact.up.view(), moved.up.view()) == 0.0);
 }
 
@@ -91,7 +101,8 @@ TEST_CASE("channels may be permuted whatever the activation", "[gated_mlp]") {
   const auto order = order_by_column_norm(exact.down);
   Mlp moved = exact;
   permute_channels(moved.gate, moved.up, moved.down, order);
-  CHECK(distance(exact(X, true, silu), moved(X, true, silu)) > 1e-3);  // the biases have not followed yet
+  CHECK(distance(exact(X, true, silu), moved(X, true, silu)) >
+        1e-3);  // the biases have not followed yet
   permute_rows(as_view(moved.bg.data(), 20, 1), std::span<const Index>(order));
   permute_rows(as_view(moved.bu.data(), 20, 1), std::span<const Index>(order));
   CHECK(distance(exact(X, true, silu), moved(X, true, silu)) < 1e-13);
@@ -120,24 +131,37 @@ TEST_CASE("bad orders and shapes of an MLP", "[gated_mlp]") {
   CHECK(refused({0, -1, 1, 2}, ErrorCode::invalid_argument, "entry 1 is -1"));
   CHECK(relative_error<float, float>(before.up.view(), mlp.up.view()) == 0.0);
   Matrix<float> wrong(3, 3);
-  CHECK(raises(ErrorCode::invalid_shape, "down: 3 columns", [&] { transform_up_down(mlp.up, wrong, scales(4, true)); }));
-  CHECK(raises(ErrorCode::invalid_shape, "M: made for 3", [&] { transform_up_down(mlp.up, mlp.down, scales(3, true)); }));
-  CHECK(raises(ErrorCode::invalid_shape, "up bias: 5", [&] { transform_up_down(mlp.up, mlp.down, scales(4, true), vec(mlp.bd)); }));
-  CHECK(raises(ErrorCode::invalid_shape, "gate: 3 rows", [&] { permute_channels(wrong, mlp.up, mlp.down, std::vector<Index>{0, 1, 2, 3}); }));
-  CHECK(raises(ErrorCode::singular, "KV head 1", [&] { Matrix<double> D(2, 1); D(0, 0) = 1; HeadTransform(channel_layout(2), D); }));
+  CHECK(raises(ErrorCode::invalid_shape, "down: 3 columns",
+               [&] { transform_up_down(mlp.up, wrong, scales(4, true)); }));
+  CHECK(raises(ErrorCode::invalid_shape, "M: made for 3",
+               [&] { transform_up_down(mlp.up, mlp.down, scales(3, true)); }));
+  CHECK(raises(ErrorCode::invalid_shape, "up bias: 5",
+               [&] { transform_up_down(mlp.up, mlp.down, scales(4, true), vec(mlp.bd)); }));
+  CHECK(raises(ErrorCode::invalid_shape, "gate: 3 rows",
+               [&] { permute_channels(wrong, mlp.up, mlp.down, std::vector<Index>{0, 1, 2, 3}); }));
+  CHECK(raises(ErrorCode::singular, "KV head 1", [&] {
+    Matrix<double> D(2, 1);
+    D(0, 0) = 1;
+    HeadTransform(channel_layout(2), D);
+  }));
 }
 
 TEST_CASE("the gain and bias of a norm fold into its readers", "[gated_mlp]") {
   for (const float offset : {0.0f, 1.0f})
     for (const bool layer_norm : {false, true}) {
       auto A = gaussian<double>(5, 9, 1), B = gaussian<double>(7, 9, 2);
-      auto g = gaussian<double>(9, 1, 3), beta = gaussian<double>(9, 1, 4), a = gaussian<double>(5, 1, 5), b = gaussian<double>(7, 1, 6);
+      auto g = gaussian<double>(9, 1, 3), beta = gaussian<double>(9, 1, 4),
+           a = gaussian<double>(5, 1, 5), b = gaussian<double>(7, 1, 6);
       const auto x = gaussian<double>(9, 1, 7);
-      const auto column = [](Matrix<double>& m) { return VectorView<double>{m.data(), m.rows(), 1}; };
+      const auto column = [](Matrix<double>& m) {
+        return VectorView<double>{m.data(), m.rows(), 1};
+      };
       const auto output = [&](const Matrix<double>& W, const Matrix<double>& bias) {
         Matrix<double> y = bias;
         for (Index i = 0; i < W.rows(); ++i)
-          for (Index j = 0; j < 9; ++j) y(i, 0) += W(i, j) * ((double(offset) + g(j, 0)) * x(j, 0) + (layer_norm ? beta(j, 0) : 0.0));
+          for (Index j = 0; j < 9; ++j)
+            y(i, 0) +=
+                W(i, j) * ((double(offset) + g(j, 0)) * x(j, 0) + (layer_norm ? beta(j, 0) : 0.0));
         return y;
       };
       const auto before_a = output(A, a), before_b = output(B, b);
@@ -158,11 +182,15 @@ TEST_CASE("norms that cannot fold", "[gated_mlp]") {
   const auto before = W;
   std::vector<float> gain(4, 2.0f), beta(4, 1.0f), zero(4, 0.0f), wrong(3, 1.0f);
   const NormGain<float> norm{.gain = vec(gain), .bias = vec(beta)};
-  CHECK(raises(ErrorCode::unsupported, "reader 0: has no bias", [&] { fold_norm_gain<float>(norm, {{W.view(), {}}}); }));
+  CHECK(raises(ErrorCode::unsupported, "reader 0: has no bias",
+               [&] { fold_norm_gain<float>(norm, {{W.view(), {}}}); }));
   CHECK(raises(ErrorCode::invalid_shape, "reader 0: 4 columns, but the gain has 3",
                [&] { fold_norm_gain<float>({.gain = vec(wrong)}, {{W.view(), {}}}); }));
-  CHECK(raises(ErrorCode::invalid_shape, "norm bias: 3", [&] { fold_norm_gain<float>({.gain = vec(gain), .bias = vec(wrong)}, {{W.view(), {}}}); }));
-  CHECK(raises(ErrorCode::invalid_shape, "reader 0 bias: 3", [&] { fold_norm_gain<float>(norm, {{W.view(), vec(wrong)}}); }));
+  CHECK(raises(ErrorCode::invalid_shape, "norm bias: 3", [&] {
+    fold_norm_gain<float>({.gain = vec(gain), .bias = vec(wrong)}, {{W.view(), {}}});
+  }));
+  CHECK(raises(ErrorCode::invalid_shape, "reader 0 bias: 3",
+               [&] { fold_norm_gain<float>(norm, {{W.view(), vec(wrong)}}); }));
   CHECK(relative_error<float, float>(before.view(), W.view()) == 0.0);
   fold_norm_gain<float>({.gain = vec(gain), .bias = vec(zero)}, {{W.view(), {}}});
   CHECK(W(2, 3) == 2.0f * before(2, 3));

@@ -12,7 +12,8 @@ TEST_CASE("any M leaves every product unchanged", "[heads]") {
   for (const HeadLayout layout : layouts()) {
     const HeadTransform M(layout, random_stack(layout, 5));
     for (const Index n : {Index(0), Index(1), Index(65), Index(130)}) {
-      const auto first = gaussian(layout.heads * layout.head_dim, n, 1), second = gaussian(layout.kv_heads * layout.head_dim, 33, 2);
+      const auto first = gaussian(layout.heads * layout.head_dim, n, 1),
+                 second = gaussian(layout.kv_heads * layout.head_dim, 33, 2);
       auto f = first, s = second;
       M.apply_first(f.view());
       M.apply_second(s.view());
@@ -72,7 +73,9 @@ TEST_CASE("transforms compose and invert", "[heads]") {
   A.then(B).apply_first(g_both.view());
   CHECK(distance(one, both) < 1e-13);
   CHECK(distance(g_one, g_both) < 1e-13);
-  for (Index kv = 0; kv < 2; ++kv) CHECK(distance(linalg::product(A.matrix(kv), A.inverse(kv)), identity_matrix<double>(6)) < 1e-13);
+  for (Index kv = 0; kv < 2; ++kv)
+    CHECK(distance(linalg::product(A.matrix(kv), A.inverse(kv)), identity_matrix<double>(6)) <
+          1e-13);
   CHECK(HeadTransform(layout).is_diagonal());
   CHECK_FALSE(A.is_diagonal());
 }
@@ -84,12 +87,17 @@ TEST_CASE("bad matrices are refused by name", "[heads]") {
   CHECK(raises(ErrorCode::singular, "KV head 1", [&] { HeadTransform(layout, M); }));
   M(5, 2) = std::numeric_limits<double>::quiet_NaN();
   CHECK(raises(ErrorCode::non_finite, "M: row 5, column 2", [&] { HeadTransform(layout, M); }));
-  CHECK(raises(ErrorCode::invalid_shape, "M: 3 rows", [&] { HeadTransform(layout, gaussian<double>(3, 3, 1)); }));
-  CHECK(raises(ErrorCode::invalid_shape, "M: 2 columns", [&] { HeadTransform(layout, gaussian<double>(6, 2, 1)); }));
-  CHECK(raises(ErrorCode::invalid_shape, "next", [&] { HeadTransform(layout).then(HeadTransform({.head_dim = 4, .heads = 2})); }));
+  CHECK(raises(ErrorCode::invalid_shape, "M: 3 rows",
+               [&] { HeadTransform(layout, gaussian<double>(3, 3, 1)); }));
+  CHECK(raises(ErrorCode::invalid_shape, "M: 2 columns",
+               [&] { HeadTransform(layout, gaussian<double>(6, 2, 1)); }));
+  CHECK(raises(ErrorCode::invalid_shape, "next",
+               [&] { HeadTransform(layout).then(HeadTransform({.head_dim = 4, .heads = 2})); }));
   Matrix<float> F(5, 2);
-  CHECK(raises(ErrorCode::invalid_shape, "first: 5 rows", [&] { HeadTransform(layout).apply_first(F.view()); }));
-  CHECK(raises(ErrorCode::invalid_shape, "second: 5 rows", [&] { HeadTransform(layout).apply_second(F.view()); }));
+  CHECK(raises(ErrorCode::invalid_shape, "first: 5 rows",
+               [&] { HeadTransform(layout).apply_first(F.view()); }));
+  CHECK(raises(ErrorCode::invalid_shape, "second: 5 rows",
+               [&] { HeadTransform(layout).apply_second(F.view()); }));
   CHECK(raises(ErrorCode::invalid_argument, "dims is 3", [] { Rotary{.dims = 3}.check(8); }));
   CHECK(raises(ErrorCode::invalid_argument, "dims is 10", [] { Rotary{.dims = 10}.check(8); }));
 }

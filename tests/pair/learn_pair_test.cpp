@@ -12,7 +12,8 @@ using namespace cafeq::test;
 namespace {
 
 std::vector<Matrix<double>> identities(const HeadLayout& layout) {
-  return std::vector<Matrix<double>>(std::size_t(layout.kv_heads), identity_matrix<double>(layout.head_dim));
+  return std::vector<Matrix<double>>(std::size_t(layout.kv_heads),
+                                     identity_matrix<double>(layout.head_dim));
 }
 
 std::vector<Matrix<double>> head_hadamards(const HeadLayout& layout, std::uint64_t seed) {
@@ -23,7 +24,8 @@ std::vector<Matrix<double>> head_hadamards(const HeadLayout& layout, std::uint64
 struct Factors {
   Matrix<float> first, second;
   Factors(const HeadLayout& layout, Index n1, Index n2, std::uint64_t seed)
-      : first(heavy_tailed(layout.heads * layout.head_dim, n1, seed)), second(heavy_tailed(layout.kv_heads * layout.head_dim, n2, seed + 1)) {
+      : first(heavy_tailed(layout.heads * layout.head_dim, n1, seed)),
+        second(heavy_tailed(layout.kv_heads * layout.head_dim, n2, seed + 1)) {
     for (Index h = 0; h < layout.heads; ++h)
       for (float& x : first.row(h * layout.head_dim)) x *= 5;
     for (Index h = 0; h < layout.kv_heads; ++h)
@@ -32,22 +34,27 @@ struct Factors {
 };
 
 /// log mean R² of both factors, by the surrogate itself.
-double objective(const Factors& f, const ScaleSets& first_sets, const ScaleSets& second_sets, const PNorm& surrogate) {
-  return log_mean_range(surrogate, f.first.view().transposed(), first_sets) + log_mean_range(surrogate, f.second.view().transposed(), second_sets);
+double objective(const Factors& f, const ScaleSets& first_sets, const ScaleSets& second_sets,
+                 const PNorm& surrogate) {
+  return log_mean_range(surrogate, f.first.view().transposed(), first_sets) +
+         log_mean_range(surrogate, f.second.view().transposed(), second_sets);
 }
 
 double orthogonality(View<const double> M) {
   const auto P = linalg::product(M, M.transposed());
   double worst = 0;
   for (Index i = 0; i < P.rows(); ++i)
-    for (Index j = 0; j < P.cols(); ++j) worst = std::max(worst, std::abs(P(i, j) - (i == j ? 1.0 : 0.0)));
+    for (Index j = 0; j < P.cols(); ++j)
+      worst = std::max(worst, std::abs(P(i, j) - (i == j ? 1.0 : 0.0)));
   return worst;
 }
 
 }  // namespace
 
 TEST_CASE("The scales of a factor lie across it or along it, as the matrix is stored") {
-  const auto is = [](ScaleSets sets, ScaleSets::Axis axis, Index group) { return sets.axis == axis && sets.group == group; };
+  const auto is = [](ScaleSets sets, ScaleSets::Axis axis, Index group) {
+    return sets.axis == axis && sets.group == group;
+  };
   // A stored row is a row of the factor, so a column of its transpose.
   CHECK(is(pair_scale_sets(true, per_row), ScaleSets::Axis::column, 0));
   CHECK(is(pair_scale_sets(true, 16), ScaleSets::Axis::column, 16));
@@ -60,7 +67,8 @@ TEST_CASE("The scales of a factor lie across it or along it, as the matrix is st
 TEST_CASE("Rotations become the transform M = Rᵀ of their heads") {
   for (const HeadLayout& layout : layouts()) {
     std::vector<Matrix<double>> R;
-    for (Index kv = 0; kv < layout.kv_heads; ++kv) R.push_back(linalg::random_orthogonal(layout.head_dim, CounterRng(std::uint64_t(kv) + 1)));
+    for (Index kv = 0; kv < layout.kv_heads; ++kv)
+      R.push_back(linalg::random_orthogonal(layout.head_dim, CounterRng(std::uint64_t(kv) + 1)));
     const auto M = head_rotation(layout, R);
     for (Index kv = 0; kv < layout.kv_heads; ++kv)
       for (Index i = 0; i < layout.head_dim; ++i)
@@ -85,22 +93,27 @@ TEST_CASE("Each KV head gets a Hadamard of its own, the same for the same seed")
 
 TEST_CASE("The learned rotation makes both ranges smaller and leaves the product") {
   const HeadLayout grouped{.head_dim = 16, .heads = 4, .kv_heads = 2};
-  for (const HeadLayout& layout : {HeadLayout{.head_dim = 16, .heads = 2}, grouped, HeadLayout{.head_dim = 8, .heads = 3, .kv_heads = 1}})
+  for (const HeadLayout& layout : {HeadLayout{.head_dim = 16, .heads = 2}, grouped,
+                                   HeadLayout{.head_dim = 8, .heads = 3, .kv_heads = 1}})
     for (const Index group : {per_row, Index(8)})
       for (const bool value_output : {true, false}) {
         const ScaleSets first_sets = pair_scale_sets(!value_output, group);
         const ScaleSets second_sets = pair_scale_sets(true, group);
         const Factors plain(layout, 40, 33, 3);
-        INFO(layout.heads << " heads, " << layout.kv_heads << " KV heads, group " << group << ", value/output " << value_output);
+        INFO(layout.heads << " heads, " << layout.kv_heads << " KV heads, group " << group
+                          << ", value/output " << value_output);
         for (const bool hadamard : {true, false}) {
           const auto start = hadamard ? head_hadamards(layout, 1) : identities(layout);
           const auto learn = [&](const Lbfgs& optimizer) {
-            return learn_head_rotation(plain.first.view(), first_sets, plain.second.view(), second_sets, layout, start, PNorm{}, optimizer);
+            return learn_head_rotation(plain.first.view(), first_sets, plain.second.view(),
+                                       second_sets, layout, start, PNorm{}, optimizer);
           };
           const auto from = learn(Lbfgs{.max_iterations = 0});
           for (Index kv = 0; kv < layout.kv_heads; ++kv)
             for (Index i = 0; i < layout.head_dim; ++i)
-              for (Index j = 0; j < layout.head_dim; ++j) REQUIRE(from.inverse(kv)(i, j) == Approx(start[std::size_t(kv)](i, j)).margin(1e-12));
+              for (Index j = 0; j < layout.head_dim; ++j)
+                REQUIRE(from.inverse(kv)(i, j) ==
+                        Approx(start[std::size_t(kv)](i, j)).margin(1e-12));
           const auto M = learn(Lbfgs{});
           auto before = plain;
           from.apply_first(before.first.view());
@@ -108,7 +121,8 @@ TEST_CASE("The learned rotation makes both ranges smaller and leaves the product
           auto after = plain;
           M.apply_first(after.first.view());
           M.apply_second(after.second.view());
-          CHECK(objective(after, first_sets, second_sets, PNorm{}) < objective(before, first_sets, second_sets, PNorm{}) - 0.03);
+          CHECK(objective(after, first_sets, second_sets, PNorm{}) <
+                objective(before, first_sets, second_sets, PNorm{}) - 0.03);
           for (Index kv = 0; kv < layout.kv_heads; ++kv) CHECK(orthogonality(M.matrix(kv)) < 1e-10);
           CHECK(pair_error(plain.first, plain.second, after.first, after.second, layout) < 1e-10);
         }
@@ -121,8 +135,8 @@ TEST_CASE("Threads and copies change nothing in what a pair learns") {
   const auto first_transposed = to_matrix<float>(f.first.view().transposed());
   const Lbfgs optimizer{.max_iterations = 10};
   const auto learn = [&](View<const float> first, ExecutorRef executor) {
-    return learn_head_rotation(first, ScaleSets::rows(), f.second.view(), ScaleSets::columns(), layout, head_hadamards(layout, 2), PNorm{}, optimizer,
-                               executor);
+    return learn_head_rotation(first, ScaleSets::rows(), f.second.view(), ScaleSets::columns(),
+                               layout, head_hadamards(layout, 2), PNorm{}, optimizer, executor);
   };
   const auto expected = learn(f.first.view(), {});
   const auto equal = [&](const HeadTransform& M) {
@@ -147,7 +161,8 @@ TEST_CASE("Heads of zeros, and factors of nothing but zeros, keep their start") 
       for (float& x : m->row(i)) x = 0;
   const auto start = head_hadamards(layout, 2);
   const auto learn = [&](const Matrix<float>& first, const Matrix<float>& second) {
-    return learn_head_rotation(first.view(), ScaleSets::rows(), second.view(), ScaleSets::columns(), layout, start, PNorm{}, Lbfgs{});
+    return learn_head_rotation(first.view(), ScaleSets::rows(), second.view(), ScaleSets::columns(),
+                               layout, start, PNorm{}, Lbfgs{});
   };
   CHECK(orthogonality(learn(f.first, f.second).matrix(0)) < 1e-10);
   const Matrix<float> zero(16, 20);
@@ -160,12 +175,16 @@ TEST_CASE("Factors that do not fit the layout are named") {
   const auto good = gaussian<float>(16, 10, 1);
   const auto bad = gaussian<float>(15, 10, 1);
   const auto refused = [&](View<const float> first, View<const float> second, HeadLayout l) {
-    const auto learn = [&] { learn_head_rotation(first, ScaleSets::rows(), second, ScaleSets::columns(), l, identities(layout), PNorm{}, Lbfgs{}); };
+    const auto learn = [&] {
+      learn_head_rotation(first, ScaleSets::rows(), second, ScaleSets::columns(), l,
+                          identities(layout), PNorm{}, Lbfgs{});
+    };
     return error_of(learn).message();
   };
   CHECK_THAT(refused(bad.view(), good.view(), layout), Contains("first: 15 rows"));
   CHECK_THAT(refused(good.view(), bad.view(), layout), Contains("second: 15 rows"));
-  CHECK_THAT(refused(good.view(), good.view(), {.head_dim = 8, .heads = 2, .kv_heads = 0}), Contains("kv_heads is 0"));
+  CHECK_THAT(refused(good.view(), good.view(), {.head_dim = 8, .heads = 2, .kv_heads = 0}),
+             Contains("kv_heads is 0"));
   auto nan = good;
   nan(3, 4) = std::nanf("");
   CHECK_THAT(refused(good.view(), nan.view(), layout), Contains("second: row 3, column 4"));

@@ -13,14 +13,18 @@ void transform(Attention& a, const HeadTransform& M, const AttentionTraits& trai
 }
 
 const std::vector<Rotary>& rotaries() {
-  static const std::vector<Rotary> all{{8, Rotary::Pairing::half_split}, {8, Rotary::Pairing::interleaved}, {4, Rotary::Pairing::half_split},
-                                       {4, Rotary::Pairing::interleaved}, {2, Rotary::Pairing::half_split}};
+  static const std::vector<Rotary> all{{8, Rotary::Pairing::half_split},
+                                       {8, Rotary::Pairing::interleaved},
+                                       {4, Rotary::Pairing::half_split},
+                                       {4, Rotary::Pairing::interleaved},
+                                       {2, Rotary::Pairing::half_split}};
   return all;
 }
 
 const std::vector<HeadLayout>& wide_layouts() {
-  static const std::vector<HeadLayout> all{
-      {.head_dim = 8, .heads = 4}, {.head_dim = 8, .heads = 4, .kv_heads = 2}, {.head_dim = 9, .heads = 3, .kv_heads = 1}};
+  static const std::vector<HeadLayout> all{{.head_dim = 8, .heads = 4},
+                                           {.head_dim = 8, .heads = 4, .kv_heads = 2},
+                                           {.head_dim = 9, .heads = 3, .kv_heads = 1}};
   return all;
 }
 
@@ -36,7 +40,8 @@ TEST_CASE("scores without rotary positions allow any M", "[query_key]") {
     moved.Wk = exact.Wk;
     CHECK(distance(exact(X), moved(X)) > 1e-3);
     moved = exact;
-    transform_query_key(moved.Wq, moved.Wk, layout, HeadTransform(layout, random_stack(layout, 5)));  // biases forgotten
+    transform_query_key(moved.Wq, moved.Wk, layout,
+                        HeadTransform(layout, random_stack(layout, 5)));  // biases forgotten
     CHECK(distance(exact(X), moved(X)) > 1e-3);
   }
 }
@@ -48,7 +53,8 @@ TEST_CASE("rotary scores allow what commutes with the rotation", "[query_key]") 
       const Attention exact(layout, 9, 11, 1);
       const HeadTransform any(layout, random_stack(layout, 5));
       const AttentionTraits traits{.rotary = rotary};
-      for (const auto& M : {project_to_commuting(any, rotary), balance_commuting(exact.Wq.view(), exact.Wk.view(), layout, rotary)}) {
+      for (const auto& M : {project_to_commuting(any, rotary),
+                            balance_commuting(exact.Wq.view(), exact.Wk.view(), layout, rotary)}) {
         CHECK(commutes(M, rotary));
         CHECK_FALSE(M.is_diagonal());
         Attention moved = exact;
@@ -62,7 +68,8 @@ TEST_CASE("rotary scores allow what commutes with the rotation", "[query_key]") 
       CHECK(distance(exact(X), moved(X)) < 1e-5);
       CHECK(distance(exact(X, rotary), moved(X, rotary)) > 1e-3);
       CHECK_FALSE(commutes(any, rotary));
-      CHECK(raises(ErrorCode::unsupported, "does not commute with the rotary embedding", [&] { transform(moved, any, traits); }));
+      CHECK(raises(ErrorCode::unsupported, "does not commute with the rotary embedding",
+                   [&] { transform(moved, any, traits); }));
     }
 }
 
@@ -80,7 +87,8 @@ TEST_CASE("projecting twice is projecting once, and never singular", "[query_key
   const Rotary rotary{6, Rotary::Pairing::interleaved};
   const auto once = project_to_commuting(HeadTransform(layout, random_stack(layout, 5)), rotary);
   const auto twice = project_to_commuting(once, rotary);
-  for (Index kv = 0; kv < 2; ++kv) CHECK(relative_error<double, double>(once.matrix(kv), twice.matrix(kv)) == 0.0);
+  for (Index kv = 0; kv < 2; ++kv)
+    CHECK(relative_error<double, double>(once.matrix(kv), twice.matrix(kv)) == 0.0);
   Matrix<double> reversal(16, 8);  // anti-diagonal: pairs average to zero
   for (Index i = 0; i < 16; ++i) reversal(i, 7 - i % 8) = 1.0;
   const auto projected = project_to_commuting(HeadTransform(layout, reversal), rotary);
@@ -92,7 +100,8 @@ TEST_CASE("the commuting balance has equal norms and the best angle", "[query_ke
   const HeadLayout layout{.head_dim = 6, .heads = 4, .kv_heads = 2};
   const Rotary rotary{4, Rotary::Pairing::half_split};
   auto q = gaussian<double>(24, 20, 1, 5.0), k = gaussian<double>(12, 30, 2);
-  for (Index j = 0; j < 30; ++j) k(0, j) = 3 * k(2, j) + 0.1 * k(0, j);  // a pair with a strong direction
+  for (Index j = 0; j < 30; ++j)
+    k(0, j) = 3 * k(2, j) + 0.1 * k(0, j);  // a pair with a strong direction
   for (Index h = 0; h < 2; ++h)
     for (Index j = 0; j < 20; ++j) q(6 * h, j) = 2 * q(6 * h + 2, j) + 0.3 * q(6 * h, j);
   const auto M = balance_commuting(q.view(), k.view(), layout, rotary);
@@ -110,7 +119,8 @@ TEST_CASE("the commuting balance has equal norms and the best angle", "[query_ke
       for (int step = 1; step < 12; ++step) {
         const double c = std::cos(step * 0.2618), n = std::sin(step * 0.2618);
         const auto turned = [&](const Matrix<double>& G) {
-          return std::pair{c * c * G(i, i) - 2 * c * n * G(i, j) + n * n * G(j, j), n * n * G(i, i) + 2 * c * n * G(i, j) + c * c * G(j, j)};
+          return std::pair{c * c * G(i, i) - 2 * c * n * G(i, j) + n * n * G(j, j),
+                           n * n * G(i, i) + 2 * c * n * G(i, j) + c * c * G(j, j)};
         };
         const auto [a1, b1] = turned(G1);
         const auto [a2, b2] = turned(G2);
@@ -138,9 +148,14 @@ TEST_CASE("query and key that are normalised or clipped, and wrong shapes", "[qu
   Matrix<float> wrong(5, 5);
   CHECK(raises(ErrorCode::unsupported, "normalised", [&] { transform(a, M, {.qk_norm = true}); }));
   CHECK(raises(ErrorCode::unsupported, "clipped", [&] { transform(a, M, {.clipped = true}); }));
-  CHECK(raises(ErrorCode::invalid_shape, "Wq: 5 rows", [&] { transform_query_key(wrong, a.Wk, layout, M); }));
-  CHECK(raises(ErrorCode::invalid_shape, "Wk: 5 rows", [&] { transform_query_key(a.Wq, wrong, layout, M); }));
-  CHECK(raises(ErrorCode::invalid_shape, "query bias: 3", [&] { transform_query_key(a.Wq, a.Wk, layout, M, {.query = vec(wrong_bias)}); }));
-  CHECK(raises(ErrorCode::invalid_shape, "key bias: 3", [&] { transform_query_key(a.Wq, a.Wk, layout, M, {.key = vec(wrong_bias)}); }));
-  CHECK(raises(ErrorCode::invalid_argument, "dims is 6", [&] { transform(a, M, {.rotary = Rotary{.dims = 6}}); }));
+  CHECK(raises(ErrorCode::invalid_shape, "Wq: 5 rows",
+               [&] { transform_query_key(wrong, a.Wk, layout, M); }));
+  CHECK(raises(ErrorCode::invalid_shape, "Wk: 5 rows",
+               [&] { transform_query_key(a.Wq, wrong, layout, M); }));
+  CHECK(raises(ErrorCode::invalid_shape, "query bias: 3",
+               [&] { transform_query_key(a.Wq, a.Wk, layout, M, {.query = vec(wrong_bias)}); }));
+  CHECK(raises(ErrorCode::invalid_shape, "key bias: 3",
+               [&] { transform_query_key(a.Wq, a.Wk, layout, M, {.key = vec(wrong_bias)}); }));
+  CHECK(raises(ErrorCode::invalid_argument, "dims is 6",
+               [&] { transform(a, M, {.rotary = Rotary{.dims = 6}}); }));
 }

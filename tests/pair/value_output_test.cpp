@@ -24,7 +24,9 @@ TEST_CASE("attention does not see M between value and output", "[value_output]")
       const Attention exact(layout, 9, 11, 1);
       Attention moved = exact;
       const HeadTransform M(layout, random_stack(layout, 5));
-      if (output_bias) transform_value_output(moved.Wv, moved.Wo, layout, M, {.value = vec(moved.bv), .output = vec(moved.bo)});
+      if (output_bias)
+        transform_value_output(moved.Wv, moved.Wo, layout, M,
+                               {.value = vec(moved.bv), .output = vec(moved.bo)});
       else transform_value_output(moved.Wv, moved.Wo, layout, M, {.value = vec(moved.bv)});
       CHECK(distance(exact(X), moved(X)) < 1e-6);
       CHECK(all_zero(moved.bv) == output_bias);
@@ -53,7 +55,9 @@ TEST_CASE("attention sinks keep the value bias out of the output bias", "[value_
   const HeadTransform M(layout, random_stack(layout, 5));
   const auto X = gaussian<double>(6, 9, 100);
   Attention moved = exact;
-  transform_value_output(moved.Wv, moved.Wo, layout, M, {.value = vec(moved.bv), .output = vec(moved.bo)}, {.rows_sum_to_one = false});
+  transform_value_output(moved.Wv, moved.Wo, layout, M,
+                         {.value = vec(moved.bv), .output = vec(moved.bo)},
+                         {.rows_sum_to_one = false});
   CHECK_FALSE(all_zero(moved.bv));
   CHECK(moved.bo == exact.bo);
   CHECK(distance(exact(X, {}, true), moved(X, {}, true)) < 1e-6);
@@ -62,19 +66,23 @@ TEST_CASE("attention sinks keep the value bias out of the output bias", "[value_
   fold_value_bias(folded.Wo, layout, vec(folded.bv), vec(folded.bo));
   CHECK(distance(exact(X), folded(X)) < 1e-6);
   CHECK(distance(exact(X, {}, true), folded(X, {}, true)) > 1e-2);
-  CHECK(raises(ErrorCode::unsupported, "value bias",
-               [&] { fold_value_bias(folded.Wo, layout, vec(folded.bv), vec(folded.bo), {.rows_sum_to_one = false}); }));
+  CHECK(raises(ErrorCode::unsupported, "value bias", [&] {
+    fold_value_bias(folded.Wo, layout, vec(folded.bv), vec(folded.bo), {.rows_sum_to_one = false});
+  }));
 }
 
 TEST_CASE("a value bias is fitted to a rounded output projection", "[value_output]") {
-  for (const HeadLayout layout : {HeadLayout{.head_dim = 4, .heads = 6, .kv_heads = 2}, HeadLayout{.head_dim = 4, .heads = 2}}) {
+  for (const HeadLayout layout : {HeadLayout{.head_dim = 4, .heads = 6, .kv_heads = 2},
+                                  HeadLayout{.head_dim = 4, .heads = 2}}) {
     const Attention exact(layout, 9, 40, 1);
     auto hat = exact.Wo;
-    for (Index i = 0; i < hat.size(); ++i) hat.data()[i] = std::nearbyint(hat.data()[i] * 4.0f) / 4.0f;
+    for (Index i = 0; i < hat.size(); ++i)
+      hat.data()[i] = std::nearbyint(hat.data()[i] * 4.0f) / 4.0f;
     const auto constant = [&](const Matrix<float>& W, const std::vector<float>& b) {
       Matrix<double> c(W.rows(), 1);
       for (Index o = 0; o < W.rows(); ++o)
-        for (Index j = 0; j < W.cols(); ++j) c(o, 0) += double(W(o, j)) * double(b[std::size_t(layout.kv_head(j / 4) * 4 + j % 4)]);
+        for (Index j = 0; j < W.cols(); ++j)
+          c(o, 0) += double(W(o, j)) * double(b[std::size_t(layout.kv_head(j / 4) * 4 + j % 4)]);
       return c;
     };
     auto bias = exact.bv;
@@ -117,7 +125,8 @@ TEST_CASE("what does not commute is refused with its reason", "[value_output]") 
   const auto refused = [&](const AttentionTraits& traits, const char* reason) {
     Attention a(layout, 4, 5, 1);
     const auto before = a.Wv;
-    const bool raised = raises(ErrorCode::unsupported, reason, [&] { transform_value_output(a.Wv, a.Wo, layout, M, {}, traits); });
+    const bool raised = raises(ErrorCode::unsupported, reason,
+                               [&] { transform_value_output(a.Wv, a.Wo, layout, M, {}, traits); });
     return raised && relative_error<float, float>(before.view(), a.Wv.view()) == 0.0;
   };
   CHECK(refused({.value_norm = true}, "normalised"));
@@ -139,9 +148,14 @@ TEST_CASE("wrong shapes name the matrix", "[value_output]") {
                [&] { transform_value_output(wrong, a.Wo, layout, M); }));
   CHECK(raises(ErrorCode::invalid_shape, "Wo: 7 columns, but heads * head_dim is 4 * 3 = 12",
                [&] { transform_value_output(a.Wv, wrong, layout, M); }));
-  CHECK(raises(ErrorCode::invalid_shape, "value bias: 2", [&] { transform_value_output(a.Wv, a.Wo, layout, M, {.value = vec(short_bias)}); }));
-  CHECK(raises(ErrorCode::invalid_shape, "output bias: 2", [&] { transform_value_output(a.Wv, a.Wo, layout, M, {.output = vec(short_bias)}); }));
-  CHECK(raises(ErrorCode::invalid_shape, "M: made for",
-               [&] { transform_value_output(a.Wv, a.Wo, layout, HeadTransform({.head_dim = 3, .heads = 4})); }));
-  CHECK(raises(ErrorCode::invalid_shape, "Wo_hat", [&] { fit_value_bias(a.Wo, vec(a.bv), wrong, vec(a.bv), layout); }));
+  CHECK(raises(ErrorCode::invalid_shape, "value bias: 2",
+               [&] { transform_value_output(a.Wv, a.Wo, layout, M, {.value = vec(short_bias)}); }));
+  CHECK(raises(ErrorCode::invalid_shape, "output bias: 2", [&] {
+    transform_value_output(a.Wv, a.Wo, layout, M, {.output = vec(short_bias)});
+  }));
+  CHECK(raises(ErrorCode::invalid_shape, "M: made for", [&] {
+    transform_value_output(a.Wv, a.Wo, layout, HeadTransform({.head_dim = 3, .heads = 4}));
+  }));
+  CHECK(raises(ErrorCode::invalid_shape, "Wo_hat",
+               [&] { fit_value_bias(a.Wo, vec(a.bv), wrong, vec(a.bv), layout); }));
 }

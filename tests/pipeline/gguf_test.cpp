@@ -12,7 +12,8 @@ using namespace cafeq;
 
 namespace {
 
-/// The rows of a result, written as blocks with 2^exponent in their halves, decode to the weights that it stands for.
+/// The rows of a result, written as blocks with 2^exponent in their halves, decode to the weights
+/// that it stands for.
 template <class Q>
 void check_blocks(const Quantized<Identity::Fitted, Q>& result) {
   using Block = GgufBlock<Q>;
@@ -24,7 +25,9 @@ void check_blocks(const Quantized<Identity::Fitted, Q>& result) {
   const std::size_t groups = codes.size() / std::size_t(Block::group);
   for (Index i = 0; i < result.rows(); ++i) {
     result.codes().unpack_row(i, codes);
-    gguf::write_row(result.quantizer(), codes, result.params().subspan(std::size_t(i) * groups, groups), bytes, result.exponent());
+    gguf::write_row(result.quantizer(), codes,
+                    result.params().subspan(std::size_t(i) * groups, groups), bytes,
+                    result.exponent());
     gguf::dequantize_row(Block::type, bytes, row);
     REQUIRE(std::equal(row.begin(), row.end(), expected.row(i).begin()));
   }
@@ -86,7 +89,9 @@ TEST_CASE("error feedback and its refits work on GGUF's quantizers") {
     ErrorFeedback{}.round(X.view(), metric, Side::input, encoding);
     ErrorFeedback{}.round(X.view(), metric, Side::input, one_by_one);
     CHECK(metric_error(encoding, X.view(), H.view()) < 0.8 * nearest);
-    for (Index i = 0; i < X.rows(); ++i) REQUIRE(std::equal(encoding.codes(i).begin(), encoding.codes(i).end(), one_by_one.codes(i).begin()));
+    for (Index i = 0; i < X.rows(); ++i)
+      REQUIRE(std::equal(encoding.codes(i).begin(), encoding.codes(i).end(),
+                         one_by_one.codes(i).begin()));
     check_blocks(packed(encoding, -3));
   };
   check(gguf::iq4_nl);
@@ -97,8 +102,10 @@ TEST_CASE("error feedback and its refits work on GGUF's quantizers") {
 TEST_CASE("pairs are rounded with GGUF's quantizers") {
   const HeadLayout layout{.head_dim = 32, .heads = 8, .kv_heads = 8};
   const auto Wo = test::gaussian<float>(16, 256, 7), Wv = test::gaussian<float>(256, 256, 8);
-  const PairPipeline<AffineK<4, 32, 6>> pipeline{.transform = PairTransform::balanced, .alternations = 1};
-  const auto pair = pipeline.quantize(PairInput{Wo.view(), Side::input}, PairInput{Wv.view(), Side::output}, layout);
+  const PairPipeline<AffineK<4, 32, 6>> pipeline{.transform = PairTransform::balanced,
+                                                 .alternations = 1};
+  const auto pair = pipeline.quantize(PairInput{Wo.view(), Side::input},
+                                      PairInput{Wv.view(), Side::output}, layout);
   CHECK(pair.error < 0.9 * pair.nearest_error);
   check_blocks(pair.first);
   check_blocks(pair.second);

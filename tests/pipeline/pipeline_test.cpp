@@ -35,7 +35,8 @@ BlockDiagonal skewed(Index dim, Index block) {
   for (Index offset = 0; offset < dim; offset += block) {
     auto n = linalg::random_orthogonal(block, CounterRng(std::uint64_t(offset) + 3));
     for (Index i = 0; i < block; ++i)
-      for (Index j = 0; j < block; ++j) n(i, j) *= (0.5 + double(i) / double(block)) * (0.4 + double(j) / double(block));
+      for (Index j = 0; j < block; ++j)
+        n(i, j) *= (0.5 + double(i) / double(block)) * (0.4 + double(j) / double(block));
     N.push_back(std::move(n));
   }
   return BlockDiagonal::from_inverse(std::move(N));
@@ -51,14 +52,20 @@ TEST_CASE("What error() says is the error of what dequantize() writes") {
   };
   check(Pipeline{Identity{}, Affine<3>{.group = 64}, Nearest{}}.quantize(W));
   check(Pipeline{BlockHadamard{32}, Midrise<2>{}, Nearest{}}.quantize(W));
-  check(Pipeline{DualScaling{} * RandomizedHadamard{}, Affine<4>{.group = per_tensor}, ErrorFeedback{}}.quantize(W));
-  check(Pipeline{RandomizedHadamard{}, test::ToyMidrise{.bits = 5, .group = 7}, Nearest{}, Side::output}.quantize(W));
+  check(Pipeline{DualScaling{} * RandomizedHadamard{}, Affine<4>{.group = per_tensor},
+                 ErrorFeedback{}}
+            .quantize(W));
+  check(Pipeline{RandomizedHadamard{}, test::ToyMidrise{.bits = 5, .group = 7}, Nearest{},
+                 Side::output}
+            .quantize(W));
 }
 
 TEST_CASE("Bits are counted one by one") {
   const auto W = test::gaussian<float>(10, 100, 1);
   const auto q = Pipeline{Identity{}, Midrise<3>{.group = 64}, Nearest{}}.quantize(W);
-  CHECK(q.storage_bits() == 10 * 38 * 8 + 10 * 2 * 16 + 16);  // codes in rows of whole bytes, two groups a row, the exponent
+  CHECK(q.storage_bits() ==
+        10 * 38 * 8 + 10 * 2 * 16 +
+            16);  // codes in rows of whole bytes, two groups a row, the exponent
   const auto a = Pipeline{RandomizedHadamard{}, Affine<4>{}, Nearest{}}.quantize(W);
   CHECK(a.storage_bits() == 10 * 100 * 4 + 10 * 32 + 16 + 64);  // the seed of the signs
   CHECK(a.bits_per_weight() == Approx(double(a.storage_bits()) / 1000));
@@ -90,7 +97,8 @@ TEST_CASE("Any view and element type: the same numbers give the same result") {
 
 TEST_CASE("Threads change nothing") {
   const auto W = test::heavy_tailed(150, 96, 8, 3);
-  const auto fast = Pipeline{DualScaling{} * RandomizedHadamard{}, Affine<3>{.group = 32}, Nearest{}};
+  const auto fast =
+      Pipeline{DualScaling{} * RandomizedHadamard{}, Affine<3>{.group = 32}, Nearest{}};
   const auto fed = Pipeline{skewed(96, 32), Midrise<3>{}, ErrorFeedback{.sweeps = 2}};
   const auto expected_fast = fast.quantize(W);
   const auto expected_fed = fed.quantize(W);
@@ -106,7 +114,8 @@ TEST_CASE("Error feedback rounds in the metric that the transform induces") {
   const auto W = test::gaussian<float>(64, 64, 4);
   for (const Side side : {Side::input, Side::output}) {
     const auto nearest = Pipeline{skewed(64, 32), Midrise<3>{}, Nearest{}, side}.quantize(W);
-    const auto fed = Pipeline{skewed(64, 32), Midrise<3>{}, ErrorFeedback{.sweeps = 2}, side}.quantize(W);
+    const auto fed =
+        Pipeline{skewed(64, 32), Midrise<3>{}, ErrorFeedback{.sweeps = 2}, side}.quantize(W);
     INFO("side " << int(side));
     CHECK(fed.error(W) < 0.97 * nearest.error(W));
   }
@@ -116,7 +125,8 @@ TEST_CASE("Error feedback rounds in the metric that the transform induces") {
 struct AllRowsAtOnce {
   ErrorFeedback rounder;
   template <Quantizer Q>
-  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
+  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
+             ExecutorRef executor = {}) const {
     rounder.round(X, metric, side, encoding, executor);
   }
 };
@@ -127,17 +137,22 @@ TEST_CASE("Strips of rows change nothing, whatever their number and the threads'
     const auto W = test::heavy_tailed(rows, 48, 4, 1);
     const auto transform = skewed(48, 16);
     const ErrorFeedback rounder{.sweeps = 2};
-    const auto whole = Pipeline{transform, Midrise<3>{.group = 20}, AllRowsAtOnce{rounder}}.quantize(W);
+    const auto whole =
+        Pipeline{transform, Midrise<3>{.group = 20}, AllRowsAtOnce{rounder}}.quantize(W);
     for (const Index threads : {1, 2, 3}) {
       ThreadPool pool(threads);
       require_equal(Pipeline{transform, Midrise<3>{.group = 20}, rounder}.quantize(W, pool), whole);
     }
     // One scale, or other state, for the whole tensor couples the rows.
     CHECK(couples_rows(Midrise<3>{.group = per_tensor}));
-    require_equal(Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder}.quantize(W),
-                  Pipeline{transform, Midrise<3>{.group = per_tensor}, AllRowsAtOnce{rounder}}.quantize(W));
+    require_equal(
+        Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder}.quantize(W),
+        Pipeline{transform, Midrise<3>{.group = per_tensor}, AllRowsAtOnce{rounder}}.quantize(W));
     const auto plain = Pipeline{BlockHadamard{16}, Affine<4>{.group = 32}, Nearest{}}.quantize(W);
-    require_equal(plain, Pipeline{BlockHadamard{16}, Affine<4>{.group = 32}, AllRowsAtOnce{{.sweeps = 0}}}.quantize(W));
+    require_equal(
+        plain,
+        Pipeline{BlockHadamard{16}, Affine<4>{.group = 32}, AllRowsAtOnce{{.sweeps = 0}}}.quantize(
+            W));
   }
   CHECK(couples_rows(NvFp4{}));
 }
@@ -152,9 +167,12 @@ struct DenseOnly {
   }
 };
 static_assert(TransformSpec<DenseOnly> && !FitsAnyView<DenseOnly>);
-static_assert(FitsAnyView<BlockHadamard> && FitsAnyView<DualScaling> && FitsAnyView<Identity> && FitsAnyView<decltype(DualScaling{} * DenseOnly{})>);
+static_assert(FitsAnyView<BlockHadamard> && FitsAnyView<DualScaling> && FitsAnyView<Identity> &&
+              FitsAnyView<decltype(DualScaling{} * DenseOnly{})>);
 
-TEST_CASE("A transform that is written for floats gets a dense copy of moderate magnitude, whatever the weights are") {
+TEST_CASE(
+    "A transform that is written for floats gets a dense copy of moderate magnitude, whatever the "
+    "weights are") {
   const auto W = test::heavy_tailed(48, 40, 6, 1, 300.0);
   const auto fed = [](const auto& weights) {
     (void)Pipeline{DenseOnly{}, Midrise<3>{}, Nearest{}}.quantize(weights);
@@ -171,7 +189,9 @@ TEST_CASE("The output side of W is the input side of its transpose") {
   const auto transposed = to_matrix<float>(W.view().transposed());
   const auto compare = [&](const auto& transform, const auto& rounder) {
     const auto input = Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder}.quantize(W);
-    const auto output = Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder, Side::output}.quantize(transposed);
+    const auto output =
+        Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder, Side::output}.quantize(
+            transposed);
     CHECK(output.error(transposed) == Approx(input.error(W)).epsilon(1e-3));
   };
   compare(DualScaling{} * RandomizedHadamard{}, Nearest{});
@@ -182,7 +202,11 @@ TEST_CASE("The output side of W is the input side of its transpose") {
 
 TEST_CASE("The scale of a metric does not matter") {
   const auto W = test::gaussian<float>(32, 64, 3);
-  const auto error = [&](double d) { return Pipeline{Diagonal(std::vector<double>(64, d)), Midrise<3>{}, ErrorFeedback{}}.quantize(W).error(W); };
+  const auto error = [&](double d) {
+    return Pipeline{Diagonal(std::vector<double>(64, d)), Midrise<3>{}, ErrorFeedback{}}
+        .quantize(W)
+        .error(W);
+  };
   const double expected = error(1.5);
   CHECK(error(1.5e-20) == Approx(expected).epsilon(1e-3));
   CHECK(error(1.5e+20) == Approx(expected).epsilon(1e-3));
@@ -192,7 +216,8 @@ TEST_CASE("A Hadamard tames outlier channels") {
   const auto W = test::heavy_tailed(128, 256, 2, 4);
   const auto plain = Pipeline{Identity{}, Affine<3>{}, Nearest{}}.quantize(W);
   const auto rotated = Pipeline{RandomizedHadamard{}, Affine<3>{}, Nearest{}}.quantize(W);
-  const auto scaled = Pipeline{DualScaling{} * RandomizedHadamard{}, Affine<3>{}, Nearest{}}.quantize(W);
+  const auto scaled =
+      Pipeline{DualScaling{} * RandomizedHadamard{}, Affine<3>{}, Nearest{}}.quantize(W);
   CHECK(rotated.error(W) < 0.5 * plain.error(W));
   CHECK(scaled.error(W) < rotated.error(W));
 }
@@ -223,7 +248,8 @@ TEST_CASE("Magnitudes near both ends of float behave as those near 1") {
     for (Index i = 0; i < back.size(); ++i) REQUIRE(std::isfinite(back.data()[i]));
   }
   Matrix<double> huge(4, 4);
-  for (Index i = 0; i < 16; ++i) huge.data()[i] = (i % 2 == 0 ? 1e300 : -3e299) * double(i + 1) / 16;
+  for (Index i = 0; i < 16; ++i)
+    huge.data()[i] = (i % 2 == 0 ? 1e300 : -3e299) * double(i + 1) / 16;
   CHECK(pipeline.quantize(huge).error(huge) < 0.05);
 }
 
@@ -238,9 +264,12 @@ TEST_CASE("Bad input is named") {
   const Matrix<float> empty(0, 6);
   CHECK_THROWS_WITH(pipeline.quantize(empty), Contains("W is 0 x 6"));
   CHECK_THROWS_WITH(pipeline.quantize(as_view(W.data(), 4, 6, 2)), Contains("elements overlap"));
-  CHECK_THROWS_WITH((Pipeline{Identity{}, Affine<3>{.group = -5}, Nearest{}}.quantize(W)), Contains("group is -5"));
-  CHECK_THROWS_WITH((Pipeline{BlockHadamard{0}, Affine<3>{}, Nearest{}}.quantize(W)), Contains("block is 0"));
-  CHECK_THROWS_WITH((Pipeline{skewed(8, 8), Affine<3>{}, Nearest{}}.quantize(W)), Contains("dimension 8 does not fit 6 columns"));
+  CHECK_THROWS_WITH((Pipeline{Identity{}, Affine<3>{.group = -5}, Nearest{}}.quantize(W)),
+                    Contains("group is -5"));
+  CHECK_THROWS_WITH((Pipeline{BlockHadamard{0}, Affine<3>{}, Nearest{}}.quantize(W)),
+                    Contains("block is 0"));
+  CHECK_THROWS_WITH((Pipeline{skewed(8, 8), Affine<3>{}, Nearest{}}.quantize(W)),
+                    Contains("dimension 8 does not fit 6 columns"));
   const auto q = pipeline.quantize(W);
   Matrix<float> wrong(6, 4);
   CHECK_THROWS_WITH(dequantize(q, wrong), Contains("out is 6 x 4"));

@@ -30,7 +30,9 @@ TEST_CASE("try_quantize() gives a value or says what is wrong") {
 
 namespace {
 struct MyRecipe {
-  auto pipeline(Index, Index) const { return Pipeline{Identity{}, Affine<8>{.group = 4}, Nearest{}}; }
+  auto pipeline(Index, Index) const {
+    return Pipeline{Identity{}, Affine<8>{.group = 4}, Nearest{}};
+  }
 };
 }  // namespace
 

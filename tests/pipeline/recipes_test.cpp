@@ -82,7 +82,9 @@ TEST_CASE("Errors fall with every bit") {
   next(error_of(W, recipes::fast<8>{}));
 }
 
-TEST_CASE("The stored inverse costs at most what the recipe allows, and its int8 rounding next to nothing") {
+TEST_CASE(
+    "The stored inverse costs at most what the recipe allows, and its int8 rounding next to "
+    "nothing") {
   if (left_out_when_sanitized()) return;
   for (const Index rows : {16, 64, 200, 768, 1536}) {
     const Index k = recipes::affordable_block(rows, 512, 0.34, 128);
@@ -101,9 +103,12 @@ TEST_CASE("The stored inverse costs at most what the recipe allows, and its int8
 TEST_CASE("Any linear grid can be learned for: groups, offsets, code books") {
   if (left_out_when_sanitized()) return;
   const auto W = test::heavy_tailed(400, 64, 3, 1);
-  CHECK(error_of(W, recipes::learned<3>{.group = 32}) < 0.8 * error_of(W, recipes::fast<3, Midrise<3>>{.group = 32}));
-  CHECK(error_of(W, recipes::learned<3, Affine<3>>{}) < 0.85 * error_of(W, recipes::fast<3>{.group = per_row}));
-  CHECK(error_of(W, recipes::learned<2, Symmetric<2>>{}) < 0.9 * error_of(W, recipes::fast<2, Symmetric<2>>{.group = per_row}));
+  CHECK(error_of(W, recipes::learned<3>{.group = 32}) <
+        0.8 * error_of(W, recipes::fast<3, Midrise<3>>{.group = 32}));
+  CHECK(error_of(W, recipes::learned<3, Affine<3>>{}) <
+        0.85 * error_of(W, recipes::fast<3>{.group = per_row}));
+  CHECK(error_of(W, recipes::learned<2, Symmetric<2>>{}) <
+        0.9 * error_of(W, recipes::fast<2, Symmetric<2>>{.group = per_row}));
 }
 
 TEST_CASE("Dead input channels, repeated rows and low rank") {
@@ -185,7 +190,8 @@ TEST_CASE("The fast recipe reads the weights where they are: hardly any memory b
   for (Index i = 0; i < W.size(); ++i) narrow.data()[i] = bf16(W.data()[i]);
   const double bytes = double(W.size()) * sizeof(float);
   CHECK(double(test::scratch_of([&] { return quantize(W, recipes::fast<4>{}); })) < 0.05 * bytes);
-  CHECK(double(test::scratch_of([&] { return quantize(narrow, recipes::fast<4>{}); })) < 0.05 * bytes);
+  CHECK(double(test::scratch_of([&] { return quantize(narrow, recipes::fast<4>{}); })) <
+        0.05 * bytes);
   CHECK(double(test::scratch_of([&] { return quantize(W, recipes::rtn<3>{}); })) < 0.05 * bytes);
 }
 
@@ -203,14 +209,16 @@ TEST_CASE("bf16 and fp16 weights are quantized as the floats that they stand for
   const auto wide = to_matrix<float>(narrow.view());
   const auto a = quantize(narrow, recipes::fast<4>{});
   const auto b = quantize(wide, recipes::fast<4>{});
-  CHECK(std::equal(a.codes().bytes().begin(), a.codes().bytes().end(), b.codes().bytes().begin(), b.codes().bytes().end()));
+  CHECK(std::equal(a.codes().bytes().begin(), a.codes().bytes().end(), b.codes().bytes().begin(),
+                   b.codes().bytes().end()));
   CHECK(a.error(narrow) == b.error(wide));
   // Neither strides nor a power of two change a code.
   Matrix<float> scaled(96, 40);
   for (Index i = 0; i < 40; ++i)
     for (Index j = 0; j < 96; ++j) scaled(j, i) = std::ldexp(wide(i, j), 60);
   const auto c = quantize(scaled.view().transposed(), recipes::fast<4>{});
-  CHECK(std::equal(c.codes().bytes().begin(), c.codes().bytes().end(), b.codes().bytes().begin(), b.codes().bytes().end()));
+  CHECK(std::equal(c.codes().bytes().begin(), c.codes().bytes().end(), b.codes().bytes().begin(),
+                   b.codes().bytes().end()));
   CHECK(c.exponent() == b.exponent() + 60);
 }
 
@@ -228,26 +236,34 @@ TEST_CASE("Bits chosen at run time give what bits of the type give") {
   check(recipes::fast<2>{.group = 32}, recipes::fast<>{.bits = 2, .group = 32});
   check(recipes::fast<8, Midrise<8>>{}, recipes::fast<runtime_bits, Midrise<>>{.bits = 8});
   check(recipes::fast<3, Symmetric<3>>{}, recipes::fast<runtime_bits, Symmetric<>>{.bits = 3});
-  check(recipes::fast<3, AffineIntegerZero<3>>{}, recipes::fast<runtime_bits, AffineIntegerZero<>>{.bits = 3});
+  check(recipes::fast<3, AffineIntegerZero<3>>{},
+        recipes::fast<runtime_bits, AffineIntegerZero<>>{.bits = 3});
   check(recipes::learned<3>{.max_block = 8}, recipes::learned<>{.bits = 3, .max_block = 8});
-  check(recipes::paper<4>{.max_block = 8, .steps = 5}, recipes::paper<>{.bits = 4, .max_block = 8, .steps = 5});
+  check(recipes::paper<4>{.max_block = 8, .steps = 5},
+        recipes::paper<>{.bits = 4, .max_block = 8, .steps = 5});
   CHECK(fixed_bits<Midrise<3>>() == 3);
   CHECK(fixed_bits<Midrise<>>() == 0);
   CHECK(fixed_bits<Codebook>() == 0);
-  CHECK_THROWS_WITH(quantize(W, recipes::fast<>{.bits = 1}), Catch::Contains("bits is 1, must be 2 to 8"));
-  CHECK_THROWS_WITH(quantize(W, recipes::learned<>{.bits = 9}), Catch::Contains("bits is 9, must be"));
+  CHECK_THROWS_WITH(quantize(W, recipes::fast<>{.bits = 1}),
+                    Catch::Contains("bits is 1, must be 2 to 8"));
+  CHECK_THROWS_WITH(quantize(W, recipes::learned<>{.bits = 9}),
+                    Catch::Contains("bits is 9, must be"));
 }
 
 TEST_CASE("A recipe says beforehand what it will store") {
   for (const auto& [rows, cols] : {std::pair<Index, Index>{40, 172}, {33, 20}, {7, 65}}) {
     const auto W = test::gaussian<float>(rows, cols, 9);
-    const auto check = [&](const auto& recipe) { CHECK(recipe.pipeline(W.rows(), W.cols()).storage_bits(W.rows(), W.cols()) == quantize(W, recipe).storage_bits()); };
+    const auto check = [&](const auto& recipe) {
+      CHECK(recipe.pipeline(W.rows(), W.cols()).storage_bits(W.rows(), W.cols()) ==
+            quantize(W, recipe).storage_bits());
+    };
     check(recipes::rtn<3>{});
     check(recipes::mse<3>{.group = per_tensor});
     check(recipes::hadamard<5>{.group = 64});
     check(recipes::fast<>{.bits = 3, .group = 32});
     check(recipes::learned<>{.bits = 2, .transform_bits = 1, .max_block = 16});
-    const Pipeline output{DualScaling{}, AffineIntegerZero<4>{.group = 16}, Nearest{}, Side::output};
+    const Pipeline output{DualScaling{}, AffineIntegerZero<4>{.group = 16}, Nearest{},
+                          Side::output};
     CHECK(output.storage_bits(W.rows(), W.cols()) == output.quantize(W).storage_bits());
   }
 }

@@ -19,7 +19,8 @@ const auto smallest_input = [] { return test::heavy_tailed(160, 96, 21, 0, 1000)
 }  // namespace
 
 TEST_CASE("smallest meets its budget from below, and closely") {
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{256, 256}, {64, 64}, {64, 172}, {96, 1000}, {1000, 33}}) {
+  for (const auto& [rows, cols] :
+       {std::pair<Index, Index>{256, 256}, {64, 64}, {64, 172}, {96, 1000}, {1000, 33}}) {
     if (test::sanitized && rows != 64) continue;  // too slow
     const auto W = test::heavy_tailed(rows, cols, 4, 0, 1000);
     double before = 1;
@@ -36,7 +37,8 @@ TEST_CASE("smallest meets its budget from below, and closely") {
       before = error;
     }
   }
-  CHECK_THAT(error_of([] { (void)recipes::smallest{.bits = 2.01}.pipeline(64, 64); }).message(), Contains("2.01 bits are fewer than the 2.1"));
+  CHECK_THAT(error_of([] { (void)recipes::smallest{.bits = 2.01}.pipeline(64, 64); }).message(),
+             Contains("2.01 bits are fewer than the 2.1"));
   const auto W = smallest_input();
   const auto tried = try_quantize(W, recipes::smallest{.bits = 1});
   REQUIRE_FALSE(tried);
@@ -64,7 +66,8 @@ TEST_CASE("smallest: threads, element types, powers of two and strides change no
   const auto same = [&](const auto& other, int exponent) {
     const auto hat = dequantized(other);
     for (Index i = 0; i < W.rows(); ++i)
-      for (Index j = 0; j < W.cols(); ++j) REQUIRE(double(hat(i, j)) == std::ldexp(double(expected(i, j)), exponent));
+      for (Index j = 0; j < W.cols(); ++j)
+        REQUIRE(double(hat(i, j)) == std::ldexp(double(expected(i, j)), exponent));
   };
   ThreadPool pool(3);
   same(quantize(W, recipe, pool), 0);
@@ -85,10 +88,12 @@ TEST_CASE("A trellis composes with transforms on either side") {
     CHECK(q.storage_bits() == pipeline.storage_bits(W.rows(), W.cols()));
     const auto hat = dequantized(q);
     Matrix<float> some(3, W.cols());
-    CHECK_THAT(error_of([&] { q.decode_rows(158, some.view()); }).message(), Contains("rows 158 to 161"));
+    CHECK_THAT(error_of([&] { q.decode_rows(158, some.view()); }).message(),
+               Contains("rows 158 to 161"));
   };
   check(Pipeline<RandomizedHadamard, Trellis>{RandomizedHadamard{}, quantizer, Nearest{}});
-  check(Pipeline<RandomizedHadamard, Trellis>{RandomizedHadamard{}, quantizer, Nearest{}, Side::output});
+  check(Pipeline<RandomizedHadamard, Trellis>{RandomizedHadamard{}, quantizer, Nearest{},
+                                              Side::output});
   check(Pipeline{DualScaling{} * RandomizedHadamard{}, quantizer, Nearest{}});
   const auto X = test::gaussian<float>(50, 60, 2);
   CHECK(Pipeline{Identity{}, quantizer, Nearest{}}.quantize(X).error(X) < 0.014);
@@ -96,11 +101,15 @@ TEST_CASE("A trellis composes with transforms on either side") {
 
 TEST_CASE("smallest: what cannot be quantized is refused") {
   auto W = smallest_input();
-  CHECK_THAT(error_of([&] { Pipeline{Identity{}, Trellis{.rate = {90}}, Nearest{}}.quantize(W); }).message(), Contains("rate is 90"));
+  CHECK_THAT(error_of([&] {
+               Pipeline{Identity{}, Trellis{.rate = {90}}, Nearest{}}.quantize(W);
+             }).message(),
+             Contains("rate is 90"));
   W(3, 4) = std::nanf("");
   CHECK_THAT(error_of([&] { quantize(W, recipes::smallest{}); }).message(), Contains("W"));
   const Matrix<float> none(0, 5);
-  CHECK_THAT(error_of([&] { quantize(none, recipes::smallest{}); }).message(), Contains("nothing to quantize"));
+  CHECK_THAT(error_of([&] { quantize(none, recipes::smallest{}); }).message(),
+             Contains("nothing to quantize"));
   const Matrix<float> zeros(20, 30);
   const auto q = Pipeline{RandomizedHadamard{}, Trellis{}, Nearest{}}.quantize(zeros);
   CHECK(q.error(zeros) == 0);

@@ -14,12 +14,14 @@ using test::dequantized;
 namespace {
 
 /// tr(E H Eᵀ) on the input side, tr(Eᵀ H E) on the output side, E = X − X̂.
-double loss_in(const Matrix<double>& H, Side side, const Matrix<float>& X, const Encoding<Trellis>& encoding) {
+double loss_in(const Matrix<double>& H, Side side, const Matrix<float>& X,
+               const Encoding<Trellis>& encoding) {
   Matrix<float> hat(X.rows(), X.cols());
   encoding.decode(hat.view());
   Matrix<double> E(X.rows(), X.cols());
   for (Index i = 0; i < X.size(); ++i) E.data()[i] = double(X.data()[i]) - double(hat.data()[i]);
-  const View<const double> lines = side == Side::input ? View<const double>(E.view()).transposed() : View<const double>(E.view());
+  const View<const double> lines = side == Side::input ? View<const double>(E.view()).transposed()
+                                                       : View<const double>(E.view());
   double sum = 0;
   for (Index a = 0; a < H.rows(); ++a)
     for (Index b = 0; b < H.rows(); ++b) {
@@ -47,8 +49,11 @@ TEST_CASE("Error feedback with joint codes lowers the loss in a metric, on eithe
     const auto H = correlated(n);
     const Metric metric = Metric::dense(correlated(n));
     const Trellis quantizer = for_lines(Trellis{.rate = {36}, .window = 10}, side);
-    const auto loss = [&](const auto& rounder) { return loss_in(H, side, X, cafeq::round(rounder, X.view(), quantizer, metric, side)); };
-    const double nearest = loss(Nearest{}), fed_back = loss(ErrorFeedback{.sweeps = 0}), improved = loss(ErrorFeedback{.sweeps = 2});
+    const auto loss = [&](const auto& rounder) {
+      return loss_in(H, side, X, cafeq::round(rounder, X.view(), quantizer, metric, side));
+    };
+    const double nearest = loss(Nearest{}), fed_back = loss(ErrorFeedback{.sweeps = 0}),
+                 improved = loss(ErrorFeedback{.sweeps = 2});
     INFO(nearest << " " << fed_back << " " << improved);
     CHECK(fed_back < 0.7 * nearest);
     CHECK(improved < 1.02 * fed_back);
@@ -80,8 +85,14 @@ TEST_CASE("A trellis in a pipeline uses the metric of a stored inverse") {
 TEST_CASE("Sequences must run along the lines of a metric") {
   const auto X = test::gaussian<float>(8, 9, 5);
   Encoding<Trellis> encoding(Trellis{}, 8, 9);
-  CHECK_THAT(test::error_of([&] { ErrorFeedback{}.round(X.view(), Metric::identity(9), Side::input, encoding); }).message(), Contains("columns on the input side"));
-  CHECK_THAT(test::error_of([&] { ErrorFeedback{}.round(X.view(), Metric::identity(8), Side::output, encoding); }).message(), Contains("rows on the output side"));
+  CHECK_THAT(test::error_of([&] {
+               ErrorFeedback{}.round(X.view(), Metric::identity(9), Side::input, encoding);
+             }).message(),
+             Contains("columns on the input side"));
+  CHECK_THAT(test::error_of([&] {
+               ErrorFeedback{}.round(X.view(), Metric::identity(8), Side::output, encoding);
+             }).message(),
+             Contains("rows on the output side"));
 }
 
 TEST_CASE("smallest rounds value and output projections together") {
@@ -116,9 +127,12 @@ TEST_CASE("smallest rounds value and output projections together") {
   CHECK(again.error() == q.error());
 }
 
-TEST_CASE("smallest rounds query and key projections together, or balances them where positions are rotary") {
+TEST_CASE(
+    "smallest rounds query and key projections together, or balances them where positions are "
+    "rotary") {
   const HeadLayout layout{.head_dim = 16, .heads = 4, .kv_heads = 2};
-  const auto Wq = test::heavy_tailed(64, 200, 7, 0, 1000), Wk = test::heavy_tailed(32, 200, 8, 0, 1000);
+  const auto Wq = test::heavy_tailed(64, 200, 7, 0, 1000),
+             Wk = test::heavy_tailed(32, 200, 8, 0, 1000);
   const recipes::smallest recipe{.bits = 3.3, .window = 10};
   const auto q = quantize_query_key(Wq, Wk, layout, recipe);
   CHECK(q.error() <= q.nearest_error());

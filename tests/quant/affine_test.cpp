@@ -4,7 +4,8 @@
 
 using namespace cafeq;
 
-static_assert(LinearGrid<Affine<3>> && LinearGrid<AffineIntegerZero<3>> && LinearGrid<Symmetric<3>>);
+static_assert(LinearGrid<Affine<3>> && LinearGrid<AffineIntegerZero<3>> &&
+              LinearGrid<Symmetric<3>>);
 static_assert(sizeof(Affine<3>::Params) == 4 && sizeof(Symmetric<3>::Params) == 2);
 
 TEST_CASE("integer grids obey the laws of a linear grid") {
@@ -64,7 +65,8 @@ TEST_CASE("every code of an affine grid survives decoding, or the scale is zero"
       const auto p = q.with_scale({}, scale, offset);
       CAPTURE(scale, offset);
       bool stable = true;
-      for (int code = 0; code < 256; ++code) stable &= int(q.encode(q.decode(std::uint8_t(code), p), p)) == code;
+      for (int code = 0; code < 256; ++code)
+        stable &= int(q.encode(q.decode(std::uint8_t(code), p), p)) == code;
       CHECK(stable == (q.scale(p) != 0));
       CHECK((q.scale(p) == 0) == (scale < 0x1p-20f * std::abs(offset)));
     }

@@ -11,7 +11,8 @@ namespace {
 
 Codebook dense_table(Index size) {
   std::vector<float> levels(static_cast<std::size_t>(size));
-  for (Index k = 0; k < size; ++k) levels[std::size_t(k)] = float(k * k) / float(size) - 0.3f * float(size);
+  for (Index k = 0; k < size; ++k)
+    levels[std::size_t(k)] = float(k * k) / float(size) - 0.3f * float(size);
   return {.levels = LevelTable(std::span<const float>(levels))};
 }
 
@@ -51,7 +52,8 @@ TEST_CASE("a table finds the nearest level, one weight or a vector at a time") {
         const float v = u.data()[i + Index(l)];
         float nearest = q.level(0);
         for (Index k = 1; k < size; ++k)
-          if (std::abs(q.level(std::uint8_t(k)) - v) < std::abs(nearest - v)) nearest = q.level(std::uint8_t(k));
+          if (std::abs(q.level(std::uint8_t(k)) - v) < std::abs(nearest - v))
+            nearest = q.level(std::uint8_t(k));
         CHECK(lane[l] == nearest);
         CHECK(q.levels.nearest(v) == nearest);
       }
@@ -86,16 +88,21 @@ TEST_CASE("NF4 is the published table under absmax") {
   CHECK(q.decode(12, p) == 8 * 0.44070982933044434f);
 }
 
-TEST_CASE("Lloyd-Max tables reach the scalar bound of a Gaussian and are fixed points of Lloyd's iteration") {
+TEST_CASE(
+    "Lloyd-Max tables reach the scalar bound of a Gaussian and are fixed points of Lloyd's "
+    "iteration") {
   const auto W = test::gaussian<float>(16, 4096, 5, 700.0);
   const auto X = std::as_const(W).view();
-  const double e2 = test::matrix_error(lloyd_max_gaussian<2>(), X), e3 = test::matrix_error(lloyd_max_gaussian<3>(), X),
+  const double e2 = test::matrix_error(lloyd_max_gaussian<2>(), X),
+               e3 = test::matrix_error(lloyd_max_gaussian<3>(), X),
                e4 = test::matrix_error(lloyd_max_gaussian<4>(), X);
   CHECK(e2 == Approx(0.11748).epsilon(0.02));
   CHECK(e3 == Approx(0.03455).epsilon(0.02));
   CHECK(e4 == Approx(0.009501).epsilon(0.02));
   const auto check_centroids = [](const Codebook& q, double error) {
-    const auto density = [](double t) { return std::exp(-t * t / 2) / std::sqrt(2 * 3.14159265358979323846); };
+    const auto density = [](double t) {
+      return std::exp(-t * t / 2) / std::sqrt(2 * 3.14159265358979323846);
+    };
     const auto tail = [](double t) { return 0.5 * std::erfc(t / std::sqrt(2.0)); };
     double explained = 0;
     const int n = 1 << q.bits;
@@ -126,11 +133,16 @@ TEST_CASE("the scale search helps NF4 and NF3") {
 TEST_CASE("a table that is none is refused") {
   const std::vector<float> many(257, 0.0f);
   check_raises([] { LevelTable({1.0f}); }, ErrorCode::invalid_argument, "levels: 1");
-  check_raises([&] { LevelTable(std::span<const float>(many)); }, ErrorCode::invalid_argument, "levels: 257");
-  check_raises([] { LevelTable({0.0f, 2.0f, 1.0f}); }, ErrorCode::invalid_argument, "number 2 is 1 after 2");
-  check_raises([] { LevelTable({0.0f, 0.0f}); }, ErrorCode::invalid_argument, "levels: must ascend");
+  check_raises([&] { LevelTable(std::span<const float>(many)); }, ErrorCode::invalid_argument,
+               "levels: 257");
+  check_raises([] { LevelTable({0.0f, 2.0f, 1.0f}); }, ErrorCode::invalid_argument,
+               "number 2 is 1 after 2");
+  check_raises([] { LevelTable({0.0f, 0.0f}); }, ErrorCode::invalid_argument,
+               "levels: must ascend");
   check_raises([] { LevelTable({0.0f, INFINITY}); }, ErrorCode::non_finite, "levels: number 1");
-  check_raises([] { LevelTable({std::nanf(""), 0.0f}); }, ErrorCode::non_finite, "levels: number 0");
-  check_raises([] { check_quantizer(Codebook{.levels = {-1, 0, 1}, .bits = 3}); }, ErrorCode::invalid_argument, "codebook: bits is 3");
+  check_raises([] { LevelTable({std::nanf(""), 0.0f}); }, ErrorCode::non_finite,
+               "levels: number 0");
+  check_raises([] { check_quantizer(Codebook{.levels = {-1, 0, 1}, .bits = 3}); },
+               ErrorCode::invalid_argument, "codebook: bits is 3");
 }
 #endif

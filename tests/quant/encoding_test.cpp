@@ -32,17 +32,22 @@ void check_encoding(const Q& quantizer, Index rows, Index cols) {
   for (Index i = 0; i < rows; ++i)
     for (Index j = 0; j < cols; ++j) {
       const Index begin = j / width * width;
-      const auto group = q.group == per_tensor ? std::span<const float>(W.data(), std::size_t(W.size()))
-                                               : W.row(i).subspan(std::size_t(begin), std::size_t(std::min(width, cols - begin)));
+      const auto group =
+          q.group == per_tensor
+              ? std::span<const float>(W.data(), std::size_t(W.size()))
+              : W.row(i).subspan(std::size_t(begin), std::size_t(std::min(width, cols - begin)));
       const auto p = q.fit(group);
-      scales_agree &= q.scale(p) == q.scale(encoding.params(i, j)) && q.offset(p) == q.offset(encoding.params(i, j));
+      scales_agree &= q.scale(p) == q.scale(encoding.params(i, j)) &&
+                      q.offset(p) == q.offset(encoding.params(i, j));
       codes_agree &= encoding.code(i, j) == q.encode(W(i, j), p);
-      values_agree &= decoded(i, j) == q.decode(encoding.code(i, j), p) && decoded(i, j) == encoding.value(i, j);
+      values_agree &= decoded(i, j) == q.decode(encoding.code(i, j), p) &&
+                      decoded(i, j) == encoding.value(i, j);
     }
   CHECK(scales_agree);
   CHECK(codes_agree);
   CHECK(values_agree);
-  CHECK(encoding.storage_bits() == rows * cols * q.bits + encoding.grouping().count() * param_bits(q) + tensor_bits(q));
+  CHECK(encoding.storage_bits() ==
+        rows * cols * q.bits + encoding.grouping().count() * param_bits(q) + tensor_bits(q));
 
   if (X.empty()) return;
 
@@ -58,14 +63,16 @@ void check_encoding(const Q& quantizer, Index rows, Index cols) {
     }
     by_column.encode_column(j, from, std::span(target).first(std::size_t(n)), value);
     for (Index i = 0; i < n; ++i)
-      columns_agree &= by_column.code(from + i, j) == encoding.code(from + i, j) && value[std::size_t(i)] == decoded(from + i, j);
+      columns_agree &= by_column.code(from + i, j) == encoding.code(from + i, j) &&
+                       value[std::size_t(i)] == decoded(from + i, j);
   }
   for (Index i = 0; i < rows; ++i) {
     const Index from = cols / 3, n = cols - from;
     for (Index j = from; j < cols; ++j) by_row.code(i, j) = 0;
     by_row.encode_row(i, from, W.row(i).subspan(std::size_t(from)), value);
     for (Index j = 0; j < n; ++j)
-      rows_agree &= by_row.code(i, from + j) == encoding.code(i, from + j) && value[std::size_t(j)] == decoded(i, from + j);
+      rows_agree &= by_row.code(i, from + j) == encoding.code(i, from + j) &&
+                    value[std::size_t(j)] == decoded(i, from + j);
   }
   CHECK(columns_agree);
   CHECK(rows_agree);
@@ -81,7 +88,8 @@ void check_encoding(const Q& quantizer, Index rows, Index cols) {
     again.decode(columns.view().transposed(), pool);
     bool same = true;
     for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < cols; ++j) same &= again.code(i, j) == encoding.code(i, j) && columns(j, i) == decoded(i, j);
+      for (Index j = 0; j < cols; ++j)
+        same &= again.code(i, j) == encoding.code(i, j) && columns(j, i) == decoded(i, j);
     CHECK(same);
   }
 }
@@ -90,7 +98,8 @@ template <class Q>
 void check_all_shapes(Q q) {
   for (const Index group : {per_row, per_tensor, Index(1), Index(5), Index(16), Index(64)}) {
     q.group = group;
-    for (const auto& [rows, cols] : {std::pair<Index, Index>{0, 5}, {5, 0}, {1, 1}, {3, 7}, {7, 17}, {4, 33}, {3, 129}})
+    for (const auto& [rows, cols] :
+         {std::pair<Index, Index>{0, 5}, {5, 0}, {1, 1}, {3, 7}, {7, 17}, {4, 33}, {3, 129}})
       check_encoding(q, rows, cols);
   }
 }
@@ -116,7 +125,9 @@ TEST_CASE("permuting rows permutes codes and parameters") {
   b.encode(std::as_const(P).view());
   bool same = true;
   for (Index i = 0; i < 6; ++i)
-    for (Index j = 0; j < 70; ++j) same &= b.code(i, j) == a.code((5 * i + 2) % 6, j) && b.value(i, j) == a.value((5 * i + 2) % 6, j);
+    for (Index j = 0; j < 70; ++j)
+      same &= b.code(i, j) == a.code((5 * i + 2) % 6, j) &&
+              b.value(i, j) == a.value((5 * i + 2) % 6, j);
   CHECK(same);
 }
 
@@ -130,8 +141,8 @@ TEST_CASE("error falls with bits, with smaller groups and with the search") {
                                test::matrix_error(Affine<6>{.group = group, .search = search}, X),
                                test::matrix_error(Affine<8>{.group = group, .search = search}, X)};
   };
-  const auto row = errors(per_row, ScaleSearch::mse), small = errors(64, ScaleSearch::mse), plain = errors(64, ScaleSearch::minmax),
-             tensor = errors(per_tensor, ScaleSearch::mse);
+  const auto row = errors(per_row, ScaleSearch::mse), small = errors(64, ScaleSearch::mse),
+             plain = errors(64, ScaleSearch::minmax), tensor = errors(per_tensor, ScaleSearch::mse);
   for (std::size_t b = 0; b < row.size(); ++b) {
     if (b > 0) CHECK(row[b] < row[b - 1]);
     if (b > 0) CHECK(plain[b] < plain[b - 1]);

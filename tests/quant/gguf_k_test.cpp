@@ -14,7 +14,8 @@ using Q4 = AffineK<4, 32, 6>;
 using Q5 = AffineK<5, 32, 6>;
 using Q6 = SymmetricK<6, 8>;
 
-static_assert(LinearGrid<Q2> && LinearGrid<Q3> && LinearGrid<Q4> && LinearGrid<Q5> && LinearGrid<Q6>);
+static_assert(LinearGrid<Q2> && LinearGrid<Q3> && LinearGrid<Q4> && LinearGrid<Q5> &&
+              LinearGrid<Q6>);
 
 template <class F>
 void for_each_grid(F&& f) {
@@ -37,7 +38,8 @@ double row_error(const Q& q, std::span<const float> x, std::span<const typename 
   double sum = 0;
   for (std::size_t g = 0; g < params.size(); ++g) {
     const std::size_t begin = g * std::size_t(q.group);
-    sum += test::squared_error(q, x.subspan(begin, std::min(std::size_t(q.group), x.size() - begin)), params[g]);
+    sum += test::squared_error(
+        q, x.subspan(begin, std::min(std::size_t(q.group), x.size() - begin)), params[g]);
   }
   return sum;
 }
@@ -55,23 +57,28 @@ double squares(std::span<const float> x) {
 
 /// The halves of a group, and its integers.
 template <int Bits, Index Width, int ScaleBits>
-std::array<float, 2> halves(const AffineK<Bits, Width, ScaleBits>&, const typename AffineK<Bits, Width, ScaleBits>::Params& p) {
+std::array<float, 2> halves(const AffineK<Bits, Width, ScaleBits>&,
+                            const typename AffineK<Bits, Width, ScaleBits>::Params& p) {
   return {p.d, p.dmin};
 }
 template <int Bits, int ScaleBits>
-std::array<float, 2> halves(const SymmetricK<Bits, ScaleBits>&, const typename SymmetricK<Bits, ScaleBits>::Params& p) {
+std::array<float, 2> halves(const SymmetricK<Bits, ScaleBits>&,
+                            const typename SymmetricK<Bits, ScaleBits>::Params& p) {
   return {p.d, 0};
 }
 template <int Bits, Index Width, int ScaleBits>
-std::array<int, 2> integers(const AffineK<Bits, Width, ScaleBits>&, const typename AffineK<Bits, Width, ScaleBits>::Params& p) {
+std::array<int, 2> integers(const AffineK<Bits, Width, ScaleBits>&,
+                            const typename AffineK<Bits, Width, ScaleBits>::Params& p) {
   return {p.scale, p.min};
 }
 template <int Bits, int ScaleBits>
-std::array<int, 2> integers(const SymmetricK<Bits, ScaleBits>&, const typename SymmetricK<Bits, ScaleBits>::Params& p) {
+std::array<int, 2> integers(const SymmetricK<Bits, ScaleBits>&,
+                            const typename SymmetricK<Bits, ScaleBits>::Params& p) {
   return {p.scale, 0};
 }
 
-/// What is done without a search of super-blocks: the scales that suit the groups alone, rounded to multiples of the largest one's share.
+/// What is done without a search of super-blocks: the scales that suit the groups alone, rounded to
+/// multiples of the largest one's share.
 template <int Bits, Index Width, int ScaleBits>
 auto rounded_alone(const AffineK<Bits, Width, ScaleBits>& q, std::span<const float> x) {
   const auto alone = fitted(Affine<Bits>{.group = Width}, x);
@@ -120,7 +127,9 @@ TEST_CASE("K grids obey the laws of a linear grid") {
 }
 
 TEST_CASE("the bits of a K grid are those of its blocks") {
-  const auto bits = [](const auto& q) { return double(q.bits) + double(param_bits(q)) / double(q.group); };
+  const auto bits = [](const auto& q) {
+    return double(q.bits) + double(param_bits(q)) / double(q.group);
+  };
   CHECK(bits(Q2{}) == 2.625);
   CHECK(bits(Q3{}) == 3.4375);
   CHECK(bits(Q4{}) == 4.5);
@@ -128,14 +137,17 @@ TEST_CASE("the bits of a K grid are those of its blocks") {
   CHECK(bits(Q6{}) == 6.5625);
 }
 
-TEST_CASE("the groups of a super-block share their halves, and super-blocks do not see each other") {
+TEST_CASE(
+    "the groups of a super-block share their halves, and super-blocks do not see each other") {
   for_each_grid([](const auto& q) {
-    auto x = test::bell(3 * super_block + 40, 1, 1000);  // the last one is short, and so is its last group
+    auto x = test::bell(3 * super_block + 40, 1,
+                        1000);  // the last one is short, and so is its last group
     for (std::size_t i = 256; i < 512; ++i) x[i] *= 5;
     const auto params = fitted(q, x);
     CAPTURE(int(q.bits));
     for (std::size_t begin = 0; begin < x.size(); begin += std::size_t(super_block)) {
-      const auto block = std::span<const float>(x).subspan(begin, std::min(x.size() - begin, std::size_t(super_block)));
+      const auto block = std::span<const float>(x).subspan(
+          begin, std::min(x.size() - begin, std::size_t(super_block)));
       const auto own = fitted(q, block);
       for (std::size_t g = 0; g < own.size(); ++g) {
         const auto& p = params[begin / std::size_t(q.group) + g];
@@ -212,7 +224,8 @@ TEST_CASE("K grids find better scales than groups do alone") {
   for_each_grid([](const auto& q) {
     const auto check = [&](Index n, float scale, float shift, float outlier) {
       auto x = test::bell(n, 7, scale, shift);
-      for (std::size_t i = 100; outlier != 0 && i < x.size(); i += std::size_t(super_block)) x[i] = outlier;
+      for (std::size_t i = 100; outlier != 0 && i < x.size(); i += std::size_t(super_block))
+        x[i] = outlier;
       double alone = 0;
       for (std::size_t i = 0; i < x.size(); i += std::size_t(super_block)) {
         const auto block = std::span<const float>(x).subspan(i, std::size_t(super_block));
@@ -233,7 +246,9 @@ TEST_CASE("a K grid's mirror image costs the same") {
   const auto x = test::bell(4 * super_block, 5, 1000);
   auto mirrored = x;
   for (float& v : mirrored) v = -v;
-  for_each_grid([&](const auto& q) { CHECK(fitted_error(q, mirrored) == Approx(fitted_error(q, x)).epsilon(0.02)); });
+  for_each_grid([&](const auto& q) {
+    CHECK(fitted_error(q, mirrored) == Approx(fitted_error(q, x)).epsilon(0.02));
+  });
 }
 
 TEST_CASE("refitted parameters of a K grid keep the halves of their block") {
@@ -247,7 +262,8 @@ TEST_CASE("refitted parameters of a K grid keep the halves of their block") {
   CHECK(integers(q, q.with_scale(p, 1000, 3)) == std::array{63, 0});
   CHECK(integers(q, q.with_scale(p, -1, 0)) == std::array{10, 20});
   CHECK(integers(q, q.with_scale(p, 0, -1000)) == std::array{0, 63});
-  CHECK(integers(q, q.with_scale({fp16(1e-6f), fp16(2.0f), 1, 1}, 1e-6f, -126)) == std::array{0, 63});  // steps that the offset would swallow
+  CHECK(integers(q, q.with_scale({fp16(1e-6f), fp16(2.0f), 1, 1}, 1e-6f, -126)) ==
+        std::array{0, 63});  // steps that the offset would swallow
   const Q3 symmetric;
   const Q3::Params s{fp16(0.5f), 10};
   CHECK(symmetric.with_scale(s, -2.3f, 0).scale == -5);

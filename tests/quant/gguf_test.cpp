@@ -26,7 +26,9 @@ std::vector<float> dequantized(GgufType type, std::span<const std::byte> bytes, 
   gguf::dequantize_row(type, bytes, values);
   return values;
 }
-std::vector<float> round_trip(GgufType type, std::span<const float> x) { return dequantized(type, quantized(type, x), x.size()); }
+std::vector<float> round_trip(GgufType type, std::span<const float> x) {
+  return dequantized(type, quantized(type, x), x.size());
+}
 
 /// Squared error and squared norm, summed over matrices.
 struct ErrorSum {
@@ -50,10 +52,13 @@ TEST_CASE("rows of every GGUF type come back") {
     const auto bytes = quantized(info.type, x);
     ErrorSum sum;
     sum.add(x, dequantized(info.type, bytes, x.size()));
-    CHECK(sum.relative() <= (info.type == GgufType::f32 ? 0 : std::pow(4.0, 1.1 - std::min(info.bits_per_weight(), 9.0))));
+    CHECK(sum.relative() <= (info.type == GgufType::f32
+                                 ? 0
+                                 : std::pow(4.0, 1.1 - std::min(info.bits_per_weight(), 9.0))));
     CHECK(quantized(info.type, std::span<const float>(x).first(0)).empty());
     const auto second = quantized(info.type, std::span<const float>(x).subspan(256));
-    CHECK(std::equal(second.begin(), second.end(), bytes.end() - std::ptrdiff_t(second.size())));  // blocks do not see each other
+    CHECK(std::equal(second.begin(), second.end(),
+                     bytes.end() - std::ptrdiff_t(second.size())));  // blocks do not see each other
   }
 }
 
@@ -73,7 +78,8 @@ TEST_CASE("the bytes of a row are what its quantizer finds") {
       bool same = true;
       for (std::size_t i = 0; i < x.size(); ++i) {
         const std::size_t g = i / std::size_t(q.group);
-        same &= q.scale(params[g]) == q.scale(fitted[g]) && q.offset(params[g]) == q.offset(fitted[g]);
+        same &=
+            q.scale(params[g]) == q.scale(fitted[g]) && q.offset(params[g]) == q.offset(fitted[g]);
         same &= codes[i] == q.encode(x[i], fitted[g]) && values[i] == q.decode(codes[i], params[g]);
       }
       CHECK(same);
@@ -94,7 +100,8 @@ TEST_CASE("plain types round to nearest and stay finite") {
   const std::vector<float> x{1 + 0x1p-11f, -1e-8f, 1e6f, -std::numeric_limits<float>::max(), 0.0f};
   CHECK(round_trip(GgufType::f32, x) == x);
   CHECK(round_trip(GgufType::f16, x) == std::vector<float>{1, -0.0f, 65504, -65504, 0});
-  CHECK(round_trip(GgufType::bf16, x) == std::vector<float>{1, float(bf16(-1e-8f)), float(bf16(1e6f)), -0x1.fep127f, 0});
+  CHECK(round_trip(GgufType::bf16, x) ==
+        std::vector<float>{1, float(bf16(-1e-8f)), float(bf16(1e6f)), -0x1.fep127f, 0});
 }
 
 TEST_CASE("no weights, however large or small, become infinite or NaN, and zeros stay zeros") {
@@ -138,9 +145,11 @@ TEST_CASE("integer scales make up for digits that halves lose") {
     std::vector<typename Q::Params> params(x.size() / std::size_t(q.group));
     std::vector<std::uint8_t> codes(x.size());
     fit_row(q, x, q.group, std::span(params));
-    for (std::size_t i = 0; i < x.size(); ++i) codes[i] = q.encode(x[i], params[i / std::size_t(q.group)]);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      codes[i] = q.encode(x[i], params[i / std::size_t(q.group)]);
     const auto error_at = [&](int e) {
-      std::vector<std::byte> bytes(std::size_t(*gguf_row_bytes(GgufBlock<Q>::type, Index(x.size()))));
+      std::vector<std::byte> bytes(
+          std::size_t(*gguf_row_bytes(GgufBlock<Q>::type, Index(x.size()))));
       gguf::write_row(q, codes, params, bytes, e);
       auto values = dequantized(GgufBlock<Q>::type, bytes, x.size());
       for (float& v : values) v = std::ldexp(v, -e);
@@ -166,27 +175,41 @@ TEST_CASE("rows that do not fit their type are refused") {
     CHECK(error.code() == code);
     return error.message();
   };
-  CHECK_THAT(message_of([&] { gguf::quantize_row(GgufType::q4_k, x, bytes); }, ErrorCode::invalid_shape),
-             Contains("a row of 320 weights is no whole number of Q4_K blocks of 256"));
-  CHECK_THAT(message_of([&] { gguf::quantize_row(GgufType::q4_0, x, bytes); }, ErrorCode::invalid_shape),
-             Contains("320 weights as Q4_0 are 180 bytes, got 400"));
+  CHECK_THAT(
+      message_of([&] { gguf::quantize_row(GgufType::q4_k, x, bytes); }, ErrorCode::invalid_shape),
+      Contains("a row of 320 weights is no whole number of Q4_K blocks of 256"));
+  CHECK_THAT(
+      message_of([&] { gguf::quantize_row(GgufType::q4_0, x, bytes); }, ErrorCode::invalid_shape),
+      Contains("320 weights as Q4_0 are 180 bytes, got 400"));
   std::vector<float> out(33);
-  CHECK_THAT(message_of([&] { gguf::dequantize_row(GgufType::q8_0, bytes, out); }, ErrorCode::invalid_shape), Contains("dequantize_row"));
+  CHECK_THAT(message_of([&] { gguf::dequantize_row(GgufType::q8_0, bytes, out); },
+                        ErrorCode::invalid_shape),
+             Contains("dequantize_row"));
   auto broken = x;
   broken[7] = std::nanf("");
-  CHECK_THAT(message_of([&] { gguf::quantize_row(GgufType::q4_0, broken, std::span(bytes).first(180)); }, ErrorCode::non_finite), Contains("7"));
-  CHECK_THAT(message_of([&] { gguf::with_quantizer(GgufType::bf16, [](const auto&) {}); }, ErrorCode::invalid_argument), Contains("BF16"));
+  CHECK_THAT(
+      message_of([&] { gguf::quantize_row(GgufType::q4_0, broken, std::span(bytes).first(180)); },
+                 ErrorCode::non_finite),
+      Contains("7"));
+  CHECK_THAT(message_of([&] { gguf::with_quantizer(GgufType::bf16, [](const auto&) {}); },
+                        ErrorCode::invalid_argument),
+             Contains("BF16"));
 
   std::vector<std::uint8_t> codes(256);
   std::vector<AffineK<4, 32, 6>::Params> params(8);
   bytes.resize(144);
   gguf::write_row(gguf::q4_k, codes, params, bytes);
   params[5].dmin = fp16(1.0f);
-  CHECK_THAT(message_of([&] { gguf::write_row(gguf::q4_k, codes, params, bytes); }, ErrorCode::invalid_argument), Contains("groups 0 and 5"));
+  CHECK_THAT(message_of([&] { gguf::write_row(gguf::q4_k, codes, params, bytes); },
+                        ErrorCode::invalid_argument),
+             Contains("groups 0 and 5"));
   params.pop_back();
-  CHECK_THAT(message_of([&] { gguf::read_row(gguf::q4_k, bytes, codes, params); }, ErrorCode::invalid_shape), Contains("got 7 parameters"));
+  CHECK_THAT(message_of([&] { gguf::read_row(gguf::q4_k, bytes, codes, params); },
+                        ErrorCode::invalid_shape),
+             Contains("got 7 parameters"));
   const std::vector<Symmetric<4>::Params> scales(4);
-  CHECK_THAT(message_of([&] { gguf::write_row(Symmetric<4>{.group = 64}, codes, scales, bytes); }, ErrorCode::invalid_argument),
+  CHECK_THAT(message_of([&] { gguf::write_row(Symmetric<4>{.group = 64}, codes, scales, bytes); },
+                        ErrorCode::invalid_argument),
              Contains("groups of 64, Q4_0 of 32"));
 }
 
@@ -194,12 +217,16 @@ TEST_CASE("GGUF types lose little of a sentence encoder's weights") {
   if (!test::optimized) return;
   const std::string directory = example::default_model_directory();
   if (!std::filesystem::exists(directory + "/model.json")) {
-    WARN("skipped: no model in \"" << directory << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");
+    WARN("skipped: no model in \"" << directory
+                                   << "\"; run scripts/fetch-model or set CAFEQ_MODEL_DIR");
     return;
   }
-  // With ggml's own encoders: .00767, .00625, .00593, .0891, .0233, .00521, .00134, .000323. No scale of a group makes Q4_0 better than .00681.
-  const std::map<GgufType, double> limits{{GgufType::q4_0, .00683}, {GgufType::q4_1, .0056}, {GgufType::iq4_nl, .0056}, {GgufType::q2_k, .080},
-                                          {GgufType::q3_k, .0215},  {GgufType::q4_k, .0049}, {GgufType::q5_k, .00127},  {GgufType::q6_k, .00031}};
+  // With ggml's own encoders: .00767, .00625, .00593, .0891, .0233, .00521, .00134, .000323. No
+  // scale of a group makes Q4_0 better than .00681.
+  const std::map<GgufType, double> limits{{GgufType::q4_0, .00683},  {GgufType::q4_1, .0056},
+                                          {GgufType::iq4_nl, .0056}, {GgufType::q2_k, .080},
+                                          {GgufType::q3_k, .0215},   {GgufType::q4_k, .0049},
+                                          {GgufType::q5_k, .00127},  {GgufType::q6_k, .00031}};
   const auto weights = example::load_encoder_weights(directory);
   for (const auto& [type, limit] : limits) {
     ErrorSum sum;

@@ -8,7 +8,8 @@ using namespace cafeq;
 
 namespace {
 
-// The smallest quantizer one may write: powers of two with a sign, 3 bits, the exponent of the group's largest weight as its only parameter.
+// The smallest quantizer one may write: powers of two with a sign, 3 bits, the exponent of the
+// group's largest weight as its only parameter.
 struct SignedPowers {
   struct Params {
     std::int8_t exponent = 0;
@@ -67,7 +68,8 @@ TEST_CASE("parameters are counted as they are stored") {
 }
 
 TEST_CASE("grouping covers every element once, the last group of a row being shorter") {
-  for (const Index group : {per_tensor, per_row, Index(1), Index(3), Index(7), Index(10), Index(99)}) {
+  for (const Index group :
+       {per_tensor, per_row, Index(1), Index(3), Index(7), Index(10), Index(99)}) {
     const Grouping grouping{4, 10, group};
     CAPTURE(group);
     std::vector<int> seen(std::size_t(grouping.count()), 0);
@@ -76,7 +78,8 @@ TEST_CASE("grouping covers every element once, the last group of a row being sho
         REQUIRE(grouping.index(i, j) >= 0);
         REQUIRE(grouping.index(i, j) < grouping.count());
         ++seen[std::size_t(grouping.index(i, j))];
-        if (j > 0 && group > 0) CHECK((grouping.index(i, j) != grouping.index(i, j - 1)) == (j % group == 0));
+        if (j > 0 && group > 0)
+          CHECK((grouping.index(i, j) != grouping.index(i, j - 1)) == (j % group == 0));
       }
     for (const int n : seen) CHECK(n > 0);
     if (group == per_tensor) CHECK(grouping.count() == 1);

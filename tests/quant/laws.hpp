@@ -33,9 +33,10 @@ inline std::vector<float> bell(Index n, std::uint64_t seed, float scale = 1000, 
 
 inline std::vector<std::vector<float>> awkward_groups() {
   std::vector<std::vector<float>> groups;
-  for (const Index n : {1, 2, 7, 16, 17, 33, 64, 129, 5000}) groups.push_back(bell(n, std::uint64_t(n)));
-  groups.push_back(bell(64, 3, 1000, 5000));   // far from zero
-  groups.push_back(bell(64, 3, 1, -8000));     // farther than fp16 tells apart
+  for (const Index n : {1, 2, 7, 16, 17, 33, 64, 129, 5000})
+    groups.push_back(bell(n, std::uint64_t(n)));
+  groups.push_back(bell(64, 3, 1000, 5000));      // far from zero
+  groups.push_back(bell(64, 3, 1, -8000));        // farther than fp16 tells apart
   groups.push_back(bell(64, 3, 0.01f, 8001.9f));  // steps that a float offset swallows
   groups.push_back(bell(64, 4, 1e-3f));
   groups.push_back(bell(64, 5, 1e-38f));
@@ -58,7 +59,9 @@ void check_group(const Q& q, std::span<const float> x) {
   const auto p = q.fit(x);
   REQUIRE(std::isfinite(q.scale(p)));
   REQUIRE(std::isfinite(q.offset(p)));
-  const auto same = [&](const typename Q::Params& r) { return q.scale(r) == q.scale(p) && q.offset(r) == q.offset(p); };
+  const auto same = [&](const typename Q::Params& r) {
+    return q.scale(r) == q.scale(p) && q.offset(r) == q.offset(p);
+  };
   CHECK(same(q.with_scale(p, q.scale(p), q.offset(p))));
   CHECK(same(q.with_scale(p, std::nanf(""), 0)));
   CHECK(same(q.with_scale(p, INFINITY, 0)));
@@ -87,7 +90,8 @@ void check_laws(Q q) {
   for (const ScaleSearch search : {ScaleSearch::minmax, ScaleSearch::absmax, ScaleSearch::mse}) {
     q.search = search;
     for (const auto& x : awkward_groups()) {
-      const auto fitted = for_tensor(q, View<const float>{x.data(), 1, Index(x.size()), Index(x.size()), 1});
+      const auto fitted =
+          for_tensor(q, View<const float>{x.data(), 1, Index(x.size()), Index(x.size()), 1});
       CAPTURE(int(search), x.size(), x[0]);
       check_group(fitted, x);
     }
@@ -104,7 +108,8 @@ void check_laws(Q q) {
     best.search = ScaleSearch::mse;
     plain.search = ScaleSearch::minmax;
     CAPTURE(x.size(), x[0]);
-    CHECK(squared_error(best, x, best.fit(x)) <= squared_error(plain, x, plain.fit(x)) * (1 + 1e-5) + 1e-30);
+    CHECK(squared_error(best, x, best.fit(x)) <=
+          squared_error(plain, x, plain.fit(x)) * (1 + 1e-5) + 1e-30);
   }
 }
 

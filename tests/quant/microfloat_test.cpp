@@ -126,16 +126,20 @@ TEST_CASE("NVFP4 has one scale for the tensor above its E4M3 scales") {
   int largest = 0;
   for (const auto& p : encoding.all_params()) largest = std::max(largest, int(p.scale));
   CHECK(largest == 0x7e);
-  for (int code = 0; code <= 0x7e; ++code) CHECK(q.with_scale({}, q.scale({std::uint8_t(code)}), 0).scale == code);
+  for (int code = 0; code <= 0x7e; ++code)
+    CHECK(q.with_scale({}, q.scale({std::uint8_t(code)}), 0).scale == code);
 }
 
 TEST_CASE("micro-floats keep their error budgets on a Gaussian") {
   const auto W = test::gaussian<float>(64, 512, 10, 1000.0);
   const auto X = std::as_const(W).view();
-  CHECK(test::matrix_error(MxFp4{.search = ScaleSearch::absmax}, X) == Approx(0.0134).epsilon(0.03));
+  CHECK(test::matrix_error(MxFp4{.search = ScaleSearch::absmax}, X) ==
+        Approx(0.0134).epsilon(0.03));
   CHECK(test::matrix_error(MxFp4{}, X) == Approx(0.0125).epsilon(0.03));
-  CHECK(test::matrix_error(NvFp4{.search = ScaleSearch::absmax}, X) == Approx(0.0090).epsilon(0.03));
+  CHECK(test::matrix_error(NvFp4{.search = ScaleSearch::absmax}, X) ==
+        Approx(0.0090).epsilon(0.03));
   CHECK(test::matrix_error(NvFp4{}, X) == Approx(0.0073).epsilon(0.03));
   CHECK(test::matrix_error(Fp8E4M3{}, X) == Approx(0.00065).epsilon(0.05));
-  CHECK(test::matrix_error(Fp8E4M3{.search = ScaleSearch::absmax}, X) == Approx(0.00069).epsilon(0.05));
+  CHECK(test::matrix_error(Fp8E4M3{.search = ScaleSearch::absmax}, X) ==
+        Approx(0.00069).epsilon(0.05));
 }

@@ -45,13 +45,14 @@ TEST_CASE("midrise represents a constant group to the rounding of its scale") {
 TEST_CASE("midrise error is within its budget and falls with bits") {
   const auto W = test::gaussian<float>(24, 4096, 11, 1000.0);
   const auto X = std::as_const(W).view();
-  const double e2 = test::matrix_error(Midrise<2>{}, X), e3 = test::matrix_error(Midrise<3>{}, X), e4 = test::matrix_error(Midrise<4>{}, X);
+  const double e2 = test::matrix_error(Midrise<2>{}, X), e3 = test::matrix_error(Midrise<3>{}, X),
+               e4 = test::matrix_error(Midrise<4>{}, X);
   CHECK(e2 == Approx(0.1189).epsilon(0.02));
   CHECK(e3 == Approx(0.03744).epsilon(0.02));
   CHECK(e4 == Approx(0.01154).epsilon(0.02));
   // Above 4 bits the tails that a row of 4096 does not have are part of the budget.
-  const double e5 = test::matrix_error(Midrise<5>{}, X), e6 = test::matrix_error(Midrise<6>{}, X), e7 = test::matrix_error(Midrise<7>{}, X),
-               e8 = test::matrix_error(Midrise<8>{}, X);
+  const double e5 = test::matrix_error(Midrise<5>{}, X), e6 = test::matrix_error(Midrise<6>{}, X),
+               e7 = test::matrix_error(Midrise<7>{}, X), e8 = test::matrix_error(Midrise<8>{}, X);
   CHECK(e5 < 0.0036);
   CHECK(e6 < 0.00104);
   CHECK(e7 < 0.000304);

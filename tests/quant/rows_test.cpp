@@ -11,15 +11,18 @@ using namespace cafeq;
 
 namespace {
 
-/// fit_row, pack_row, unpack_row and row_errors do to every group what fit, encode and decode do to its weights.
+/// fit_row, pack_row, unpack_row and row_errors do to every group what fit, encode and decode do to
+/// its weights.
 template <Quantizer Q>
 void check_row(const Q& quantizer, std::span<const float> x, Index width) {
   using Params = typename Q::Params;
-  const Q q = for_tensor(quantizer, View<const float>{x.data(), 1, Index(x.size()), Index(x.size()), 1});
+  const Q q =
+      for_tensor(quantizer, View<const float>{x.data(), 1, Index(x.size()), Index(x.size()), 1});
   const Index n = Index(x.size());
   CAPTURE(n, width, int(q.bits), int(q.search));
   std::vector<Params> params(std::size_t(ceil_div(n, width))), expected_params(params.size());
-  std::vector<std::uint8_t> packed(std::size_t(ceil_div(n * q.bits, 8)) + 1, 0xa5), expected_packed(packed), codes(x.size());
+  std::vector<std::uint8_t> packed(std::size_t(ceil_div(n * q.bits, 8)) + 1, 0xa5),
+      expected_packed(packed), codes(x.size());
   std::vector<float> values(x.size() + 1, 7.0f), expected_values(values);
   for (Index g = 0; g < Index(params.size()); ++g) {
     const Index begin = g * width, end = std::min(begin + width, n);
@@ -34,22 +37,27 @@ void check_row(const Q& quantizer, std::span<const float> x, Index width) {
   fit_row(q, x, width, params);
   bool same_params = true;
   for (std::size_t g = 0; g < params.size(); ++g)
-    same_params &= q.scale(params[g]) == q.scale(expected_params[g]) && q.offset(params[g]) == q.offset(expected_params[g]);
+    same_params &= q.scale(params[g]) == q.scale(expected_params[g]) &&
+                   q.offset(params[g]) == q.offset(expected_params[g]);
   CHECK(same_params);
   pack_row(q, x, width, expected_params, std::span(packed).first(packed.size() - 1));
   CHECK(packed == expected_packed);  // the last byte too: nothing is written past the end
-  unpack_row(q, std::span<const std::uint8_t>(packed).first(packed.size() - 1), width, expected_params, std::span(values).first(x.size()));
+  unpack_row(q, std::span<const std::uint8_t>(packed).first(packed.size() - 1), width,
+             expected_params, std::span(values).first(x.size()));
   CHECK(values == expected_values);
   std::vector<double> errors(params.size());
   row_errors(q, x, width, expected_params, errors);
   bool same_errors = true;
   for (Index g = 0; g < Index(params.size()); ++g) {
-    const auto group = x.subspan(std::size_t(g * width), std::size_t(std::min(width, n - g * width)));
+    const auto group =
+        x.subspan(std::size_t(g * width), std::size_t(std::min(width, n - g * width)));
     const auto& p = expected_params[std::size_t(g)];
     const double expected = test::squared_error(q, group, p);
     const double scale = double(q.scale(p));
     // In units of the scale the kernels are off by the rounding of u.
-    same_errors &= std::abs(errors[std::size_t(g)] - expected) <= 1e-3 * expected + 1e-7 * double(1 << q.bits) * scale * scale * double(group.size()) + 1e-60;
+    same_errors &=
+        std::abs(errors[std::size_t(g)] - expected) <=
+        1e-3 * expected + 1e-7 * double(1 << q.bits) * scale * scale * double(group.size()) + 1e-60;
   }
   CHECK(same_errors);
 }
@@ -58,7 +66,16 @@ template <Quantizer Q>
 void check_rows(Q q) {
   for (const ScaleSearch search : {ScaleSearch::minmax, ScaleSearch::mse}) {
     q.search = search;
-    for (const auto& [n, width] : {std::pair<Index, Index>{0, 1}, {1, 1}, {7, 3}, {17, 17}, {33, 16}, {129, 32}, {600, 64}, {1100, 128}, {259, 13}, {4200, 4200}}) {
+    for (const auto& [n, width] : {std::pair<Index, Index>{0, 1},
+                                   {1, 1},
+                                   {7, 3},
+                                   {17, 17},
+                                   {33, 16},
+                                   {129, 32},
+                                   {600, 64},
+                                   {1100, 128},
+                                   {259, 13},
+                                   {4200, 4200}}) {
       const auto x = test::bell(n + 1, std::uint64_t(n), 1000, 50);
       check_row(q, std::span(x).subspan(1), width);
     }

@@ -13,7 +13,8 @@ using Halves = kernel::UniformLevels<false, true>;
 
 /// The least error of any fp16 scale.
 template <class Levels>
-double exhaustive_error(std::span<const float> x, const Levels& levels, float smallest, float largest) {
+double exhaustive_error(std::span<const float> x, const Levels& levels, float smallest,
+                        float largest) {
   double best = 1e300;
   for (std::uint16_t bits = fp16(smallest).bits; bits <= fp16(largest).bits; ++bits) {
     const Line line[] = {{float(fp16::from_bits(bits)), 0}};
@@ -31,7 +32,8 @@ SearchSpace space_of(float widest, int bits, float typical = 0) {
   return space;
 }
 template <class Levels>
-Line refined(std::span<const float> x, const Levels& levels, Line line, int rounds = refinement_rounds) {
+Line refined(std::span<const float> x, const Levels& levels, Line line,
+             int rounds = refinement_rounds) {
   Lines lines;
   lines.scale[0] = line.scale;
   lines.offset[0] = line.offset;
@@ -59,14 +61,17 @@ void check_golden(const nlohmann::json& file) {
         if (Index(codes[j]) != expected[i][j].template get<Index>() + shift) return false;
       return true;
     };
-    const auto number = [&](const nlohmann::json& values) { return values[i].template get<double>(); };
+    const auto number = [&](const nlohmann::json& values) {
+      return values[i].template get<double>();
+    };
     {
       const auto& g = golden["asym"];
       const Affine<Bits> q{.search = ScaleSearch::minmax};
       const auto p = q.fit(x);
       CHECK(double(q.scale(p)) == Approx(number(g["scale"])).epsilon(5e-4).margin(1e-11));
       CHECK(double(q.offset(p)) == Approx(number(g["zero"])).epsilon(5e-4));
-      kernel::encode(x, q.levels(), Line{float(number(g["scale"])), float(number(g["zero"]))}, codes);
+      kernel::encode(x, q.levels(), Line{float(number(g["scale"])), float(number(g["zero"]))},
+                     codes);
       CHECK(same_codes(g["codes"], 0));
     }
     {
@@ -84,10 +89,14 @@ void check_golden(const nlohmann::json& file) {
       const ScoredLines best = search_ranges({x, Index(x.size())}, halves, space_of(widest, Bits));
       const Line grid{float(number(g["grid_scale"])), 0};
       if (i > 0) {
-        // The golden search has 40 candidates. At its choice the errors agree; from there least squares comes to the same fixed point.
-        CHECK(error_of(x, halves, grid) == Approx(number(g["grid_err"])).epsilon(1e-5).margin(1e-9));
-        CHECK(double(best.error[0]) * double(widest) * double(widest) <= 1.02 * number(g["grid_err"]) + 1e-9);
-        CHECK(double(refined(x, halves, grid, 40).scale) == Approx(number(g["scale"])).epsilon(1e-3));
+        // The golden search has 40 candidates. At its choice the errors agree; from there least
+        // squares comes to the same fixed point.
+        CHECK(error_of(x, halves, grid) ==
+              Approx(number(g["grid_err"])).epsilon(1e-5).margin(1e-9));
+        CHECK(double(best.error[0]) * double(widest) * double(widest) <=
+              1.02 * number(g["grid_err"]) + 1e-9);
+        CHECK(double(refined(x, halves, grid, 40).scale) ==
+              Approx(number(g["scale"])).epsilon(1e-3));
       }
       kernel::encode(x, halves, Line{float(number(g["scale"])), 0}, codes);
       CHECK(same_codes(g["codes"], m));
@@ -98,7 +107,8 @@ void check_golden(const nlohmann::json& file) {
         squares += level * level;
       }
       if (i > 0) CHECK(products / squares == Approx(number(g["scale"])).epsilon(1e-5));
-      // The whole search at stored precision is as good as the unrounded one, or better where it had more starts.
+      // The whole search at stored precision is as good as the unrounded one, or better where it
+      // had more starts.
       const Midrise<Bits> q;
       CHECK(test::squared_error(q, x, q.fit(x)) <= number(g["sqerr"]) * 1.002 + 1e-6);
     }
@@ -159,13 +169,16 @@ TEST_CASE("the search comes close to trying every scale, with and without an out
 }
 
 TEST_CASE("where the spread lies below all candidates it is a start of its own") {
-  // All but one weight are exactly ±1/2, which scale 1 reproduces; the outlier pulls every candidate far above.
+  // All but one weight are exactly ±1/2, which scale 1 reproduces; the outlier pulls every
+  // candidate far above.
   std::vector<float> x(4000, 0.5f);
   for (std::size_t i = 0; i < x.size(); i += 2) x[i] = -0.5f;
   x[9] = 60;
   const Halves halves{-8, 7};
   const auto error = [&](float typical) {
-    return search_lines({x, Index(x.size())}, halves, space_of(60 / 7.5f, 4, typical), detail::scales_in_fp16).error[0];
+    return search_lines({x, Index(x.size())}, halves, space_of(60 / 7.5f, 4, typical),
+                        detail::scales_in_fp16)
+        .error[0];
   };
   CHECK(error(gaussian_step(4)) <= error(0));
   const Midrise<4> q;

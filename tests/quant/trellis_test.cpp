@@ -19,7 +19,8 @@ double coded_error(const Matrix<float>& X, const Trellis& quantizer) {
   std::vector<float> scales(static_cast<std::size_t>(X.rows()));
   for (Index c = 0; c < encoding.chunks().count(); ++c) {
     const Index first = encoding.chunks().first_line(c), n = encoding.chunks().lines_of(c);
-    encoder.encode(X.view().row_block(first, n), encoding.chunk(c), std::span(scales).subspan(std::size_t(first), std::size_t(n)));
+    encoder.encode(X.view().row_block(first, n), encoding.chunk(c),
+                   std::span(scales).subspan(std::size_t(first), std::size_t(n)));
   }
   encoding.set_scales(TrellisScales(quantizer.scale_bits, scales));
   double error = 0, norm = 0;
@@ -37,19 +38,29 @@ double coded_error(const Matrix<float>& X, const Trellis& quantizer) {
 }  // namespace
 
 TEST_CASE("Chunks are whole rows, even, and cover the matrix") {
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {1, 20000}, {7, 3}, {64, 64}, {100, 1000}, {512, 512}, {3, 5000}, {4096, 17}}) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1},
+                                   {1, 20000},
+                                   {7, 3},
+                                   {64, 64},
+                                   {100, 1000},
+                                   {512, 512},
+                                   {3, 5000},
+                                   {4096, 17}}) {
     INFO(rows << " x " << cols);
     const TrellisChunks chunks({.rate = {35}}, rows, cols);
     REQUIRE(chunks.count() >= 1);
     REQUIRE(chunks.count() <= rows);
-    CHECK(std::abs(double(chunks.count()) - std::clamp(double(rows * cols) / 8192, 1.0, double(rows))) <= 0.5);
+    CHECK(std::abs(double(chunks.count()) -
+                   std::clamp(double(rows * cols) / 8192, 1.0, double(rows))) <= 0.5);
     Index covered = 0, bits = 0;
     for (Index c = 0; c < chunks.count(); ++c) {
       CHECK(chunks.first_line(c) == covered);
       CHECK(std::abs(double(chunks.lines_of(c)) - double(rows) / double(chunks.count())) < 1);
-      for (Index i = covered; i < covered + chunks.lines_of(c); ++i) REQUIRE(chunks.chunk_of(i) == c);
+      for (Index i = covered; i < covered + chunks.lines_of(c); ++i)
+        REQUIRE(chunks.chunk_of(i) == c);
       covered += chunks.lines_of(c);
-      bits += 8 * ceil_div(std::max<Index>(chunks.lines_of(c) * cols * 35 / 16, 13), Index(8));  // 6 weights are the least
+      bits += 8 * ceil_div(std::max<Index>(chunks.lines_of(c) * cols * 35 / 16, 13),
+                           Index(8));  // 6 weights are the least
     }
     CHECK(covered == rows);
     CHECK(chunks.storage_bits() == bits);
@@ -64,10 +75,15 @@ TEST_CASE("Logarithmic scales are near, and zero stays zero") {
       values.push_back(0);
       const TrellisScales scales(bits, values);
       const double most = range / ((1 << bits) - 2) / 2;  // half a step
-      for (std::size_t i = 0; i < 60; ++i) CHECK(std::abs(std::log(double(scales[Index(i)]) / double(values[i]))) <= most * 1.01 + 4e-3);
+      for (std::size_t i = 0; i < 60; ++i)
+        CHECK(std::abs(std::log(double(scales[Index(i)]) / double(values[i]))) <=
+              most * 1.01 + 4e-3);
       CHECK(scales[60] == 0);
     }
-  const TrellisScales far(6, std::vector<float>{1, 1e-20f, 4e-6f, 6e-6f, 1e-5f});  // what is too small for the longest range counts as the least scale, or as 0
+  const TrellisScales far(
+      6, std::vector<float>{
+             1, 1e-20f, 4e-6f, 6e-6f,
+             1e-5f});  // what is too small for the longest range counts as the least scale, or as 0
   CHECK(far[0] == Approx(1.0));
   CHECK(far[1] == 0);
   CHECK(far[2] == 0);
@@ -84,7 +100,14 @@ TEST_CASE("A Gaussian is coded as well as the design says") {
   }
   const auto X = test::gaussian<float>(64, 512, 11);
   double before = 1;
-  for (const auto& [sixteenths, most] : {std::pair{32, .0700}, {35, .0550}, {36, .0506}, {48, .0180}, {51, .0142}, {64, .00475}, {67, .00375}, {80, .0016}}) {
+  for (const auto& [sixteenths, most] : {std::pair{32, .0700},
+                                         {35, .0550},
+                                         {36, .0506},
+                                         {48, .0180},
+                                         {51, .0142},
+                                         {64, .00475},
+                                         {67, .00375},
+                                         {80, .0016}}) {
     const double error = coded_error(X, {.rate = {sixteenths}});
     INFO(sixteenths << " sixteenths: " << error);
     CHECK(error < most);
@@ -93,7 +116,8 @@ TEST_CASE("A Gaussian is coded as well as the design says") {
   }
   CHECK(coded_error(X, {.rate = {35}, .window = 10}) < .0570);
   CHECK(coded_error(X, {.rate = {35}, .scale_bits = 6}) < .0555);
-  for (const auto& [sixteenths, most] : {std::pair{35, .0537}, {51, .0138}, {67, .00365}}) CHECK(coded_error(X, {.rate = {sixteenths}, .window = 14}) < most);
+  for (const auto& [sixteenths, most] : {std::pair{35, .0537}, {51, .0138}, {67, .00365}})
+    CHECK(coded_error(X, {.rate = {sixteenths}, .window = 14}) < most);
 }
 
 TEST_CASE("Rows of very different size: no row is worse off than if it were dropped") {
@@ -128,7 +152,8 @@ TEST_CASE("Rows of any scale, and of zeros, in one chunk") {
   auto X = test::gaussian<float>(24, 172, 3);
   for (Index i = 0; i < X.rows(); ++i)
     for (float& x : X.row(i)) x *= i % 5 == 0 ? 0.0f : float(std::exp(-0.2 * double(i)));
-  for (const int sixteenths : {33, 50, 67}) CHECK(coded_error(X, {.rate = {sixteenths}}) < 0.085 * std::exp2(-2 * (sixteenths / 16.0 - 2)));
+  for (const int sixteenths : {33, 50, 67})
+    CHECK(coded_error(X, {.rate = {sixteenths}}) < 0.085 * std::exp2(-2 * (sixteenths / 16.0 - 2)));
   TrellisEncoder encoder(Trellis{});
   Encoding<Trellis> encoding({}, 1, 40);
   std::vector<float> scale{7};
@@ -152,7 +177,9 @@ TEST_CASE("Scales refitted to the codes are no worse than the root mean square")
     for (const float x : X.row(i)) squares += double(x) * double(x);
     const auto error = [&](double scale) {
       double sum = 0;
-      for (Index j = 0; j < X.cols(); ++j) sum += std::pow(double(X(i, j)) - scale * double(quantizer.code().unit) * levels[std::size_t(j)], 2);
+      for (Index j = 0; j < X.cols(); ++j)
+        sum += std::pow(
+            double(X(i, j)) - scale * double(quantizer.code().unit) * levels[std::size_t(j)], 2);
       return sum;
     };
     const double best = double(scales[std::size_t(i)]);

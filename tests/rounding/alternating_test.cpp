@@ -12,7 +12,8 @@ using test::ToyMidrise;
 namespace {
 
 /// Σ_h ‖F1_hᵀF2 − F̂1_hᵀF̂2‖² / Σ_h ‖F1_hᵀF2‖² by the definition.
-double product_error(View<const float> a, View<const float> b, View<const float> ah, View<const float> bh, Index heads, Index kv_heads) {
+double product_error(View<const float> a, View<const float> b, View<const float> ah,
+                     View<const float> bh, Index heads, Index kv_heads) {
   const Index d = a.rows / heads;
   double error = 0, norm = 0;
   for (Index h = 0; h < heads; ++h) {
@@ -44,17 +45,21 @@ TEST_CASE("The target of one factor is the golden least-squares solution") {
   const auto X2 = test::golden_matrix<float>(golden["X2"]);  // [9, d]: F2ᵀ
   const auto Q2 = test::golden_matrix<float>(golden["Q2"]);
   const auto T = test::golden_matrix(golden["T"]);
-  const auto view = detail::view_of_partner(detail::RoundedGrams(X2.view().transposed(), Q2.view().transposed(), 1, {}), 1, {});
+  const auto view = detail::view_of_partner(
+      detail::RoundedGrams(X2.view().transposed(), Q2.view().transposed(), 1, {}), 1, {});
   Matrix<float> target(X1.rows(), X1.cols());
   detail::least_squares_target(PairFactor{X1.view(), Side::input, 1}, view.K, target.view(), {});
   for (Index i = 0; i < T.rows(); ++i)
-    for (Index j = 0; j < T.cols(); ++j) CHECK(double(target(i, j)) == Approx(T(i, j)).margin(1e-5));
+    for (Index j = 0; j < T.cols(); ++j)
+      CHECK(double(target(i, j)) == Approx(T(i, j)).margin(1e-5));
 }
 
 TEST_CASE("Alternating lowers the error of the product, and keeps the best") {
-  for (const Case c : {Case{1, 1, Side::input}, Case{4, 4, Side::input}, Case{4, 2, Side::input}, Case{4, 1, Side::output}, Case{2, 2, Side::output}}) {
+  for (const Case c : {Case{1, 1, Side::input}, Case{4, 4, Side::input}, Case{4, 2, Side::input},
+                       Case{4, 1, Side::output}, Case{2, 2, Side::output}}) {
     const Index d = 8;
-    const auto first = c.first_side == Side::input ? test::gaussian<float>(40, c.heads * d, 1) : test::gaussian<float>(c.heads * d, 40, 1);
+    const auto first = c.first_side == Side::input ? test::gaussian<float>(40, c.heads * d, 1)
+                                                   : test::gaussian<float>(c.heads * d, 40, 1);
     const auto second = test::gaussian<float>(c.kv_heads * d, 33, 2);
     const PairFactor a{first.view(), c.first_side, c.heads};
     const PairFactor b{second.view(), Side::output, c.kv_heads};
@@ -73,7 +78,8 @@ TEST_CASE("Alternating lowers the error of the product, and keeps the best") {
       Matrix<float> A(first.rows(), first.cols()), B(second.rows(), second.cols());
       pair.first.decode(A.view());
       pair.second.decode(B.view());
-      CHECK(pair.error == Approx(error(PairFactor{A.view(), c.first_side, c.heads}.inner_first(), B.view())));
+      CHECK(pair.error ==
+            Approx(error(PairFactor{A.view(), c.first_side, c.heads}.inner_first(), B.view())));
       before = rounds == 1 ? before : pair.error;
     }
   }

@@ -20,9 +20,10 @@ struct OneByOne : Q {
   using Levels = void;
 };
 
-static_assert(rounding::UniformGrid<Midrise<3>> && rounding::UniformGrid<Symmetric<4>> && rounding::UniformGrid<Affine<2>> &&
-              rounding::UniformGrid<AffineIntegerZero<4>>);
-static_assert(!rounding::UniformGrid<OneByOne<Midrise<3>>> && !rounding::UniformGrid<Codebook> && !rounding::UniformGrid<test::ToyMidrise>);
+static_assert(rounding::UniformGrid<Midrise<3>> && rounding::UniformGrid<Symmetric<4>> &&
+              rounding::UniformGrid<Affine<2>> && rounding::UniformGrid<AffineIntegerZero<4>>);
+static_assert(!rounding::UniformGrid<OneByOne<Midrise<3>>> && !rounding::UniformGrid<Codebook> &&
+              !rounding::UniformGrid<test::ToyMidrise>);
 static_assert(LinearGrid<OneByOne<Midrise<3>>> && LinearGrid<OneByOne<AffineIntegerZero<4>>>);
 
 Matrix<double> random_metric(Index n, std::uint64_t seed) {
@@ -48,11 +49,13 @@ bool same_params(const Q& q, const typename Q::Params& a, const typename Q::Para
 }
 
 template <class R, class Q>
-void check_same(const R& rounder, const Q& quantizer, const Matrix<float>& X, const Metric& metric) {
+void check_same(const R& rounder, const Q& quantizer, const Matrix<float>& X,
+                const Metric& metric) {
   const OneByOne<Q> slow{quantizer};
   const auto a = round(rounder, X.view(), quantizer, metric);
   const auto b = round(rounder, X.view(), slow, metric);
-  INFO(X.rows() << " rows of " << X.cols() << ", group " << quantizer.group << ", bits " << fixed_bits<Q>());
+  INFO(X.rows() << " rows of " << X.cols() << ", group " << quantizer.group << ", bits "
+                << fixed_bits<Q>());
   for (Index i = 0; i < X.rows(); ++i)
     for (Index j = 0; j < X.cols(); ++j) {
       REQUIRE(int(a.code(i, j)) == int(b.code(i, j)));
@@ -73,7 +76,8 @@ TEST_CASE("Lines through vectors get the codes and parameters of weight by weigh
     check_same(CoordinateDescent{.sweeps = 2}, AffineIntegerZero<3>{.group = group}, X, metric);
   };
   for (const Index rows : {1, 7, 17, 65}) check(weights(rows, 48), in_blocks({16, 25, 7}), 16);
-  for (const Index group : {per_row, per_tensor, Index(1), Index(7), Index(32)}) check(weights(19, 48), in_blocks({16, 25, 7}), group);
+  for (const Index group : {per_row, per_tensor, Index(1), Index(7), Index(32)})
+    check(weights(19, 48), in_blocks({16, 25, 7}), group);
   check(weights(9, 40), Metric::identity(40), 16);
   check(weights(9, 40), Metric::diagonal(std::vector<double>(40, 2.5)), 7);
   check(weights(9, 150), in_blocks({150}), per_row);  // more than one panel
@@ -93,7 +97,8 @@ TEST_CASE("Some of the rows are rounded as all of them are, on any number of thr
         const Index n = std::min(step, X.rows() - begin);
         Encoding<Q> part(quantizer, n, X.cols());
         part.fit(X.view().row_block(begin, n));
-        if (step == 37) rounder.round(X.view().row_block(begin, n), metric, Side::input, part, pool);
+        if (step == 37)
+          rounder.round(X.view().row_block(begin, n), metric, Side::input, part, pool);
         else rounder.round(X.view().row_block(begin, n), metric, Side::input, part);
         for (Index i = 0; i < n; ++i)
           for (Index j = 0; j < X.cols(); ++j) {

@@ -17,11 +17,13 @@ Matrix<double> metric_matrix(Index n, std::uint64_t seed) {
 }
 
 /// Of X − X̂ in the metric, by the definition; lines are the columns (input side) or rows.
-double loss(View<const float> X, const Encoding<ToyMidrise>& encoding, View<const double> H, Side side) {
+double loss(View<const float> X, const Encoding<ToyMidrise>& encoding, View<const double> H,
+            Side side) {
   Matrix<double> E(X.rows, X.cols);
   for (Index i = 0; i < X.rows; ++i)
     for (Index j = 0; j < X.cols; ++j) E(i, j) = double(X(i, j)) - double(encoding.value(i, j));
-  const View<const double> lines = side == Side::input ? View<const double>(E.view()).transposed() : View<const double>(E.view());
+  const View<const double> lines = side == Side::input ? View<const double>(E.view()).transposed()
+                                                       : View<const double>(E.view());
   double sum = 0;
   for (Index a = 0; a < H.rows; ++a)
     for (Index b = 0; b < H.rows; ++b)
@@ -49,10 +51,16 @@ TEST_CASE("Never worse than nearest, nor than fewer sweeps, for any shape") {
       for (const Index group : {per_row, per_tensor}) {
         const auto H = metric_matrix(side == Side::input ? X.cols() : X.rows(), 4);
         const ToyMidrise quantizer{.bits = 2, .group = group};
-        double before = loss(X.view(), round(Nearest{}, X.view(), quantizer, Metric::dense(H), side), H.view(), side);
+        double before =
+            loss(X.view(), round(Nearest{}, X.view(), quantizer, Metric::dense(H), side), H.view(),
+                 side);
         for (const int sweeps : {1, 2, 4, 8}) {
-          const double now = loss(X.view(), round(CoordinateDescent{.sweeps = sweeps}, X.view(), quantizer, Metric::dense(H), side), H.view(), side);
-          INFO(n << " rows, side " << int(side) << ", group " << group << ", " << sweeps << " sweeps");
+          const double now = loss(X.view(),
+                                  round(CoordinateDescent{.sweeps = sweeps}, X.view(), quantizer,
+                                        Metric::dense(H), side),
+                                  H.view(), side);
+          INFO(n << " rows, side " << int(side) << ", group " << group << ", " << sweeps
+                 << " sweeps");
           CHECK(now <= before * (1 + 1e-5));
           before = now;
         }
@@ -65,7 +73,8 @@ TEST_CASE("Where it ends no change of one code lowers the loss") {
   for (const Side side : {Side::input, Side::output}) {
     const auto H = metric_matrix(side == Side::input ? 12 : 6, 8);
     // A scale for the whole matrix is never refitted, so codes alone are chosen.
-    auto encoding = round(CoordinateDescent{.sweeps = 30}, X.view(), ToyMidrise{.bits = 3, .group = per_tensor}, Metric::dense(H), side);
+    auto encoding = round(CoordinateDescent{.sweeps = 30}, X.view(),
+                          ToyMidrise{.bits = 3, .group = per_tensor}, Metric::dense(H), side);
     const double best = loss(X.view(), encoding, H.view(), side);
     for (Index i = 0; i < 6; ++i)
       for (Index j = 0; j < 12; ++j) {

@@ -20,13 +20,15 @@ namespace {
 
 /// tr((X − X̂) H (X − X̂)ᵀ) or its output-side twin, by the definition.
 template <class Q>
-double metric_error(View<const float> X, const Encoding<Q>& encoding, View<const double> H, Side side) {
+double metric_error(View<const float> X, const Encoding<Q>& encoding, View<const double> H,
+                    Side side) {
   Matrix<float> decoded(X.rows, X.cols);
   encoding.decode(decoded.view());
   Matrix<double> E(X.rows, X.cols);
   for (Index i = 0; i < X.rows; ++i)
     for (Index j = 0; j < X.cols; ++j) E(i, j) = double(X(i, j)) - double(decoded(i, j));
-  const View<const double> lines = side == Side::input ? View<const double>(E.view()) : View<const double>(E.view()).transposed();
+  const View<const double> lines = side == Side::input ? View<const double>(E.view())
+                                                       : View<const double>(E.view()).transposed();
   double sum = 0;
   for (Index i = 0; i < lines.rows; ++i)
     for (Index a = 0; a < H.rows; ++a)
@@ -42,7 +44,8 @@ Matrix<double> dense_metric(Index n, std::uint64_t seed) {
 }
 
 void set_scales(Encoding<ToyMidrise>& encoding, const std::vector<double>& scales) {
-  for (Index i = 0; i < encoding.rows(); ++i) encoding.params(i, 0).scale = float(scales[std::size_t(i)]);
+  for (Index i = 0; i < encoding.rows(); ++i)
+    encoding.params(i, 0).scale = float(scales[std::size_t(i)]);
 }
 
 }  // namespace
@@ -60,11 +63,14 @@ TEST_CASE("LDLQ and one sweep of coordinate descent give the golden codes") {
   for (Index i = 0; i < X.rows(); ++i)
     for (Index j = 0; j < X.cols(); ++j) CHECK(int(encoding.code(i, j)) - 4 == int(codes(i, j)));
 
-  // A sweep at fixed scales: the toy's refit is switched off by giving it the metric through the line loops.
+  // A sweep at fixed scales: the toy's refit is switched off by giving it the metric through the
+  // line loops.
   Matrix<float> lines = to_matrix<float>(X.view().transposed());
   Matrix<float> E(X.cols(), X.rows());
   Workspace workspace;
-  const auto encode = [&](Index j, std::span<const float> t, std::span<float> d) { encoding.encode_column(j, 0, t, d); };
+  const auto encode = [&](Index j, std::span<const float> t, std::span<float> d) {
+    encoding.encode_column(j, 0, t, d);
+  };
   const auto L = to_matrix<float>(linalg::factor_ldl(H.view())->L.view());
   const auto Hf = to_matrix<float>(H.view());
   rounding::feed_back(std::as_const(lines).view(), L.view(), E.view(), workspace, encode);
@@ -76,7 +82,8 @@ TEST_CASE("LDLQ and one sweep of coordinate descent give the golden codes") {
   const rounding::MetricFloats floats(metric);
   rounding::refit_lines<ToyMidrise>(lines.view(), E.view(), floats, encoding, 0, workspace);
   const auto refit = golden["scale_refit"].get<std::vector<double>>();
-  for (Index i = 0; i < X.rows(); ++i) CHECK(double(encoding.params(i, 0).scale) == Approx(refit[std::size_t(i)]).epsilon(1e-5));
+  for (Index i = 0; i < X.rows(); ++i)
+    CHECK(double(encoding.params(i, 0).scale) == Approx(refit[std::size_t(i)]).epsilon(1e-5));
 }
 
 TEST_CASE("Error feedback beats nearest in its metric, on both sides and for every group size") {
@@ -106,7 +113,8 @@ TEST_CASE("Sweeps never increase the error") {
   const auto H = dense_metric(70, 8);
   double before = std::numeric_limits<double>::infinity();
   for (int sweeps = 0; sweeps < 6; ++sweeps) {
-    const auto encoding = round(ErrorFeedback{.sweeps = sweeps}, X.view(), ToyMidrise{.bits = 2}, Metric::dense(H));
+    const auto encoding =
+        round(ErrorFeedback{.sweeps = sweeps}, X.view(), ToyMidrise{.bits = 2}, Metric::dense(H));
     const double error = metric_error(X.view(), encoding, H.view(), Side::input);
     CHECK(error <= before * (1 + 1e-6));
     before = error;
@@ -122,7 +130,8 @@ TEST_CASE("Adaptive rounding is never worse than nearest, whatever the grid and 
     const auto compare = [&](const auto& quantizer) {
       const auto near = round(Nearest{}, X.view(), quantizer, metric);
       const auto fed = round(CoordinateDescent{.sweeps = 2}, X.view(), quantizer, metric);
-      CHECK(metric_error(X.view(), fed, H.view(), Side::input) <= metric_error(X.view(), near, H.view(), Side::input) * (1 + 1e-6));
+      CHECK(metric_error(X.view(), fed, H.view(), Side::input) <=
+            metric_error(X.view(), near, H.view(), Side::input) * (1 + 1e-6));
     };
     INFO("mean " << mean);
     compare(Midrise<3>{});
@@ -141,7 +150,8 @@ TEST_CASE("Metrics of any magnitude give the same codes") {
   for (const double scale : {0x1p-160, 0x1p+130}) {
     auto scaled = H;
     for (Index i = 0; i < H.size(); ++i) scaled.data()[i] *= scale;
-    const auto encoding = round(ErrorFeedback{.sweeps = 2}, X.view(), ToyMidrise{}, Metric::dense(scaled));
+    const auto encoding =
+        round(ErrorFeedback{.sweeps = 2}, X.view(), ToyMidrise{}, Metric::dense(scaled));
     for (Index i = 0; i < X.rows(); ++i)
       for (Index j = 0; j < X.cols(); ++j) REQUIRE(encoding.code(i, j) == expected.code(i, j));
   }
@@ -156,15 +166,20 @@ TEST_CASE("In the identity metric error feedback at fixed scales is rounding to 
     for (Index j = 0; j < X.cols(); ++j) REQUIRE(a.code(i, j) == b.code(i, j));
 }
 
-TEST_CASE("A block-diagonal metric rounds its blocks as separate metrics do, but for scales that they share") {
+TEST_CASE(
+    "A block-diagonal metric rounds its blocks as separate metrics do, but for scales that they "
+    "share") {
   const auto X = test::gaussian<float>(9, 24, 6);
   std::vector<Matrix<double>> blocks;
   blocks.push_back(dense_metric(16, 1));
   blocks.push_back(dense_metric(8, 2));
-  const ToyMidrise quantizer{.bits = 3, .group = 8};  // groups lie inside the blocks: nothing is shared
-  const auto whole = round(ErrorFeedback{.sweeps = 2}, X.view(), quantizer, Metric::block_diagonal(blocks));
+  const ToyMidrise quantizer{.bits = 3,
+                             .group = 8};  // groups lie inside the blocks: nothing is shared
+  const auto whole =
+      round(ErrorFeedback{.sweeps = 2}, X.view(), quantizer, Metric::block_diagonal(blocks));
   const Matrix<float> left = to_matrix<float>(X.view().col_block(0, 16));
-  const auto part = round(ErrorFeedback{.sweeps = 2}, left.view(), quantizer, Metric::dense(blocks[0]));
+  const auto part =
+      round(ErrorFeedback{.sweeps = 2}, left.view(), quantizer, Metric::dense(blocks[0]));
   for (Index i = 0; i < 9; ++i)
     for (Index j = 0; j < 16; ++j) REQUIRE(whole.code(i, j) == part.code(i, j));
 }
@@ -193,14 +208,17 @@ TEST_CASE("A weighted diagonal metric moves the scales towards the heavy columns
   for (Index j = 0; j < 64; ++j) X(0, j) = j < 8 ? 0.1f : 1.0f;
   std::vector<double> weights(64, 1e-3);
   for (std::size_t j = 0; j < 8; ++j) weights[j] = 1e3;
-  const auto plain = round(ErrorFeedback{.sweeps = 8}, X.view(), ToyMidrise{.bits = 2}, Metric::identity(64));
-  const auto heavy = round(ErrorFeedback{.sweeps = 8}, X.view(), ToyMidrise{.bits = 2}, Metric::diagonal(weights));
+  const auto plain =
+      round(ErrorFeedback{.sweeps = 8}, X.view(), ToyMidrise{.bits = 2}, Metric::identity(64));
+  const auto heavy =
+      round(ErrorFeedback{.sweeps = 8}, X.view(), ToyMidrise{.bits = 2}, Metric::diagonal(weights));
   CHECK(std::abs(heavy.value(0, 0) - 0.1f) < 0.2f * std::abs(plain.value(0, 0) - 0.1f));
 }
 
 TEST_CASE("Bad metrics are named") {
   const auto X = test::gaussian<float>(4, 6, 1);
-  CHECK_THROWS_WITH(round(ErrorFeedback{}, X.view(), ToyMidrise{}, Metric::identity(5)), Contains("metric: dimension 5"));
+  CHECK_THROWS_WITH(round(ErrorFeedback{}, X.view(), ToyMidrise{}, Metric::identity(5)),
+                    Contains("metric: dimension 5"));
   auto H = identity_matrix<double>(6);
   H(2, 2) = -1;
   CHECK_THROWS_WITH(Metric::dense(H), Contains("not positive definite"));
@@ -215,8 +233,10 @@ TEST_CASE("Degenerate shapes") {
   CHECK(round(ErrorFeedback{}, empty.view(), ToyMidrise{}, Metric::identity(5)).rows() == 0);
   Matrix<float> one(1, 1);
   one(0, 0) = 3;
-  CHECK(round(ErrorFeedback{}, one.view(), ToyMidrise{}, Metric::identity(1)).value(0, 0) == Approx(3));
+  CHECK(round(ErrorFeedback{}, one.view(), ToyMidrise{}, Metric::identity(1)).value(0, 0) ==
+        Approx(3));
   const Matrix<float> zero(3, 7);
-  const auto encoding = round(ErrorFeedback{}, zero.view(), ToyMidrise{}, Metric::dense(dense_metric(7, 2)));
+  const auto encoding =
+      round(ErrorFeedback{}, zero.view(), ToyMidrise{}, Metric::dense(dense_metric(7, 2)));
   for (Index j = 0; j < 7; ++j) CHECK(encoding.value(1, j) == 0);
 }

@@ -50,7 +50,8 @@ TEST_CASE("Error feedback hands each line its target, last line first") {
       const auto X = test::gaussian<float>(n, m, 1);
       auto L = test::gaussian<float>(n, n, 2, 1 / std::sqrt(double(n) + 1));
       for (Index i = 0; i < n; ++i)
-        for (Index j = i; j < n; ++j) L(i, j) = i == j ? 1.0f : std::nanf("");  // only what is below the diagonal may be read
+        for (Index j = i; j < n; ++j)
+          L(i, j) = i == j ? 1.0f : std::nanf("");  // only what is below the diagonal may be read
       Matrix<float> E(n, m), targets(n, m);
       Workspace workspace;
       Recorder recorder{targets, {}};
@@ -64,7 +65,8 @@ TEST_CASE("Error feedback hands each line its target, last line first") {
           double t = double(X(j, l));
           for (Index i = j + 1; i < n; ++i) t += double(L(i, j)) * errors(i, l);
           errors(j, l) = double(X(j, l)) - (double(0.8f) * t + double(0.1f));
-          worst = std::max({worst, std::abs(double(targets(j, l)) - t), std::abs(double(E(j, l)) - errors(j, l))});
+          worst = std::max({worst, std::abs(double(targets(j, l)) - t),
+                            std::abs(double(E(j, l)) - errors(j, l))});
         }
       CHECK(worst < 1e-4);
       REQUIRE(Index(recorder.order.size()) == n);
@@ -82,12 +84,14 @@ TEST_CASE("What error feedback leaves is what D weighs: tr(EᵀHE) = Σ D_j ‖t
   Matrix<float> E(n, m);
   Workspace workspace;
   double weighed = 0;
-  rounding::feed_back(X.view(), L.view(), E.view(), workspace, [&](Index j, std::span<const float> t, std::span<float> q) {
-    for (std::size_t l = 0; l < t.size(); ++l) {
-      q[l] = std::nearbyint(t[l] * 2) / 2;
-      weighed += factor->D[std::size_t(j)] * double(t[l] - q[l]) * double(t[l] - q[l]);
-    }
-  });
+  rounding::feed_back(X.view(), L.view(), E.view(), workspace,
+                      [&](Index j, std::span<const float> t, std::span<float> q) {
+                        for (std::size_t l = 0; l < t.size(); ++l) {
+                          q[l] = std::nearbyint(t[l] * 2) / 2;
+                          weighed +=
+                              factor->D[std::size_t(j)] * double(t[l] - q[l]) * double(t[l] - q[l]);
+                        }
+                      });
   CHECK(loss(std::as_const(E).view(), H.view()) == Approx(weighed).epsilon(1e-4));
 }
 
@@ -111,7 +115,8 @@ TEST_CASE("A sweep of coordinate descent minimises over one line after the other
           for (Index i = 0; i < n; ++i) gradient += H(j, i) * errors(i, l);
           const double t = double(X(j, l)) - errors(j, l) + gradient / H(j, j);
           errors(j, l) = double(X(j, l)) - (double(0.8f) * t + double(0.1f));
-          worst = std::max({worst, std::abs(double(targets(j, l)) - t), std::abs(double(E(j, l)) - errors(j, l))});
+          worst = std::max({worst, std::abs(double(targets(j, l)) - t),
+                            std::abs(double(E(j, l)) - errors(j, l))});
         }
       CHECK(worst < 2e-4);
       for (Index j = 0; j < n; ++j) CHECK(recorder.order[std::size_t(j)] == j);
@@ -140,8 +145,11 @@ TEST_CASE("With a grid no sweep increases the loss; without one, sweeps solve th
   }
   CHECK(before < 0.8 * nearest);
 
-  const auto exact = [](Index, std::span<const float> t, std::span<float> q) { std::copy(t.begin(), t.end(), q.begin()); };
-  for (int sweep = 0; sweep < 400; ++sweep) rounding::descend(X.view(), Hf.view(), E.view(), workspace, exact);
+  const auto exact = [](Index, std::span<const float> t, std::span<float> q) {
+    std::copy(t.begin(), t.end(), q.begin());
+  };
+  for (int sweep = 0; sweep < 400; ++sweep)
+    rounding::descend(X.view(), Hf.view(), E.view(), workspace, exact);
   CHECK(loss(std::as_const(E).view(), H.view()) < 1e-6 * nearest);
 }
 

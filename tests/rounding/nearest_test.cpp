@@ -20,7 +20,8 @@ void check_nearest(const Q& quantizer, View<const float> X) {
     for (Index j = 0; j < X.cols; ++j) {
       const double distance = std::abs(double(encoding.value(i, j)) - double(X(i, j)));
       for (int code = 0; code < 1 << int(quantizer.bits); ++code) {
-        const double other = std::abs(double(quantizer.decode(std::uint8_t(code), encoding.params(i, j))) - double(X(i, j)));
+        const double other = std::abs(
+            double(quantizer.decode(std::uint8_t(code), encoding.params(i, j))) - double(X(i, j)));
         REQUIRE(distance <= other + 1e-6 * std::abs(double(X(i, j))));
       }
     }
@@ -59,10 +60,14 @@ TEST_CASE("Part of a larger matrix rounds as a copy of it does, on any number of
   const auto whole = test::gaussian<float>(200, 150, 3);
   const auto part = whole.view().block(3, 5, 190, 129);
   const auto copied = to_matrix<float>(part);
-  const auto expected = round(Nearest{}, copied.view(), Affine<3>{.group = 32}, Metric::identity(129));
+  const auto expected =
+      round(Nearest{}, copied.view(), Affine<3>{.group = 32}, Metric::identity(129));
   for (const Index threads : {1, 2, 3}) {
     ThreadPool pool(threads);
-    const auto encoding = round(Nearest{}, part, Affine<3>{.group = 32}, Metric::identity(129), Side::input, pool);
-    for (Index i = 0; i < 190; ++i) REQUIRE(std::equal(encoding.codes(i).begin(), encoding.codes(i).end(), expected.codes(i).begin()));
+    const auto encoding =
+        round(Nearest{}, part, Affine<3>{.group = 32}, Metric::identity(129), Side::input, pool);
+    for (Index i = 0; i < 190; ++i)
+      REQUIRE(std::equal(encoding.codes(i).begin(), encoding.codes(i).end(),
+                         expected.codes(i).begin()));
   }
 }

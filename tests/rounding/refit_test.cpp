@@ -30,13 +30,17 @@ struct ToyAffine {
     return {(*high - *low) / float((1 << bits) - 1), *low};
   }
   std::uint8_t encode(float x, Params p) const {
-    return p.scale == 0 ? std::uint8_t(0) : std::uint8_t(std::clamp(std::nearbyint((x - p.offset) / p.scale), 0.0f, float((1 << bits) - 1)));
+    return p.scale == 0 ? std::uint8_t(0)
+                        : std::uint8_t(std::clamp(std::nearbyint((x - p.offset) / p.scale), 0.0f,
+                                                  float((1 << bits) - 1)));
   }
   float level(std::uint8_t code) const { return float(code); }
   float decode(std::uint8_t code, Params p) const { return p.scale * float(code) + p.offset; }
   float scale(Params p) const { return p.scale; }
   float offset(Params p) const { return p.offset; }
-  Params with_scale(Params p, float scale, float offset) const { return std::isfinite(scale) && std::isfinite(offset) ? Params{scale, offset} : p; }
+  Params with_scale(Params p, float scale, float offset) const {
+    return std::isfinite(scale) && std::isfinite(offset) ? Params{scale, offset} : p;
+  }
 };
 static_assert(LinearGrid<ToyAffine>);
 
@@ -50,9 +54,9 @@ Matrix<double> dense_of(const Metric& metric) {
   for (const auto& block : metric.blocks())
     for (Index i = 0; i < block.size; ++i) {
       if (block.is_dense())
-        for (Index j = 0; j < block.size; ++j) H(block.offset + i, block.offset + j) = block.dense(i, j);
-      else
-        H(block.offset + i, block.offset + i) = block.weight(i);
+        for (Index j = 0; j < block.size; ++j)
+          H(block.offset + i, block.offset + j) = block.dense(i, j);
+      else H(block.offset + i, block.offset + i) = block.weight(i);
     }
   return H;
 }
@@ -61,9 +65,10 @@ struct Solution {
   double scale, offset;
 };
 
-/// The s and z of one group that minimise eᵀHe, e = x − s c − z, by the normal equations written out; `e` holds the errors of the other groups.
-Solution least_squares(const Matrix<double>& H, std::vector<double> e, const std::vector<double>& x, const std::vector<double>& c, Index begin,
-                       Index end, bool has_offset) {
+/// The s and z of one group that minimise eᵀHe, e = x − s c − z, by the normal equations written
+/// out; `e` holds the errors of the other groups.
+Solution least_squares(const Matrix<double>& H, std::vector<double> e, const std::vector<double>& x,
+                       const std::vector<double>& c, Index begin, Index end, bool has_offset) {
   for (Index j = begin; j < end; ++j) e[std::size_t(j)] = x[std::size_t(j)];
   double cc = 0, c1 = 0, n1 = 0, cx = 0, x1 = 0;
   for (Index a = begin; a < end; ++a) {
@@ -92,13 +97,16 @@ double loss(const Matrix<double>& H, const std::vector<double>& e) {
 /// What refit_lines starts from: fitted and encoded, errors taken.
 template <class Q>
 struct Problem {
-  Matrix<float> X;      // [rows, n]
+  Matrix<float> X;  // [rows, n]
   Encoding<Q> encoding;
   Matrix<float> lines;  // [n, rows]
   Matrix<float> E;      // [n, rows]
 
   Problem(const Q& quantizer, Index rows, Index n, std::uint64_t seed, double scale = 1.0)
-      : X(test::heavy_tailed(rows, n, seed, 0, scale)), encoding(quantizer, rows, n), lines(to_matrix<float>(X.view().transposed())), E(n, rows) {
+      : X(test::heavy_tailed(rows, n, seed, 0, scale)),
+        encoding(quantizer, rows, n),
+        lines(to_matrix<float>(X.view().transposed())),
+        E(n, rows) {
     encoding.fit(X.view());
     encoding.encode(X.view());
     for (Index i = 0; i < rows; ++i)
@@ -106,11 +114,13 @@ struct Problem {
   }
   void refit(const Metric& metric) {
     Workspace workspace;
-    rounding::refit_lines<Q>(lines.view(), E.view(), rounding::MetricFloats(metric), encoding, 0, workspace);
+    rounding::refit_lines<Q>(lines.view(), E.view(), rounding::MetricFloats(metric), encoding, 0,
+                             workspace);
   }
   std::vector<double> errors(Index i) const {
     std::vector<double> e;
-    for (Index j = 0; j < X.cols(); ++j) e.push_back(double(X(i, j)) - double(encoding.value(i, j)));
+    for (Index j = 0; j < X.cols(); ++j)
+      e.push_back(double(X(i, j)) - double(encoding.value(i, j)));
     return e;
   }
 };
@@ -130,13 +140,15 @@ std::vector<double> weights(Index n) {
 
 /// Every kind of metric of dimension 24.
 std::vector<Metric> metrics() {
-  return {Metric::dense(refit_metric(24, 3)), Metric::block_diagonal(two_blocks()), Metric::diagonal(weights(24)), Metric::identity(24)};
+  return {Metric::dense(refit_metric(24, 3)), Metric::block_diagonal(two_blocks()),
+          Metric::diagonal(weights(24)), Metric::identity(24)};
 }
 
-/// Group after group, as refit_lines promises, but by dense algebra in fp64. tolerance: of a parameter, relative to scale and offset together;
-/// where both are rounded only the loss counts.
+/// Group after group, as refit_lines promises, but by dense algebra in fp64. tolerance: of a
+/// parameter, relative to scale and offset together; where both are rounded only the loss counts.
 template <class Q>
-void check_closed_form(const Q& quantizer, const Metric& metric, double tolerance, double magnitude = 1.0) {
+void check_closed_form(const Q& quantizer, const Metric& metric, double tolerance,
+                       double magnitude = 1.0) {
   Problem<Q> problem(quantizer, 5, metric.dim(), 4, magnitude);
   const Encoding<Q> before = problem.encoding;
   const Matrix<double> H = dense_of(metric);
@@ -159,17 +171,21 @@ void check_closed_form(const Q& quantizer, const Metric& metric, double toleranc
       const double unit = std::abs(expected.scale) + std::abs(expected.offset);
       INFO("row " << i << ", group at " << begin << " of width " << width);
       if (!std::is_same_v<Q, Affine<3>>) {
-        CHECK(std::abs(double(q.scale(params)) - expected.scale) <= tolerance * std::abs(expected.scale));
+        CHECK(std::abs(double(q.scale(params)) - expected.scale) <=
+              tolerance * std::abs(expected.scale));
         CHECK(std::abs(double(q.offset(params)) - expected.offset) <= tolerance * unit);
       }
       const auto loss_of = [&](const typename Q::Params& p) {
-        for (Index j = begin; j < end; ++j) e[std::size_t(j)] = x[std::size_t(j)] - double(q.decode(before.code(i, j), p));
+        for (Index j = begin; j < end; ++j)
+          e[std::size_t(j)] = x[std::size_t(j)] - double(q.decode(before.code(i, j), p));
         return loss(H, e);
       };
       const double noise = 1e-9 * loss(H, x);
-      const double rounded = loss_of(q.with_scale(before.params(i, begin), float(expected.scale), float(expected.offset)));
+      const double rounded = loss_of(
+          q.with_scale(before.params(i, begin), float(expected.scale), float(expected.offset)));
       const double unchanged = loss_of(before.params(i, begin));
-      CHECK(loss_of(params) <= std::min(rounded, unchanged) * (1 + 1e-4) + noise);  // and e is as stored
+      CHECK(loss_of(params) <=
+            std::min(rounded, unchanged) * (1 + 1e-4) + noise);  // and e is as stored
     }
     for (Index j = 0; j < metric.dim(); ++j) {
       CHECK(problem.encoding.code(i, j) == before.code(i, j));
@@ -201,9 +217,11 @@ TEST_CASE("A metric in floats: blocks, their LDLᵀ, weights, and nothing for th
     for (Index i = 0; i < L.rows; ++i) {
       CHECK(L(i, i) == 1);
       for (Index j = 0; j < L.cols; ++j) {
-        CHECK(double(dense.blocks[b].H(i, j)) * dense.blocks[b].scale * std::ldexp(0.5, exponent) == double(float(blocks[b](i, j))));
+        CHECK(double(dense.blocks[b].H(i, j)) * dense.blocks[b].scale * std::ldexp(0.5, exponent) ==
+              double(float(blocks[b](i, j))));
         double sum = 0;
-        for (Index k = 0; k <= std::min(i, j); ++k) sum += double(L(i, k)) * factor->D[std::size_t(k)] * double(L(j, k));
+        for (Index k = 0; k <= std::min(i, j); ++k)
+          sum += double(L(i, k)) * factor->D[std::size_t(k)] * double(L(j, k));
         CHECK(sum == Approx(blocks[b](i, j)).margin(1e-4));
       }
     }
@@ -214,12 +232,16 @@ TEST_CASE("A metric in floats: blocks, their LDLᵀ, weights, and nothing for th
   CHECK(diagonal.blocks[0].weights.at(0) == 2 * diagonal.blocks[0].weights.at(1));
   const Metric plain = Metric::identity(3);
   const rounding::MetricFloats identity(plain);
-  CHECK((identity.blocks.at(0).H.empty() && identity.blocks[0].L.empty() && identity.blocks[0].weights.empty()));
+  CHECK((identity.blocks.at(0).H.empty() && identity.blocks[0].L.empty() &&
+         identity.blocks[0].weights.empty()));
 }
 
-TEST_CASE("The closed form is the least-squares solution: one group or several, inside the metric's blocks or across them") {
+TEST_CASE(
+    "The closed form is the least-squares solution: one group or several, inside the metric's "
+    "blocks or across them") {
   for (const Metric& metric : metrics())
-    for (const Index group : {per_row, Index(24), Index(12), Index(8), Index(7), Index(1)}) {  // the blocks meet at 10
+    for (const Index group :
+         {per_row, Index(24), Index(12), Index(8), Index(7), Index(1)}) {  // the blocks meet at 10
       check_closed_form(ToyMidrise{.bits = 3, .group = group}, metric, 2e-5);
       if (group != 1) check_closed_form(ToyAffine{.bits = 3, .group = group}, metric, 5e-4);
     }
@@ -278,7 +300,9 @@ TEST_CASE("Rows in the middle are refitted as all rows at once are") {
     }
 }
 
-TEST_CASE("Codes of one level cannot tell slope from offset: both keep their ratio, and no noise decides") {
+TEST_CASE(
+    "Codes of one level cannot tell slope from offset: both keep their ratio, and no noise "
+    "decides") {
   const auto check = [](auto quantizer, double tolerance) {
     using Q = decltype(quantizer);
     for (const Metric& metric : metrics()) {
@@ -296,12 +320,14 @@ TEST_CASE("Codes of one level cannot tell slope from offset: both keep their rat
             x += H(a, b) * double(problem.X(i, b));
           }
         const Q& q = problem.encoding.quantizer();
-        const double ratio = double(q.offset(before.params(i, 0))) / double(q.scale(before.params(i, 0)));
+        const double ratio =
+            double(q.offset(before.params(i, 0))) / double(q.scale(before.params(i, 0)));
         const auto& p = problem.encoding.params(i, 0);
         const double best = x / one;
         // Where the sign allows it, the value is the mean in the metric.
         if (best / (5 + ratio) > 0) {
-          CHECK(double(q.decode(5, p)) == Approx(best).margin(tolerance * (std::abs(double(q.offset(p))) + std::abs(best))));
+          CHECK(double(q.decode(5, p)) ==
+                Approx(best).margin(tolerance * (std::abs(double(q.offset(p))) + std::abs(best))));
           CHECK(double(q.offset(p)) == Approx(ratio * double(q.scale(p))).epsilon(tolerance));
         }
       }
@@ -318,17 +344,20 @@ TEST_CASE("Codes of nothing but zero leave the scale: any would do") {
   const auto before = problem.encoding;
   for (const Metric& metric : metrics()) problem.refit(metric);
   rounding::refit_row(problem.encoding, 0, std::as_const(problem.X).row(0));
-  for (Index i = 0; i < 2; ++i) CHECK(float(problem.encoding.params(i, 0).scale) == float(before.params(i, 0).scale));
+  for (Index i = 0; i < 2; ++i)
+    CHECK(float(problem.encoding.params(i, 0).scale) == float(before.params(i, 0).scale));
 }
 
 TEST_CASE("A scale that the format cannot hold is not taken") {
   Problem<ToyMidrise> problem({.bits = 3}, 2, 24, 8);
   for (Index i = 0; i < 2; ++i)
-    for (auto& c : problem.encoding.codes(i)) c = std::uint8_t(7 - c);  // all signs wrong: the best scale is negative
+    for (auto& c : problem.encoding.codes(i))
+      c = std::uint8_t(7 - c);  // all signs wrong: the best scale is negative
   const float scale = problem.encoding.params(1, 0).scale;
   problem.refit(Metric::identity(24));
   CHECK(problem.encoding.params(1, 0).scale == scale);
-  for (Index j = 0; j < 24; ++j) CHECK(problem.E(j, 1) == problem.X(1, j) - problem.encoding.value(1, j));
+  for (Index j = 0; j < 24; ++j)
+    CHECK(problem.E(j, 1) == problem.X(1, j) - problem.encoding.value(1, j));
 }
 
 TEST_CASE("A row is refitted in plain squared error, group by group") {
@@ -351,9 +380,12 @@ TEST_CASE("A row is refitted in plain squared error, group by group") {
         const Index end = std::min(begin + width, n);
         if (Q::has_offset && end - begin == 1) continue;
         const auto expected = least_squares(H, x, x, c, begin, end, Q::has_offset);
-        CHECK(double(quantizer.scale(problem.encoding.params(1, begin))) == Approx(expected.scale).epsilon(tolerance));
-        CHECK(double(quantizer.offset(problem.encoding.params(1, begin))) == Approx(expected.offset).margin(tolerance * std::abs(expected.scale)));
-        for (const Index other : {0, 2}) CHECK(problem.encoding.params(other, begin).scale == before.params(other, begin).scale);
+        CHECK(double(quantizer.scale(problem.encoding.params(1, begin))) ==
+              Approx(expected.scale).epsilon(tolerance));
+        CHECK(double(quantizer.offset(problem.encoding.params(1, begin))) ==
+              Approx(expected.offset).margin(tolerance * std::abs(expected.scale)));
+        for (const Index other : {0, 2})
+          CHECK(problem.encoding.params(other, begin).scale == before.params(other, begin).scale);
       }
     }
   };

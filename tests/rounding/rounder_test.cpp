@@ -17,7 +17,8 @@ namespace {
 /// A rounder of the caller's own: every code the lowest.
 struct Lowest {
   template <Quantizer Q>
-  void round(View<const float>, const Metric&, Side, Encoding<Q>& encoding, ExecutorRef = {}) const {
+  void round(View<const float>, const Metric&, Side, Encoding<Q>& encoding,
+             ExecutorRef = {}) const {
     for (Index i = 0; i < encoding.rows(); ++i)
       for (auto& code : encoding.codes(i)) code = 0;
   }
@@ -27,12 +28,14 @@ struct Incomplete {
 };
 
 static_assert(RounderFor<Lowest, ToyMidrise>);
-static_assert(RounderFor<Nearest, ToyMidrise> && RounderFor<ErrorFeedback, ToyMidrise> && RounderFor<CoordinateDescent, Midrise<3>>);
+static_assert(RounderFor<Nearest, ToyMidrise> && RounderFor<ErrorFeedback, ToyMidrise> &&
+              RounderFor<CoordinateDescent, Midrise<3>>);
 static_assert(!RounderFor<Incomplete, ToyMidrise>);
 static_assert(!RounderFor<Lowest, int>);
 
 // Only one that says so is spared the metric.
-static_assert(uses_metric<Lowest> && uses_metric<ErrorFeedback> && uses_metric<CoordinateDescent> && !uses_metric<Nearest>);
+static_assert(uses_metric<Lowest> && uses_metric<ErrorFeedback> && uses_metric<CoordinateDescent> &&
+              !uses_metric<Nearest>);
 
 }  // namespace
 
@@ -46,20 +49,29 @@ TEST_CASE("round() fits the parameters, then leaves the codes to the rounder") {
     for (Index j = 0; j < 9; ++j) {
       CHECK(encoding.code(i, j) == 0);
       const Index begin = j / 4 * 4;
-      CHECK(encoding.params(i, j).scale == quantizer.fit(X.row(i).subspan(std::size_t(begin), std::size_t(std::min<Index>(4, 9 - begin)))).scale);
+      CHECK(
+          encoding.params(i, j).scale ==
+          quantizer
+              .fit(X.row(i).subspan(std::size_t(begin), std::size_t(std::min<Index>(4, 9 - begin))))
+              .scale);
     }
 }
 
 TEST_CASE("A metric of the wrong dimension is named with its side, whatever the rounder") {
   const auto X = test::gaussian<float>(5, 9, 1);
   const auto message_of = [&](Index n, Side side) {
-    const Error error = test::error_of([&] { round(Lowest{}, X.view(), ToyMidrise{}, Metric::identity(n), side); });
+    const Error error =
+        test::error_of([&] { round(Lowest{}, X.view(), ToyMidrise{}, Metric::identity(n), side); });
     CHECK(error.code() == ErrorCode::invalid_shape);
     return error.message();
   };
-  CHECK(message_of(5, Side::input) == "metric: dimension 5 does not fit X of 5 x 9 on its input side");
-  CHECK(message_of(9, Side::output) == "metric: dimension 9 does not fit X of 5 x 9 on its output side");
+  CHECK(message_of(5, Side::input) ==
+        "metric: dimension 5 does not fit X of 5 x 9 on its input side");
+  CHECK(message_of(9, Side::output) ==
+        "metric: dimension 9 does not fit X of 5 x 9 on its output side");
   CHECK(round(Lowest{}, X.view(), ToyMidrise{}, Metric::identity(5), Side::output).rows() == 5);
-  CHECK(test::error_of([&] { Encoding<ToyMidrise> e({}, 5, 9); ErrorFeedback{}.round(X.view(), Metric::identity(8), Side::input, e); }).code() ==
-        ErrorCode::invalid_shape);
+  CHECK(test::error_of([&] {
+          Encoding<ToyMidrise> e({}, 5, 9);
+          ErrorFeedback{}.round(X.view(), Metric::identity(8), Side::input, e);
+        }).code() == ErrorCode::invalid_shape);
 }

@@ -9,7 +9,8 @@ using namespace cafeq;
 TEST_CASE("AnyLinear multiplies as Linear does, to the bit, whatever it holds") {
   const auto W = test::heavy_tailed(40, 128, 1, 2);
   const auto X = test::gaussian<float>(3, 128, 2);
-  const auto check = [&]<Transform T, Quantizer Q>(const Quantized<T, Q>& q, ActivationFormat format) {
+  const auto check = [&]<Transform T, Quantizer Q>(const Quantized<T, Q>& q,
+                                                   ActivationFormat format) {
     const Linear<T, Q> plain(q, format);
     const AnyLinear any(q, format);
     CHECK(any.in() == 128);
@@ -25,8 +26,11 @@ TEST_CASE("AnyLinear multiplies as Linear does, to the bit, whatever it holds") 
   };
   for (const auto precision : {ActivationPrecision::fp32, ActivationPrecision::int8})
     for (const int bits : {2, 3, 4, 6, 8}) {
-      check(quantize(W, recipes::rtn<>{.bits = bits, .group = 64}), {.precision = precision, .group = 64});
-      check(quantize(W, recipes::fast<>{.bits = bits, .group = 64}), {.precision = precision, .group = 64});
-      check(quantize(W, recipes::learned<>{.bits = bits, .transform_bits = 2, .max_block = 8}), {.precision = precision, .group = 64});
+      check(quantize(W, recipes::rtn<>{.bits = bits, .group = 64}),
+            {.precision = precision, .group = 64});
+      check(quantize(W, recipes::fast<>{.bits = bits, .group = 64}),
+            {.precision = precision, .group = 64});
+      check(quantize(W, recipes::learned<>{.bits = bits, .transform_bits = 2, .max_block = 8}),
+            {.precision = precision, .group = 64});
     }
 }

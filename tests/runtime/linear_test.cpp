@@ -35,7 +35,8 @@ double error_against_dense(const Z& q, const Matrix<float>& X, const Matrix<floa
   return error / norm;
 }
 
-/// fp32 activations to their rounding; int8 ones to what half a step an entry does to a sum of many.
+/// fp32 activations to their rounding; int8 ones to what half a step an entry does to a sum of
+/// many.
 template <class Z>
 void check_against_dense(const Z& q) {
   const auto X = test::gaussian<float>(5, q.cols(), 77);
@@ -69,7 +70,9 @@ struct Logarithmic {
     const int e = int(p.exponent) - 100 - floor_log2(double(x));
     return std::uint8_t((x < 0 ? 8 : 0) + std::min(std::max(e, 0), 7));
   }
-  float decode(std::uint8_t code, const Params& p) const { return std::ldexp(code & 8 ? -1.0f : 1.0f, int(p.exponent) - 100 - (code & 7)); }
+  float decode(std::uint8_t code, const Params& p) const {
+    return std::ldexp(code & 8 ? -1.0f : 1.0f, int(p.exponent) - 100 - (code & 7));
+  }
 };
 
 BlockDiagonal learned_like(Index dim, Index k, InversePrecision precision) {
@@ -89,12 +92,18 @@ TEST_CASE("Packed weights times activations equal the dequantized weights times 
     INFO("columns " << cols);
     const auto W = test::gaussian<float>(17, cols, std::uint64_t(cols));
     check_against_dense(Pipeline{Identity{}, Affine<3>{.group = 16}, Nearest{}}.quantize(W));
-    check_against_dense(Pipeline{Identity{}, AffineIntegerZero<4>{.group = 64}, Nearest{}}.quantize(W));
+    check_against_dense(
+        Pipeline{Identity{}, AffineIntegerZero<4>{.group = 64}, Nearest{}}.quantize(W));
     check_against_dense(Pipeline{Identity{}, Symmetric<5>{.group = 32}, Nearest{}}.quantize(W));
-    check_against_dense(Pipeline{Identity{}, test::ToyMidrise{.bits = 6, .group = 16}, Nearest{}}.quantize(W));
-    check_against_dense(Pipeline{DualScaling{} * RandomizedHadamard{}, Midrise<4>{}, Nearest{}}.quantize(W));
-    check_against_dense(Pipeline{BlockHadamard{16}, Affine<2>{.group = per_tensor}, Nearest{}}.quantize(W));
-    check_against_dense(Pipeline{RandomizedHadamard{}, Midrise<8>{.group = 32}, Nearest{}, Side::output}.quantize(W));
+    check_against_dense(
+        Pipeline{Identity{}, test::ToyMidrise{.bits = 6, .group = 16}, Nearest{}}.quantize(W));
+    check_against_dense(
+        Pipeline{DualScaling{} * RandomizedHadamard{}, Midrise<4>{}, Nearest{}}.quantize(W));
+    check_against_dense(
+        Pipeline{BlockHadamard{16}, Affine<2>{.group = per_tensor}, Nearest{}}.quantize(W));
+    check_against_dense(
+        Pipeline{RandomizedHadamard{}, Midrise<8>{.group = 32}, Nearest{}, Side::output}.quantize(
+            W));
   }
 }
 
@@ -111,14 +120,22 @@ TEST_CASE("Grids that are not uniform and groups that end anywhere are decoded")
 }
 
 TEST_CASE("Stored inverses of every precision are undone on either side, alone and in a product") {
-  for (const InversePrecision precision : {InversePrecision::fp32, InversePrecision::fp16, InversePrecision::int8})
+  for (const InversePrecision precision :
+       {InversePrecision::fp32, InversePrecision::fp16, InversePrecision::int8})
     for (const Index k : {16, 20, 64}) {
       INFO("blocks of " << k);
       const auto W = test::gaussian<float>(72, 136, std::uint64_t(k));
-      check_against_dense(Pipeline{learned_like(136, k, precision), Midrise<4>{}, Nearest{}}.quantize(W));
-      check_against_dense(Pipeline{learned_like(72, k, precision), Midrise<4>{}, Nearest{}, Side::output}.quantize(W));
-      check_against_dense(Pipeline{RandomizedHadamard{} * learned_like(136, k, precision), Affine<3>{.group = 8}, Nearest{}}.quantize(W));
-      check_against_dense(Pipeline{RandomizedHadamard{} * learned_like(72, k, precision), Affine<3>{.group = 8}, Nearest{}, Side::output}.quantize(W));
+      check_against_dense(
+          Pipeline{learned_like(136, k, precision), Midrise<4>{}, Nearest{}}.quantize(W));
+      check_against_dense(
+          Pipeline{learned_like(72, k, precision), Midrise<4>{}, Nearest{}, Side::output}.quantize(
+              W));
+      check_against_dense(Pipeline{
+          RandomizedHadamard{} * learned_like(136, k, precision), Affine<3>{.group = 8},
+          Nearest{}}.quantize(W));
+      check_against_dense(Pipeline{RandomizedHadamard{} * learned_like(72, k, precision),
+                                   Affine<3>{.group = 8}, Nearest{}, Side::output}
+                              .quantize(W));
     }
 }
 
@@ -127,7 +144,8 @@ TEST_CASE("Activations prepared once serve several layers, whatever their bits")
   const auto W = test::gaussian<float>(50, 96, 3);
   const auto X = test::gaussian<float>(6, 96, 4);
   using Format = ActivationFormat;
-  for (const Format format : {Format{}, Format{ActivationPrecision::int8, 16}, Format{ActivationPrecision::int8, per_row}}) {
+  for (const Format format : {Format{}, Format{ActivationPrecision::int8, 16},
+                              Format{ActivationPrecision::int8, per_row}}) {
     const Linear q{Pipeline{M, Midrise<4>{.group = 32}, Nearest{}}.quantize(W), format};
     const Linear k{Pipeline{M, Affine<3>{.group = 48}, Nearest{}}.quantize(W), format};
     const Linear v{Pipeline{M, nf4(32), Nearest{}}.quantize(W), format};
@@ -180,8 +198,12 @@ TEST_CASE("Threads change nothing") {
     }
   };
   const auto W = test::gaussian<float>(1500, 512, 1);
-  for (const ActivationPrecision precision : {ActivationPrecision::fp32, ActivationPrecision::int8}) {
-    check(Linear{Pipeline{learned_like(512, 64, InversePrecision::int8), Affine<4>{.group = 128}, Nearest{}}.quantize(W), {precision}});
+  for (const ActivationPrecision precision :
+       {ActivationPrecision::fp32, ActivationPrecision::int8}) {
+    check(Linear{
+        Pipeline{learned_like(512, 64, InversePrecision::int8), Affine<4>{.group = 128}, Nearest{}}
+            .quantize(W),
+        {precision}});
     check(Linear{Pipeline{RandomizedHadamard{}, nf4(64), Nearest{}}.quantize(W), {precision}});
   }
 }
@@ -200,8 +222,11 @@ TEST_CASE("Wrong sizes are named") {
   const auto wide = test::gaussian<float>(4, 7, 1);
   const Linear other{Pipeline{Identity{}, Affine<4>{}, Nearest{}}.quantize(wide)};
   y.resize(4);
-  CHECK_THROWS_WITH(layer.multiply(other.prepare(x), y), Contains("x has 7 entries, the weights 6 columns"));
+  CHECK_THROWS_WITH(layer.multiply(other.prepare(x), y),
+                    Contains("x has 7 entries, the weights 6 columns"));
   x.resize(6);
-  CHECK_THROWS_WITH((Linear{Pipeline{Identity{}, Affine<4>{}, Nearest{}}.quantize(W), {ActivationPrecision::int8, -2}}.multiply(x, y)),
+  CHECK_THROWS_WITH((Linear{Pipeline{Identity{}, Affine<4>{}, Nearest{}}.quantize(W),
+                            {ActivationPrecision::int8, -2}}
+                         .multiply(x, y)),
                     Contains("group is -2"));
 }

@@ -13,9 +13,11 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-/// Y = X Ŵᵀ of a layer against the dequantized weights in double: the largest |Δy_i| / (largest |x_j| · Σ_j |ŵ_ij|).
+/// Y = X Ŵᵀ of a layer against the dequantized weights in double: the largest |Δy_i| / (largest
+/// |x_j| · Σ_j |ŵ_ij|).
 template <class L>
-double worst_product(const L& layer, const Matrix<float>& hat, const Matrix<float>& X, Executor auto& executor) {
+double worst_product(const L& layer, const Matrix<float>& hat, const Matrix<float>& X,
+                     Executor auto& executor) {
   Matrix<float> Y(X.rows(), layer.out());
   layer.multiply_batch(X.view(), Y.view(), executor);
   double worst = 0;
@@ -38,7 +40,8 @@ double worst_product(const L& layer, const Matrix<float>& hat, const Matrix<floa
 
 TEST_CASE("Trellis codes are multiplied as their dequantized weights are", "[runtime]") {
   ThreadPool pool(2);
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{130, 64}, {37, 172}, {64, 1000}, {5, 30}}) {
+  for (const auto& [rows, cols] :
+       {std::pair<Index, Index>{130, 64}, {37, 172}, {64, 1000}, {5, 30}}) {
     const auto W = test::heavy_tailed(rows, cols, 8, 0, 1000);
     const auto X = test::gaussian<float>(11, cols, 9);
     for (const double bits : {4.3, 2.6}) {
@@ -48,15 +51,19 @@ TEST_CASE("Trellis codes are multiplied as their dequantized weights are", "[run
       const auto q = quantize(W, recipes::smallest{.bits = std::max(bits, least), .window = 10});
       Matrix<float> hat(rows, cols);
       q.dequantize(hat);
-      // The Hadamard spreads x: its absmax may grow by sqrt(cols), the norm of a row may be up to that much above its sum of magnitudes.
+      // The Hadamard spreads x: its absmax may grow by sqrt(cols), the norm of a row may be up to
+      // that much above its sum of magnitudes.
       CHECK(worst_product(Linear(q), hat, X, pool) < 3e-5);
-      CHECK(worst_product(Linear(q, {.precision = ActivationPrecision::int8}), hat, X, pool) < 8e-3);
+      CHECK(worst_product(Linear(q, {.precision = ActivationPrecision::int8}), hat, X, pool) <
+            8e-3);
       CHECK(worst_product(AnyLinear(AnyQuantized(q)), hat, X, pool) < 3e-5);
     }
   }
 }
 
-TEST_CASE("Products of trellis codes: any number of threads and vectors, prepared or not, output side", "[runtime]") {
+TEST_CASE(
+    "Products of trellis codes: any number of threads and vectors, prepared or not, output side",
+    "[runtime]") {
   const auto W = test::heavy_tailed(300, 96, 8, 0, 1000);
   const auto X = test::gaussian<float>(5, 96, 9);
   const Linear layer(quantize(W, recipes::smallest{.bits = 3.25, .window = 10}));
@@ -71,13 +78,18 @@ TEST_CASE("Products of trellis codes: any number of threads and vectors, prepare
     layer.multiply(layer.prepare(X.row(n)), one.row(0));
     for (Index i = 0; i < 300; ++i) REQUIRE(one(0, i) == all(n, i));
   }
-  const auto q = Pipeline<RandomizedHadamard, Trellis>{RandomizedHadamard{}, {.rate = {60}, .window = 10}, Nearest{}, Side::output}.quantize(W);
+  const auto q =
+      Pipeline<RandomizedHadamard, Trellis>{
+          RandomizedHadamard{}, {.rate = {60}, .window = 10}, Nearest{}, Side::output}
+          .quantize(W);
   Matrix<float> hat(300, 96);
   q.dequantize(hat);
   CHECK(worst_product(Linear(q), hat, X, pool) < 2e-4);
 
   Matrix<float> wrong(5, 299);
-  CHECK_THAT(test::error_of([&] { layer.multiply_batch(X.view(), wrong.view()); }).message(), Contains("y is 5 x 299, expected 5 x 300"));
+  CHECK_THAT(test::error_of([&] { layer.multiply_batch(X.view(), wrong.view()); }).message(),
+             Contains("y is 5 x 299, expected 5 x 300"));
   const auto narrow = test::gaussian<float>(5, 95, 9);
-  CHECK_THAT(test::error_of([&] { layer.multiply_batch(narrow.view(), all.view()); }).message(), Contains("x has 95 entries"));
+  CHECK_THAT(test::error_of([&] { layer.multiply_batch(narrow.view(), all.view()); }).message(),
+             Contains("x has 95 entries"));
 }

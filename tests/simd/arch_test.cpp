@@ -1,4 +1,5 @@
-// What the kernels take for granted about a batch, whichever version of xsimd and architecture provide it.
+// What the kernels take for granted about a batch, whichever version of xsimd and architecture
+// provide it.
 #include "cafeq/simd/arch.hpp"
 
 #include <array>
@@ -61,8 +62,12 @@ TEST_CASE("of a minimum or maximum with NaN the second argument is the result", 
 #if defined(__FMA__)
 TEST_CASE("fma rounds once", "[simd][arch]") {
   const float a = 1.0f + 0x1p-12f;
-  CHECK(lane<float>([&] { return xsimd::fma(Batch<float>(a), Batch<float>(a), Batch<float>(-1.0f - 0x1p-11f)); }) == 0x1p-24f);
+  CHECK(lane<float>([&] {
+          return xsimd::fma(Batch<float>(a), Batch<float>(a), Batch<float>(-1.0f - 0x1p-11f));
+        }) == 0x1p-24f);
   const double b = 1.0 + 0x1p-27;
-  CHECK(lane<double>([&] { return xsimd::fma(Batch<double>(b), Batch<double>(b), Batch<double>(-1.0 - 0x1p-26)); }) == 0x1p-54);
+  CHECK(lane<double>([&] {
+          return xsimd::fma(Batch<double>(b), Batch<double>(b), Batch<double>(-1.0 - 0x1p-26));
+        }) == 0x1p-54);
 }
 #endif

@@ -1,4 +1,5 @@
-// Every branch against plain loops: the default architecture and, where it is another, the narrowest one.
+// Every branch against plain loops: the default architecture and, where it is another, the
+// narrowest one.
 #include "cafeq/simd/compat.hpp"
 
 #include <algorithm>
@@ -39,21 +40,27 @@ std::vector<float> around_halves() {
     for (const std::uint32_t step : {0u, 1u, 0xfffu, 0x1000u, 0x1001u, 0x7fffu, 0x8000u, 0x8001u})
       values.push_back(std::bit_cast<float>(bits + step));
   }
-  for (const float x : {0.0f, -0.0f, 65519.0f, 65520.0f, 1e30f, -1e30f, 3.4e38f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, 0x1p-149f}) values.push_back(x);
+  for (const float x : {0.0f, -0.0f, 65519.0f, 65520.0f, 1e30f, -1e30f, 3.4e38f, 0x1p-24f, 0x1p-25f,
+                        0x1.8p-25f, 0x1p-149f})
+    values.push_back(x);
   values.push_back(std::numeric_limits<float>::infinity());
   values.push_back(std::numeric_limits<float>::quiet_NaN());
   while (values.size() % 16 != 0) values.push_back(1.0f);
   return values;
 }
 
-bool same(float a, float b) { return std::isnan(a) ? std::isnan(b) : std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); }
+bool same(float a, float b) {
+  return std::isnan(a) ? std::isnan(b)
+                       : std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
+}
 
 }  // namespace
 
 #if defined(__FMA__) || defined(__aarch64__)
 TEST_CASE("fma, fms and fnma round once", "[simd][compat]") {
   STATIC_REQUIRE(simd::has_fma<DefaultArch>);
-  const auto check = [](auto zero, auto eps) {  // a² = 1 + 2 eps + eps², whose last term one rounding keeps
+  const auto check = [](auto zero,
+                        auto eps) {  // a² = 1 + 2 eps + eps², whose last term one rounding keeps
     using T = decltype(zero);
     using V = Batch<T>;
     const V a(T(1) + eps), square(T(1) + 2 * eps);
@@ -77,7 +84,9 @@ TEMPLATE_TEST_CASE("reductions", "[simd][compat]", DefaultArch, Narrow) {
   using V = Batch<float, TestType>;
   std::array<float, w> x;
   for (std::size_t shift = 0; shift < w; ++shift) {
-    for (std::size_t l = 0; l < w; ++l) x[(l + shift) % w] = std::ldexp(1.0f + 0.37f * float(l), int(3 * l)) * (l % 2 == 0 ? 1.0f : -1.0f);
+    for (std::size_t l = 0; l < w; ++l)
+      x[(l + shift) % w] =
+          std::ldexp(1.0f + 0.37f * float(l), int(3 * l)) * (l % 2 == 0 ? 1.0f : -1.0f);
     const V v = V::load_unaligned(x.data());
     std::array<float, w> tree = x;
     for (std::size_t half = w / 2; half > 0; half /= 2)
@@ -116,10 +125,12 @@ TEMPLATE_TEST_CASE("bytes widen", "[simd][compat]", DefaultArch, Narrow) {
     simd::load_int32<TestType>(bytes.data() + i).store_unaligned(wide.data());
     const auto unsigned_floats = lanes<TestType>(simd::load_float<TestType>(bytes.data() + i));
     bool right = true;
-    for (std::size_t l = 0; l < w; ++l) right = right && wide[l] == bytes[i + l] && unsigned_floats[l] == float(bytes[i + l]);
+    for (std::size_t l = 0; l < w; ++l)
+      right = right && wide[l] == bytes[i + l] && unsigned_floats[l] == float(bytes[i + l]);
     simd::load_int32<TestType>(numbers.data() + i).store_unaligned(wide.data());
     const auto signed_floats = lanes<TestType>(simd::load_float<TestType>(numbers.data() + i));
-    for (std::size_t l = 0; l < w; ++l) right = right && wide[l] == numbers[i + l] && signed_floats[l] == float(numbers[i + l]);
+    for (std::size_t l = 0; l < w; ++l)
+      right = right && wide[l] == numbers[i + l] && signed_floats[l] == float(numbers[i + l]);
     CHECK(right);
   }
 }
@@ -132,7 +143,8 @@ TEMPLATE_TEST_CASE("half and brain floats", "[simd][compat]", DefaultArch, Narro
     std::size_t wrong = 0;
     std::array<T, w + 1> stored;  // one off, so that nothing is aligned
     for (std::size_t i = 0; i < values.size(); i += w) {
-      simd::store_float<TestType>(stored.data() + 1, Batch<float, TestType>::load_unaligned(values.data() + i));
+      simd::store_float<TestType>(stored.data() + 1,
+                                  Batch<float, TestType>::load_unaligned(values.data() + i));
       const auto loaded = lanes<TestType>(simd::load_float<TestType>(stored.data() + 1));
       for (std::size_t l = 0; l < w; ++l) {
         const T expected(values[i + l]);
@@ -157,11 +169,14 @@ void check_rows_and_bits() {
   V row[size];
   float value[size][size];
   for (std::size_t i = 0; i < size; ++i) {
-    for (std::size_t l = 0; l < size; ++l) value[i][l] = float((i * 31 + l * l * 17) % 23) * 0.37f - 3;
+    for (std::size_t l = 0; l < size; ++l)
+      value[i][l] = float((i * 31 + l * l * 17) % 23) * 0.37f - 3;
     row[i] = V::load_unaligned(value[i]);
   }
-  const auto sums = lanes<Arch>(simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return a + b; }));
-  const auto least = lanes<Arch>(simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return xsimd::min(a, b); }));
+  const auto sums =
+      lanes<Arch>(simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return a + b; }));
+  const auto least = lanes<Arch>(
+      simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return xsimd::min(a, b); }));
   for (std::size_t i = 0; i < size; ++i) {
     CHECK(sums[i] == simd::reduce_add(row[i]));
     CHECK(least[i] == *std::min_element(value[i], value[i] + size));
@@ -171,9 +186,12 @@ void check_rows_and_bits() {
       const auto signed_bits = [](float v) { return std::bit_cast<std::int32_t>(v); };
       const auto unsigned_bits = [](float v) { return std::bit_cast<std::uint32_t>(v); };
       const auto first = [](V v) { return lanes<Arch>(v)[size - 1]; };
-      CHECK(signed_bits(first(simd::max_signed_bits(V(a), V(b)))) == std::max(signed_bits(a), signed_bits(b)));
-      CHECK(signed_bits(first(simd::min_signed_bits(V(a), V(b)))) == std::min(signed_bits(a), signed_bits(b)));
-      CHECK(unsigned_bits(first(simd::max_unsigned_bits(V(a), V(b)))) == std::max(unsigned_bits(a), unsigned_bits(b)));
+      CHECK(signed_bits(first(simd::max_signed_bits(V(a), V(b)))) ==
+            std::max(signed_bits(a), signed_bits(b)));
+      CHECK(signed_bits(first(simd::min_signed_bits(V(a), V(b)))) ==
+            std::min(signed_bits(a), signed_bits(b)));
+      CHECK(unsigned_bits(first(simd::max_unsigned_bits(V(a), V(b)))) ==
+            std::max(unsigned_bits(a), unsigned_bits(b)));
       CHECK(first(simd::in_register(V(a))) == a);
     }
   for (const float v : {0.5f, 1.5f, -0.5f, -2.5f, 7.3f, -1e6f, 123456.5f}) {
@@ -193,9 +211,11 @@ TEST_CASE("rows reduced together, the order of bits, nearest integers") {
 TEMPLATE_TEST_CASE("differences of products that cancel", "[simd][compat]", DefaultArch, Narrow) {
   using V = Batch<float, TestType>;
   for (int i = 0; i < 1000; ++i) {
-    const float x = 5.0f + 0.01f * float(i), y = 7.3f + 0.003f * float(i), z = x * y * (1 + float(i % 3) * 0x1p-22f);
+    const float x = 5.0f + 0.01f * float(i), y = 7.3f + 0.003f * float(i),
+                z = x * y * (1 + float(i % 3) * 0x1p-22f);
     const float exact = std::fma(x, y, -z);
-    for (const float lane : lanes<TestType>(simd::compensated_fms(V(x), V(y), V(z)))) CHECK(std::abs(lane - exact) <= 0x1p-45f * x * y);
+    for (const float lane : lanes<TestType>(simd::compensated_fms(V(x), V(y), V(z))))
+      CHECK(std::abs(lane - exact) <= 0x1p-45f * x * y);
   }
 }
 

@@ -10,7 +10,8 @@ using namespace cafeq;
 using cpu::Architecture;
 
 TEST_CASE("names go both ways", "[simd][cpu]") {
-  for (const Architecture architecture : cpu::architectures) CHECK(cpu::from_name(cpu::name(architecture)) == architecture);
+  for (const Architecture architecture : cpu::architectures)
+    CHECK(cpu::from_name(cpu::name(architecture)) == architecture);
   CHECK(cpu::name(Architecture::avx2) == "avx2");
   CHECK(!cpu::from_name("AVX2"));
   CHECK(!cpu::from_name(""));
@@ -49,12 +50,15 @@ TEST_CASE("require() goes before CAFEQ_ARCH", "[simd][cpu]") {
   setenv("CAFEQ_ARCH", "sse9", 1);
   REQUIRE(!cpu::requested());
   CHECK(cpu::requested().error().code() == ErrorCode::invalid_argument);
-  CHECK(cpu::requested().error().message() == "CAFEQ_ARCH: sse9 is none of generic, neon, avx2, avx512");
+  CHECK(cpu::requested().error().message() ==
+        "CAFEQ_ARCH: sse9 is none of generic, neon, avx2, avx512");
 
-  const Architecture missing = cpu::supports(Architecture::neon) ? Architecture::avx2 : Architecture::neon;
+  const Architecture missing =
+      cpu::supports(Architecture::neon) ? Architecture::avx2 : Architecture::neon;
   const Error error = test::error_of([&] { cpu::require(missing); });
   CHECK(error.code() == ErrorCode::unsupported);
-  CHECK(error.message() == "cpu::require: this processor has no " + std::string(cpu::name(missing)));
+  CHECK(error.message() ==
+        "cpu::require: this processor has no " + std::string(cpu::name(missing)));
   CHECK(!cpu::requested());  // nothing was required
 
   if (before.empty()) unsetenv("CAFEQ_ARCH");

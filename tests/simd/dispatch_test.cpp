@@ -15,8 +15,10 @@ struct Names {
 };
 
 constexpr Names generic{"generic"}, avx2{"avx2"}, avx512{"avx512"}, neon{"neon"};
-constexpr simd::Variant<Names> variants[] = {
-    {Architecture::avx512, &avx512}, {Architecture::generic, &generic}, {Architecture::neon, &neon}, {Architecture::avx2, &avx2}};
+constexpr simd::Variant<Names> variants[] = {{Architecture::avx512, &avx512},
+                                             {Architecture::generic, &generic},
+                                             {Architecture::neon, &neon},
+                                             {Architecture::avx2, &avx2}};
 
 std::span<const simd::Variant<Names>> all() { return variants; }
 
@@ -54,19 +56,22 @@ TEST_CASE("what is asked for, or an error that tells what there is", "[simd][dis
       continue;
     }
     CHECK(chosen.error().code() == ErrorCode::unsupported);
-    CHECK(chosen.error().message().find(std::string("architecture ") + variant.table->name + ": this processor cannot run it; available:") == 0);
+    CHECK(chosen.error().message().find(std::string("architecture ") + variant.table->name +
+                                        ": this processor cannot run it; available:") == 0);
     CHECK(chosen.error().message().find(" generic") != std::string::npos);
   }
   Variable::set("avx2");
   CHECK(test::error_of([] { simd::select(all().subspan(1, 1)); }).message() ==
         "architecture avx2: this program was built without it; available: generic");
   Variable::set("sse9");
-  CHECK(simd::try_select(all()).error().message() == "CAFEQ_ARCH: sse9 is none of generic, neon, avx2, avx512");
+  CHECK(simd::try_select(all()).error().message() ==
+        "CAFEQ_ARCH: sse9 is none of generic, neon, avx2, avx512");
 }
 
 TEST_CASE("nothing that runs here", "[simd][dispatch]") {
   const Variable none("");
   const auto chosen = simd::try_select(all().first(0));
   REQUIRE(!chosen);
-  CHECK(chosen.error().message() == "no architecture that this program was built for runs on this processor");
+  CHECK(chosen.error().message() ==
+        "no architecture that this program was built for runs on this processor");
 }

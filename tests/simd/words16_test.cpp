@@ -1,4 +1,5 @@
-// Every branch against plain loops: the default architecture and those within it whose vectors are narrower.
+// Every branch against plain loops: the default architecture and those within it whose vectors are
+// narrower.
 #include "cafeq/simd/words16.hpp"
 
 #include <algorithm>
@@ -21,14 +22,16 @@ std::array<T, Batch<T, Arch>::size> words_of(Batch<T, Arch> v) {
 /// Words of all sizes, equal ones among them.
 std::vector<std::uint16_t> some_words(std::size_t count) {
   std::vector<std::uint16_t> words;
-  for (std::size_t i = 0; i < count; ++i) words.push_back(std::uint16_t(i % 5 == 0 ? 0xffff - i % 3 : i % 7 == 0 ? 3 : i * 40503u));
+  for (std::size_t i = 0; i < count; ++i)
+    words.push_back(std::uint16_t(i % 5 == 0 ? 0xffff - i % 3 : i % 7 == 0 ? 3 : i * 40503u));
   return words;
 }
 
 template <int Shift, class Arch>
 void check_repeated(const std::vector<std::uint16_t>& words) {
   for (std::size_t at = 0; at < 9; ++at) {
-    const auto lanes = words_of<std::uint16_t, Arch>(simd::load_repeated<Shift, Arch>(words.data() + at));
+    const auto lanes =
+        words_of<std::uint16_t, Arch>(simd::load_repeated<Shift, Arch>(words.data() + at));
     for (std::size_t l = 0; l < lanes.size(); ++l) REQUIRE(lanes[l] == words[at + (l >> Shift)]);
   }
 }
@@ -42,16 +45,21 @@ void check_words() {
   check_repeated<3, Arch>(words);
   check_repeated<4, Arch>(words);
   check_repeated<5, Arch>(words);
-  // Reads no word beyond those: the last words of a vector of its own, which the address sanitizer watches.
-  const std::vector<std::uint16_t> last(words.begin(), words.begin() + std::ptrdiff_t(std::max<std::size_t>(1, size / 4)));
-  CHECK(words_of<std::uint16_t, Arch>(simd::load_repeated<2, Arch>(last.data()))[size - 1] == last.back());
+  // Reads no word beyond those: the last words of a vector of its own, which the address sanitizer
+  // watches.
+  const std::vector<std::uint16_t> last(
+      words.begin(), words.begin() + std::ptrdiff_t(std::max<std::size_t>(1, size / 4)));
+  CHECK(words_of<std::uint16_t, Arch>(simd::load_repeated<2, Arch>(last.data()))[size - 1] ==
+        last.back());
 
   for (std::size_t at = 0; at + 2 * size < words.size(); at += 3) {
-    const auto a = simd::Words<Arch>::load_unaligned(words.data() + at), b = simd::Words<Arch>::load_unaligned(words.data() + at + size);
+    const auto a = simd::Words<Arch>::load_unaligned(words.data() + at),
+               b = simd::Words<Arch>::load_unaligned(words.data() + at + size);
     const auto smaller = words_of<std::uint16_t, Arch>(simd::min_words<Arch>(a, b));
     std::array<std::int16_t, size> signed_words;
     for (std::size_t l = 0; l < size; ++l) signed_words[l] = std::int16_t(words[at + l]);
-    const auto squares = words_of<std::uint16_t, Arch>(simd::square_high<Arch>(simd::SignedWords<Arch>::load_unaligned(signed_words.data())));
+    const auto squares = words_of<std::uint16_t, Arch>(
+        simd::square_high<Arch>(simd::SignedWords<Arch>::load_unaligned(signed_words.data())));
     for (std::size_t l = 0; l < size; ++l) {
       REQUIRE(smaller[l] == std::min(words[at + l], words[at + size + l]));
       REQUIRE(int(squares[l]) == signed_words[l] * signed_words[l] >> 16);
@@ -64,7 +72,8 @@ void check_words() {
     CHECK(lane == std::uint32_t(least - first));
   }
   for (const std::ptrdiff_t stride : {1, 2, 16, 33}) {
-    const auto lanes = words_of<std::uint16_t, Arch>(simd::load_strided<Arch>(words.data() + 1, stride));
+    const auto lanes =
+        words_of<std::uint16_t, Arch>(simd::load_strided<Arch>(words.data() + 1, stride));
     for (std::size_t l = 0; l < size; ++l) REQUIRE(lanes[l] == words[1 + l * std::size_t(stride)]);
   }
 }

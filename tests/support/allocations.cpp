@@ -1,4 +1,5 @@
-// Replaces operator new and delete of the whole program. All forms, since sanitizers bring their own for those that are left.
+// Replaces operator new and delete of the whole program. All forms, since sanitizers bring their
+// own for those that are left.
 #include "support/allocations.hpp"
 
 #include <malloc.h>
@@ -51,8 +52,12 @@ void* operator new(std::size_t size) { return checked(allocate(size)); }
 void* operator new[](std::size_t size) { return checked(allocate(size)); }
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
 void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
-void* operator new(std::size_t size, std::align_val_t alignment) { return checked(allocate(size, alignment)); }
-void* operator new[](std::size_t size, std::align_val_t alignment) { return checked(allocate(size, alignment)); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return checked(allocate(size, alignment));
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
+  return checked(allocate(size, alignment));
+}
 
 void operator delete(void* p) noexcept { release(p); }
 void operator delete[](void* p) noexcept { release(p); }

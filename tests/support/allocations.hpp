@@ -1,4 +1,5 @@
-// Counts what the program asks of operator new, to prove that a piece of code does not allocate, or how much. Link support/allocations.cpp.
+// Counts what the program asks of operator new, to prove that a piece of code does not allocate, or
+// how much. Link support/allocations.cpp.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// What kind of build this is, for cases that would take minutes without optimization or under a sanitizer.
+// What kind of build this is, for cases that would take minutes without optimization or under a
+// sanitizer.
 #pragma once
 
 namespace cafeq::test {
@@ -6,7 +7,8 @@ namespace cafeq::test {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr bool sanitized = true;
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
 inline constexpr bool sanitized = true;
 #else
 inline constexpr bool sanitized = false;

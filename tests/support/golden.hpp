@@ -21,7 +21,8 @@ template <class T = double>
 Matrix<T> golden_matrix(const nlohmann::json& rows) {
   Matrix<T> m(Index(rows.size()), Index(rows.at(0).size()));
   for (Index i = 0; i < m.rows(); ++i)
-    for (Index j = 0; j < m.cols(); ++j) m(i, j) = T(rows[std::size_t(i)][std::size_t(j)].get<double>());
+    for (Index j = 0; j < m.cols(); ++j)
+      m(i, j) = T(rows[std::size_t(i)][std::size_t(j)].get<double>());
   return m;
 }
 

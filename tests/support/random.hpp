@@ -16,8 +16,10 @@ Matrix<T> gaussian(Index rows, Index cols, std::uint64_t seed, double scale = 1.
   return m;
 }
 
-/// Student t with 5 degrees of freedom, `outliers` input channels ten times as large: what transformer weights look like at their worst.
-inline Matrix<float> heavy_tailed(Index rows, Index cols, std::uint64_t seed, Index outliers = 0, double scale = 0.02) {
+/// Student t with 5 degrees of freedom, `outliers` input channels ten times as large: what
+/// transformer weights look like at their worst.
+inline Matrix<float> heavy_tailed(Index rows, Index cols, std::uint64_t seed, Index outliers = 0,
+                                  double scale = 0.02) {
   Matrix<float> m(rows, cols);
   const CounterRng rng(seed, 2);
   for (Index i = 0; i < rows * cols; ++i) {

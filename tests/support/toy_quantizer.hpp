@@ -1,4 +1,5 @@
-// A midrise grid with one unrounded scale a group: what the golden values assume, and a minimal LinearGrid.
+// A midrise grid with one unrounded scale a group: what the golden values assume, and a minimal
+// LinearGrid.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -22,13 +23,16 @@ struct ToyMidrise {
   }
   std::uint8_t encode(float x, Params p) const {
     const float m = float(1 << (bits - 1));
-    return p.scale == 0 ? std::uint8_t(m) : std::uint8_t(std::clamp(std::floor(x / p.scale), -m, m - 1) + m);
+    return p.scale == 0 ? std::uint8_t(m)
+                        : std::uint8_t(std::clamp(std::floor(x / p.scale), -m, m - 1) + m);
   }
   float level(std::uint8_t code) const { return float(code) - float(1 << (bits - 1)) + 0.5f; }
   float decode(std::uint8_t code, Params p) const { return p.scale * level(code); }
   float scale(Params p) const { return p.scale; }
   float offset(Params) const { return 0; }
-  Params with_scale(Params p, float scale, float) const { return std::isfinite(scale) && scale > 0 ? Params{scale} : p; }
+  Params with_scale(Params p, float scale, float) const {
+    return std::isfinite(scale) && scale > 0 ? Params{scale} : p;
+  }
 };
 
 }  // namespace cafeq::test

@@ -10,7 +10,8 @@ using namespace cafeq::test;
 
 namespace {
 
-constexpr InversePrecision all_precisions[] = {InversePrecision::fp32, InversePrecision::fp16, InversePrecision::int8};
+constexpr InversePrecision all_precisions[] = {InversePrecision::fp32, InversePrecision::fp16,
+                                               InversePrecision::int8};
 
 // Well-conditioned: identity plus noise.
 std::vector<Matrix<double>> general_blocks(const std::vector<Index>& sizes, double scale = 1) {
@@ -25,21 +26,26 @@ std::vector<Matrix<double>> general_blocks(const std::vector<Index>& sizes, doub
 
 std::vector<Matrix<double>> orthogonal_blocks(const std::vector<Index>& sizes) {
   std::vector<Matrix<double>> blocks;
-  for (const Index n : sizes) blocks.push_back(linalg::random_orthogonal(n, CounterRng(std::uint64_t(n))));
+  for (const Index n : sizes)
+    blocks.push_back(linalg::random_orthogonal(n, CounterRng(std::uint64_t(n))));
   return blocks;
 }
 
-double rounding_of(InversePrecision p) { return p == InversePrecision::fp32 ? 1e-6 : (p == InversePrecision::fp16 ? 2e-3 : 3e-2); }
+double rounding_of(InversePrecision p) {
+  return p == InversePrecision::fp32 ? 1e-6 : (p == InversePrecision::fp16 ? 2e-3 : 3e-2);
+}
 
 }  // namespace
 
 TEST_CASE("block-diagonal transforms obey the laws in every precision") {
   for (const auto precision : all_precisions) {
-    for (const std::vector<Index>& sizes : {std::vector<Index>{}, {1}, {2}, {7}, {12}, {17}, {33}, {64}, {129}, {64, 64, 33, 1}}) {
+    for (const std::vector<Index>& sizes :
+         {std::vector<Index>{}, {1}, {2}, {7}, {12}, {17}, {33}, {64}, {129}, {64, 64, 33, 1}}) {
       check_laws(BlockDiagonal::from_forward(general_blocks(sizes), precision));
       check_laws(BlockDiagonal::from_inverse(general_blocks(sizes), precision));
     }
-    check_laws(BlockDiagonal::orthogonal(orthogonal_blocks(uneven_blocks(172, 64)), precision), rounding_of(precision));
+    check_laws(BlockDiagonal::orthogonal(orthogonal_blocks(uneven_blocks(172, 64)), precision),
+               rounding_of(precision));
   }
   check_round_trip(BlockDiagonal::from_inverse(general_blocks(uneven_blocks(2304, 64))));
 }
@@ -52,9 +58,12 @@ TEST_CASE("the transform undoes exactly what is stored") {
     CHECK(t.precision() == precision);
     for (Index b = 0; b < 2; ++b) {
       const auto& stored = t.inverse(b);
-      const double tolerance = precision == InversePrecision::fp32 ? 4e-6 : (precision == InversePrecision::fp16 ? 3e-2 : 0.3);
+      const double tolerance = precision == InversePrecision::fp32
+                                   ? 4e-6
+                                   : (precision == InversePrecision::fp16 ? 3e-2 : 0.3);
       CHECK(max_difference(stored.view(), N[std::size_t(b)].view()) < tolerance);
-      CHECK(max_difference(stored.view(), N[std::size_t(b)].view()) > tolerance / 1e3);  // it was rounded
+      CHECK(max_difference(stored.view(), N[std::size_t(b)].view()) >
+            tolerance / 1e3);  // it was rounded
       const auto product = linalg::product(t.blocks()[std::size_t(b)].M.view(), stored.view());
       CHECK(max_difference(product.view(), identity_matrix<double>(stored.rows())) < 1e-13);
     }
@@ -74,7 +83,8 @@ TEST_CASE("int8 keeps codes and one exponent a column") {
   REQUIRE(stored.blocks.size() == 2);
   for (Index j = 0; j < 33; ++j) {
     int largest = 0;
-    const double scale = std::exp2(stored.base - double(stored.blocks[0].exponents[std::size_t(j)]) / 8);
+    const double scale =
+        std::exp2(stored.base - double(stored.blocks[0].exponents[std::size_t(j)]) / 8);
     for (Index i = 0; i < 33; ++i) {
       const int code = stored.blocks[0].codes[std::size_t(i * 33 + j)];
       largest = std::max(largest, std::abs(code));
@@ -90,14 +100,19 @@ TEST_CASE("int8 keeps codes and one exponent a column") {
   auto broken = stored;
   broken.blocks[1].codes.pop_back();
   CHECK_THROWS_AS(BlockDiagonal::from_int8(broken), Error);
-  CHECK_THROWS_AS(BlockDiagonal::from_inverse(general_blocks({3}), InversePrecision::fp32).int8_inverse(), Error);
+  CHECK_THROWS_AS(
+      BlockDiagonal::from_inverse(general_blocks({3}), InversePrecision::fp32).int8_inverse(),
+      Error);
 }
 
 TEST_CASE("storage counts entries and column exponents") {
   const std::vector<Index> sizes{64, 64, 32};
-  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::fp32).storage_bits() == 32 * (64 * 64 * 2 + 32 * 32));
-  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::fp16).storage_bits() == 16 * (64 * 64 * 2 + 32 * 32));
-  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::int8).storage_bits() == 8 * (64 * 64 * 2 + 32 * 32) + 8 * 160 + 16);
+  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::fp32).storage_bits() ==
+        32 * (64 * 64 * 2 + 32 * 32));
+  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::fp16).storage_bits() ==
+        16 * (64 * 64 * 2 + 32 * 32));
+  CHECK(BlockDiagonal::from_inverse(general_blocks(sizes), InversePrecision::int8).storage_bits() ==
+        8 * (64 * 64 * 2 + 32 * 32) + 8 * 160 + 16);
 }
 
 TEST_CASE("the metric is what an error of X costs in W") {
@@ -112,7 +127,8 @@ TEST_CASE("the metric is what an error of X costs in W") {
     REQUIRE(block.is_dense());
     for (Index r = 0; r < 5; ++r)
       for (Index i = 0; i < block.size; ++i)
-        for (Index j = 0; j < block.size; ++j) cost += E(r, block.offset + i) * block.dense(i, j) * E(r, block.offset + j);
+        for (Index j = 0; j < block.size; ++j)
+          cost += E(r, block.offset + i) * block.dense(i, j) * E(r, block.offset + j);
   }
   CHECK(cost == Approx(squared_norm(in_w.view())).epsilon(1e-12));
   const auto q = BlockDiagonal::orthogonal(orthogonal_blocks({16, 16}));
@@ -122,7 +138,8 @@ TEST_CASE("the metric is what an error of X costs in W") {
   CHECK_FALSE(t.is_orthogonal());
 }
 
-TEST_CASE("rows of a panel come out as in the whole matrix, and a workspace that has grown is enough") {
+TEST_CASE(
+    "rows of a panel come out as in the whole matrix, and a workspace that has grown is enough") {
   const auto t = BlockDiagonal::from_inverse(general_blocks({64, 33, 7}));
   const auto X = gaussian<float>(130, 104, 12);
   for (const Op op : all_ops) {
@@ -150,8 +167,11 @@ TEST_CASE("blocks that make no transform are refused") {
   std::vector<Matrix<double>> oblong;
   oblong.emplace_back(3, 4);
   check_error([&] { BlockDiagonal::from_forward(oblong); }, ErrorCode::invalid_shape, "3 x 4");
-  check_error([&] { BlockDiagonal::orthogonal(general_blocks({6})); }, ErrorCode::invalid_argument, "not orthogonal");
+  check_error([&] { BlockDiagonal::orthogonal(general_blocks({6})); }, ErrorCode::invalid_argument,
+              "not orthogonal");
   std::vector<Matrix<double>> zero;
   zero.emplace_back(3, 3);
-  for (const auto precision : all_precisions) check_error([&] { BlockDiagonal::from_inverse(zero, precision); }, ErrorCode::singular, "block 0");
+  for (const auto precision : all_precisions)
+    check_error([&] { BlockDiagonal::from_inverse(zero, precision); }, ErrorCode::singular,
+                "block 0");
 }

@@ -33,8 +33,10 @@ namespace {
 template <class A, class B>
 concept Multiplies = requires(A a, B b) { a* b; };
 
-static_assert(!Multiplies<Matrix<float>, Matrix<float>> && !Multiplies<Signs, float> && !Multiplies<int, Signs>);
-static_assert(Multiplies<Signs, Diagonal> && Multiplies<BlockHadamard, Signs> && Multiplies<Identity, DualScaling>);
+static_assert(!Multiplies<Matrix<float>, Matrix<float>> && !Multiplies<Signs, float> &&
+              !Multiplies<int, Signs>);
+static_assert(Multiplies<Signs, Diagonal> && Multiplies<BlockHadamard, Signs> &&
+              Multiplies<Identity, DualScaling>);
 static_assert(std::is_same_v<decltype(fp16(1) * fp16(2)), float>);
 
 Diagonal ramp(Index n) {
@@ -79,7 +81,8 @@ TEST_CASE("specs: b is fitted to what a makes of W") {
   CHECK(fitted.second().entries() != DualScaling{}.fit(W.view()).entries());
   check_laws(fitted);
 
-  const auto nested = fit_transform(DualScaling{} * RandomizedHadamard{2} * Identity{} * DualScaling{.rounds = 3}, W.view());
+  const auto nested = fit_transform(
+      DualScaling{} * RandomizedHadamard{2} * Identity{} * DualScaling{.rounds = 3}, W.view());
   CHECK(nested.dim() == 96);
   CHECK(nested.storage_bits() == 16 * 96 + 64 + 16 * 96);
   check_round_trip(nested);
@@ -87,7 +90,8 @@ TEST_CASE("specs: b is fitted to what a makes of W") {
   const auto mixed = fit_transform(ramp(96) * (BlockHadamard{16} * RandomSigns{1}), W.view());
   CHECK(mixed.storage_bits() == 16 * 96 + 128);
   check_round_trip(mixed);
-  check_error([&] { (void)fit_transform(ramp(95) * BlockHadamard{16}, W.view()); }, ErrorCode::invalid_shape, "95");
+  check_error([&] { (void)fit_transform(ramp(95) * BlockHadamard{16}, W.view()); },
+              ErrorCode::invalid_shape, "95");
 }
 
 TEST_CASE("specs read every element type") {

@@ -44,7 +44,8 @@ TEST_CASE("a diagonal applies what it stores: halves times one power of two") {
   CHECK_FALSE(t.is_orthogonal());
   for (std::size_t j = 0; j < 5; ++j) {
     CHECK(double(t.entries()[j]) == Approx(d[j]).epsilon(0x1p-10));
-    const float scaled = std::ldexp(t.entries()[j], -2);  // the largest entry, 1e5, lands in [2^14, 2^15)
+    const float scaled =
+        std::ldexp(t.entries()[j], -2);  // the largest entry, 1e5, lands in [2^14, 2^15)
     CHECK(float(fp16(scaled)) == scaled);
   }
   CHECK(t.entries()[5] == std::ldexp(1.0f, -22));  // the smallest half, not zero
@@ -64,7 +65,8 @@ TEST_CASE("a diagonal applies what it stores: halves times one power of two") {
 TEST_CASE("a diagonal that cannot be inverted names its index") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double infinity = std::numeric_limits<double>::infinity();
-  for (const double bad : {0.0, nan, infinity, 1e300, 1e-300}) check_error([&] { Diagonal({1, 2, bad}); }, ErrorCode::singular, "entry 2");
+  for (const double bad : {0.0, nan, infinity, 1e300, 1e-300})
+    check_error([&] { Diagonal({1, 2, bad}); }, ErrorCode::singular, "entry 2");
 }
 
 TEST_CASE("signs come from the seed alone and count what is stored") {

@@ -20,7 +20,8 @@ double column_deviation(View<const double> X, Index j) {
 Matrix<double> evened(View<const float> W, const DualScales& s) {
   Matrix<double> X(W.rows, W.cols);
   for (Index i = 0; i < W.rows; ++i)
-    for (Index j = 0; j < W.cols; ++j) X(i, j) = double(W(i, j)) / (s.rows[std::size_t(i)] * s.columns[std::size_t(j)]);
+    for (Index j = 0; j < W.cols; ++j)
+      X(i, j) = double(W(i, j)) / (s.rows[std::size_t(i)] * s.columns[std::size_t(j)]);
   return X;
 }
 
@@ -57,12 +58,15 @@ TEST_CASE("dual scaling evens out columns and rows, as its definition does") {
   const auto X = evened(W.view(), s);
   const auto transposed = View<const double>(X.view()).transposed();
   const double typical = column_deviation(X.view(), 0);
-  for (Index j = 0; j < 300; ++j) REQUIRE(column_deviation(X.view(), j) == Approx(typical).epsilon(1e-3));
-  for (Index i = 0; i < 70; ++i) REQUIRE(column_deviation(transposed, i) == Approx(1).epsilon(1e-3));
+  for (Index j = 0; j < 300; ++j)
+    REQUIRE(column_deviation(X.view(), j) == Approx(typical).epsilon(1e-3));
+  for (Index i = 0; i < 70; ++i)
+    REQUIRE(column_deviation(transposed, i) == Approx(1).epsilon(1e-3));
   for (const int rounds : {0, 1, 3, 24}) {
     const auto expected = plain_columns(W.view(), rounds);
     const auto mine = dual_scales(W.view(), rounds);
-    for (std::size_t j = 0; j < 300; ++j) REQUIRE(mine.columns[j] == Approx(expected[j]).epsilon(1e-5));
+    for (std::size_t j = 0; j < 300; ++j)
+      REQUIRE(mine.columns[j] == Approx(expected[j]).epsilon(1e-5));
   }
 }
 
@@ -87,7 +91,8 @@ TEST_CASE("the unit of the weights does not matter") {
     auto scaled = W;
     for (Index i = 0; i < W.size(); ++i) scaled.data()[i] = std::ldexp(W.data()[i], exponent);
     const auto u = dual_scales(scaled.view());
-    for (std::size_t j = 0; j < 300; ++j) REQUIRE(u.columns[j] == Approx(s.columns[j]).epsilon(1e-4));
+    for (std::size_t j = 0; j < 300; ++j)
+      REQUIRE(u.columns[j] == Approx(s.columns[j]).epsilon(1e-4));
     CHECK(u.rows[3] == Approx(std::ldexp(s.rows[3], exponent)).epsilon(1e-4));
   }
 }
@@ -114,7 +119,8 @@ TEST_CASE("what does not vary keeps scale 1") {
   CHECK(s.columns[3] == 1);
   for (const double c : s.columns) CHECK((std::isfinite(c) && c > 0.3 && c < 3));
   for (const double r : s.rows) CHECK((std::isfinite(r) && r > 0));
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {1, 9}, {9, 1}, {0, 4}, {4, 0}, {6, 6}}) {
+  for (const auto& [rows, cols] :
+       {std::pair<Index, Index>{1, 1}, {1, 9}, {9, 1}, {0, 4}, {4, 0}, {6, 6}}) {
     Matrix<float> constant(rows, cols);
     for (Index i = 0; i < constant.size(); ++i) constant.data()[i] = 0.3f;
     const auto t = DualScaling{}.fit(constant.view());
@@ -128,7 +134,8 @@ TEST_CASE("what does not vary keeps scale 1") {
 TEST_CASE("dual scaling: wrong arguments") {
   auto W = gaussian<float>(4, 5, 1);
   check_error([&] { dual_scales(W.view(), -1); }, ErrorCode::invalid_argument, "rounds");
-  check_error([&] { DualScaling{.power = std::numeric_limits<double>::quiet_NaN()}.fit(W.view()); }, ErrorCode::invalid_argument, "power");
+  check_error([&] { DualScaling{.power = std::numeric_limits<double>::quiet_NaN()}.fit(W.view()); },
+              ErrorCode::invalid_argument, "power");
   W(2, 3) = std::numeric_limits<float>::infinity();
   check_error([&] { dual_scales(W.view()); }, ErrorCode::non_finite, "row 2, column 3");
 }
@@ -140,7 +147,8 @@ TEST_CASE("dual scaling reads every element type where it lies") {
     const auto s = dual_scales(typed.view(), 6);
     CHECK(s.columns == expected.columns);
     CHECK(s.rows == expected.rows);
-    const auto turned = to_matrix<std::remove_cvref_t<decltype(typed(0, 0))>>(typed.view().transposed());
+    const auto turned =
+        to_matrix<std::remove_cvref_t<decltype(typed(0, 0))>>(typed.view().transposed());
     CHECK(dual_scales(turned.view().transposed(), 6).columns == expected.columns);
     CHECK(DualScaling{}.fit(typed.view()).entries() == DualScaling{}.fit(floats.view()).entries());
   };
@@ -161,8 +169,10 @@ TEST_CASE("rounds end once the factors stand still, where more of them would cha
   const auto W = heavy_tailed(100, 300, 6, 6);
   const auto every_round = dual_scales(W.view());
   const auto few = dual_scales(W.view(), 24, {}, 5e-3);
-  for (std::size_t j = 0; j < 300; ++j) REQUIRE(few.columns[j] == Approx(every_round.columns[j]).epsilon(2e-3));
-  for (std::size_t i = 0; i < 100; ++i) REQUIRE(few.rows[i] == Approx(every_round.rows[i]).epsilon(2e-3));
+  for (std::size_t j = 0; j < 300; ++j)
+    REQUIRE(few.columns[j] == Approx(every_round.columns[j]).epsilon(2e-3));
+  for (std::size_t i = 0; i < 100; ++i)
+    REQUIRE(few.rows[i] == Approx(every_round.rows[i]).epsilon(2e-3));
   CHECK(few.columns != every_round.columns);
   CHECK(dual_scales(W.view(), 1, {}, 1e9).columns == dual_scales(W.view(), 24, {}, 1e9).columns);
 }
@@ -173,7 +183,8 @@ TEST_CASE("slabs of many rows, whole and unfinished, the same bits for any execu
     const auto W = heavy_tailed(rows, 19, std::uint64_t(rows), 2);
     const auto expected = dual_scales(W.view(), 3);
     const auto plain = plain_columns(W.view(), 3);
-    for (std::size_t j = 0; j < 19; ++j) REQUIRE(expected.columns[j] == Approx(plain[j]).epsilon(1e-5));
+    for (std::size_t j = 0; j < 19; ++j)
+      REQUIRE(expected.columns[j] == Approx(plain[j]).epsilon(1e-5));
     for (const Index threads : {2, 3}) {
       ThreadPool pool(threads);
       const auto s = dual_scales(W.view(), 3, pool);

@@ -17,12 +17,14 @@ bool is_hadamard(const Matrix<float>& H) {
   for (Index i = 0; i < n; ++i)
     for (Index j = 0; j < n; ++j) {
       if (std::abs(H(i, j)) != 1.0f) return false;
-      if (H(i, j) < 0) minus[std::size_t(i) * words + std::size_t(j / 64)] |= std::uint64_t(1) << (j % 64);
+      if (H(i, j) < 0)
+        minus[std::size_t(i) * words + std::size_t(j / 64)] |= std::uint64_t(1) << (j % 64);
     }
   for (std::size_t a = 0; a < std::size_t(n); ++a)
     for (std::size_t b = 0; b < a; ++b) {
       int different = 0;
-      for (std::size_t w = 0; w < words; ++w) different += std::popcount(minus[a * words + w] ^ minus[b * words + w]);
+      for (std::size_t w = 0; w < words; ++w)
+        different += std::popcount(minus[a * words + w] ^ minus[b * words + w]);
       if (2 * different != n) return false;
     }
   return H.cols() == n;
@@ -36,7 +38,8 @@ TEST_CASE("every core is a Hadamard matrix") {
       INFO("order " << order);
       REQUIRE(is_hadamard(hadamard_core(order)));
     }
-  for (const Index order : {Index(632), Index(752), Index(844), Index(924), Index(1000), Index(1020)}) {
+  for (const Index order :
+       {Index(632), Index(752), Index(844), Index(924), Index(1000), Index(1020)}) {
     INFO("order " << order);
     CHECK(has_hadamard_core(order) == (order != 1000));  // 999 and 499: 499 is 3 modulo 4
     if (has_hadamard_core(order)) CHECK(is_hadamard(hadamard_core(order)));
@@ -44,7 +47,8 @@ TEST_CASE("every core is a Hadamard matrix") {
 }
 
 TEST_CASE("the orders that widths of language models need exist") {
-  for (const Index order : {12, 20, 28, 36, 40, 44, 52, 60, 68, 76, 84, 92, 100, 108, 116, 124, 132, 140, 148, 156, 164, 172, 344}) {
+  for (const Index order : {12,  20,  28,  36,  40,  44,  52,  60,  68,  76,  84, 92,
+                            100, 108, 116, 124, 132, 140, 148, 156, 164, 172, 344}) {
     INFO("order " << order);
     CHECK((has_hadamard_core(order) || has_hadamard_core(order / 2)));
   }
@@ -56,10 +60,11 @@ TEST_CASE("the orders that widths of language models need exist") {
 }
 
 TEST_CASE("the smallest core of a width") {
-  const std::pair<Index, Index> expected[] = {{1, 1},      {2, 1},     {4096, 1},   {12, 12},    {24, 12},     {2304, 36},  {2560, 20},  {3072, 12},
-               {3584, 28}, {5120, 20}, {9216, 36}, {11008, 172}, {14336, 28}, {4864, 76}, {18944, 148}, {13824, 108},
-                                              {8960, 140}, {172, 172},  {344, 172},  {6016, 752}, {29568, 924}, {13696, 0},  {7, 0},       {6, 0},
-                                              {0, 0},      {236, 0}};
+  const std::pair<Index, Index> expected[] = {
+      {1, 1},       {2, 1},       {4096, 1},   {12, 12},   {24, 12},     {2304, 36},  {2560, 20},
+      {3072, 12},   {3584, 28},   {5120, 20},  {9216, 36}, {11008, 172}, {14336, 28}, {4864, 76},
+      {18944, 148}, {13824, 108}, {8960, 140}, {172, 172}, {344, 172},   {6016, 752}, {29568, 924},
+      {13696, 0},   {7, 0},       {6, 0},      {0, 0},     {236, 0}};
   for (const auto& [size, order] : expected) {
     INFO("size " << size);
     CHECK(hadamard_core_order(size) == order);
@@ -80,7 +85,8 @@ TEST_CASE("finite fields: squares, also of prime powers") {
     // Σ_a χ(a) χ(a − c) = −1 for c ≠ 0: what Paley's matrices rest on.
     for (Index c = 1; c < q; ++c) {
       int correlation = 0;
-      for (Index a = 0; a < q; ++a) correlation += field.character(a) * field.character(field.subtract(a, c));
+      for (Index a = 0; a < q; ++a)
+        correlation += field.character(a) * field.character(field.subtract(a, c));
       REQUIRE(correlation == -1);
     }
   }

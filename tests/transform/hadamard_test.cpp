@@ -26,7 +26,8 @@ Matrix<double> definition(const Hadamard& t) {
         for (Index j = 0; j < run.size; ++j) {
           const double sylvester = std::popcount(std::size_t((i % q) & (j % q))) % 2 == 0 ? 1 : -1;
           const Index o = run.offset + b * run.size;
-          M(o + i, o + j) = double(t.signs().entries()[std::size_t(o + i)]) * double(core(i / q, j / q)) * sylvester / std::sqrt(double(run.size));
+          M(o + i, o + j) = double(t.signs().entries()[std::size_t(o + i)]) *
+                            double(core(i / q, j / q)) * sylvester / std::sqrt(double(run.size));
         }
   }
   return M;
@@ -58,7 +59,13 @@ TEST_CASE("Hadamard obeys the laws and is what its definition says") {
 }
 
 TEST_CASE("block Hadamard obeys the laws and is what its definition says") {
-  for (const auto& [n, block] : {std::pair<Index, Index>{64, 64}, {172, 128}, {130, 4}, {96, 12}, {100, 48}, {7, 64}, {50, 7}}) {
+  for (const auto& [n, block] : {std::pair<Index, Index>{64, 64},
+                                 {172, 128},
+                                 {130, 4},
+                                 {96, 12},
+                                 {100, 48},
+                                 {7, 64},
+                                 {50, 7}}) {
     const auto t = fit(BlockHadamard{block, 2}, n);
     check_laws(t);
     CHECK(max_difference(to_dense<double>(t), definition(t)) < 1e-14);
@@ -107,7 +114,8 @@ TEST_CASE("a Hadamard transform is a function of its seed, and tames outliers") 
 TEST_CASE("Hadamard: wrong arguments") {
   check_error([] { fit(BlockHadamard{0}, 8); }, ErrorCode::invalid_argument, "block is 0");
   const Index short_of[] = {4, 2};
-  check_error([&] { Hadamard(Signs(8, 0), short_of); }, ErrorCode::invalid_shape, "cover 6 of dimension 8");
+  check_error([&] { Hadamard(Signs(8, 0), short_of); }, ErrorCode::invalid_shape,
+              "cover 6 of dimension 8");
   const Index negative[] = {-4};
   check_error([&] { Hadamard(Signs(4, 0), negative); }, ErrorCode::invalid_argument, "size -4");
 }

@@ -52,7 +52,9 @@ double squared_norm(const auto& a) {
   return sum;
 }
 
-inline Matrix<double> dense_product(const Matrix<double>& a, const Matrix<double>& b) { return linalg::product(a.view(), b.view()); }
+inline Matrix<double> dense_product(const Matrix<double>& a, const Matrix<double>& b) {
+  return linalg::product(a.view(), b.view());
+}
 
 // ‖a − b‖² / ‖a‖².
 double relative_difference(const auto& a, const auto& b) {
@@ -148,7 +150,8 @@ void check_round_trip(const T& t) {
     const Op back = op == Op::forward ? Op::inverse : Op::inverse_transpose;
     auto Y = X;
     t.apply(Y.view(), op);
-    if (t.is_orthogonal()) CHECK(squared_norm(Y.view()) == Approx(squared_norm(X.view())).epsilon(1e-12));
+    if (t.is_orthogonal())
+      CHECK(squared_norm(Y.view()) == Approx(squared_norm(X.view())).epsilon(1e-12));
     auto Z = Y;
     t.apply(Z.view(), back);
     CHECK(relative_difference(X, Z) < 1e-22);
@@ -160,7 +163,8 @@ void check_round_trip(const T& t) {
   }
 }
 
-// Everything, for dimensions whose dense matrix is small. `rounding`: how far storage may be from orthogonal.
+// Everything, for dimensions whose dense matrix is small. `rounding`: how far storage may be from
+// orthogonal.
 template <Transform T>
 void check_laws(const T& t, double rounding = 1e-6) {
   static_assert(TransformSpec<T>);
@@ -168,13 +172,16 @@ void check_laws(const T& t, double rounding = 1e-6) {
   INFO("dimension " << n);
   const auto M = to_dense<double>(t);
   const auto N = to_dense<double>(t, Op::inverse);
-  const double size = std::max(1.0, max_magnitude(M.view()) * max_magnitude(N.view())) * double(std::max<Index>(n, 1));
+  const double size = std::max(1.0, max_magnitude(M.view()) * max_magnitude(N.view())) *
+                      double(std::max<Index>(n, 1));
   const auto I = identity_matrix<double>(n);
 
   CHECK(max_difference(linalg::product(M.view(), N.view()), I.view()) < 1e-13 * size);
   CHECK(max_difference(to_dense<double>(t, Op::transpose), M.view().transposed()) < 1e-13 * size);
-  CHECK(max_difference(to_dense<double>(t, Op::inverse_transpose), N.view().transposed()) < 1e-13 * size);
-  if (t.is_orthogonal()) CHECK(max_difference(linalg::product(M.view(), M.view().transposed()), I.view()) < rounding);
+  CHECK(max_difference(to_dense<double>(t, Op::inverse_transpose), N.view().transposed()) <
+        1e-13 * size);
+  if (t.is_orthogonal())
+    CHECK(max_difference(linalg::product(M.view(), M.view().transposed()), I.view()) < rounding);
 
   const auto X = gaussian<double>(5, n, 16);
   const auto Y = gaussian<double>(n, 4, 17);

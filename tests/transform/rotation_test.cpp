@@ -56,5 +56,6 @@ TEST_CASE("random Kronecker factors") {
   CHECK(even.is_orthogonal());
   check_laws(even);
   CHECK(RandomKronecker{.left = 43}.fit(W.view()).left().dim() == 43);
-  check_error([&] { RandomKronecker{.left = 5}.fit(W.view()); }, ErrorCode::invalid_argument, "left is 5");
+  check_error([&] { RandomKronecker{.left = 5}.fit(W.view()); }, ErrorCode::invalid_argument,
+              "left is 5");
 }

@@ -12,7 +12,8 @@ struct Shear {
   Index dim() const { return 2; }
   template <class E>
   void apply(View<E> X, Op op) const {
-    if (X.cols != 2) raise(ErrorCode::invalid_shape, message("Shear: ", X.cols, " columns, not its dimension 2"));
+    if (X.cols != 2)
+      raise(ErrorCode::invalid_shape, message("Shear: ", X.cols, " columns, not its dimension 2"));
     const E s = op == Op::forward || op == Op::transpose ? E(2) : E(-2);
     const bool transposed = op == Op::transpose || op == Op::inverse_transpose;
     for (Index i = 0; i < X.rows; ++i)
@@ -30,12 +31,17 @@ struct NotATransform {
   Index dim() const { return 2; }
 };
 
-static_assert(Transform<Shear> && TransformSpec<Shear> && TransformSpec<ShearSpec> && !Transform<ShearSpec>);
-static_assert(!TransformSpec<NotATransform> && !TransformSpec<int> && !TransformSpec<Matrix<float>>);
+static_assert(Transform<Shear> && TransformSpec<Shear> && TransformSpec<ShearSpec> &&
+              !Transform<ShearSpec>);
+static_assert(!TransformSpec<NotATransform> && !TransformSpec<int> &&
+              !TransformSpec<Matrix<float>>);
 static_assert(TransformSpec<Identity> && Transform<Identity::Fitted>);
-static_assert(std::is_same_v<FittedTransform<ShearSpec>, Shear> && std::is_same_v<FittedTransform<Shear>, Shear>);
-static_assert(transposed(Op::forward) == Op::transpose && transposed(Op::inverse) == Op::inverse_transpose);
-static_assert(transposed(transposed(Op::forward)) == Op::forward && transposed(transposed(Op::inverse)) == Op::inverse);
+static_assert(std::is_same_v<FittedTransform<ShearSpec>, Shear> &&
+              std::is_same_v<FittedTransform<Shear>, Shear>);
+static_assert(transposed(Op::forward) == Op::transpose &&
+              transposed(Op::inverse) == Op::inverse_transpose);
+static_assert(transposed(transposed(Op::forward)) == Op::forward &&
+              transposed(transposed(Op::inverse)) == Op::inverse);
 
 }  // namespace
 
@@ -57,7 +63,8 @@ TEST_CASE("fit_transform fits specs and checks the dimension of transforms") {
   CHECK(fit_transform(ShearSpec{}, W.view()).dim() == 2);
   CHECK(fit_transform(Shear{}, W.view()).dim() == 2);
   const auto wide = gaussian<float>(3, 5, 1);
-  check_error([&] { (void)fit_transform(Shear{}, wide.view()); }, ErrorCode::invalid_shape, "5 columns");
+  check_error([&] { (void)fit_transform(Shear{}, wide.view()); }, ErrorCode::invalid_shape,
+              "5 columns");
 }
 
 TEST_CASE("the identity changes nothing and takes no room") {

@@ -5,8 +5,9 @@
 
 #include "cafeq/config/version.hpp"
 
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__ASSOCIATIVE_MATH__)
-#error "cafeq: -ffast-math and its parts change codes and hide NaN; compile this translation unit without it"
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
+    defined(__ASSOCIATIVE_MATH__)
+#error "cafeq: -ffast-math changes codes and hides NaN; compile this translation unit without it"
 #endif
 
 /// 1 where errors are thrown, 0 where they reach the handler of set_error_handler().
@@ -23,8 +24,9 @@
 #define CAFEQ_ASSERT(condition) assert(condition)
 #endif
 
-/// Stands before a function that is no template by itself but leads to Eigen. A template is compiled only where it is called; without this every program
-/// that includes the library would pay for every factorization: 12 s instead of 2 with g++ 12.
+/// Stands before a function that is no template by itself but leads to Eigen. A template is
+/// compiled only where it is called; without this every program that includes the library would pay
+/// for every factorization: 12 s instead of 2 with g++ 12.
 #define CAFEQ_LAZY template <class = void>
 
 /// g++ keeps local arrays of vectors in memory unless every loop over them is fully unrolled.

@@ -1,7 +1,9 @@
-/// Elements read as integers: the magnitudes of floats of one type are ordered as their bits are, infinity above all numbers and NaN above infinity.
+/// Elements read as integers: the magnitudes of floats of one type are ordered as their bits are,
+/// infinity above all numbers and NaN above infinity.
 ///
-/// So one integer maximum finds the largest magnitude and whatever is not finite, and one or-ed difference tells whether all elements are equal: loops
-/// without a branch, which compilers turn into vectors by themselves.
+/// So one integer maximum finds the largest magnitude and whatever is not finite, and one or-ed
+/// difference tells whether all elements are equal: loops without a branch, which compilers turn
+/// into vectors by themselves.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +17,8 @@
 
 namespace cafeq::detail {
 
-/// How the bits of an element type are read. Bits is signed, since magnitudes are not negative and SSE2 compares signed integers only.
+/// How the bits of an element type are read. Bits is signed, since magnitudes are not negative and
+/// SSE2 compares signed integers only.
 template <class T>
 struct ElementBits;
 
@@ -80,7 +83,9 @@ struct BitScan {
   bool finite() const noexcept { return largest < Element::infinity; }
   bool has_nan() const noexcept { return largest > Element::infinity; }
   /// Whether all elements are equal and not zero. Both zeros are equal, but then no element counts.
-  bool constant() const noexcept { return difference == 0 && (first & magnitude_mask) != 0 && !has_nan(); }
+  bool constant() const noexcept {
+    return difference == 0 && (first & magnitude_mask) != 0 && !has_nan();
+  }
 
  private:
   void add(Bits bits) noexcept {
@@ -100,7 +105,9 @@ struct BitScan {
     const Lanes like = Lanes{} + first;
     Lanes most[chains] = {}, different[chains] = {};
     for (Index j = 0; j < n; j += step) {
-      const T* from = x + std::min(j, n - step);  // the last step meets some elements again, which changes nothing
+      const T* from =
+          x +
+          std::min(j, n - step);  // the last step meets some elements again, which changes nothing
       CAFEQ_UNROLL
       for (int c = 0; c < chains; ++c) {
         Lanes bits;

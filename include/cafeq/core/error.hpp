@@ -1,6 +1,7 @@
 /// How the library reports what went wrong: Error, raise(), Result.
 ///
-/// With exceptions, raise() throws cafeq::Error. Without (-fno-exceptions) it calls the handler that the host has set, which must not
+/// With exceptions, raise() throws cafeq::Error. Without (-fno-exceptions) it calls the handler
+/// that the host has set, which must not
 /// return. Pipeline-level entry points have a `try_` twin that returns a Result instead.
 #pragma once
 
@@ -19,11 +20,11 @@
 namespace cafeq {
 
 enum class ErrorCode {
-  invalid_argument,       ///< a value outside its range (bits, group, block, probability …)
-  invalid_shape,          ///< sizes that do not fit together, or an empty matrix where one is needed
-  invalid_stride,         ///< a view whose elements overlap or that has no data
-  non_finite,             ///< NaN or infinity among the weights; the message names row and column
-  singular,               ///< a transform that cannot be inverted
+  invalid_argument,  ///< a value outside its range (bits, group, block, probability …)
+  invalid_shape,     ///< sizes that do not fit together, or an empty matrix where one is needed
+  invalid_stride,    ///< a view whose elements overlap or that has no data
+  non_finite,        ///< NaN or infinity among the weights; the message names row and column
+  singular,          ///< a transform that cannot be inverted
   not_positive_definite,  ///< a metric that is not symmetric positive definite
   unsupported,            ///< a combination for which the method is not exact
   io,                     ///< a file that cannot be read or written
@@ -60,9 +61,11 @@ inline std::atomic<ErrorHandler>& error_handler() {
 
 }  // namespace detail
 
-/// Sets what raise() calls in builds without exceptions; returns the handler before. Null restores the default (print and abort).
+/// Sets what raise() calls in builds without exceptions; returns the handler before. Null restores
+/// the default (print and abort).
 inline ErrorHandler set_error_handler(ErrorHandler handler) {
-  return detail::error_handler().exchange(handler != nullptr ? handler : detail::default_error_handler);
+  return detail::error_handler().exchange(handler != nullptr ? handler
+                                                             : detail::default_error_handler);
 }
 
 [[noreturn]] inline void raise(const Error& error) {
@@ -74,14 +77,16 @@ inline ErrorHandler set_error_handler(ErrorHandler handler) {
 #endif
 }
 
-[[noreturn]] inline void raise(ErrorCode code, std::string message) { raise(Error(code, std::move(message))); }
+[[noreturn]] inline void raise(ErrorCode code, std::string message) {
+  raise(Error(code, std::move(message)));
+}
 
 /// A value, or the Error that kept it from being made.
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
-  Result(Error error) : error_(std::move(error)) {}    // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}      // NOLINT(google-explicit-constructor)
+  Result(Error error) : error_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
   bool has_value() const noexcept { return value_.has_value(); }
   explicit operator bool() const noexcept { return has_value(); }
@@ -100,7 +105,8 @@ class [[nodiscard]] Result {
   std::optional<Error> error_;
 };
 
-/// Runs f and turns an Error that it throws into a Result. Without exceptions an Error still reaches the handler, so entry points
+/// Runs f and turns an Error that it throws into a Result. Without exceptions an Error still
+/// reaches the handler, so entry points
 /// validate their arguments first and return that Error themselves.
 template <class F>
 auto catch_error(F&& f) -> Result<std::invoke_result_t<F>> {

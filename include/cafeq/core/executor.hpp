@@ -1,6 +1,7 @@
 /// Who runs the loops: the host's thread pool, a small pool of our own, or the calling thread.
 ///
-/// Work is cut into chunks of `grain` iterations, never by the number of threads, and reductions add their chunks in order. Results
+/// Work is cut into chunks of `grain` iterations, never by the number of threads, and reductions
+/// add their chunks in order. Results
 /// therefore do not depend on the executor.
 #pragma once
 
@@ -24,14 +25,17 @@ namespace cafeq {
 class LoopBody {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, LoopBody> && std::is_invocable_v<F&, Index, Index, Index>)
+    requires(!std::is_same_v<std::remove_cvref_t<F>, LoopBody> &&
+             std::is_invocable_v<F&, Index, Index, Index>)
   LoopBody(F&& f) noexcept  // NOLINT(google-explicit-constructor)
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* object, Index begin, Index end, Index worker) {
           (*static_cast<std::remove_reference_t<F>*>(object))(begin, end, worker);
         }) {}
 
-  void operator()(Index begin, Index end, Index worker) const { call_(object_, begin, end, worker); }
+  void operator()(Index begin, Index end, Index worker) const {
+    call_(object_, begin, end, worker);
+  }
   /// For pools that count in other integers.
   template <std::integral I>
   void operator()(I begin, I end, I worker) const {
@@ -43,9 +47,10 @@ class LoopBody {
   void (*call_)(void*, Index, Index, Index);
 };
 
-/// parallel_for(n, grain, f) calls f(begin, end, worker) once for each chunk [k * grain, min(n, (k + 1) * grain)), in any order and on any
-/// thread, with 0 <= worker < concurrency() distinct among calls that run at the same time, and returns when all are done. A body may throw (no
-/// memory, an Error); the executor passes the first exception on to its caller.
+/// parallel_for(n, grain, f) calls f(begin, end, worker) once for each chunk [k * grain, min(n, (k
+/// + 1) * grain)), in any order and on any thread, with 0 <= worker < concurrency() distinct among
+/// calls that run at the same time, and returns when all are done. A body may throw (no memory, an
+/// Error); the executor passes the first exception on to its caller.
 template <class E>
 concept Executor = requires(E& e, const E& c, Index n, LoopBody f) {
   { c.concurrency() } -> std::convertible_to<Index>;
@@ -61,7 +66,8 @@ struct InlineExecutor {
   }
 };
 
-/// What the library's functions take: any Executor by reference, or the inline one by default. The executor must outlive the call.
+/// What the library's functions take: any Executor by reference, or the inline one by default. The
+/// executor must outlive the call.
 class ExecutorRef {
  public:
   ExecutorRef() noexcept : object_(nullptr), vtable_(&table<const InlineExecutor>) {}
@@ -69,7 +75,8 @@ class ExecutorRef {
   template <Executor E>
     requires(!std::is_same_v<std::remove_const_t<E>, ExecutorRef>)
   ExecutorRef(E& executor) noexcept  // NOLINT(google-explicit-constructor)
-      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(executor)))), vtable_(&table<E>) {}
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(executor)))),
+        vtable_(&table<E>) {}
 
   Index concurrency() const { return vtable_->concurrency(object_); }
   void parallel_for(Index n, Index grain, LoopBody f) const {
@@ -93,12 +100,15 @@ class ExecutorRef {
 
   template <class E>
   static constexpr Table table{[](const void* e) {
-                                 if constexpr (std::is_same_v<E, const InlineExecutor>) return Index(1);
+                                 if constexpr (std::is_same_v<E, const InlineExecutor>)
+                                   return Index(1);
                                  else return Index(static_cast<const E*>(e)->concurrency());
                                },
                                [](void* e, Index n, Index grain, LoopBody f) {
-                                 if constexpr (std::is_same_v<E, const InlineExecutor>) InlineExecutor{}.parallel_for(n, grain, f);
-                                 else ExecutorRef::parallel_for_in(*static_cast<E*>(e), n, grain, f);
+                                 if constexpr (std::is_same_v<E, const InlineExecutor>)
+                                   InlineExecutor{}.parallel_for(n, grain, f);
+                                 else
+                                   ExecutorRef::parallel_for_in(*static_cast<E*>(e), n, grain, f);
                                }};
   void* object_;
   const Table* vtable_;
@@ -117,16 +127,20 @@ inline void spin_pause() noexcept {
 
 }  // namespace detail
 
-/// A fixed set of threads; the caller of parallel_for works too, so `threads` is the number of cores in use. A loop started from inside a
-/// loop runs on its own thread. The first exception of a body is rethrown to the caller once every chunk has ended.
+/// A fixed set of threads; the caller of parallel_for works too, so `threads` is the number of
+/// cores in use. A loop started from inside a
+/// loop runs on its own thread. The first exception of a body is rethrown to the caller once every
+/// chunk has ended.
 ///
-/// Optimizers start many short loops one after another, so whoever waits looks for about a millisecond before it sleeps: waking up takes tens of
-/// microseconds. Not where there are more threads than processors.
+/// Optimizers start many short loops one after another, so whoever waits looks for about a
+/// millisecond before it sleeps: waking up takes tens of microseconds. Not where there are more
+/// threads than processors.
 class ThreadPool {
  public:
   explicit ThreadPool(Index threads = Index(std::max(1u, std::thread::hardware_concurrency())))
       : spins_(threads <= Index(std::thread::hardware_concurrency()) ? 100000 : 0) {
-    for (Index worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { run(worker); });
+    for (Index worker = 1; worker < threads; ++worker)
+      threads_.emplace_back([this, worker] { run(worker); });
   }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -144,7 +158,8 @@ class ThreadPool {
   void parallel_for(Index n, Index grain, LoopBody f) {
     if (n <= 0) return;
     grain = std::max<Index>(grain, 1);
-    if (inside_loop() || threads_.empty() || n <= grain) return InlineExecutor{}.parallel_for(n, grain, f);
+    if (inside_loop() || threads_.empty() || n <= grain)
+      return InlineExecutor{}.parallel_for(n, grain, f);
     const std::lock_guard one_loop_at_a_time(loop_mutex_);
     {
       const std::lock_guard lock(mutex_);
@@ -241,11 +256,14 @@ void for_each(ExecutorRef executor, Index n, F&& f) {
 
 }  // namespace detail
 
-/// f(chunk) for chunks of `grain`, its results added in the order of the chunks: the same sum for every executor.
+/// f(chunk) for chunks of `grain`, its results added in the order of the chunks: the same sum for
+/// every executor.
 template <class F>
 double parallel_sum(ExecutorRef executor, Index n, Index grain, F&& f) {
   std::vector<double> partial(std::size_t(ceil_div(n, grain)));
-  executor.parallel_for(n, grain, [&](Index begin, Index end, Index) { partial[std::size_t(begin / grain)] = f(begin, end); });
+  executor.parallel_for(n, grain, [&](Index begin, Index end, Index) {
+    partial[std::size_t(begin / grain)] = f(begin, end);
+  });
   double sum = 0;
   for (const double p : partial) sum += p;
   return sum;

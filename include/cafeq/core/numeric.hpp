@@ -1,4 +1,5 @@
-/// Scalar types and the arithmetic that every floor shares: Index, bf16, fp16, exact scaling by powers of two.
+/// Scalar types and the arithmetic that every floor shares: Index, bf16, fp16, exact scaling by
+/// powers of two.
 #pragma once
 
 #include <bit>
@@ -12,12 +13,14 @@
 
 namespace cafeq {
 
-/// Sizes, positions and strides, signed so that differences and negative strides are plain arithmetic.
+/// Sizes, positions and strides, signed so that differences and negative strides are plain
+/// arithmetic.
 using Index = std::ptrdiff_t;
 
 namespace detail {
 
-// Without branches, so that loops over these become vectors; choices by masks, which no compiler turns back into branches.
+// Without branches, so that loops over these become vectors; choices by masks, which no compiler
+// turns back into branches.
 
 inline std::uint32_t choose(bool condition, std::uint32_t yes, std::uint32_t no) noexcept {
   const std::uint32_t mask = 0u - std::uint32_t(condition);
@@ -29,8 +32,10 @@ inline float half_to_float(std::uint16_t half) noexcept {
   const std::uint32_t sign = std::uint32_t(half & 0x8000u) << 16;
   const std::uint32_t magnitude = std::uint32_t(half & 0x7fffu) << 13;
   const std::uint32_t not_finite = choose(magnitude >= 0x0f800000u, 0x7f800000u, 0u);
-  // Moves the exponent from bias 15 to bias 127; subnormals come out normalised by the multiplication.
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f) | not_finite | sign);
+  // Moves the exponent from bias 15 to bias 127; subnormals come out normalised by the
+  // multiplication.
+  return std::bit_cast<float>(
+      std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f) | not_finite | sign);
 }
 
 /// binary32 to binary16, ties to even; overflow gives infinity, NaN stays NaN.
@@ -38,12 +43,15 @@ inline std::uint16_t float_to_half(float value) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;
-  // A subnormal counts units of 2^-24, which is what the last place of numbers in [0.5, 1) is worth.
-  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  // A subnormal counts units of 2^-24, which is what the last place of numbers in [0.5, 1) is
+  // worth.
+  const std::uint32_t subnormal =
+      std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
   const std::uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - (112u << 23)) >> 13;
   const std::uint32_t finite = choose(magnitude < 0x38800000u, subnormal, normal);
   const std::uint32_t too_large = choose(magnitude > 0x7f800000u, 0x7e00u, 0x7c00u);
-  return std::uint16_t(sign | choose(magnitude >= 0x477ff000u, too_large, finite));  // 65520 and above round to infinity
+  return std::uint16_t(sign | choose(magnitude >= 0x477ff000u, too_large,
+                                     finite));  // 65520 and above round to infinity
 }
 
 inline std::uint16_t float_to_brain(float value) noexcept {
@@ -60,7 +68,9 @@ struct fp16 {
   std::uint16_t bits = 0;
   fp16() = default;
   explicit fp16(float value) noexcept : bits(detail::float_to_half(value)) {}
-  operator float() const noexcept { return detail::half_to_float(bits); }  // NOLINT(google-explicit-constructor)
+  operator float() const noexcept {
+    return detail::half_to_float(bits);
+  }  // NOLINT(google-explicit-constructor)
   static fp16 from_bits(std::uint16_t bits) noexcept {
     fp16 value;
     value.bits = bits;
@@ -73,7 +83,9 @@ struct bf16 {
   std::uint16_t bits = 0;
   bf16() = default;
   explicit bf16(float value) noexcept : bits(detail::float_to_brain(value)) {}
-  operator float() const noexcept { return std::bit_cast<float>(std::uint32_t(bits) << 16); }  // NOLINT
+  operator float() const noexcept {
+    return std::bit_cast<float>(std::uint32_t(bits) << 16);
+  }  // NOLINT
   static bf16 from_bits(std::uint16_t bits) noexcept {
     bf16 value;
     value.bits = bits;
@@ -83,8 +95,10 @@ struct bf16 {
 
 /// The element types of a matrix view.
 template <class T>
-concept Element = std::is_same_v<std::remove_const_t<T>, float> || std::is_same_v<std::remove_const_t<T>, double> ||
-                  std::is_same_v<std::remove_const_t<T>, bf16> || std::is_same_v<std::remove_const_t<T>, fp16>;
+concept Element =
+    std::is_same_v<std::remove_const_t<T>, float> ||
+    std::is_same_v<std::remove_const_t<T>, double> ||
+    std::is_same_v<std::remove_const_t<T>, bf16> || std::is_same_v<std::remove_const_t<T>, fp16>;
 
 /// The largest finite half; scales are kept below it.
 inline constexpr float fp16_max = 65504.0f;
@@ -100,10 +114,12 @@ inline fp16 positive_fp16(float value) noexcept {
 /// Exponent e with 2^e <= |value| < 2^(e+1); 0 for zero.
 inline int floor_log2(double value) noexcept { return value == 0 ? 0 : std::ilogb(value); }
 
-/// Multiplies by 2^e for any e that doubles can meet; exact unless the result is subnormal or overflows.
+/// Multiplies by 2^e for any e that doubles can meet; exact unless the result is subnormal or
+/// overflows.
 class PowerOfTwo {
  public:
-  explicit PowerOfTwo(int e) noexcept : first_(std::ldexp(1.0, e / 2)), second_(std::ldexp(1.0, e - e / 2)) {}
+  explicit PowerOfTwo(int e) noexcept
+      : first_(std::ldexp(1.0, e / 2)), second_(std::ldexp(1.0, e - e / 2)) {}
   double operator()(double x) const noexcept { return x * first_ * second_; }
 
  private:
@@ -114,6 +130,8 @@ class PowerOfTwo {
 inline constexpr Index ceil_div(Index a, Index b) noexcept { return (a + b - 1) / b; }
 inline constexpr bool is_power_of_two(Index n) noexcept { return n > 0 && (n & (n - 1)) == 0; }
 /// The largest power of two that is at most n, for n >= 1.
-inline constexpr Index floor_power_of_two(Index n) noexcept { return Index(std::bit_floor(std::size_t(n))); }
+inline constexpr Index floor_power_of_two(Index n) noexcept {
+  return Index(std::bit_floor(std::size_t(n)));
+}
 
 }  // namespace cafeq

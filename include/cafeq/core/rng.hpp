@@ -1,4 +1,5 @@
-/// Random numbers as a function of (seed, stream, counter): the same on every machine, in any order, on any thread.
+/// Random numbers as a function of (seed, stream, counter): the same on every machine, in any
+/// order, on any thread.
 #pragma once
 
 #include <array>
@@ -11,22 +12,25 @@
 
 namespace cafeq {
 
-/// Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The key is the seed; the counter is
-/// (position, stream), so each tensor can have a stream of its own.
+/// Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
+/// 2011). The key is the seed; the counter is (position, stream), so each tensor can have a stream
+/// of its own.
 class CounterRng {
  public:
-  explicit CounterRng(std::uint64_t seed, std::uint64_t stream = 0) noexcept : seed_(seed), stream_(stream) {}
+  explicit CounterRng(std::uint64_t seed, std::uint64_t stream = 0) noexcept
+      : seed_(seed), stream_(stream) {}
 
   /// 128 random bits for a position.
   std::array<std::uint32_t, 4> block(std::uint64_t position) const noexcept {
-    std::array<std::uint32_t, 4> c{std::uint32_t(position), std::uint32_t(position >> 32), std::uint32_t(stream_),
-                                   std::uint32_t(stream_ >> 32)};
+    std::array<std::uint32_t, 4> c{std::uint32_t(position), std::uint32_t(position >> 32),
+                                   std::uint32_t(stream_), std::uint32_t(stream_ >> 32)};
     std::uint32_t k0 = std::uint32_t(seed_);
     std::uint32_t k1 = std::uint32_t(seed_ >> 32);
     for (int round = 0; round < 10; ++round) {
       const std::uint64_t p0 = std::uint64_t(0xD2511F53u) * c[0];
       const std::uint64_t p1 = std::uint64_t(0xCD9E8D57u) * c[2];
-      c = {std::uint32_t(p1 >> 32) ^ c[1] ^ k0, std::uint32_t(p1), std::uint32_t(p0 >> 32) ^ c[3] ^ k1, std::uint32_t(p0)};
+      c = {std::uint32_t(p1 >> 32) ^ c[1] ^ k0, std::uint32_t(p1),
+           std::uint32_t(p0 >> 32) ^ c[3] ^ k1, std::uint32_t(p0)};
       k0 += 0x9E3779B9u;
       k1 += 0xBB67AE85u;
     }
@@ -57,7 +61,9 @@ class CounterRng {
   }
 
  private:
-  static double to_uniform(std::uint64_t bits) noexcept { return (double(bits >> 12) + 0.5) * 0x1p-52; }
+  static double to_uniform(std::uint64_t bits) noexcept {
+    return (double(bits >> 12) + 0.5) * 0x1p-52;
+  }
 
   std::uint64_t seed_;
   std::uint64_t stream_;

@@ -1,4 +1,5 @@
-/// Weights of any element type, layout and magnitude as floats that no later step takes out of range.
+/// Weights of any element type, layout and magnitude as floats that no later step takes out of
+/// range.
 #pragma once
 
 #include <cmath>
@@ -31,18 +32,22 @@ Matrix<float> scaled_down(View<T> W, int exponent, ExecutorRef executor = {}) {
   const View<const std::remove_const_t<T>> from = W;
   Matrix<float> X(W.rows, W.cols);
   executor.parallel_for(W.rows, 64, [&](Index begin, Index end, Index) {
-    copy_scaled(from.row_block(begin, end - begin), -exponent, X.view().row_block(begin, end - begin));
+    copy_scaled(from.row_block(begin, end - begin), -exponent,
+                X.view().row_block(begin, end - begin));
   });
   return X;
 }
 
-/// A dense copy of W in floats, times the power of two that brings its largest magnitude into [1, 2).
+/// A dense copy of W in floats, times the power of two that brings its largest magnitude into [1,
+/// 2).
 template <class T>
 Matrix<float> normalized(View<T> W, ExecutorRef executor = {}) {
   return scaled_down(W, floor_log2(scan_weights(W, executor).largest), executor);
 }
 
 /// Whether squares and products of floats with largest magnitude about 2^exponent stay in range.
-inline constexpr bool is_moderate(int exponent) noexcept { return -40 <= exponent && exponent <= 40; }
+inline constexpr bool is_moderate(int exponent) noexcept {
+  return -40 <= exponent && exponent <= 40;
+}
 
 }  // namespace cafeq

@@ -17,9 +17,27 @@
 
 namespace cafeq {
 
-static_assert(std::endian::native == std::endian::little, "cafeq: model files hold little-endian numbers and are read in place");
+static_assert(std::endian::native == std::endian::little,
+              "cafeq: model files hold little-endian numbers and are read in place");
 
-enum class ScalarType : std::uint8_t { boolean, u8, i8, f8_e4m3, f8_e5m2, f8_e8m0, u16, i16, f16, bf16, u32, i32, f32, u64, i64, f64 };
+enum class ScalarType : std::uint8_t {
+  boolean,
+  u8,
+  i8,
+  f8_e4m3,
+  f8_e5m2,
+  f8_e8m0,
+  u16,
+  i16,
+  f16,
+  bf16,
+  u32,
+  i32,
+  f32,
+  u64,
+  i64,
+  f64
+};
 
 namespace detail {
 
@@ -28,21 +46,21 @@ struct ScalarTypeInfo {
   Index bytes;
 };
 inline constexpr std::array<ScalarTypeInfo, 16> scalar_types{{{"BOOL", 1},
-                                                             {"U8", 1},
-                                                             {"I8", 1},
-                                                             {"F8_E4M3", 1},
-                                                             {"F8_E5M2", 1},
-                                                             {"F8_E8M0", 1},
-                                                             {"U16", 2},
-                                                             {"I16", 2},
-                                                             {"F16", 2},
-                                                             {"BF16", 2},
-                                                             {"U32", 4},
-                                                             {"I32", 4},
-                                                             {"F32", 4},
-                                                             {"U64", 8},
-                                                             {"I64", 8},
-                                                             {"F64", 8}}};
+                                                              {"U8", 1},
+                                                              {"I8", 1},
+                                                              {"F8_E4M3", 1},
+                                                              {"F8_E5M2", 1},
+                                                              {"F8_E8M0", 1},
+                                                              {"U16", 2},
+                                                              {"I16", 2},
+                                                              {"F16", 2},
+                                                              {"BF16", 2},
+                                                              {"U32", 4},
+                                                              {"I32", 4},
+                                                              {"F32", 4},
+                                                              {"U64", 8},
+                                                              {"I64", 8},
+                                                              {"F64", 8}}};
 
 template <class T>
 consteval ScalarType scalar_type_for() {
@@ -69,8 +87,12 @@ consteval ScalarType scalar_type_for() {
 template <class T>
 inline constexpr ScalarType scalar_type_of = detail::scalar_type_for<std::remove_const_t<T>>();
 
-constexpr std::string_view name_of(ScalarType type) noexcept { return detail::scalar_types[std::size_t(type)].name; }
-constexpr Index bytes_of(ScalarType type) noexcept { return detail::scalar_types[std::size_t(type)].bytes; }
+constexpr std::string_view name_of(ScalarType type) noexcept {
+  return detail::scalar_types[std::size_t(type)].name;
+}
+constexpr Index bytes_of(ScalarType type) noexcept {
+  return detail::scalar_types[std::size_t(type)].bytes;
+}
 /// "F32" and so on, as safetensors spells them.
 constexpr std::optional<ScalarType> scalar_type_named(std::string_view name) noexcept {
   for (std::size_t i = 0; i < detail::scalar_types.size(); ++i)
@@ -110,11 +132,14 @@ struct TensorView {
   template <class T>
   std::span<const T> values(std::string_view name = "tensor") const {
     if (type != scalar_type_of<T>)
-      raise(ErrorCode::invalid_argument, message(name, ": is ", describe(type, shape), ", not ", name_of(scalar_type_of<T>)));
+      raise(ErrorCode::invalid_argument,
+            message(name, ": is ", describe(type, shape), ", not ", name_of(scalar_type_of<T>)));
     if (byte_count(type, shape) != Index(bytes.size()))
-      raise(ErrorCode::invalid_shape, message(name, ": ", describe(type, shape), " has ", bytes.size(), " bytes"));
+      raise(ErrorCode::invalid_shape,
+            message(name, ": ", describe(type, shape), " has ", bytes.size(), " bytes"));
     if (std::uintptr_t(bytes.data()) % alignof(T) != 0)
-      raise(ErrorCode::invalid_stride, message(name, ": its bytes are not aligned for ", name_of(type)));
+      raise(ErrorCode::invalid_stride,
+            message(name, ": its bytes are not aligned for ", name_of(type)));
     return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
   }
 
@@ -124,8 +149,12 @@ struct TensorView {
     const auto elements = values<T>(name);
     const std::size_t rank = shape.size();
     for (std::size_t i = 0; i + 2 < rank; ++i)
-      if (shape[i] != 1) raise(ErrorCode::invalid_shape, message(name, ": ", describe(type, shape), " is not a matrix"));
-    if (rank < 2) raise(ErrorCode::invalid_shape, message(name, ": ", describe(type, shape), " is not a matrix"));
+      if (shape[i] != 1)
+        raise(ErrorCode::invalid_shape,
+              message(name, ": ", describe(type, shape), " is not a matrix"));
+    if (rank < 2)
+      raise(ErrorCode::invalid_shape,
+            message(name, ": ", describe(type, shape), " is not a matrix"));
     return {elements.data(), shape[rank - 2], shape[rank - 1], shape[rank - 1], 1};
   }
 };
@@ -151,8 +180,11 @@ struct Tensor {
 /// A dense row-major matrix, or a vector, as a tensor; no copy.
 template <Element T>
 TensorView as_tensor(View<T> matrix) {
-  if (!matrix.contiguous()) raise(ErrorCode::invalid_stride, "as_tensor: the matrix is not dense and row-major");
-  return {scalar_type_of<T>, {matrix.rows, matrix.cols}, std::as_bytes(std::span(matrix.data, std::size_t(matrix.size())))};
+  if (!matrix.contiguous())
+    raise(ErrorCode::invalid_stride, "as_tensor: the matrix is not dense and row-major");
+  return {scalar_type_of<T>,
+          {matrix.rows, matrix.cols},
+          std::as_bytes(std::span(matrix.data, std::size_t(matrix.size())))};
 }
 template <class T>
 TensorView as_tensor(std::span<T> vector) {
@@ -166,7 +198,8 @@ using TensorViewMap = std::map<std::string, TensorView, std::less<>>;
 template <class T>
 const T& tensor_at(const std::map<std::string, T, std::less<>>& tensors, std::string_view name) {
   const auto found = tensors.find(name);
-  if (found == tensors.end()) raise(ErrorCode::invalid_argument, message("no tensor is named ", name));
+  if (found == tensors.end())
+    raise(ErrorCode::invalid_argument, message("no tensor is named ", name));
   return found->second;
 }
 

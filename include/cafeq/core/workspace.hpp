@@ -11,14 +11,16 @@
 
 namespace cafeq {
 
-/// A stack of 64-byte-aligned scratch. take() hands out uninitialised storage; the Frame that encloses it gives it back. After the first pass
-/// through a loop no further memory is asked of the system. One workspace serves one thread.
+/// A stack of 64-byte-aligned scratch. take() hands out uninitialised storage; the Frame that
+/// encloses it gives it back. After the first pass through a loop no further memory is asked of the
+/// system. One workspace serves one thread.
 class Workspace {
  public:
   /// Everything taken while a Frame lives is free again when it ends.
   class Frame {
    public:
-    explicit Frame(Workspace& workspace) noexcept : workspace_(workspace), block_(workspace.block_), used_(workspace.used_) {}
+    explicit Frame(Workspace& workspace) noexcept
+        : workspace_(workspace), block_(workspace.block_), used_(workspace.used_) {}
     Frame(const Frame&) = delete;
     Frame& operator=(const Frame&) = delete;
     ~Frame() {
@@ -35,13 +37,15 @@ class Workspace {
   template <class T>
   std::span<T> take(Index count) {
     static_assert(std::is_trivially_copyable_v<T>);
-    const std::size_t bytes = (std::size_t(count) * sizeof(T) + alignment - 1) / alignment * alignment;
+    const std::size_t bytes =
+        (std::size_t(count) * sizeof(T) + alignment - 1) / alignment * alignment;
     while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) {
       ++block_;
       used_ = 0;
     }
     if (block_ == blocks_.size()) {
-      blocks_.emplace_back(std::max<std::size_t>(bytes, blocks_.empty() ? 4096 : 2 * blocks_.back().size()));
+      blocks_.emplace_back(
+          std::max<std::size_t>(bytes, blocks_.empty() ? 4096 : 2 * blocks_.back().size()));
       used_ = 0;
     }
     T* p = reinterpret_cast<T*>(blocks_[block_].data() + used_);

@@ -1,4 +1,5 @@
-/// Little-endian numbers, strings and runs of bytes: read with every length checked before it is used, and appended.
+/// Little-endian numbers, strings and runs of bytes: read with every length checked before it is
+/// used, and appended.
 #pragma once
 
 #include <cstddef>
@@ -14,19 +15,25 @@
 
 namespace cafeq::detail {
 
-inline std::string_view as_text(std::span<const std::byte> bytes) noexcept { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+inline std::string_view as_text(std::span<const std::byte> bytes) noexcept {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
-/// Reads `bytes` from front to back. What reaches beyond the end is corrupt; `file` and `what` are for that message.
+/// Reads `bytes` from front to back. What reaches beyond the end is corrupt; `file` and `what` are
+/// for that message.
 class ByteCursor {
  public:
-  ByteCursor(std::string_view file, std::span<const std::byte> bytes) noexcept : file_(file), bytes_(bytes) {}
+  ByteCursor(std::string_view file, std::span<const std::byte> bytes) noexcept
+      : file_(file), bytes_(bytes) {}
 
   std::string_view file() const noexcept { return file_; }
   std::size_t position() const noexcept { return position_; }
   std::size_t remaining() const noexcept { return bytes_.size() - position_; }
 
   std::span<const std::byte> take(std::uint64_t count, std::string_view what) {
-    if (count > remaining()) fail(message(what, " of ", count, " bytes at byte ", position_, " reaches beyond the end of ", bytes_.size(), " bytes"));
+    if (count > remaining())
+      fail(message(what, " of ", count, " bytes at byte ", position_, " reaches beyond the end of ",
+                   bytes_.size(), " bytes"));
     position_ += std::size_t(count);
     return bytes_.subspan(position_ - std::size_t(count), std::size_t(count));
   }
@@ -38,9 +45,13 @@ class ByteCursor {
     return value;
   }
   /// A 64-bit length and that many characters.
-  std::string_view text(std::string_view what) { return as_text(take(number<std::uint64_t>(what), what)); }
+  std::string_view text(std::string_view what) {
+    return as_text(take(number<std::uint64_t>(what), what));
+  }
 
-  [[noreturn]] void fail(std::string_view problem) const { raise(ErrorCode::corrupt, message(file_, ": ", problem)); }
+  [[noreturn]] void fail(std::string_view problem) const {
+    raise(ErrorCode::corrupt, message(file_, ": ", problem));
+  }
 
  private:
   std::string_view file_;
@@ -50,7 +61,9 @@ class ByteCursor {
 
 template <class T>
   requires std::is_trivially_copyable_v<T>
-void append_number(std::string& to, T value) { to.append(reinterpret_cast<const char*>(&value), sizeof value); }
+void append_number(std::string& to, T value) {
+  to.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
 inline void append_text(std::string& to, std::string_view text) {
   append_number(to, std::uint64_t(text.size()));
   to.append(text);

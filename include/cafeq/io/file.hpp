@@ -1,4 +1,5 @@
-/// Files as the readers and writers of this floor need them: checked reads, read-only mappings, writes that appear whole or not at all.
+/// Files as the readers and writers of this floor need them: checked reads, read-only mappings,
+/// writes that appear whole or not at all.
 ///
 /// Every failure is an Error of code io that names the file and what the system said. POSIX.
 #pragma once
@@ -60,7 +61,8 @@ class InputFile {
     // Without O_NONBLOCK, opening a pipe would wait for a writer before it could be refused.
     fd_ = detail::FileDescriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status{};
-    if (fd_.get() < 0 || ::fstat(fd_.get(), &status) != 0) detail::raise_system(path_, "open", errno);
+    if (fd_.get() < 0 || ::fstat(fd_.get(), &status) != 0)
+      detail::raise_system(path_, "open", errno);
     if (!S_ISREG(status.st_mode)) raise(ErrorCode::io, message(path_, ": is not a regular file"));
     size_ = Index(status.st_size);
   }
@@ -95,7 +97,8 @@ inline Buffer<std::byte> read_file(const std::string& path) {
   return bytes;
 }
 
-/// A file's pages, read by the system when they are touched. The file must not shrink while it is mapped.
+/// A file's pages, read by the system when they are touched. The file must not shrink while it is
+/// mapped.
 class MappedFile {
  public:
   explicit MappedFile(const std::string& path) {
@@ -106,7 +109,8 @@ class MappedFile {
     if (pages == MAP_FAILED) detail::raise_system(path, "map", errno);
     data_ = static_cast<const std::byte*>(pages);
   }
-  MappedFile(MappedFile&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  MappedFile(MappedFile&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   MappedFile& operator=(MappedFile&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
@@ -118,7 +122,8 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
 
-  /// The pages that `part` touches leave memory; bytes that are read again come back from the file. `part` is a piece of bytes().
+  /// The pages that `part` touches leave memory; bytes that are read again come back from the file.
+  /// `part` is a piece of bytes().
   void release(std::span<const std::byte> part) const noexcept {
     if (part.empty()) return;
     const std::size_t page = std::size_t(::sysconf(_SC_PAGESIZE));
@@ -132,7 +137,8 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-/// A file written under a temporary name beside its target, which it replaces on commit(). Until then, and whenever something fails, the
+/// A file written under a temporary name beside its target, which it replaces on commit(). Until
+/// then, and whenever something fails, the
 /// target is untouched; the temporary file goes with this object.
 class AtomicFile {
  public:
@@ -140,7 +146,8 @@ class AtomicFile {
     static std::atomic<unsigned> counter{0};
     do {
       temporary_ = message(path_, ".", Index(::getpid()), ".", counter++, ".tmp");
-      fd_ = detail::FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+      fd_ = detail::FileDescriptor(
+          ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
     } while (fd_.get() < 0 && errno == EEXIST);
     if (fd_.get() < 0) detail::raise_system(path_, "create a temporary file beside it", errno);
   }
@@ -152,9 +159,11 @@ class AtomicFile {
   void write(std::span<const std::byte> bytes) { write_at(end_, bytes); }
   /// Bytes that are jumped over are zero until they are written.
   void write_at(Index offset, std::span<const std::byte> bytes) {
-    constexpr std::size_t most = std::size_t(1) << 30;  // the system takes no more than 2 GiB a call
+    constexpr std::size_t most = std::size_t(1)
+                                 << 30;  // the system takes no more than 2 GiB a call
     while (!bytes.empty()) {
-      const ssize_t count = ::pwrite(fd_.get(), bytes.data(), std::min(bytes.size(), most), off_t(offset));
+      const ssize_t count =
+          ::pwrite(fd_.get(), bytes.data(), std::min(bytes.size(), most), off_t(offset));
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) fail("write", errno);
       bytes = bytes.subspan(std::size_t(count));
@@ -168,9 +177,11 @@ class AtomicFile {
     end_ = size;
   }
 
-  /// Brings the content to the disk, still under the temporary name; a full disk shows here at the latest.
+  /// Brings the content to the disk, still under the temporary name; a full disk shows here at the
+  /// latest.
   void finish() {
-    if (temporary_.empty()) raise(ErrorCode::io, message(path_, ": the file was discarded, or is in its place already"));
+    if (temporary_.empty())
+      raise(ErrorCode::io, message(path_, ": the file was discarded, or is in its place already"));
     if (fd_.get() < 0) return;
     if (::fsync(fd_.get()) != 0) fail("write", errno);
     if (const int error = fd_.close(); error != 0) fail("write", error);

@@ -1,9 +1,13 @@
-/// Reader and writer of GGUF files, version 3, little-endian: metadata, then tensors in formats that llama.cpp runs.
+/// Reader and writer of GGUF files, version 3, little-endian: metadata, then tensors in formats
+/// that llama.cpp runs.
 ///
-/// "GGUF", u32 version, u64 number of tensors, u64 number of fields; each field: name, u32 type, value; each tensor: name (below 64 bytes),
-/// u32 rank, u64 sizes from the fastest to the slowest, u32 type, u64 offset. The data starts at the next multiple of `general.alignment`
-/// (32 where it is not given) and holds the tensors in the order of their list, each at such a multiple. A string is a u64 length and its bytes.
-/// Shapes of this header are [.., rows, cols]: slowest dimension first, as everywhere in the library.
+/// "GGUF", u32 version, u64 number of tensors, u64 number of fields; each field: name, u32 type,
+/// value; each tensor: name (below 64 bytes),
+/// u32 rank, u64 sizes from the fastest to the slowest, u32 type, u64 offset. The data starts at
+/// the next multiple of `general.alignment`
+/// (32 where it is not given) and holds the tensors in the order of their list, each at such a
+/// multiple. A string is a u64 length and its bytes. Shapes of this header are [.., rows, cols]:
+/// slowest dimension first, as everywhere in the library.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +33,8 @@ struct GgufEntry {
   std::string name;
   GgufType type;  ///< any number that a file holds: gguf_type_info() may not know it
   std::vector<Index> shape;
-  Index bytes = 0;  ///< to a writer this tells something only of types that are not known; else the shape says it
+  Index bytes = 0;  ///< to a writer this tells something only of types that are not known; else the
+                    ///< shape says it
 };
 
 /// Where the type is unknown, `data` is everything up to the next tensor.
@@ -40,7 +45,8 @@ struct GgufTensor : GgufEntry {
 /// A mapped GGUF file: its metadata, and its tensors as views of its pages.
 class GgufReader {
  public:
-  /// Raises io for a file that cannot be read, unsupported for another version or byte order, corrupt for one that breaks the format.
+  /// Raises io for a file that cannot be read, unsupported for another version or byte order,
+  /// corrupt for one that breaks the format.
   explicit GgufReader(const std::string& path);
 
   const GgufMetadata& metadata() const noexcept { return metadata_; }
@@ -61,15 +67,18 @@ class GgufReader {
 /// Writes a GGUF file: first all that is known of it, then the tensors one after the other.
 class GgufWriter : public TensorFileWriter {
  public:
-  /// Fields are written as they are and in their order. Raises invalid_argument for what the format cannot hold.
-  GgufWriter(const std::string& path, const GgufMetadata& metadata, std::span<const GgufEntry> entries)
+  /// Fields are written as they are and in their order. Raises invalid_argument for what the format
+  /// cannot hold.
+  GgufWriter(const std::string& path, const GgufMetadata& metadata,
+             std::span<const GgufEntry> entries)
       : TensorFileWriter(path, layout(metadata, entries)) {}
 
  private:
   static Layout layout(const GgufMetadata& metadata, std::span<const GgufEntry> entries);
 };
 
-/// The bytes of a tensor, or nothing where the type is unknown, rows are not whole blocks, a size is negative, or the number does not fit an Index.
+/// The bytes of a tensor, or nothing where the type is unknown, rows are not whole blocks, a size
+/// is negative, or the number does not fit an Index.
 inline std::optional<Index> gguf_bytes(GgufType type, std::span<const Index> shape) noexcept {
   const auto rows = element_count(shape.first(shape.empty() ? 0 : shape.size() - 1));
   const Index cols = shape.empty() ? 1 : shape.back();
@@ -87,7 +96,8 @@ inline constexpr std::size_t gguf_rank_limit = 4;
 inline constexpr std::size_t gguf_name_limit = 63;
 inline constexpr std::size_t gguf_field_name_limit = 65535;
 inline constexpr std::string_view gguf_alignment_field = "general.alignment";
-inline constexpr Index gguf_alignment_limit = 1 << 20;  // no file has more; padding is not a way to ask for memory
+inline constexpr Index gguf_alignment_limit =
+    1 << 20;  // no file has more; padding is not a way to ask for memory
 
 /// Raises where the field says something else than an alignment; `file` is for that message.
 inline Index gguf_alignment(const GgufMetadata& metadata, ErrorCode code, std::string_view file) {
@@ -95,39 +105,50 @@ inline Index gguf_alignment(const GgufMetadata& metadata, ErrorCode code, std::s
   if (field == nullptr) return 32;
   const auto value = field->type() == GgufValueType::u32 ? field->to<Index>() : std::nullopt;
   if (!value || !is_power_of_two(*value) || *value > gguf_alignment_limit)
-    raise(code, message(file, ": ", gguf_alignment_field, " is not a power of two up to ", gguf_alignment_limit, " as u32"));
+    raise(code, message(file, ": ", gguf_alignment_field, " is not a power of two up to ",
+                        gguf_alignment_limit, " as u32"));
   return *value;
 }
 
-inline bool is_known(GgufType type) noexcept { return gguf_type_info(std::uint32_t(type)).has_value(); }
+inline bool is_known(GgufType type) noexcept {
+  return gguf_type_info(std::uint32_t(type)).has_value();
+}
 
 inline void read_gguf_version(ByteCursor& cursor) {
-  if (as_text(cursor.take(gguf_magic.size(), "the magic")) != gguf_magic) cursor.fail("does not begin with GGUF");
+  if (as_text(cursor.take(gguf_magic.size(), "the magic")) != gguf_magic)
+    cursor.fail("does not begin with GGUF");
   const auto version = cursor.number<std::uint32_t>("the version");
   if (version == gguf_version) return;
   const bool swapped = (version & 0xffffu) == 0 && version != 0;
   raise(ErrorCode::unsupported, swapped ? message(cursor.file(), ": is a big-endian GGUF file")
-                                        : message(cursor.file(), ": is GGUF version ", version, ", expected ", gguf_version));
+                                        : message(cursor.file(), ": is GGUF version ", version,
+                                                  ", expected ", gguf_version));
 }
 
 inline GgufMetadata read_gguf_metadata(ByteCursor& cursor, std::uint64_t count) {
   GgufMetadata metadata;
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::string name(cursor.text("the name of a field"));
-    if (name.empty() || name.size() > gguf_field_name_limit) cursor.fail(message("field ", i, " has a name of ", name.size(), " bytes"));
+    if (name.empty() || name.size() > gguf_field_name_limit)
+      cursor.fail(message("field ", i, " has a name of ", name.size(), " bytes"));
     const GgufValueType type = read_gguf_value_type(cursor);
-    if (!metadata.add(name, GgufValue::read(cursor, type))) cursor.fail(message("field ", name, " appears twice"));
+    if (!metadata.add(name, GgufValue::read(cursor, type)))
+      cursor.fail(message("field ", name, " appears twice"));
   }
   return metadata;
 }
 
 /// What keeps a tensor out of a GGUF file, or nothing.
 inline std::string gguf_problem(const GgufEntry& entry) {
-  if (entry.name.empty() || entry.name.size() > gguf_name_limit) return message("has a name of ", entry.name.size(), " bytes");
-  if (entry.shape.size() > gguf_rank_limit) return message("has ", entry.shape.size(), " dimensions, at most ", gguf_rank_limit, " are allowed");
+  if (entry.name.empty() || entry.name.size() > gguf_name_limit)
+    return message("has a name of ", entry.name.size(), " bytes");
+  if (entry.shape.size() > gguf_rank_limit)
+    return message("has ", entry.shape.size(), " dimensions, at most ", gguf_rank_limit,
+                   " are allowed");
   if (!element_count(entry.shape)) return "has a negative dimension, or too many elements";
   if (is_known(entry.type) && !gguf_bytes(entry.type, entry.shape))
-    return message("has rows that are no whole ", gguf_type_info(entry.type).name, " blocks, or too many of them");
+    return message("has rows that are no whole ", gguf_type_info(entry.type).name,
+                   " blocks, or too many of them");
   return {};
 }
 
@@ -140,31 +161,42 @@ struct ListedGgufTensor {
 inline ListedGgufTensor read_gguf_tensor(ByteCursor& cursor) {
   GgufTensor tensor{{std::string(cursor.text("the name of a tensor")), {}, {}}, {}};
   const auto rank = cursor.number<std::uint32_t>("a rank");
-  ByteCursor sizes(cursor.file(), cursor.take(std::uint64_t(rank) * sizeof(Index), "the dimensions of a tensor"));
-  while (sizes.remaining() > 0) tensor.shape.push_back(sizes.number<Index>("a dimension"));  // what is too large becomes negative
+  ByteCursor sizes(cursor.file(),
+                   cursor.take(std::uint64_t(rank) * sizeof(Index), "the dimensions of a tensor"));
+  while (sizes.remaining() > 0)
+    tensor.shape.push_back(
+        sizes.number<Index>("a dimension"));  // what is too large becomes negative
   std::reverse(tensor.shape.begin(), tensor.shape.end());
   tensor.type = GgufType(cursor.number<std::uint32_t>("a tensor type"));
   const auto offset = cursor.number<std::uint64_t>("an offset");
-  if (const std::string problem = gguf_problem(tensor); !problem.empty()) cursor.fail(message("tensor ", tensor.name, " ", problem));
+  if (const std::string problem = gguf_problem(tensor); !problem.empty())
+    cursor.fail(message("tensor ", tensor.name, " ", problem));
   return {std::move(tensor), offset};
 }
 
 /// Gives each tensor its bytes.
-inline NamedList<GgufTensor> place_gguf_tensors(const ByteCursor& cursor, std::vector<ListedGgufTensor> listed, std::span<const std::byte> data,
-                                                Index multiple) {
+inline NamedList<GgufTensor> place_gguf_tensors(const ByteCursor& cursor,
+                                                std::vector<ListedGgufTensor> listed,
+                                                std::span<const std::byte> data, Index multiple) {
   NamedList<GgufTensor> tensors;
   std::uint64_t end = 0;
   for (std::size_t i = 0; i < listed.size(); ++i) {
     GgufTensor& tensor = listed[i].tensor;
     const std::uint64_t offset = listed[i].offset;
-    const auto fail = [&](std::string_view problem) { cursor.fail(message("tensor ", tensor.name, " ", problem)); };
+    const auto fail = [&](std::string_view problem) {
+      cursor.fail(message("tensor ", tensor.name, " ", problem));
+    };
     const std::string start = message("starts at byte ", offset, " of the data, ");
     if (offset % std::uint64_t(multiple) != 0) fail(message(start, "no multiple of ", multiple));
     if (offset < end) fail(message(start, "inside of the tensor before it, which ends at ", end));
     if (offset > data.size()) fail(message(start, "which has ", data.size()));
-    const std::uint64_t next = i + 1 < listed.size() ? std::clamp<std::uint64_t>(listed[i + 1].offset, offset, data.size()) : data.size();
-    tensor.bytes = is_known(tensor.type) ? *gguf_bytes(tensor.type, tensor.shape) : Index(next - offset);
-    if (std::uint64_t(tensor.bytes) > data.size() - offset) fail(message(start, "which has ", data.size(), ", and takes ", tensor.bytes));
+    const std::uint64_t next =
+        i + 1 < listed.size() ? std::clamp<std::uint64_t>(listed[i + 1].offset, offset, data.size())
+                              : data.size();
+    tensor.bytes =
+        is_known(tensor.type) ? *gguf_bytes(tensor.type, tensor.shape) : Index(next - offset);
+    if (std::uint64_t(tensor.bytes) > data.size() - offset)
+      fail(message(start, "which has ", data.size(), ", and takes ", tensor.bytes));
     tensor.data = data.subspan(std::size_t(offset), std::size_t(tensor.bytes));
     end = offset + tensor.data.size();
     if (!tensors.add(tensor)) fail("appears twice");
@@ -187,7 +219,8 @@ inline GgufContent parse_gguf(const std::string& path, std::span<const std::byte
   for (std::uint64_t i = 0; i < tensor_count; ++i) listed.push_back(read_gguf_tensor(cursor));
   const Index multiple = gguf_alignment(content.metadata, ErrorCode::corrupt, path);
   const auto data_offset = std::size_t(ceil_div(Index(cursor.position()), multiple) * multiple);
-  content.tensors = place_gguf_tensors(cursor, std::move(listed), file.subspan(std::min(data_offset, file.size())), multiple);
+  content.tensors = place_gguf_tensors(cursor, std::move(listed),
+                                       file.subspan(std::min(data_offset, file.size())), multiple);
   return content;
 }
 
@@ -199,7 +232,8 @@ inline GgufReader::GgufReader(const std::string& path) : file_(path) {
   tensors_ = std::move(content.tensors);
 }
 
-inline TensorFileWriter::Layout GgufWriter::layout(const GgufMetadata& metadata, std::span<const GgufEntry> entries) {
+inline TensorFileWriter::Layout GgufWriter::layout(const GgufMetadata& metadata,
+                                                   std::span<const GgufEntry> entries) {
   const Index multiple = detail::gguf_alignment(metadata, ErrorCode::invalid_argument, "metadata");
   Layout layout{std::string(detail::gguf_magic)};
   detail::append_number(layout.header, detail::gguf_version);
@@ -207,7 +241,8 @@ inline TensorFileWriter::Layout GgufWriter::layout(const GgufMetadata& metadata,
   detail::append_number(layout.header, std::uint64_t(metadata.fields().size()));
   for (const auto& [name, value] : metadata.fields()) {
     if (name.empty() || name.size() > detail::gguf_field_name_limit)
-      raise(ErrorCode::invalid_argument, message("metadata: a field has a name of ", name.size(), " bytes"));
+      raise(ErrorCode::invalid_argument,
+            message("metadata: a field has a name of ", name.size(), " bytes"));
     detail::append_text(layout.header, name);
     detail::append_number(layout.header, value.type());
     layout.header.append(value.encoded());
@@ -217,9 +252,11 @@ inline TensorFileWriter::Layout GgufWriter::layout(const GgufMetadata& metadata,
       raise(ErrorCode::invalid_argument, message("tensor ", entry.name, " ", problem));
     detail::append_text(layout.header, entry.name);
     detail::append_number(layout.header, std::uint32_t(entry.shape.size()));
-    for (auto size = entry.shape.rbegin(); size != entry.shape.rend(); ++size) detail::append_number(layout.header, *size);
+    for (auto size = entry.shape.rbegin(); size != entry.shape.rend(); ++size)
+      detail::append_number(layout.header, *size);
     detail::append_number(layout.header, entry.type);
-    const Index bytes = detail::is_known(entry.type) ? *gguf_bytes(entry.type, entry.shape) : entry.bytes;
+    const Index bytes =
+        detail::is_known(entry.type) ? *gguf_bytes(entry.type, entry.shape) : entry.bytes;
     detail::append_number(layout.header, layout.append(entry.name, bytes));
     layout.pad(multiple);
   }

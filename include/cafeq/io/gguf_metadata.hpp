@@ -1,6 +1,7 @@
 /// The keys and values at the head of a GGUF file.
 ///
-/// A value keeps the bytes that it has in a file, so that whatever is carried from one file to another stays as it is, and is decoded where
+/// A value keeps the bytes that it has in a file, so that whatever is carried from one file to
+/// another stays as it is, and is decoded where
 /// it is asked for.
 #pragma once
 
@@ -21,7 +22,21 @@
 
 namespace cafeq {
 
-enum class GgufValueType : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
+enum class GgufValueType : std::uint32_t {
+  u8,
+  i8,
+  u16,
+  i16,
+  u32,
+  i32,
+  f32,
+  boolean,
+  string,
+  array,
+  u64,
+  i64,
+  f64
+};
 
 namespace detail {
 
@@ -38,24 +53,30 @@ constexpr GgufValueType gguf_value_type_of() {
   if constexpr (is_array_like<T>) return GgufValueType::array;
   else if constexpr (std::convertible_to<const T&, std::string_view>) return GgufValueType::string;
   else if constexpr (std::is_same_v<T, bool>) return GgufValueType::boolean;
-  else if constexpr (std::is_floating_point_v<T>) return sizeof(T) == 8 ? GgufValueType::f64 : GgufValueType::f32;
+  else if constexpr (std::is_floating_point_v<T>)
+    return sizeof(T) == 8 ? GgufValueType::f64 : GgufValueType::f32;
   else {
     static_assert(std::is_integral_v<T> && sizeof(T) <= 8, "cafeq: no value of GGUF metadata");
-    constexpr std::array types{GgufValueType::u8, GgufValueType::u16, GgufValueType::u32, GgufValueType::u64};
-    return GgufValueType(std::uint32_t(types[std::size_t(std::bit_width(sizeof(T)) - 1)]) + std::uint32_t(std::is_signed_v<T>));
+    constexpr std::array types{GgufValueType::u8, GgufValueType::u16, GgufValueType::u32,
+                               GgufValueType::u64};
+    return GgufValueType(std::uint32_t(types[std::size_t(std::bit_width(sizeof(T)) - 1)]) +
+                         std::uint32_t(std::is_signed_v<T>));
   }
 }
 
 }  // namespace detail
 
-/// One value: a number, a flag, a string, or an array of values of one type, which may be arrays again.
+/// One value: a number, a flag, a string, or an array of values of one type, which may be arrays
+/// again.
 class GgufValue {
  public:
-  /// Of the type that T has: an unsigned 32-bit number for std::uint32_t, a string for what converts to std::string_view, an array for a
-  /// std::vector or std::span.
+  /// Of the type that T has: an unsigned 32-bit number for std::uint32_t, a string for what
+  /// converts to std::string_view, an array for a std::vector or std::span.
   template <class T>
     requires(!std::is_same_v<T, GgufValue>)
-  explicit GgufValue(const T& value) : type_(detail::gguf_value_type_of<T>()) { append(value); }
+  explicit GgufValue(const T& value) : type_(detail::gguf_value_type_of<T>()) {
+    append(value);
+  }
   /// Reads a value of `type` and leaves the cursor behind it.
   static GgufValue read(detail::ByteCursor& cursor, GgufValueType type);
 
@@ -63,7 +84,8 @@ class GgufValue {
   /// As in a file, without the type.
   std::string_view encoded() const& noexcept { return encoded_; }
 
-  /// The value where T can hold it, or nothing. T: Index, for integers of any type; double, for numbers of any type; bool;
+  /// The value where T can hold it, or nothing. T: Index, for integers of any type; double, for
+  /// numbers of any type; bool;
   /// std::string_view, into this value; std::vector of these, or of vectors.
   template <class T>
   std::optional<T> to() const& {
@@ -111,7 +133,9 @@ class GgufMetadata {
   }
 
   /// False, and nothing is added, where the name is taken.
-  bool add(std::string name, GgufValue value) { return fields_.add({std::move(name), std::move(value)}); }
+  bool add(std::string name, GgufValue value) {
+    return fields_.add({std::move(name), std::move(value)});
+  }
   /// Replaces the value of that name in its place, or adds it at the end.
   void set(std::string name, GgufValue value) {
     if (GgufField* field = fields_.find(name)) field->value = std::move(value);
@@ -126,7 +150,8 @@ namespace detail {
 
 inline GgufValueType read_gguf_value_type(ByteCursor& cursor) {
   const auto number = cursor.number<std::uint32_t>("a value type");
-  if (number > std::uint32_t(GgufValueType::f64)) cursor.fail(message("value type ", number, " at byte ", cursor.position() - 4, " is unknown"));
+  if (number > std::uint32_t(GgufValueType::f64))
+    cursor.fail(message("value type ", number, " at byte ", cursor.position() - 4, " is unknown"));
   return GgufValueType(number);
 }
 
@@ -140,18 +165,21 @@ constexpr std::size_t bytes_of(GgufValueType type) noexcept {
 inline void skip_gguf_value(ByteCursor& cursor, GgufValueType type, int depth = 0) {
   constexpr int depth_limit = 8;
   const auto skip_numbers = [&](GgufValueType element, std::uint64_t count) {
-    if (count > cursor.remaining() / bytes_of(element)) cursor.fail(message(count, " values at byte ", cursor.position(), " reach beyond the end"));
+    if (count > cursor.remaining() / bytes_of(element))
+      cursor.fail(message(count, " values at byte ", cursor.position(), " reach beyond the end"));
     const auto values = cursor.take(count * bytes_of(element), "a value");
     if (element != GgufValueType::boolean) return;
     for (const std::byte flag : values)
-      if (std::uint8_t(flag) > 1) cursor.fail(message("a flag before byte ", cursor.position(), " is neither 0 nor 1"));
+      if (std::uint8_t(flag) > 1)
+        cursor.fail(message("a flag before byte ", cursor.position(), " is neither 0 nor 1"));
   };
   if (type == GgufValueType::string) {
     cursor.text("a string");
   } else if (type != GgufValueType::array) {
     skip_numbers(type, 1);
   } else {
-    if (depth == depth_limit) cursor.fail(message("arrays are nested more than ", depth_limit, " deep"));
+    if (depth == depth_limit)
+      cursor.fail(message("arrays are nested more than ", depth_limit, " deep"));
     const GgufValueType element = read_gguf_value_type(cursor);
     const auto count = cursor.number<std::uint64_t>("the length of an array");
     if (bytes_of(element) > 0) return skip_numbers(element, count);
@@ -220,7 +248,8 @@ std::optional<T> GgufValue::decode(detail::ByteCursor& cursor, GgufValueType typ
     if (type != GgufValueType::boolean) return std::nullopt;
     return cursor.number<std::uint8_t>("a flag") != 0;
   } else {
-    static_assert(std::is_same_v<T, Index> || std::is_same_v<T, double>, "cafeq: ask for Index, double, bool, std::string_view or vectors");
+    static_assert(std::is_same_v<T, Index> || std::is_same_v<T, double>,
+                  "cafeq: ask for Index, double, bool, std::string_view or vectors");
     return detail::with_gguf_number(cursor, type, [](auto number) -> std::optional<T> {
       if constexpr (std::is_same_v<T, double>) return double(number);
       else if constexpr (!std::is_integral_v<decltype(number)>) return std::nullopt;

@@ -1,7 +1,9 @@
 /// A quantized model as a GGUF file that llama.cpp runs.
 ///
-/// Matrices become blocks of the types that the plan's choices name. A GGUF model keeps its metadata, and byte for byte what is not quantized. Of other
-/// models norms and biases become F32, and matrices that are kept F32 or F16 as they are; BF16 becomes F16 where that holds all its values.
+/// Matrices become blocks of the types that the plan's choices name. A GGUF model keeps its
+/// metadata, and byte for byte what is not quantized. Of other models norms and biases become F32,
+/// and matrices that are kept F32 or F16 as they are; BF16 becomes F16 where that holds all its
+/// values.
 #pragma once
 
 #include <algorithm>
@@ -24,13 +26,16 @@ namespace cafeq {
 
 class GgufOutput {
  public:
-  /// `tokenizer` and errors as to_gguf_model(). Raises invalid_argument where the plan names no type for a matrix, or several for those of one tensor.
+  /// `tokenizer` and errors as to_gguf_model(). Raises invalid_argument where the plan names no
+  /// type for a matrix, or several for those of one tensor.
   GgufOutput(const ModelFile& model, const Plan& plan, const std::string& tokenizer = {});
 
-  void write_part(const std::string& path, const Job& job, const JobResult& result, ExecutorRef executor) const;
+  void write_part(const std::string& path, const Job& job, const JobResult& result,
+                  ExecutorRef executor) const;
   /// One file. Memory: one kept tensor at a time, where its elements change or its rows move.
   template <class F>
-  void assemble(const std::string& path, const PartStore& parts, const Metadata& about, F&& progress) const;
+  void assemble(const std::string& path, const PartStore& parts, const Metadata& about,
+                F&& progress) const;
 
  private:
   /// A tensor as the file will have it.
@@ -49,8 +54,9 @@ class GgufOutput {
   const ModelFile& model_;
   const Plan& plan_;
   GgufModel gguf_;
-  std::vector<std::string> names_;                      // of matrices
-  std::map<std::string, const GgufSource*> sources_{};  // of the model's tensors, but those that are not written
+  std::vector<std::string> names_;  // of matrices
+  std::map<std::string, const GgufSource*>
+      sources_{};  // of the model's tensors, but those that are not written
   std::map<std::string, std::vector<Index>> shapes_{};  // of the model's tensors
   std::map<std::string, GgufType> types_{};             // of those that are quantized
 };
@@ -82,8 +88,11 @@ inline std::uint32_t gguf_file_type(GgufType type) noexcept {
 inline std::optional<GgufType> most_used_type(std::span<const GgufEntry> entries) {
   std::map<GgufType, Index> weights;
   for (const GgufEntry& entry : entries)
-    if (entry.name.starts_with("blk.") && entry.shape.size() >= 2) weights[entry.type] += element_count(entry.shape).value_or(0);
-  const auto most = std::max_element(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    if (entry.name.starts_with("blk.") && entry.shape.size() >= 2)
+      weights[entry.type] += element_count(entry.shape).value_or(0);
+  const auto most =
+      std::max_element(weights.begin(), weights.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
   return most != weights.end() && is_known(most->first) ? std::optional(most->first) : std::nullopt;
 }
 
@@ -104,7 +113,8 @@ Tensor converted(const TensorView& tensor, std::string_view name) {
 }
 
 inline bool fits_fp16(std::span<const bf16> elements) noexcept {
-  return std::all_of(elements.begin(), elements.end(), [](bf16 x) { return float(fp16(float(x))) == float(x); });
+  return std::all_of(elements.begin(), elements.end(),
+                     [](bf16 x) { return float(fp16(float(x))) == float(x); });
 }
 
 /// Rows of rotary pairs from half-split to interleaved order, whatever a row holds.
@@ -112,9 +122,11 @@ inline Tensor interleaved(const TensorView& tensor, Index heads) {
   Tensor result{tensor.type, tensor.shape, Buffer<std::byte>(tensor.bytes.size())};
   const Index dims = tensor.shape.front() / heads;
   const std::size_t row_bytes = tensor.bytes.size() / std::size_t(heads * dims);
-  const Rotary halves{dims, Rotary::Pairing::half_split}, neighbours{dims, Rotary::Pairing::interleaved};
+  const Rotary halves{dims, Rotary::Pairing::half_split},
+      neighbours{dims, Rotary::Pairing::interleaved};
   const auto move_row = [&](Index from, Index to) {
-    std::memcpy(result.bytes.data() + std::size_t(to) * row_bytes, tensor.bytes.data() + std::size_t(from) * row_bytes, row_bytes);
+    std::memcpy(result.bytes.data() + std::size_t(to) * row_bytes,
+                tensor.bytes.data() + std::size_t(from) * row_bytes, row_bytes);
   };
   for (Index head = 0; head < heads; ++head)
     for (Index i = 0; i < halves.pairs(); ++i) {
@@ -128,8 +140,12 @@ inline Tensor interleaved(const TensorView& tensor, Index heads) {
 
 }  // namespace detail
 
-inline GgufOutput::GgufOutput(const ModelFile& model, const Plan& plan, const std::string& tokenizer)
-    : model_(model), plan_(plan), gguf_(to_gguf_model(model, tokenizer)), names_(matrix_names(plan.roles)) {
+inline GgufOutput::GgufOutput(const ModelFile& model, const Plan& plan,
+                              const std::string& tokenizer)
+    : model_(model),
+      plan_(plan),
+      gguf_(to_gguf_model(model, tokenizer)),
+      names_(matrix_names(plan.roles)) {
   for (const GgufSource& source : gguf_.tensors) sources_.emplace(source.tensor, &source);
   for (const TensorInfo& tensor : model.tensors()) shapes_.emplace(tensor.name, tensor.shape);
   set_types();
@@ -139,17 +155,24 @@ inline void GgufOutput::set_types() {
   for (const Step& step : plan_.steps)
     for (const std::size_t m : step.matrices) {
       const MatrixPlace& place = plan_.place(m);
-      if (!step.choice.type) raise(ErrorCode::invalid_argument, message("plan: names no type of GGUF for ", place.tensor));
-      if (place.transposed) raise(ErrorCode::unsupported, message(place.tensor, ": is stored [in, out], which GGUF does not know"));
+      if (!step.choice.type)
+        raise(ErrorCode::invalid_argument,
+              message("plan: names no type of GGUF for ", place.tensor));
+      if (place.transposed)
+        raise(ErrorCode::unsupported,
+              message(place.tensor, ": is stored [in, out], which GGUF does not know"));
       if (types_.emplace(place.tensor, *step.choice.type).first->second != *step.choice.type)
-        raise(ErrorCode::invalid_argument, message("plan: names several types for the matrices of ", place.tensor));
+        raise(ErrorCode::invalid_argument,
+              message("plan: names several types for the matrices of ", place.tensor));
     }
 }
 
-inline void GgufOutput::write_part(const std::string& path, const Job&, const JobResult& result, ExecutorRef) const {
+inline void GgufOutput::write_part(const std::string& path, const Job&, const JobResult& result,
+                                   ExecutorRef) const {
   TensorMap tensors;  // of the model, as the file will have them
   for (const QuantizedMatrix& part : result.matrices) add_blocks(tensors, part);
-  for (auto& [name, bias] : moved_biases(model_, plan_, result)) tensors.emplace(name, std::move(bias));
+  for (auto& [name, bias] : moved_biases(model_, plan_, result))
+    tensors.emplace(name, std::move(bias));
   std::vector<LoadedTensor> written;
   TensorViewMap views;
   for (auto& [name, tensor] : tensors) {
@@ -170,43 +193,58 @@ inline void GgufOutput::add_blocks(TensorMap& tensors, const QuantizedMatrix& pa
   const auto [entry, is_new] = tensors.try_emplace(place.tensor);
   if (is_new) {
     const Index all_rows = *element_count(shape) / shape.back();
-    entry->second = {ScalarType::u8, {all_rows, row_bytes}, Buffer<std::byte>(std::size_t(all_rows * row_bytes))};
+    entry->second = {ScalarType::u8,
+                     {all_rows, row_bytes},
+                     Buffer<std::byte>(std::size_t(all_rows * row_bytes))};
   }
   const Index first = std::max<Index>(0, place.slice) * rows + place.begin;
-  std::copy(blocks.bytes.begin(), blocks.bytes.end(), entry->second.bytes.begin() + first * row_bytes);
+  std::copy(blocks.bytes.begin(), blocks.bytes.end(),
+            entry->second.bytes.begin() + first * row_bytes);
 }
 
 /// In the elements and the order of rows that the file has. Blocks come as bytes and stay so.
 inline LoadedTensor GgufOutput::prepared(const GgufSource& source, LoadedTensor loaded) const {
   if (model_.format() == ModelFormat::gguf) return loaded;
   const ScalarType type = loaded.view.type;
-  const bool to_fp16 = type == ScalarType::bf16 && loaded.view.shape.size() > 1 && detail::fits_fp16(loaded.view.values<bf16>(source.tensor));
-  const bool to_fp32 = type == ScalarType::f64 || (loaded.view.shape.size() == 1 && type != ScalarType::f32);
+  const bool to_fp16 = type == ScalarType::bf16 && loaded.view.shape.size() > 1 &&
+                       detail::fits_fp16(loaded.view.values<bf16>(source.tensor));
+  const bool to_fp32 =
+      type == ScalarType::f64 || (loaded.view.shape.size() == 1 && type != ScalarType::f32);
   if (to_fp16) loaded = detail::owned(detail::converted<fp16>(loaded.view, source.tensor));
   if (to_fp32) loaded = detail::owned(detail::converted<float>(loaded.view, source.tensor));
-  return source.interleaved_heads > 0 ? detail::owned(detail::interleaved(loaded.view, source.interleaved_heads)) : loaded;
+  return source.interleaved_heads > 0
+             ? detail::owned(detail::interleaved(loaded.view, source.interleaved_heads))
+             : loaded;
 }
 
 inline GgufOutput::Kept GgufOutput::kept(const GgufSource& source) const {
-  if (!source.values.empty()) return {{source.name, GgufType::f32, {Index(source.values.size())}}, std::as_bytes(std::span(source.values))};
-  if (const auto* file = model_.as<GgufReader>()) return {file->tensor(source.tensor), file->tensor(source.tensor).data};
+  if (!source.values.empty())
+    return {{source.name, GgufType::f32, {Index(source.values.size())}},
+            std::as_bytes(std::span(source.values))};
+  if (const auto* file = model_.as<GgufReader>())
+    return {file->tensor(source.tensor), file->tensor(source.tensor).data};
   const auto [view, owner] = prepared(source, model_.load(source.tensor));
-  const GgufType type = view.type == ScalarType::f16 ? GgufType::f16 : view.type == ScalarType::bf16 ? GgufType::bf16 : GgufType::f32;
+  const GgufType type = view.type == ScalarType::f16    ? GgufType::f16
+                        : view.type == ScalarType::bf16 ? GgufType::bf16
+                                                        : GgufType::f32;
   return {{source.name, type, view.shape}, view.bytes, owner};
 }
 
 inline GgufEntry GgufOutput::entry(const GgufSource& source) const {
   const auto type = types_.find(source.tensor);
-  return type == types_.end() ? kept(source).entry : GgufEntry{source.name, type->second, shapes_.at(source.tensor)};
+  return type == types_.end() ? kept(source).entry
+                              : GgufEntry{source.name, type->second, shapes_.at(source.tensor)};
 }
 
 template <class F>
-void GgufOutput::assemble(const std::string& path, const PartStore& parts, const Metadata&, F&& progress) const {
+void GgufOutput::assemble(const std::string& path, const PartStore& parts, const Metadata&,
+                          F&& progress) const {
   const detail::OpenParts open(plan_, parts);
   std::vector<GgufEntry> entries;
   for (const GgufSource& source : gguf_.tensors) entries.push_back(entry(source));
   GgufMetadata metadata = gguf_.metadata;
-  if (const auto type = detail::most_used_type(entries)) metadata.set("general.file_type", GgufValue(detail::gguf_file_type(*type)));
+  if (const auto type = detail::most_used_type(entries))
+    metadata.set("general.file_type", GgufValue(detail::gguf_file_type(*type)));
   metadata.add("general.quantization_version", GgufValue(std::uint32_t(2)));
   GgufWriter writer(path, metadata, entries);
   const auto write = [&](const std::string& name, std::span<const std::byte> bytes) {

@@ -1,6 +1,7 @@
 /// The vocabulary of a language model as llama.cpp finds it in a file's metadata.
 ///
-/// Here is its content, and the reader of llama2.c's tokenizer files; cafeq/io/tokenizer_json.hpp reads those of transformers.
+/// Here is its content, and the reader of llama2.c's tokenizer files; cafeq/io/tokenizer_json.hpp
+/// reads those of transformers.
 #pragma once
 
 #include <algorithm>
@@ -23,14 +24,15 @@ namespace cafeq {
 enum class TokenType : std::int32_t { normal = 1, unknown, control, user_defined, unused, byte };
 
 struct GgufVocabulary {
-  /// "llama": pieces of text with visible spaces (U+2581), merged by score. "gpt2": bytes as visible characters, merged by rank.
+  /// "llama": pieces of text with visible spaces (U+2581), merged by score. "gpt2": bytes as
+  /// visible characters, merged by rank.
   std::string model{};
   std::string pre{};  ///< llama.cpp's name for how a text is cut ahead of merging
   std::vector<std::string> tokens{};
   std::vector<TokenType> types{};
-  std::vector<float> scores{};      ///< of "llama"
-  std::vector<std::string> merges{};///< of "gpt2": "left right", the first one goes first
-  std::optional<Index> begin{};     ///< ids of tokens
+  std::vector<float> scores{};        ///< of "llama"
+  std::vector<std::string> merges{};  ///< of "gpt2": "left right", the first one goes first
+  std::optional<Index> begin{};       ///< ids of tokens
   std::optional<Index> end{};
   std::optional<Index> unknown{};
   std::optional<Index> padding{};
@@ -39,11 +41,14 @@ struct GgufVocabulary {
   std::string chat_template{};
 };
 
-/// Adds tokenizer.ggml.* and the template. Raises corrupt, naming `file`, where a token appears twice: llama.cpp finds tokens by their text.
-inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabulary, std::string_view file);
+/// Adds tokenizer.ggml.* and the template. Raises corrupt, naming `file`, where a token appears
+/// twice: llama.cpp finds tokens by their text.
+inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabulary,
+                           std::string_view file);
 
-/// A tokenizer file of llama2.c: i32 length of the longest piece, then f32 score, i32 length and characters of each token: unknown, begin, end, bytes,
-/// pieces. Raises io, corrupt, and invalid_argument unless it has `size` tokens.
+/// A tokenizer file of llama2.c: i32 length of the longest piece, then f32 score, i32 length and
+/// characters of each token: unknown, begin, end, bytes, pieces. Raises io, corrupt, and
+/// invalid_argument unless it has `size` tokens.
 inline GgufVocabulary read_llama2c_vocabulary(const std::string& path, Index size);
 
 namespace detail {
@@ -65,18 +70,23 @@ inline std::string replaced(std::string_view text, std::string_view from, std::s
 /// Whether a piece like "<0x0A>" stands for a byte.
 inline bool is_byte_piece(std::string_view piece) noexcept {
   constexpr std::string_view digits = "0123456789ABCDEF";
-  return piece.size() == 6 && piece.starts_with("<0x") && piece[5] == '>' && digits.find(piece[3]) != digits.npos && digits.find(piece[4]) != digits.npos;
+  return piece.size() == 6 && piece.starts_with("<0x") && piece[5] == '>' &&
+         digits.find(piece[3]) != digits.npos && digits.find(piece[4]) != digits.npos;
 }
 
 }  // namespace detail
 
-inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabulary, std::string_view file) {
+inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabulary,
+                           std::string_view file) {
   std::map<std::string_view, std::size_t> ids;
   for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id)
     if (const auto [first, is_new] = ids.emplace(vocabulary.tokens[id], id); !is_new)
-      raise(ErrorCode::corrupt, message(file, ": tokens ", first->second, " and ", id, " have the same text, which GGUF does not allow"));
+      raise(ErrorCode::corrupt, message(file, ": tokens ", first->second, " and ", id,
+                                        " have the same text, which GGUF does not allow"));
 
-  const auto add = [&](std::string_view name, const auto& value) { metadata.add(message("tokenizer.ggml.", name), GgufValue(value)); };
+  const auto add = [&](std::string_view name, const auto& value) {
+    metadata.add(message("tokenizer.ggml.", name), GgufValue(value));
+  };
   add("model", vocabulary.model);
   add("pre", vocabulary.pre);
   add("tokens", vocabulary.tokens);
@@ -85,15 +95,17 @@ inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabul
   add("token_type", types);
   if (!vocabulary.scores.empty()) add("scores", vocabulary.scores);
   if (!vocabulary.merges.empty()) add("merges", vocabulary.merges);
-  const std::array<std::pair<std::string_view, std::optional<Index>>, 4> ids_by_name{{{"bos_token_id", vocabulary.begin},
-                                                                                      {"eos_token_id", vocabulary.end},
-                                                                                      {"unknown_token_id", vocabulary.unknown},
-                                                                                      {"padding_token_id", vocabulary.padding}}};
+  const std::array<std::pair<std::string_view, std::optional<Index>>, 4> ids_by_name{
+      {{"bos_token_id", vocabulary.begin},
+       {"eos_token_id", vocabulary.end},
+       {"unknown_token_id", vocabulary.unknown},
+       {"padding_token_id", vocabulary.padding}}};
   for (const auto& [name, id] : ids_by_name)
     if (id) add(name, std::uint32_t(*id));
   add("add_bos_token", vocabulary.add_begin);
   if (vocabulary.model == "llama") add("add_space_prefix", vocabulary.add_space_prefix);
-  if (!vocabulary.chat_template.empty()) metadata.add("tokenizer.chat_template", GgufValue(vocabulary.chat_template));
+  if (!vocabulary.chat_template.empty())
+    metadata.add("tokenizer.chat_template", GgufValue(vocabulary.chat_template));
 }
 
 inline GgufVocabulary read_llama2c_vocabulary(const std::string& path, Index size) {
@@ -103,12 +115,14 @@ inline GgufVocabulary read_llama2c_vocabulary(const std::string& path, Index siz
   GgufVocabulary vocabulary{.model = "llama", .pre = "default", .begin = 1, .end = 2, .unknown = 0};
   while (cursor.remaining() > 0) {
     vocabulary.scores.push_back(cursor.number<float>("a score"));
-    const auto piece = detail::as_text(cursor.take(cursor.number<std::uint32_t>("the length of a token"), "a token"));
+    const auto piece = detail::as_text(
+        cursor.take(cursor.number<std::uint32_t>("the length of a token"), "a token"));
     vocabulary.types.push_back(detail::is_byte_piece(piece) ? TokenType::byte : TokenType::normal);
     vocabulary.tokens.push_back(detail::replaced(piece, " ", detail::visible_space));
   }
   if (Index(vocabulary.tokens.size()) != size)
-    raise(ErrorCode::invalid_argument, message(path, ": has ", vocabulary.tokens.size(), " tokens, the model ", size));
+    raise(ErrorCode::invalid_argument,
+          message(path, ": has ", vocabulary.tokens.size(), " tokens, the model ", size));
 
   // The file spells these with the line breaks that llama2.c prints around them.
   constexpr std::array<std::pair<const char*, TokenType>, 3> specials{

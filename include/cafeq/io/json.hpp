@@ -17,7 +17,8 @@ namespace cafeq::detail {
 
 using Json = nlohmann::json;
 
-/// Raises corrupt, naming `what`, unless the text is one JSON value in UTF-8 without repeated keys and no deeper than 64.
+/// Raises corrupt, naming `what`, unless the text is one JSON value in UTF-8 without repeated keys
+/// and no deeper than 64.
 inline Json parse_json(std::string_view text, std::string_view what) {
   constexpr int depth_limit = 64;
   std::vector<std::set<std::string>> keys(depth_limit + 2);
@@ -31,19 +32,23 @@ inline Json parse_json(std::string_view text, std::string_view what) {
           return false;
         }
         if (event == Json::parse_event_t::object_start) keys[std::size_t(depth + 1)].clear();
-        if (event == Json::parse_event_t::key && !keys[std::size_t(depth)].insert(parsed.get_ref<const std::string&>()).second)
+        if (event == Json::parse_event_t::key &&
+            !keys[std::size_t(depth)].insert(parsed.get_ref<const std::string&>()).second)
           repeated = parsed.get_ref<const std::string&>();
         return true;
       },
       false);
-  if (too_deep) raise(ErrorCode::corrupt, message(what, ": JSON is nested more than ", depth_limit, " deep"));
+  if (too_deep)
+    raise(ErrorCode::corrupt, message(what, ": JSON is nested more than ", depth_limit, " deep"));
   if (value.is_discarded()) raise(ErrorCode::corrupt, message(what, ": is not valid JSON"));
   if (repeated) raise(ErrorCode::corrupt, message(what, ": \"", *repeated, "\" appears twice"));
   return value;
 }
 
 /// A value as text for messages, whatever bytes its strings have.
-inline std::string printable(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+inline std::string printable(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 /// The member of that name, or null where there is none or `object` is not an object.
 inline const Json* find_member(const Json& object, const char* name) {
@@ -54,7 +59,8 @@ inline const Json* find_member(const Json& object, const char* name) {
 
 inline const std::string* find_string(const Json& object, const char* name) {
   const Json* member = find_member(object, name);
-  return member != nullptr && member->is_string() ? &member->get_ref<const std::string&>() : nullptr;
+  return member != nullptr && member->is_string() ? &member->get_ref<const std::string&>()
+                                                  : nullptr;
 }
 
 /// A whole number that is not negative and fits an Index.

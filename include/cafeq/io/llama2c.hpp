@@ -1,9 +1,12 @@
-/// Reader and writer of llama2.c checkpoints: a Llama model in fp32, its tensors one after the other in an order that the header fixes.
+/// Reader and writer of llama2.c checkpoints: a Llama model in fp32, its tensors one after the
+/// other in an order that the header fixes.
 ///
-/// Version 0: seven i32 — width, width of the MLP, layers, heads, key/value heads, vocabulary (negative where the classifier has weights of its own),
-/// context — then embedding; of all layers in turn attention norm, wq, wk, wv, wo, MLP norm, w1, w2, w3; norm; cosines and sines of the positions;
-/// classifier. Version 1: u32 "ak42", i32 1, the same seven, u8 whether the classifier is the embedding, zeros up to byte 256; then attention norms,
-/// MLP norms, norm, embedding, wq, wk, wv, wo, w1, w2, w3, classifier. Version 2 holds 8-bit codes and is refused.
+/// Version 0: seven i32 — width, width of the MLP, layers, heads, key/value heads, vocabulary
+/// (negative where the classifier has weights of its own), context — then embedding; of all layers
+/// in turn attention norm, wq, wk, wv, wo, MLP norm, w1, w2, w3; norm; cosines and sines of the
+/// positions; classifier. Version 1: u32 "ak42", i32 1, the same seven, u8 whether the classifier
+/// is the embedding, zeros up to byte 256; then attention norms, MLP norms, norm, embedding, wq,
+/// wk, wv, wo, w1, w2, w3, classifier. Version 2 holds 8-bit codes and is refused.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +42,8 @@ struct Llama2cHeader {
   bool operator==(const Llama2cHeader&) const = default;
 };
 
-/// Named as in Meta's checkpoints: layers.0.attention.wq.weight [out, in] …; the tables of version 0 are freq_cis_real and freq_cis_imag.
+/// Named as in Meta's checkpoints: layers.0.attention.wq.weight [out, in] …; the tables of version
+/// 0 are freq_cis_real and freq_cis_imag.
 struct Llama2cTensor {
   std::string name;
   TensorView view;
@@ -48,7 +52,8 @@ struct Llama2cTensor {
 /// A mapped checkpoint, its tensors as views of its pages.
 class Llama2cReader {
  public:
-  /// Raises io for a file that cannot be read, unsupported for version 2 and later, corrupt where header and size contradict each other.
+  /// Raises io for a file that cannot be read, unsupported for version 2 and later, corrupt where
+  /// header and size contradict each other.
   explicit Llama2cReader(const std::string& path);
 
   const Llama2cHeader& header() const noexcept { return header_; }
@@ -70,7 +75,8 @@ class Llama2cReader {
 class Llama2cWriter : public TensorFileWriter {
  public:
   /// Raises invalid_argument for sizes that no checkpoint has.
-  Llama2cWriter(const std::string& path, const Llama2cHeader& header) : TensorFileWriter(path, layout(header)) {}
+  Llama2cWriter(const std::string& path, const Llama2cHeader& header)
+      : TensorFileWriter(path, layout(header)) {}
 
  private:
   static Layout layout(const Llama2cHeader& header);
@@ -83,17 +89,22 @@ inline constexpr std::size_t llama2c_header_bytes = 256;    // of version 1
 
 /// Why these sizes are no model's, or nothing.
 inline std::string llama2c_problem(const Llama2cHeader& h) {
-  for (const Index size : {h.hidden, h.intermediate, h.layers, h.heads, h.kv_heads, h.vocabulary, h.context})
-    if (size <= 0 || size > std::numeric_limits<std::int32_t>::max()) return message("has a size of ", size);
-  if (h.hidden % h.heads != 0 || h.head_dim() % 2 != 0) return message("has ", h.heads, " heads in a width of ", h.hidden);
-  if (h.heads % h.kv_heads != 0) return message("has ", h.kv_heads, " key/value heads for ", h.heads, " heads");
+  for (const Index size :
+       {h.hidden, h.intermediate, h.layers, h.heads, h.kv_heads, h.vocabulary, h.context})
+    if (size <= 0 || size > std::numeric_limits<std::int32_t>::max())
+      return message("has a size of ", size);
+  if (h.hidden % h.heads != 0 || h.head_dim() % 2 != 0)
+    return message("has ", h.heads, " heads in a width of ", h.hidden);
+  if (h.heads % h.kv_heads != 0)
+    return message("has ", h.kv_heads, " key/value heads for ", h.heads, " heads");
   return {};
 }
 
 /// The seven sizes, whatever they are.
 inline Llama2cHeader read_llama2c_sizes(ByteCursor& cursor) {
   Llama2cHeader h;
-  for (Index* size : {&h.hidden, &h.intermediate, &h.layers, &h.heads, &h.kv_heads, &h.vocabulary, &h.context})
+  for (Index* size :
+       {&h.hidden, &h.intermediate, &h.layers, &h.heads, &h.kv_heads, &h.vocabulary, &h.context})
     *size = cursor.number<std::int32_t>("the header");
   return h;
 }
@@ -105,7 +116,8 @@ inline Llama2cHeader read_llama2c_header(ByteCursor& cursor) {
   if (magic) {
     const auto version = after_magic.number<std::int32_t>("the version");
     if (version != 1)
-      raise(ErrorCode::unsupported, message(cursor.file(), ": is a llama2.c checkpoint of version ", version, ", only 0 and 1 hold floats"));
+      raise(ErrorCode::unsupported, message(cursor.file(), ": is a llama2.c checkpoint of version ",
+                                            version, ", only 0 and 1 hold floats"));
     h = read_llama2c_sizes(after_magic);
     h.version = version;
     h.tied_embeddings = after_magic.number<std::uint8_t>("the header") != 0;
@@ -115,7 +127,8 @@ inline Llama2cHeader read_llama2c_header(ByteCursor& cursor) {
     h.tied_embeddings = h.vocabulary > 0;
     h.vocabulary = std::abs(h.vocabulary);
   }
-  if (const std::string problem = llama2c_problem(h); !problem.empty()) cursor.fail(message("is no llama2.c checkpoint: ", problem));
+  if (const std::string problem = llama2c_problem(h); !problem.empty())
+    cursor.fail(message("is no llama2.c checkpoint: ", problem));
   return h;
 }
 
@@ -149,7 +162,8 @@ inline std::vector<Llama2cGroup> llama2c_groups(const Llama2cHeader& h) {
     groups.push_back(mlp_norm);
     add(mlp);
     groups.push_back(norm);
-    for (const char* table : {"freq_cis_real", "freq_cis_imag"}) groups.push_back({table, {h.context, h.head_dim() / 2}, false});
+    for (const char* table : {"freq_cis_real", "freq_cis_imag"})
+      groups.push_back({table, {h.context, h.head_dim() / 2}, false});
   } else {
     groups = {attention_norm, mlp_norm, norm, embedding};
     add(attention);
@@ -164,7 +178,8 @@ inline std::optional<Index> llama2c_bytes(const Llama2cHeader& h) {
   Index total = 0;
   for (const auto& group : llama2c_groups(h)) {
     auto bytes = byte_count(ScalarType::f32, group.shape);
-    if (!bytes || __builtin_mul_overflow(*bytes, group.layered ? h.layers : 1, &*bytes) || __builtin_add_overflow(total, *bytes, &total))
+    if (!bytes || __builtin_mul_overflow(*bytes, group.layered ? h.layers : 1, &*bytes) ||
+        __builtin_add_overflow(total, *bytes, &total))
       return std::nullopt;
   }
   return total;
@@ -175,7 +190,8 @@ template <class F>
 void for_each_llama2c_tensor(const Llama2cHeader& h, F&& f) {
   for (const auto& group : llama2c_groups(h))
     for (Index layer = 0; layer < (group.layered ? h.layers : 1); ++layer)
-      f(group.layered ? message("layers.", layer, ".", group.name) : std::string(group.name), group.shape, *byte_count(ScalarType::f32, group.shape));
+      f(group.layered ? message("layers.", layer, ".", group.name) : std::string(group.name),
+        group.shape, *byte_count(ScalarType::f32, group.shape));
 }
 
 struct Llama2cContent {
@@ -188,10 +204,13 @@ inline Llama2cContent parse_llama2c(const std::string& path, std::span<const std
   Llama2cContent content{read_llama2c_header(cursor)};
   const auto bytes = llama2c_bytes(content.header);
   if (!bytes || std::size_t(*bytes) != cursor.remaining())
-    cursor.fail(
-        message("has ", cursor.remaining(), " bytes of tensors, a llama2.c checkpoint of its sizes has ", bytes ? message(*bytes) : "far more"));
-  for_each_llama2c_tensor(content.header, [&](std::string name, const std::vector<Index>& shape, Index size) {
-    content.tensors.add({std::move(name), {ScalarType::f32, shape, cursor.take(std::uint64_t(size), "a tensor")}});
+    cursor.fail(message("has ", cursor.remaining(),
+                        " bytes of tensors, a llama2.c checkpoint of its sizes has ",
+                        bytes ? message(*bytes) : "far more"));
+  for_each_llama2c_tensor(content.header, [&](std::string name, const std::vector<Index>& shape,
+                                              Index size) {
+    content.tensors.add(
+        {std::move(name), {ScalarType::f32, shape, cursor.take(std::uint64_t(size), "a tensor")}});
   });
   return content;
 }
@@ -205,22 +224,28 @@ inline Llama2cReader::Llama2cReader(const std::string& path) : file_(path) {
 }
 
 inline TensorFileWriter::Layout Llama2cWriter::layout(const Llama2cHeader& h) {
-  if (h.version != 0 && h.version != 1) raise(ErrorCode::invalid_argument, message("header: version ", h.version, " is neither 0 nor 1"));
-  if (const std::string problem = detail::llama2c_problem(h); !problem.empty()) raise(ErrorCode::invalid_argument, message("header: ", problem));
-  if (!detail::llama2c_bytes(h)) raise(ErrorCode::invalid_argument, "header: the tensors are too large");
+  if (h.version != 0 && h.version != 1)
+    raise(ErrorCode::invalid_argument,
+          message("header: version ", h.version, " is neither 0 nor 1"));
+  if (const std::string problem = detail::llama2c_problem(h); !problem.empty())
+    raise(ErrorCode::invalid_argument, message("header: ", problem));
+  if (!detail::llama2c_bytes(h))
+    raise(ErrorCode::invalid_argument, "header: the tensors are too large");
   Layout layout;
   if (h.version == 1) {
     detail::append_number(layout.header, detail::llama2c_magic);
     detail::append_number(layout.header, std::int32_t(h.version));
   }
   const Index vocabulary = h.version == 0 && !h.tied_embeddings ? -h.vocabulary : h.vocabulary;
-  for (const Index size : {h.hidden, h.intermediate, h.layers, h.heads, h.kv_heads, vocabulary, h.context})
+  for (const Index size :
+       {h.hidden, h.intermediate, h.layers, h.heads, h.kv_heads, vocabulary, h.context})
     detail::append_number(layout.header, std::int32_t(size));
   if (h.version == 1) {
     detail::append_number(layout.header, std::uint8_t(h.tied_embeddings));
     layout.header.resize(detail::llama2c_header_bytes);
   }
-  detail::for_each_llama2c_tensor(h, [&](const std::string& name, const auto&, Index bytes) { layout.append(name, bytes); });
+  detail::for_each_llama2c_tensor(
+      h, [&](const std::string& name, const auto&, Index bytes) { layout.append(name, bytes); });
   return layout;
 }
 

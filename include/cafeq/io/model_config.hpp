@@ -1,6 +1,8 @@
-/// ModelConfig from what lies beside the weights: config.json of Hugging Face, the metadata of GGUF, the header of llama2.c.
+/// ModelConfig from what lies beside the weights: config.json of Hugging Face, the metadata of
+/// GGUF, the header of llama2.c.
 ///
-/// Architectures that cafeq/model/architectures.hpp does not list are read as well, but nothing is known to be exact for them.
+/// Architectures that cafeq/model/architectures.hpp does not list are read as well, but nothing is
+/// known to be exact for them.
 #pragma once
 
 #include <cmath>
@@ -19,11 +21,13 @@
 
 namespace cafeq {
 
-/// The text of a config.json; of a multimodal model what it says of the language model ("text_config"). `file` is for messages. Raises corrupt
-/// for what is not JSON, values of another type than they must have, and numbers that no model has.
+/// The text of a config.json; of a multimodal model what it says of the language model
+/// ("text_config"). `file` is for messages. Raises corrupt for what is not JSON, values of another
+/// type than they must have, and numbers that no model has.
 inline ModelConfig config_from_json(std::string_view text, std::string_view file = "config.json");
 
-/// Of the architectures that llama.cpp runs. Raises corrupt for fields of another type than they must have, and numbers that no model has.
+/// Of the architectures that llama.cpp runs. Raises corrupt for fields of another type than they
+/// must have, and numbers that no model has.
 inline ModelConfig config_from_gguf(const GgufMetadata& metadata);
 
 inline ModelConfig config_from_llama2c(const Llama2cHeader& header);
@@ -33,7 +37,8 @@ namespace detail {
 inline constexpr Index count_limit = 1'000'000;      // of layers, heads, experts
 inline constexpr Index size_limit = Index(1) << 40;  // of widths, vocabularies, contexts
 
-[[noreturn]] inline void raise_config(std::string_view where, std::string_view name, std::string_view value, std::string_view expected) {
+[[noreturn]] inline void raise_config(std::string_view where, std::string_view name,
+                                      std::string_view value, std::string_view expected) {
   raise(ErrorCode::corrupt, message(where, ": ", name, " is ", value, ", must be ", expected));
 }
 inline std::string count_up_to(Index limit) { return message("a whole number from 0 to ", limit); }
@@ -41,13 +46,17 @@ inline std::string count_up_to(Index limit) { return message("a whole number fro
 /// What the numbers of heads say of each other.
 inline void complete_heads(ModelConfig& config, std::string_view file) {
   if (config.kv_heads == 0) config.kv_heads = config.heads;
-  if (config.head_dim == 0 && config.heads > 0 && config.hidden % config.heads == 0) config.head_dim = config.hidden / config.heads;
+  if (config.head_dim == 0 && config.heads > 0 && config.hidden % config.heads == 0)
+    config.head_dim = config.hidden / config.heads;
   if (config.kv_heads > 0 && config.heads % config.kv_heads != 0)
-    raise(ErrorCode::corrupt, message(file, ": ", config.heads, " heads are no multiple of ", config.kv_heads, " key/value heads"));
+    raise(ErrorCode::corrupt, message(file, ": ", config.heads, " heads are no multiple of ",
+                                      config.kv_heads, " key/value heads"));
 }
 
-/// What follows from the architecture, with `dims` coordinates of each head rotated. No trait is known of an unknown one.
-inline void set_traits(ModelConfig& config, const Architecture& architecture, std::optional<Rotary::Pairing> pairing, Index dims) {
+/// What follows from the architecture, with `dims` coordinates of each head rotated. No trait is
+/// known of an unknown one.
+inline void set_traits(ModelConfig& config, const Architecture& architecture,
+                       std::optional<Rotary::Pairing> pairing, Index dims) {
   config.attention = architecture.attention;
   if (pairing) config.attention.rotary = Rotary{.dims = dims, .pairing = *pairing};
   config.mlp = architecture.mlp;
@@ -73,10 +82,12 @@ class JsonConfig {
   }
 
   Index count(Names names, Index limit = count_limit) const {
-    return get<Index>(names, count_up_to(limit), [&](const Json& value) {
-             const auto number = to_size(value);
-             return number && *number <= limit ? number : std::nullopt;
-           }).value_or(0);
+    return get<Index>(names, count_up_to(limit),
+                      [&](const Json& value) {
+                        const auto number = to_size(value);
+                        return number && *number <= limit ? number : std::nullopt;
+                      })
+        .value_or(0);
   }
   std::optional<double> number(Names names, double limit = 1e18) const {
     return get<double>(names, message("a number from 0 to ", limit), [&](const Json& value) {
@@ -85,20 +96,25 @@ class JsonConfig {
     });
   }
   std::optional<bool> flag(Names names) const {
-    return get<bool>(names, "true or false", [](const Json& value) { return value.is_boolean() ? std::optional(value.get<bool>()) : std::nullopt; });
+    return get<bool>(names, "true or false", [](const Json& value) {
+      return value.is_boolean() ? std::optional(value.get<bool>()) : std::nullopt;
+    });
   }
   std::optional<std::string> text(Names names) const {
-    return get<std::string>(names, "a string",
-                            [](const Json& value) { return value.is_string() ? std::optional(value.get<std::string>()) : std::nullopt; });
+    return get<std::string>(names, "a string", [](const Json& value) {
+      return value.is_string() ? std::optional(value.get<std::string>()) : std::nullopt;
+    });
   }
   std::optional<std::vector<Index>> counts(Names names) const {
-    return get<std::vector<Index>>(names, "an array of whole numbers", [](const Json& value) { return to_sizes(&value); });
+    return get<std::vector<Index>>(names, "an array of whole numbers",
+                                   [](const Json& value) { return to_sizes(&value); });
   }
   /// The member, or one without members where there is none.
   JsonConfig object(const char* name) const {
     static const Json nothing = Json::object();
     const Json* member = find_member(object_, name);
-    return {member == nullptr || member->is_null() ? nothing : *member, message(where_, ": ", name)};
+    return {member == nullptr || member->is_null() ? nothing : *member,
+            message(where_, ": ", name)};
   }
   bool empty() const noexcept { return object_.empty(); }
 
@@ -126,18 +142,23 @@ inline Index rotary_dims(const JsonConfig& json, const Architecture& architectur
   return Index(double(head_dim) * fraction.value_or(architecture.rotary_fraction));
 }
 
-inline void set_traits(ModelConfig& config, const Architecture& architecture, const JsonConfig& json) {
-  set_traits(config, architecture, architecture.rotary, rotary_dims(json, architecture, config.head_dim));
+inline void set_traits(ModelConfig& config, const Architecture& architecture,
+                       const JsonConfig& json) {
+  set_traits(config, architecture, architecture.rotary,
+             rotary_dims(json, architecture, config.head_dim));
   AttentionTraits& attention = config.attention;
   attention.qk_norm |= json.flag({"use_qk_norm", "qk_layernorm"}).value_or(false);
   attention.gated_output |= json.flag({"attn_output_gate"}).value_or(false);
   attention.clipped |= json.number({"clip_qkv"}).has_value();
-  if (const auto activation = json.text({"hidden_activation", "hidden_act", "activation_function", "activation"}))
+  if (const auto activation =
+          json.text({"hidden_activation", "hidden_act", "activation_function", "activation"}))
     config.mlp.activation = activation_named(*activation);
   const auto positions = json.text({"position_embedding_type"}).value_or("absolute");
   if (!architecture.rotary && positions != "absolute")
-    config.attention_doubt = message("what position_embedding_type ", positions, " does to the scores is not known");
-  const auto rotated = json.counts({"no_rope_layers"}).value_or(std::vector<Index>{});  // 0 where the layer does without
+    config.attention_doubt =
+        message("what position_embedding_type ", positions, " does to the scores is not known");
+  const auto rotated = json.counts({"no_rope_layers"})
+                           .value_or(std::vector<Index>{});  // 0 where the layer does without
   AttentionTraits unrotated = attention;
   unrotated.rotary.reset();
   for (std::size_t layer = 0; layer < rotated.size(); ++layer)
@@ -147,7 +168,8 @@ inline void set_traits(ModelConfig& config, const Architecture& architecture, co
 /// The fields of one architecture.
 class GgufConfig {
  public:
-  GgufConfig(const GgufMetadata& metadata, std::string_view architecture) : metadata_(metadata), prefix_(message(architecture, ".")) {}
+  GgufConfig(const GgufMetadata& metadata, std::string_view architecture)
+      : metadata_(metadata), prefix_(message(architecture, ".")) {}
 
   /// 0 where there is no such field, or where it holds a number for each layer.
   Index count(std::string_view name, Index limit = count_limit) const {
@@ -166,9 +188,11 @@ class GgufConfig {
   }
 
  private:
-  [[noreturn]] void fail(std::string_view name, const GgufValue& field, std::string_view expected) const {
+  [[noreturn]] void fail(std::string_view name, const GgufValue& field,
+                         std::string_view expected) const {
     const auto number = field.to<double>();
-    raise_config("metadata", prefix_ + std::string(name), number ? message(*number) : "no number", expected);
+    raise_config("metadata", prefix_ + std::string(name), number ? message(*number) : "no number",
+                 expected);
   }
 
   const GgufMetadata& metadata_;
@@ -187,20 +211,27 @@ inline ModelConfig config_from_json(std::string_view text, std::string_view file
   config.architecture = json.text({"model_type"}).value_or("");
   config.layers = json.count({"num_hidden_layers", "n_layer", "n_layers", "num_layers"});
   config.hidden = json.count({"hidden_size", "n_embd", "d_model", "dim"}, detail::size_limit);
-  config.intermediate = json.count({"intermediate_size", "n_inner", "ffn_dim", "hidden_dim"}, detail::size_limit);
+  config.intermediate =
+      json.count({"intermediate_size", "n_inner", "ffn_dim", "hidden_dim"}, detail::size_limit);
   config.vocabulary = json.count({"vocab_size"}, detail::size_limit);
   config.heads = json.count({"num_attention_heads", "n_head", "n_heads", "num_heads"});
-  config.kv_heads = json.flag({"multi_query"}).value_or(false) ? 1 : json.count({"num_key_value_heads"});
+  config.kv_heads =
+      json.flag({"multi_query"}).value_or(false) ? 1 : json.count({"num_key_value_heads"});
   config.head_dim = json.count({"head_dim"});
   config.experts = json.count({"num_local_experts", "num_experts", "n_routed_experts"});
   config.context = json.count({"max_position_embeddings", "n_positions"}, detail::size_limit);
-  config.norm_epsilon = json.number({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"}).value_or(0);
-  config.rope_base = json.number({"rope_theta", "rotary_emb_base"}).value_or(json.object("rope_parameters").number({"rope_theta"}).value_or(0));
+  config.norm_epsilon =
+      json.number({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"}).value_or(0);
+  config.rope_base =
+      json.number({"rope_theta", "rotary_emb_base"})
+          .value_or(json.object("rope_parameters").number({"rope_theta"}).value_or(0));
   detail::complete_heads(config, file);
 
   const detail::Architecture* architecture = detail::find_architecture(config.architecture);
-  config.tied_embeddings = json.flag({"tie_word_embeddings"})
-                               .value_or(whole.flag({"tie_word_embeddings"}).value_or(architecture != nullptr && architecture->tied_embeddings));
+  config.tied_embeddings =
+      json.flag({"tie_word_embeddings"})
+          .value_or(whole.flag({"tie_word_embeddings"})
+                        .value_or(architecture != nullptr && architecture->tied_embeddings));
   if (architecture != nullptr) detail::set_traits(config, *architecture, json);
   return config;
 }
@@ -220,18 +251,22 @@ inline ModelConfig config_from_gguf(const GgufMetadata& metadata) {
   config.experts = fields.count("expert_count");
   config.context = fields.count("context_length", detail::size_limit);
   const double rms_epsilon = fields.number("attention.layer_norm_rms_epsilon");
-  config.norm_epsilon = rms_epsilon > 0 ? rms_epsilon : fields.number("attention.layer_norm_epsilon");
+  config.norm_epsilon =
+      rms_epsilon > 0 ? rms_epsilon : fields.number("attention.layer_norm_epsilon");
   config.rope_base = fields.number("rope.freq_base");
   detail::complete_heads(config, file);
 
-  const detail::Architecture* architecture = detail::find_architecture(config.architecture, &detail::Architecture::gguf_name);
+  const detail::Architecture* architecture =
+      detail::find_architecture(config.architecture, &detail::Architecture::gguf_name);
   if (architecture == nullptr) return config;
   const Index dims = fields.count("rope.dimension_count");
-  detail::set_traits(config, *architecture, architecture->gguf_rotary, dims > 0 ? dims : config.head_dim);
+  detail::set_traits(config, *architecture, architecture->gguf_rotary,
+                     dims > 0 ? dims : config.head_dim);
   config.attention.clipped |= fields.number("attention.clamp_kqv") > 0;
   const Index value_dim = fields.count("attention.value_length");
   if (value_dim > 0 && value_dim != config.head_dim)
-    config.attention_doubt = message("heads of keys have ", config.head_dim, " coordinates, those of values ", value_dim);
+    config.attention_doubt = message("heads of keys have ", config.head_dim,
+                                     " coordinates, those of values ", value_dim);
   return config;
 }
 
@@ -248,7 +283,8 @@ inline ModelConfig config_from_llama2c(const Llama2cHeader& header) {
                      .norm_epsilon = 1e-5,
                      .rope_base = 10000,
                      .tied_embeddings = header.tied_embeddings};
-  detail::set_traits(config, *detail::find_architecture(config.architecture), Rotary::Pairing::interleaved, config.head_dim);
+  detail::set_traits(config, *detail::find_architecture(config.architecture),
+                     Rotary::Pairing::interleaved, config.head_dim);
   return config;
 }
 

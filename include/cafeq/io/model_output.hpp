@@ -1,4 +1,5 @@
-/// A quantized model as a file: in cafeq's format, or Ŵ in the format of the model that it came from.
+/// A quantized model as a file: in cafeq's format, or Ŵ in the format of the model that it came
+/// from.
 #pragma once
 
 #include <sys/stat.h>
@@ -18,7 +19,8 @@ namespace detail {
 class OpenParts;
 }
 
-/// Errors of a job's matrices and pairs by name, kept in its part so that a resumed run can report them.
+/// Errors of a job's matrices and pairs by name, kept in its part so that a resumed run can report
+/// them.
 struct PartErrors {
   struct Sums {
     double error = 0;
@@ -28,7 +30,8 @@ struct PartErrors {
   std::map<std::string, double> pairs;   ///< relative, by the name of the first matrix
 };
 
-/// The name of each matrix of a plan in a quantized file: that of its tensor where it is all of it, else with role and expert behind it.
+/// The name of each matrix of a plan in a quantized file: that of its tensor where it is all of it,
+/// else with role and expert behind it.
 inline std::vector<std::string> matrix_names(const ModelRoles& roles);
 
 /// In cafeq's format: matrices quantized, moved biases and kept tensors as they are.
@@ -37,10 +40,12 @@ class QuantizedOutput {
   /// Raises unsupported where a tensor that is kept is nothing that such a file can hold.
   QuantizedOutput(const ModelFile& model, const Plan& plan);
 
-  void write_part(const std::string& path, const Job& job, const JobResult& result, ExecutorRef executor) const;
+  void write_part(const std::string& path, const Job& job, const JobResult& result,
+                  ExecutorRef executor) const;
   /// One file. `progress(bytes)` is called as they are written.
   template <class F>
-  void assemble(const std::string& path, const PartStore& parts, const Metadata& about, F&& progress) const;
+  void assemble(const std::string& path, const PartStore& parts, const Metadata& about,
+                F&& progress) const;
 
  private:
   const ModelFile& model_;
@@ -49,21 +54,28 @@ class QuantizedOutput {
   std::vector<SafetensorsEntry> kept_{};
 };
 
-/// Ŵ written back, in the elements and the layout of the model's own file, blocks of GGUF as fp32; a TensorFlow.js model becomes safetensors.
+/// Ŵ written back, in the elements and the layout of the model's own file, blocks of GGUF as fp32;
+/// a TensorFlow.js model becomes safetensors.
 class FloatOutput {
  public:
-  FloatOutput(const ModelFile& model, const Plan& plan) : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {}
+  FloatOutput(const ModelFile& model, const Plan& plan)
+      : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {}
 
-  void write_part(const std::string& path, const Job& job, const JobResult& result, ExecutorRef executor) const;
-  /// A directory for safetensors, which must not be there and which the model's configuration and tokenizer are copied into; a file for the others.
+  void write_part(const std::string& path, const Job& job, const JobResult& result,
+                  ExecutorRef executor) const;
+  /// A directory for safetensors, which must not be there and which the model's configuration and
+  /// tokenizer are copied into; a file for the others.
   template <class F>
-  void assemble(const std::string& path, const PartStore& parts, const Metadata& about, F&& progress) const;
+  void assemble(const std::string& path, const PartStore& parts, const Metadata& about,
+                F&& progress) const;
 
  private:
   template <class F>
-  void assemble_gguf(const std::string& path, const GgufReader& file, const detail::OpenParts& parts, F&& progress) const;
+  void assemble_gguf(const std::string& path, const GgufReader& file,
+                     const detail::OpenParts& parts, F&& progress) const;
   template <class F>
-  void assemble_directory(const std::string& path, const detail::OpenParts& parts, const Metadata& about, F&& progress) const;
+  void assemble_directory(const std::string& path, const detail::OpenParts& parts,
+                          const Metadata& about, F&& progress) const;
 
   const ModelFile& model_;
   const Plan& plan_;
@@ -78,10 +90,12 @@ namespace detail {
 inline constexpr const char* errors_key = "cafeq.errors";
 inline constexpr const char* places_key = "cafeq.places";
 
-inline Metadata errors_metadata(const Plan& plan, const std::vector<std::string>& names, const JobResult& result) {
+inline Metadata errors_metadata(const Plan& plan, const std::vector<std::string>& names,
+                                const JobResult& result) {
   Json matrices = Json::object(), pairs = Json::object();
   for (const auto& part : result.matrices)
-    if (part.squared_norm > 0) matrices[names[part.matrix]] = {part.squared_error, part.squared_norm};
+    if (part.squared_norm > 0)
+      matrices[names[part.matrix]] = {part.squared_error, part.squared_norm};
   for (const auto& [pair, error] : result.pairs) pairs[names[plan.roles.pairs[pair].first]] = error;
   return {{errors_key, Json{{"matrices", matrices}, {"pairs", pairs}}.dump()}};
 }
@@ -101,7 +115,8 @@ class OpenParts {
     return found == part_of_.end() ? nullptr : &tensor_at(readers_[found->second].tensors(), name);
   }
   void release(std::string_view name) const {
-    if (const auto found = part_of_.find(name); found != part_of_.end()) readers_[found->second].release(name);
+    if (const auto found = part_of_.find(name); found != part_of_.end())
+      readers_[found->second].release(name);
   }
   const std::map<std::string, std::size_t, std::less<>>& names() const noexcept { return part_of_; }
 
@@ -110,9 +125,11 @@ class OpenParts {
   std::map<std::string, std::size_t, std::less<>> part_of_;
 };
 
-/// Writes all tensors of `names`, from the parts or else `kept(name)`, and lets their pages leave memory.
+/// Writes all tensors of `names`, from the parts or else `kept(name)`, and lets their pages leave
+/// memory.
 template <class Writer, class Kept, class F>
-void write_tensors(Writer& writer, std::span<const std::string> names, const OpenParts& parts, const ModelFile& model, Kept&& kept, F&& progress) {
+void write_tensors(Writer& writer, std::span<const std::string> names, const OpenParts& parts,
+                   const ModelFile& model, Kept&& kept, F&& progress) {
   for (const std::string& name : names) {
     if (const TensorView* part = parts.find(name)) {
       writer.write(name, part->bytes);
@@ -128,8 +145,11 @@ void write_tensors(Writer& writer, std::span<const std::string> names, const Ope
   writer.commit();
 }
 template <class Writer, class F>
-void write_tensors(Writer& writer, std::span<const std::string> names, const OpenParts& parts, const ModelFile& model, F&& progress) {
-  write_tensors(writer, names, parts, model, [&](const std::string& name) { return stored_tensor(model, name); }, progress);
+void write_tensors(Writer& writer, std::span<const std::string> names, const OpenParts& parts,
+                   const ModelFile& model, F&& progress) {
+  write_tensors(
+      writer, names, parts, model,
+      [&](const std::string& name) { return stored_tensor(model, name); }, progress);
 }
 
 inline std::vector<std::string> names_of(std::span<const SafetensorsEntry> entries) {
@@ -160,33 +180,45 @@ inline PartErrors part_errors(const std::string& path) {
   const auto found = part.metadata().find(detail::errors_key);
   if (found == part.metadata().end()) return errors;
   const auto json = detail::parse_json(found->second, path);
-  for (const auto& item : json.at("matrices").items()) errors.matrices[item.key()] = {item.value()[0].get<double>(), item.value()[1].get<double>()};
-  for (const auto& item : json.at("pairs").items()) errors.pairs[item.key()] = item.value().get<double>();
+  for (const auto& item : json.at("matrices").items())
+    errors.matrices[item.key()] = {item.value()[0].get<double>(), item.value()[1].get<double>()};
+  for (const auto& item : json.at("pairs").items())
+    errors.pairs[item.key()] = item.value().get<double>();
   return errors;
 }
 
-inline QuantizedOutput::QuantizedOutput(const ModelFile& model, const Plan& plan) : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {
+inline QuantizedOutput::QuantizedOutput(const ModelFile& model, const Plan& plan)
+    : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {
   std::map<std::string_view, const TensorInfo*> infos;
   for (const TensorInfo& tensor : model.tensors()) infos[tensor.name] = &tensor;
-  for (const KeptTensor& kept : plan.kept) kept_.push_back({kept.tensor, stored_type(model, kept.tensor), infos.at(kept.tensor)->shape});
+  for (const KeptTensor& kept : plan.kept)
+    kept_.push_back({kept.tensor, stored_type(model, kept.tensor), infos.at(kept.tensor)->shape});
 }
 
-inline void QuantizedOutput::write_part(const std::string& path, const Job&, const JobResult& result, ExecutorRef) const {
+inline void QuantizedOutput::write_part(const std::string& path, const Job&,
+                                        const JobResult& result, ExecutorRef) const {
   QuantizedFileWriter writer;
-  for (const auto& part : result.matrices) writer.add(names_[part.matrix], std::get<AnyQuantized>(part.quantized));
-  for (auto& [name, tensor] : moved_biases(model_, plan_, result)) writer.add_tensor(name, std::move(tensor));
+  for (const auto& part : result.matrices)
+    writer.add(names_[part.matrix], std::get<AnyQuantized>(part.quantized));
+  for (auto& [name, tensor] : moved_biases(model_, plan_, result))
+    writer.add_tensor(name, std::move(tensor));
   writer.write(path, detail::errors_metadata(plan_, names_, result));
 }
 
 template <class F>
-void QuantizedOutput::assemble(const std::string& path, const PartStore& parts, const Metadata& about, F&& progress) const {
+void QuantizedOutput::assemble(const std::string& path, const PartStore& parts,
+                               const Metadata& about, F&& progress) const {
   const detail::OpenParts open(plan_, parts);
   detail::Json matrices = detail::Json::object(), places = detail::Json::object();
-  for (const auto& reader : open.readers()) matrices.update(detail::parse_json(reader.metadata().at(detail::matrices_key), path));
+  for (const auto& reader : open.readers())
+    matrices.update(detail::parse_json(reader.metadata().at(detail::matrices_key), path));
   for (std::size_t m = 0; m < names_.size(); ++m) {
     const MatrixPlace& place = plan_.place(m);
-    if (!matrices.contains(names_[m]) || (names_[m] == place.tensor && !place.transposed && place.slice < 0)) continue;
-    places[names_[m]] = {{"tensor", place.tensor}, {"begin", place.begin}, {"transposed", place.transposed}};
+    if (!matrices.contains(names_[m]) ||
+        (names_[m] == place.tensor && !place.transposed && place.slice < 0))
+      continue;
+    places[names_[m]] = {
+        {"tensor", place.tensor}, {"begin", place.begin}, {"transposed", place.transposed}};
     if (place.slice >= 0) places[names_[m]]["slice"] = place.slice;
   }
   Metadata metadata = about;
@@ -195,12 +227,14 @@ void QuantizedOutput::assemble(const std::string& path, const PartStore& parts, 
   if (!places.empty()) metadata[detail::places_key] = places.dump();
 
   auto entries = kept_;
-  for (const auto& [name, job] : open.names()) entries.push_back({name, open.find(name)->type, open.find(name)->shape});
+  for (const auto& [name, job] : open.names())
+    entries.push_back({name, open.find(name)->type, open.find(name)->shape});
   SafetensorsWriter writer(path, entries, metadata);
   detail::write_tensors(writer, detail::names_of(entries), open, model_, progress);
 }
 
-inline void FloatOutput::write_part(const std::string& path, const Job& job, const JobResult& result, ExecutorRef executor) const {
+inline void FloatOutput::write_part(const std::string& path, const Job& job,
+                                    const JobResult& result, ExecutorRef executor) const {
   const TensorMap tensors = rebuilt_tensors(model_, plan_, job, result, executor);
   TensorViewMap views;
   for (const auto& [name, tensor] : tensors) views.emplace(name, tensor.view());
@@ -208,7 +242,8 @@ inline void FloatOutput::write_part(const std::string& path, const Job& job, con
 }
 
 template <class F>
-void FloatOutput::assemble(const std::string& path, const PartStore& parts, const Metadata& about, F&& progress) const {
+void FloatOutput::assemble(const std::string& path, const PartStore& parts, const Metadata& about,
+                           F&& progress) const {
   const detail::OpenParts open(plan_, parts);
   if (const auto* file = model_.as<GgufReader>()) return assemble_gguf(path, *file, open, progress);
   const auto* file = model_.as<Llama2cReader>();
@@ -220,21 +255,27 @@ void FloatOutput::assemble(const std::string& path, const PartStore& parts, cons
 }
 
 template <class F>
-void FloatOutput::assemble_gguf(const std::string& path, const GgufReader& file, const detail::OpenParts& parts, F&& progress) const {
+void FloatOutput::assemble_gguf(const std::string& path, const GgufReader& file,
+                                const detail::OpenParts& parts, F&& progress) const {
   std::vector<GgufEntry> entries;
   std::vector<std::string> names;
   for (const GgufTensor& tensor : file.tensors()) {
     entries.push_back(tensor);
     names.push_back(tensor.name);
-    if (const TensorView* part = parts.find(tensor.name); part != nullptr && part->type == ScalarType::f32) entries.back().type = GgufType::f32;
+    if (const TensorView* part = parts.find(tensor.name);
+        part != nullptr && part->type == ScalarType::f32)
+      entries.back().type = GgufType::f32;
   }
   GgufWriter writer(path, file.metadata(), entries);
-  const auto kept = [&](const std::string& name) { return LoadedTensor{{ScalarType::u8, {}, file.tensor(name).data}}; };
+  const auto kept = [&](const std::string& name) {
+    return LoadedTensor{{ScalarType::u8, {}, file.tensor(name).data}};
+  };
   detail::write_tensors(writer, names, parts, model_, kept, progress);
 }
 
 template <class F>
-void FloatOutput::assemble_directory(const std::string& path, const detail::OpenParts& parts, const Metadata& about, F&& progress) const {
+void FloatOutput::assemble_directory(const std::string& path, const detail::OpenParts& parts,
+                                     const Metadata& about, F&& progress) const {
   if (::mkdir(path.c_str(), 0777) != 0) detail::raise_system(path, "create", errno);
   for (const std::string& companion : model_.companions()) {
     AtomicFile copy(message(path, "/", detail::name_in_directory(companion)));
@@ -244,7 +285,8 @@ void FloatOutput::assemble_directory(const std::string& path, const detail::Open
   std::vector<SafetensorsEntry> entries;
   for (const TensorInfo& tensor : model_.tensors()) {
     const TensorView* part = parts.find(tensor.name);
-    entries.push_back({tensor.name, part != nullptr ? part->type : stored_type(model_, tensor.name), tensor.shape});
+    entries.push_back({tensor.name, part != nullptr ? part->type : stored_type(model_, tensor.name),
+                       tensor.shape});
   }
   ShardedSafetensorsWriter writer(path, entries, about);
   detail::write_tensors(writer, detail::names_of(entries), parts, model_, progress);

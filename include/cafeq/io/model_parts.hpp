@@ -16,24 +16,30 @@
 
 namespace cafeq {
 
-/// A tensor of a model as a safetensors file can hold it: what is no safetensors already is decoded where it is in blocks or quantized.
+/// A tensor of a model as a safetensors file can hold it: what is no safetensors already is decoded
+/// where it is in blocks or quantized.
 inline LoadedTensor stored_tensor(const ModelFile& model, std::string_view name) {
   if (const auto* file = model.as<SafetensorsModel>()) return {file->tensor(name).view};
   if (const auto* file = model.as<TfjsReader>()) return detail::owned(file->load(name));
   return model.load(name);
 }
-/// The type of its elements, without reading any. Raises unsupported for those of GGUF that this library cannot decode.
+/// The type of its elements, without reading any. Raises unsupported for those of GGUF that this
+/// library cannot decode.
 inline ScalarType stored_type(const ModelFile& model, std::string_view name) {
   if (const auto* file = model.as<SafetensorsModel>()) return file->tensor(name).view.type;
   if (const auto* file = model.as<TfjsReader>()) return file->tensor(name).type;
   const auto* file = model.as<GgufReader>();
   const GgufType type = file == nullptr ? GgufType::f32 : file->tensor(name).type;
-  if (!detail::is_known(type)) detail::raise_not_weights(name, detail::tensor_info(file->tensor(name)).type);
-  return type == GgufType::f16 ? ScalarType::f16 : type == GgufType::bf16 ? ScalarType::bf16 : ScalarType::f32;
+  if (!detail::is_known(type))
+    detail::raise_not_weights(name, detail::tensor_info(file->tensor(name)).type);
+  return type == GgufType::f16    ? ScalarType::f16
+         : type == GgufType::bf16 ? ScalarType::bf16
+                                  : ScalarType::f32;
 }
 
 /// The tensors of a job with Ŵ in place of W, in the elements that they have in the model's file.
-inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job, const JobResult& result, ExecutorRef executor = {});
+inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job,
+                                 const JobResult& result, ExecutorRef executor = {});
 
 /// Only the biases that its pairs have moved.
 inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result);
@@ -50,21 +56,25 @@ void with_mutable_elements(Tensor& tensor, std::string_view name, F&& f) {
 
 }  // namespace detail
 
-inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job, const JobResult& result, ExecutorRef executor) {
-  std::set<std::string_view> replaced;  // by its matrices as a whole, so that nothing of it is read again
+inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job,
+                                 const JobResult& result, ExecutorRef executor) {
+  std::set<std::string_view>
+      replaced;  // by its matrices as a whole, so that nothing of it is read again
   for (const auto& part : result.matrices) replaced.insert(plan.place(part.matrix).tensor);
   TensorMap tensors;
   for (const std::string& name : job.tensors) {
     const auto [view, owner] = model.load(name);
     Tensor tensor{view.type, view.shape, Buffer<std::byte>(view.bytes.size())};
-    if (!replaced.contains(name)) std::copy(view.bytes.begin(), view.bytes.end(), tensor.bytes.begin());
+    if (!replaced.contains(name))
+      std::copy(view.bytes.begin(), view.bytes.end(), tensor.bytes.begin());
     tensors.emplace(name, std::move(tensor));
   }
   for (const auto& part : result.matrices) {
     const MatrixPlace& place = plan.place(part.matrix);
     Tensor& tensor = tensors.at(place.tensor);
-    detail::with_mutable_elements(tensor, place.tensor,
-                                  [&](auto elements) { part.dequantize(detail::matrix_in(elements, tensor.shape, place), executor); });
+    detail::with_mutable_elements(tensor, place.tensor, [&](auto elements) {
+      part.dequantize(detail::matrix_in(elements, tensor.shape, place), executor);
+    });
   }
   for (const MovedBias& bias : result.biases) {
     const BiasPlace& place = *plan.roles.matrices[bias.matrix].bias;
@@ -72,7 +82,8 @@ inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const
     detail::with_mutable_elements(tensor, place.tensor, [&](auto elements) {
       using T = typename decltype(elements)::element_type;
       const Index begin = std::max<Index>(0, place.slice) * tensor.shape.back() + place.begin;
-      for (std::size_t i = 0; i < bias.values.size(); ++i) elements[std::size_t(begin) + i] = T(bias.values[i]);
+      for (std::size_t i = 0; i < bias.values.size(); ++i)
+        elements[std::size_t(begin) + i] = T(bias.values[i]);
     });
   }
   return tensors;
@@ -80,7 +91,8 @@ inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const
 
 inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result) {
   Job moved;
-  for (const auto& bias : result.biases) moved.tensors.push_back(plan.roles.matrices[bias.matrix].bias->tensor);
+  for (const auto& bias : result.biases)
+    moved.tensors.push_back(plan.roles.matrices[bias.matrix].bias->tensor);
   return rebuilt_tensors(model, plan, moved, {{}, result.biases, {}});
 }
 

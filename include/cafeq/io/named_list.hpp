@@ -33,7 +33,9 @@ class NamedList {
     const auto found = places_.find(name);
     return found == places_.end() ? nullptr : &items_[found->second];
   }
-  T* find(std::string_view name) noexcept { return const_cast<T*>(std::as_const(*this).find(name)); }
+  T* find(std::string_view name) noexcept {
+    return const_cast<T*>(std::as_const(*this).find(name));
+  }
   /// Raises where there is none of that name.
   const T& at(std::string_view name) const {
     const T* found = find(name);

@@ -30,13 +30,16 @@ enum class ModelFormat { safetensors, gguf, llama2c, tfjs };
 /// Models ModelReader.
 class ModelFile {
  public:
-  /// `path`: a safetensors file, an index of several or a directory with them (see SafetensorsModel); a GGUF file; a llama2.c checkpoint; a
-  /// TensorFlow.js model.json or its directory. The content decides which. Raises unsupported where it is none of these, else as the format's reader.
+  /// `path`: a safetensors file, an index of several or a directory with them (see
+  /// SafetensorsModel); a GGUF file; a llama2.c checkpoint; a TensorFlow.js model.json or its
+  /// directory. The content decides which. Raises unsupported where it is none of these, else as
+  /// the format's reader.
   explicit ModelFile(const std::string& path);
 
   const std::string& path() const noexcept { return path_; }
   ModelFormat format() const noexcept { return ModelFormat(reader_.index()); }
-  /// Of the file itself, or of the config.json beside safetensors; empty where neither says anything.
+  /// Of the file itself, or of the config.json beside safetensors; empty where neither says
+  /// anything.
   const ModelConfig& config() const noexcept { return config_; }
   /// In the file's order.
   std::span<const TensorInfo> tensors() const noexcept { return tensors_; }
@@ -45,24 +48,28 @@ class ModelFile {
     return std::visit([](const auto& reader) { return reader.file_bytes(); }, reader_);
   }
 
-  /// fp32, fp16, bf16 and fp64 elements where they lie in the file, or an aligned copy where they are not aligned there; other formats decoded to
-  /// fp32. Raises invalid_argument where there is none of that name, unsupported for what is not made of floating-point numbers.
+  /// fp32, fp16, bf16 and fp64 elements where they lie in the file, or an aligned copy where they
+  /// are not aligned there; other formats decoded to fp32. Raises invalid_argument where there is
+  /// none of that name, unsupported for what is not made of floating-point numbers.
   LoadedTensor load(std::string_view name) const;
   /// The tensor's pages leave memory until it is loaded again. Views stay valid.
   void release(std::string_view name) const;
 
-  /// The reader of the format, null where the model has another one: SafetensorsModel, GgufReader, Llama2cReader, TfjsReader.
+  /// The reader of the format, null where the model has another one: SafetensorsModel, GgufReader,
+  /// Llama2cReader, TfjsReader.
   template <class R>
   const R* as() const noexcept {
     return std::get_if<R>(&reader_);
   }
   /// Paths of all that it is read from: the files with tensors, and the configuration beside them.
   std::vector<std::string> files() const;
-  /// What lies beside the weights of a Hugging Face model and belongs to it: paths of the configuration, the tokenizer and so on.
+  /// What lies beside the weights of a Hugging Face model and belongs to it: paths of the
+  /// configuration, the tokenizer and so on.
   std::vector<std::string> companions() const;
 
  private:
-  using Reader = std::variant<SafetensorsModel, GgufReader, Llama2cReader, TfjsReader>;  // in the order of ModelFormat
+  using Reader = std::variant<SafetensorsModel, GgufReader, Llama2cReader,
+                              TfjsReader>;  // in the order of ModelFormat
   static Reader open(const std::string& path);
 
   std::string path_;
@@ -75,20 +82,26 @@ static_assert(ModelReader<ModelFile>);
 
 namespace detail {
 
-inline std::string config_path(const SafetensorsModel& model) { return model.directory() + "/config.json"; }
+inline std::string config_path(const SafetensorsModel& model) {
+  return model.directory() + "/config.json";
+}
 
 inline TensorInfo tensor_info(const SafetensorsTensor& tensor) {
-  return {tensor.name, std::string(name_of(tensor.view.type)), tensor.view.shape, Index(tensor.view.bytes.size())};
+  return {tensor.name, std::string(name_of(tensor.view.type)), tensor.view.shape,
+          Index(tensor.view.bytes.size())};
 }
 inline TensorInfo tensor_info(const GgufTensor& tensor) {
   const auto known = gguf_type_info(std::uint32_t(tensor.type));
-  return {tensor.name, known ? std::string(known->name) : message(std::uint32_t(tensor.type)), tensor.shape, tensor.bytes};
+  return {tensor.name, known ? std::string(known->name) : message(std::uint32_t(tensor.type)),
+          tensor.shape, tensor.bytes};
 }
 inline TensorInfo tensor_info(const Llama2cTensor& tensor) {
-  return {tensor.name, std::string(name_of(tensor.view.type)), tensor.view.shape, Index(tensor.view.bytes.size())};
+  return {tensor.name, std::string(name_of(tensor.view.type)), tensor.view.shape,
+          Index(tensor.view.bytes.size())};
 }
 inline TensorInfo tensor_info(const TfjsTensor& tensor) {
-  return {tensor.name, std::string(tfjs_name_of(tensor.stored)), tensor.shape, tensor.stored_bytes()};
+  return {tensor.name, std::string(tfjs_name_of(tensor.stored)), tensor.shape,
+          tensor.stored_bytes()};
 }
 
 inline ModelConfig config_of(const SafetensorsModel& model) {
@@ -98,7 +111,9 @@ inline ModelConfig config_of(const SafetensorsModel& model) {
   return config_from_json(as_text(text), path);
 }
 inline ModelConfig config_of(const GgufReader& file) { return config_from_gguf(file.metadata()); }
-inline ModelConfig config_of(const Llama2cReader& file) { return config_from_llama2c(file.header()); }
+inline ModelConfig config_of(const Llama2cReader& file) {
+  return config_from_llama2c(file.header());
+}
 inline ModelConfig config_of(const TfjsReader&) { return {}; }
 
 inline LoadedTensor owned(Tensor tensor) {
@@ -113,27 +128,37 @@ inline LoadedTensor load_elements(const TensorView& view) {
 }
 
 [[noreturn]] inline void raise_not_weights(std::string_view name, std::string_view type) {
-  raise(ErrorCode::unsupported, message("tensor ", name, " is of type ", type, ", not of floating-point numbers"));
+  raise(ErrorCode::unsupported,
+        message("tensor ", name, " is of type ", type, ", not of floating-point numbers"));
 }
 
 inline LoadedTensor load_tensor(const SafetensorsModel& model, std::string_view name) {
   const TensorView& view = model.tensor(name).view;
-  if (view.type != ScalarType::f16 && view.type != ScalarType::bf16 && view.type != ScalarType::f32 && view.type != ScalarType::f64)
+  if (view.type != ScalarType::f16 && view.type != ScalarType::bf16 &&
+      view.type != ScalarType::f32 && view.type != ScalarType::f64)
     raise_not_weights(name, name_of(view.type));
   return load_elements(view);
 }
 inline LoadedTensor load_tensor(const GgufReader& file, std::string_view name) {
   const GgufTensor& tensor = file.tensor(name);
   if (!is_known(tensor.type)) raise_not_weights(name, tensor_info(tensor).type);
-  if (tensor.type == GgufType::f32) return load_elements({ScalarType::f32, tensor.shape, tensor.data});
-  if (tensor.type == GgufType::f16) return load_elements({ScalarType::f16, tensor.shape, tensor.data});
-  if (tensor.type == GgufType::bf16) return load_elements({ScalarType::bf16, tensor.shape, tensor.data});
-  Tensor decoded{ScalarType::f32, tensor.shape, Buffer<std::byte>(std::size_t(*byte_count(ScalarType::f32, tensor.shape)))};
-  const std::span weights(reinterpret_cast<float*>(decoded.bytes.data()), decoded.bytes.size() / sizeof(float));
-  gguf::dequantize_row(tensor.type, tensor.data, weights);  // rows are whole blocks, so all of them are one long row
+  if (tensor.type == GgufType::f32)
+    return load_elements({ScalarType::f32, tensor.shape, tensor.data});
+  if (tensor.type == GgufType::f16)
+    return load_elements({ScalarType::f16, tensor.shape, tensor.data});
+  if (tensor.type == GgufType::bf16)
+    return load_elements({ScalarType::bf16, tensor.shape, tensor.data});
+  Tensor decoded{ScalarType::f32, tensor.shape,
+                 Buffer<std::byte>(std::size_t(*byte_count(ScalarType::f32, tensor.shape)))};
+  const std::span weights(reinterpret_cast<float*>(decoded.bytes.data()),
+                          decoded.bytes.size() / sizeof(float));
+  gguf::dequantize_row(tensor.type, tensor.data,
+                       weights);  // rows are whole blocks, so all of them are one long row
   return owned(std::move(decoded));
 }
-inline LoadedTensor load_tensor(const Llama2cReader& file, std::string_view name) { return load_elements(file.tensor(name).view); }
+inline LoadedTensor load_tensor(const Llama2cReader& file, std::string_view name) {
+  return load_elements(file.tensor(name).view);
+}
 inline LoadedTensor load_tensor(const TfjsReader& file, std::string_view name) {
   const TfjsTensor& tensor = file.tensor(name);
   if (tensor.type != ScalarType::f32) raise_not_weights(name, tfjs_name_of(tensor.type));
@@ -144,7 +169,8 @@ inline bool begins_like_safetensors(std::span<const std::byte> head, Index size)
   std::uint64_t header_bytes = 0;
   if (head.size() <= sizeof header_bytes) return false;
   std::memcpy(&header_bytes, head.data(), sizeof header_bytes);
-  return header_bytes <= std::uint64_t(size) - sizeof header_bytes && char(head[sizeof header_bytes]) == '{';
+  return header_bytes <= std::uint64_t(size) - sizeof header_bytes &&
+         char(head[sizeof header_bytes]) == '{';
 }
 
 inline bool begins_like_llama2c(std::span<const std::byte> head) {
@@ -165,7 +191,8 @@ inline std::optional<ModelFormat> format_of_json(const std::string& path) {
   return std::nullopt;
 }
 
-/// By content, and only where that says nothing by name, so that the format's reader tells what is wrong.
+/// By content, and only where that says nothing by name, so that the format's reader tells what is
+/// wrong.
 inline std::optional<ModelFormat> format_of_file(const std::string& path) {
   if (path.ends_with(".json")) return format_of_json(path);
   const InputFile file(path);
@@ -183,22 +210,28 @@ inline std::optional<ModelFormat> format_of_file(const std::string& path) {
 inline std::optional<ModelFormat> format_of_directory(const std::string& path) {
   const auto names = names_in(path);
   for (const std::string& name : names)
-    if (name.ends_with(safetensors_suffix) || name == safetensors_index) return ModelFormat::safetensors;
-  return std::binary_search(names.begin(), names.end(), "model.json") ? std::optional(ModelFormat::tfjs) : std::nullopt;
+    if (name.ends_with(safetensors_suffix) || name == safetensors_index)
+      return ModelFormat::safetensors;
+  return std::binary_search(names.begin(), names.end(), "model.json")
+             ? std::optional(ModelFormat::tfjs)
+             : std::nullopt;
 }
 
 inline GgufReader open_whole_gguf(const std::string& path) {
   GgufReader file(path);
   if (const auto parts = file.metadata().get<Index>("split.count"); parts && *parts > 1)
-    raise(ErrorCode::unsupported, message(path, ": is one of ", *parts, " parts of a GGUF file; merge them first"));
+    raise(ErrorCode::unsupported,
+          message(path, ": is one of ", *parts, " parts of a GGUF file; merge them first"));
   return file;
 }
 
 /// Weights of a model, in whatever format, and their lists.
 inline bool holds_weights(std::string_view name) noexcept {
-  constexpr std::array<std::string_view, 10> suffixes{safetensors_suffix, ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".h5",
-                                                      ".msgpack",         ".onnx",       ".gguf"};
-  return std::any_of(suffixes.begin(), suffixes.end(), [&](std::string_view suffix) { return name.ends_with(suffix); });
+  constexpr std::array<std::string_view, 10> suffixes{
+      safetensors_suffix, ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".h5",
+      ".msgpack",         ".onnx",       ".gguf"};
+  return std::any_of(suffixes.begin(), suffixes.end(),
+                     [&](std::string_view suffix) { return name.ends_with(suffix); });
 }
 
 }  // namespace detail
@@ -227,8 +260,10 @@ inline void ModelFile::release(std::string_view name) const {
 inline std::vector<std::string> ModelFile::files() const {
   std::vector<std::string> paths;
   if (const auto* model = as<SafetensorsModel>()) {
-    for (const std::string& name : model->files()) paths.push_back(message(model->directory(), "/", name));
-    if (detail::kind_of(detail::config_path(*model)) == S_IFREG) paths.push_back(detail::config_path(*model));
+    for (const std::string& name : model->files())
+      paths.push_back(message(model->directory(), "/", name));
+    if (detail::kind_of(detail::config_path(*model)) == S_IFREG)
+      paths.push_back(detail::config_path(*model));
     return paths;
   }
   if (const auto* model = as<TfjsReader>()) paths = model->shards();
@@ -242,7 +277,9 @@ inline std::vector<std::string> ModelFile::companions() const {
   if (model == nullptr || detail::kind_of(detail::config_path(*model)) != S_IFREG) return paths;
   for (const std::string& name : detail::names_in(model->directory())) {
     const std::string companion = message(model->directory(), "/", name);
-    if (name.front() != '.' && !detail::holds_weights(name) && detail::kind_of(companion) == S_IFREG) paths.push_back(companion);
+    if (name.front() != '.' && !detail::holds_weights(name) &&
+        detail::kind_of(companion) == S_IFREG)
+      paths.push_back(companion);
   }
   return paths;
 }
@@ -251,9 +288,11 @@ inline ModelFile::Reader ModelFile::open(const std::string& path) {
   const bool directory = detail::is_directory(path);
   const auto format = directory ? detail::format_of_directory(path) : detail::format_of_file(path);
   if (!format)
-    raise(ErrorCode::unsupported, message(path,
-                                          ": is no model that is understood: a safetensors file, its index or a directory of them, a GGUF file, a "
-                                          "llama2.c checkpoint, or a TensorFlow.js model.json or its directory"));
+    raise(ErrorCode::unsupported,
+          message(path,
+                  ": is no model that is understood: a safetensors file, its index or a directory "
+                  "of them, a GGUF file, a "
+                  "llama2.c checkpoint, or a TensorFlow.js model.json or its directory"));
   switch (*format) {
     case ModelFormat::safetensors: return SafetensorsModel(path);
     case ModelFormat::gguf: return detail::open_whole_gguf(path);

@@ -1,5 +1,5 @@
-/// A directory for the parts of a long job, each a file of its own until the whole can be put together, so that nothing that was done is done again
-/// after an interruption.
+/// A directory for the parts of a long job, each a file of its own until the whole can be put
+/// together, so that nothing that was done is done again after an interruption.
 #pragma once
 
 #include <sys/file.h>
@@ -16,8 +16,9 @@
 
 namespace cafeq {
 
-/// Holds a file `plan` with the fingerprint of the job, which tells it from others, and the parts. A part that is there is complete: it appears whole
-/// or not at all. Whatever else an interrupted run has left goes when the next one begins; files that no run has made stay.
+/// Holds a file `plan` with the fingerprint of the job, which tells it from others, and the parts.
+/// A part that is there is complete: it appears whole or not at all. Whatever else an interrupted
+/// run has left goes when the next one begins; files that no run has made stay.
 ///
 /// One process at a time has the directory. The system forgets that when it ends, however it does.
 class PartStore {
@@ -28,16 +29,19 @@ class PartStore {
     anew,    ///< or any, whose parts go
   };
 
-  /// Raises invalid_argument where the directory has what `start` forbids, io where another process has it.
+  /// Raises invalid_argument where the directory has what `start` forbids, io where another process
+  /// has it.
   PartStore(std::string directory, std::string_view fingerprint, Start start);
 
   std::string path(std::size_t part) const { return message(directory_, "/", part, part_suffix); }
   bool has(std::size_t part) const noexcept { return detail::kind_of(path(part)) == S_IFREG; }
   bool empty() const;
-  /// For a file or a directory that the parts are put together in, on the file system where it will stay.
+  /// For a file or a directory that the parts are put together in, on the file system where it will
+  /// stay.
   std::string whole() const { return directory_ + "/whole"; }
 
-  /// Moves the whole to its place, in one step, and removes all else. A file that is there is replaced.
+  /// Moves the whole to its place, in one step, and removes all else. A file that is there is
+  /// replaced.
   void finish(const std::string& place);
   /// Without the plan at first, so that what an interruption leaves is not taken for parts.
   void remove() noexcept;
@@ -51,7 +55,8 @@ class PartStore {
   }
   static bool is_part(std::string_view name) noexcept { return suffix_of(name) == part_suffix; }
   static bool is_ours(std::string_view name) noexcept {
-    return name.starts_with("plan") || name.starts_with("whole") || suffix_of(name).starts_with(part_suffix);
+    return name.starts_with("plan") || name.starts_with("whole") ||
+           suffix_of(name).starts_with(part_suffix);
   }
 
   std::string plan_path() const { return directory_ + "/plan"; }
@@ -63,17 +68,23 @@ class PartStore {
   detail::FileDescriptor lock_;
 };
 
-inline PartStore::PartStore(std::string directory, std::string_view fingerprint, Start start) : directory_(std::move(directory)) {
-  if (::mkdir(directory_.c_str(), 0777) != 0 && errno != EEXIST) detail::raise_system(directory_, "create", errno);
+inline PartStore::PartStore(std::string directory, std::string_view fingerprint, Start start)
+    : directory_(std::move(directory)) {
+  if (::mkdir(directory_.c_str(), 0777) != 0 && errno != EEXIST)
+    detail::raise_system(directory_, "create", errno);
   lock();
   const bool begun = detail::kind_of(plan_path()) == S_IFREG;
   if (begun && start == Start::fresh)
-    raise(ErrorCode::invalid_argument, message(directory_, ": is there already, with what an interrupted run has done; resume it, or overwrite it"));
+    raise(ErrorCode::invalid_argument, message(directory_,
+                                               ": is there already, with what an interrupted run "
+                                               "has done; resume it, or overwrite it"));
   if (begun && start == Start::resume) {
     const auto bytes = read_file(plan_path());
     if (std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()) != fingerprint)
-      raise(ErrorCode::invalid_argument, message(directory_, ": belongs to another plan or another model, or the model has changed; resume with the "
-                                                             "options it was begun with, or overwrite it"));
+      raise(ErrorCode::invalid_argument, message(directory_,
+                                                 ": belongs to another plan or another model, or "
+                                                 "the model has changed; resume with the "
+                                                 "options it was begun with, or overwrite it"));
     remove_all_but([](std::string_view name) { return is_part(name) || name == "plan"; });
     return;
   }
@@ -95,7 +106,8 @@ inline bool PartStore::empty() const {
 }
 
 inline void PartStore::finish(const std::string& place) {
-  if (std::rename(whole().c_str(), place.c_str()) != 0) detail::raise_system(place, "create", errno);
+  if (std::rename(whole().c_str(), place.c_str()) != 0)
+    detail::raise_system(place, "create", errno);
   detail::sync_directory(detail::directory_of(place));
   remove();
 }
@@ -109,8 +121,10 @@ template <class Keep>
 void PartStore::remove_all_but(Keep&& keep) noexcept {
   if (!keep("plan")) ::unlink(plan_path().c_str());
   std::error_code ignored;
-  for (std::filesystem::directory_iterator entry(directory_, ignored), end; entry != end; entry.increment(ignored))
-    if (const std::string name = entry->path().filename().string(); is_ours(name) && !keep(name)) std::filesystem::remove_all(entry->path(), ignored);
+  for (std::filesystem::directory_iterator entry(directory_, ignored), end; entry != end;
+       entry.increment(ignored))
+    if (const std::string name = entry->path().filename().string(); is_ours(name) && !keep(name))
+      std::filesystem::remove_all(entry->path(), ignored);
 }
 
 }  // namespace cafeq

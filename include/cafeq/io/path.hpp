@@ -17,7 +17,8 @@
 namespace cafeq::detail {
 
 [[noreturn]] inline void raise_system(const std::string& path, std::string_view action, int error) {
-  raise(ErrorCode::io, message(path, ": cannot ", action, ": ", std::generic_category().message(error)));
+  raise(ErrorCode::io,
+        message(path, ": cannot ", action, ": ", std::generic_category().message(error)));
 }
 
 /// What kind of file a path leads to (S_IFREG, S_IFDIR …), 0 where to none.
@@ -32,7 +33,9 @@ inline std::string directory_of(const std::string& path) {
   const auto slash = path.rfind('/');
   return slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
 }
-inline std::string_view name_in_directory(std::string_view path) noexcept { return path.substr(path.rfind('/') + 1); }
+inline std::string_view name_in_directory(std::string_view path) noexcept {
+  return path.substr(path.rfind('/') + 1);
+}
 
 /// What lies in a directory, in the order of names.
 inline std::vector<std::string> names_in(const std::string& directory) {
@@ -47,9 +50,12 @@ inline std::vector<std::string> names_in(const std::string& directory) {
   return names;
 }
 
-/// Whether a path that a model file names, relative to its own directory, stays below that directory.
+/// Whether a path that a model file names, relative to its own directory, stays below that
+/// directory.
 inline bool is_inside(std::string_view path) noexcept {
-  if (path.empty() || path.front() == '/' || path.find('\\') != path.npos || path.find('\0') != path.npos) return false;
+  if (path.empty() || path.front() == '/' || path.find('\\') != path.npos ||
+      path.find('\0') != path.npos)
+    return false;
   for (std::size_t begin = 0; begin <= path.size();) {
     const std::size_t end = std::min(path.find('/', begin), path.size());
     if (path.substr(begin, end - begin) == "..") return false;

@@ -1,4 +1,5 @@
-/// cafeq's own format: quantized matrices, and tensors kept as they are, in a safetensors file. docs/reference/format.md has the layout.
+/// cafeq's own format: quantized matrices, and tensors kept as they are, in a safetensors file.
+/// docs/reference/format.md has the layout.
 #pragma once
 
 #include <string>
@@ -18,19 +19,23 @@ inline constexpr int quantized_file_version = 1;
 /// Collects matrices and tensors, then writes them as one file that appears whole or not at all.
 class QuantizedFileWriter {
  public:
-  /// Raises invalid_argument where the name is taken, unsupported for a grid or a transform that the format has no words for.
+  /// Raises invalid_argument where the name is taken, unsupported for a grid or a transform that
+  /// the format has no words for.
   template <Transform T, class Q>
   void add(const std::string& name, const Quantized<T, Q>& quantized) {
     auto parts = detail::parts_of(quantized, name);
-    if (!matrices_.emplace(name, std::move(parts.description)).second) raise(ErrorCode::invalid_argument, message("two matrices are named ", name));
-    for (auto& [suffix, tensor] : parts.tensors) add_tensor(message(name, ".", suffix), std::move(tensor));
+    if (!matrices_.emplace(name, std::move(parts.description)).second)
+      raise(ErrorCode::invalid_argument, message("two matrices are named ", name));
+    for (auto& [suffix, tensor] : parts.tensors)
+      add_tensor(message(name, ".", suffix), std::move(tensor));
   }
   void add(const std::string& name, const AnyQuantized& quantized) {
     quantized.visit([&](const auto& q) { add(name, q); });
   }
   /// A tensor that stays as it is.
   void add_tensor(const std::string& name, Tensor tensor) {
-    if (!tensors_.emplace(name, std::move(tensor)).second) raise(ErrorCode::invalid_argument, message("two tensors are named ", name));
+    if (!tensors_.emplace(name, std::move(tensor)).second)
+      raise(ErrorCode::invalid_argument, message("two tensors are named ", name));
   }
 
   /// `about` joins the file's metadata; keys that begin with "cafeq." are the format's.
@@ -51,15 +56,22 @@ class QuantizedFileWriter {
 class QuantizedFileReader {
  public:
   /// Raises io, corrupt for what breaks the format, unsupported for a later version.
-  explicit QuantizedFileReader(const std::string& path, SafetensorsReader::Access access = SafetensorsReader::Access::map) : file_(path, access), path_(path) {
+  explicit QuantizedFileReader(const std::string& path,
+                               SafetensorsReader::Access access = SafetensorsReader::Access::map)
+      : file_(path, access), path_(path) {
     const auto version = file_.metadata().find(detail::version_key);
     const auto matrices = file_.metadata().find(detail::matrices_key);
     if (version == file_.metadata().end() || matrices == file_.metadata().end())
-      raise(ErrorCode::corrupt, message(path, ": is a safetensors file, but not one of cafeq's: it has no ", detail::version_key));
+      raise(ErrorCode::corrupt,
+            message(path, ": is a safetensors file, but not one of cafeq's: it has no ",
+                    detail::version_key));
     if (version->second != message(quantized_file_version))
-      raise(ErrorCode::unsupported, message(path, ": has version ", version->second, " of the format, this library reads version ", quantized_file_version));
+      raise(ErrorCode::unsupported,
+            message(path, ": has version ", version->second,
+                    " of the format, this library reads version ", quantized_file_version));
     matrices_ = detail::parse_json(matrices->second, message(path, ": ", detail::matrices_key));
-    if (!matrices_.is_object()) raise(ErrorCode::corrupt, message(path, ": ", detail::matrices_key, " is not an object"));
+    if (!matrices_.is_object())
+      raise(ErrorCode::corrupt, message(path, ": ", detail::matrices_key, " is not an object"));
     for (const auto& item : file_.tensors())
       if (!is_part(item.first)) kept_.emplace(item);
   }
@@ -74,7 +86,8 @@ class QuantizedFileReader {
   const TensorViewMap& tensors() const noexcept { return kept_; }
   const Metadata& metadata() const noexcept { return file_.metadata(); }
 
-  /// The matrix of that name. Raises invalid_argument where there is none, corrupt where parts are missing or contradict each other.
+  /// The matrix of that name. Raises invalid_argument where there is none, corrupt where parts are
+  /// missing or contradict each other.
   AnyQuantized load(std::string_view name) const { return detail::load_any(parts(name)); }
   /// The same, which must be of type Quantized<T, Q>.
   template <Transform T, class Q>
@@ -86,12 +99,14 @@ class QuantizedFileReader {
  private:
   detail::StoredMatrix parts(std::string_view name) const {
     const auto found = matrices_.find(std::string(name));
-    if (found == matrices_.end()) raise(ErrorCode::invalid_argument, message(path_, ": no matrix is named ", name));
+    if (found == matrices_.end())
+      raise(ErrorCode::invalid_argument, message(path_, ": no matrix is named ", name));
     return {message(path_, ": ", name), std::string(name), *found, file_.tensors()};
   }
   bool is_part(const std::string& tensor) const {
     const auto dot = tensor.rfind('.');
-    return dot != std::string::npos && matrices_.contains(tensor.substr(0, dot)) && detail::is_part_suffix(std::string_view(tensor).substr(dot + 1));
+    return dot != std::string::npos && matrices_.contains(tensor.substr(0, dot)) &&
+           detail::is_part_suffix(std::string_view(tensor).substr(dot + 1));
   }
 
   SafetensorsReader file_;

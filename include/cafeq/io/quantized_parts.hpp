@@ -1,4 +1,5 @@
-/// A quantized matrix as a description and a few tensors, and back: what a quantized file keeps of it.
+/// A quantized matrix as a description and a few tensors, and back: what a quantized file keeps of
+/// it.
 #pragma once
 
 #include <algorithm>
@@ -46,8 +47,10 @@ void put_params(MatrixParts& parts, std::vector<Index> shape, std::span<const Pa
     parts.put(suffix, shape, values);
   };
   put("scales", [](const Params& p) { return p.scale; });
-  if constexpr (requires(Params p) { p.offset; }) put("offsets", [](const Params& p) { return p.offset; });
-  if constexpr (requires(Params p) { p.zero; }) put("zeros", [](const Params& p) { return p.zero; });
+  if constexpr (requires(Params p) { p.offset; })
+    put("offsets", [](const Params& p) { return p.offset; });
+  if constexpr (requires(Params p) { p.zero; })
+    put("zeros", [](const Params& p) { return p.zero; });
 }
 
 template <class Params>
@@ -74,7 +77,8 @@ std::vector<Params> load_params(const StoredMatrix& stored, const std::vector<In
 
 template <Transform T, Quantizer Q>
 MatrixParts parts_of(const Quantized<T, Q>& q, const std::string& name) {
-  static_assert(requires { GridName<Q>::name; }, "cafeq: the quantized file has no words for this grid");
+  static_assert(
+      requires { GridName<Q>::name; }, "cafeq: the quantized file has no words for this grid");
   MatrixParts parts = common_parts(q, name, GridName<Q>::name);
   parts.put("codes", {q.rows(), q.codes().row_bytes()}, q.codes().bytes());
   put_params(parts, param_shape(q.grouping()), q.params());
@@ -91,7 +95,8 @@ Quantized<T, Q> load_quantized(const StoredMatrix& stored) {
   const Side side = stored.side();
   Q quantizer{};
   if constexpr (fixed_bits<Q>() == 0) quantizer.bits = bits;
-  else if (quantizer.bits != bits) stored.fail(message("has ", bits, " bits, not ", int(quantizer.bits)));
+  else if (quantizer.bits != bits)
+    stored.fail(message("has ", bits, " bits, not ", int(quantizer.bits)));
   quantizer.group = stored.number("group", per_tensor, most);
   const Grouping grouping{rows, cols, quantizer.group};
   // Parts are read before anything of the size that the description claims is allocated.
@@ -101,7 +106,8 @@ Quantized<T, Q> load_quantized(const StoredMatrix& stored) {
   T transform = TransformLoader<T>::load(factors);
   PackedCodes codes(rows, cols, bits);
   std::memcpy(codes.bytes().data(), bytes.data(), bytes.size());
-  return {std::move(quantizer), cols, std::move(codes), std::move(params), std::move(transform), side, stored.exponent()};
+  return {std::move(quantizer), cols, std::move(codes), std::move(params),
+          std::move(transform), side, stored.exponent()};
 }
 
 CAFEQ_LAZY AnyQuantized load_any(const StoredMatrix& stored) {
@@ -110,17 +116,20 @@ CAFEQ_LAZY AnyQuantized load_any(const StoredMatrix& stored) {
   if (grid == trellis_grid) {
     if (kinds == "hadamard") return load_trellis<Hadamard>(stored);
     if (kinds.empty()) return load_trellis<Identity::Fitted>(stored);
-    raise(ErrorCode::unsupported, message(stored.where, ": its transform is ", kinds, ", which no trellis has here"));
+    raise(ErrorCode::unsupported,
+          message(stored.where, ": its transform is ", kinds, ", which no trellis has here"));
   }
   const auto load = [&]<class T>(T*) -> AnyQuantized {
     if (grid == GridName<Affine<>>::name) return load_quantized<T, Affine<>>(stored);
     if (grid == GridName<Midrise<>>::name) return load_quantized<T, Midrise<>>(stored);
-    raise(ErrorCode::unsupported, message(stored.where, ": its grid is ", grid, "; load_as() can load it"));
+    raise(ErrorCode::unsupported,
+          message(stored.where, ": its grid is ", grid, "; load_as() can load it"));
   };
   if (kinds.empty()) return load(static_cast<Identity::Fitted*>(nullptr));
   if (kinds == "diagonal*hadamard") return load(static_cast<ScaledHadamard*>(nullptr));
   if (kinds == "block_diagonal") return load(static_cast<BlockDiagonal*>(nullptr));
-  raise(ErrorCode::unsupported, message(stored.where, ": its transform is ", kinds, "; load_as() can load it"));
+  raise(ErrorCode::unsupported,
+        message(stored.where, ": its transform is ", kinds, "; load_as() can load it"));
 }
 
 }  // namespace cafeq::detail

@@ -18,7 +18,9 @@ namespace cafeq::detail {
 inline constexpr const char* version_key = "cafeq.version";
 inline constexpr const char* matrices_key = "cafeq.matrices";
 
-inline constexpr std::array<std::string_view, 8> part_suffixes{"codes", "scales", "scale_codes", "offsets", "zeros", "diagonal", "inverse", "inverse_exponents"};
+inline constexpr std::array<std::string_view, 8> part_suffixes{
+    "codes", "scales",   "scale_codes", "offsets",
+    "zeros", "diagonal", "inverse",     "inverse_exponents"};
 inline bool is_part_suffix(std::string_view suffix) noexcept {
   for (const auto known : part_suffixes)
     if (suffix == known) return true;
@@ -36,7 +38,8 @@ struct MatrixParts {
   template <class T>
   void put(const char* suffix, std::vector<Index> shape, std::span<const T> values) {
     const auto bytes = std::as_bytes(values);
-    tensors[suffix] = Tensor{scalar_type_of<T>, std::move(shape), Buffer<std::byte>(bytes.begin(), bytes.end())};
+    tensors[suffix] =
+        Tensor{scalar_type_of<T>, std::move(shape), Buffer<std::byte>(bytes.begin(), bytes.end())};
   }
   template <class T>
   void put(const char* suffix, std::vector<Index> shape, const std::vector<T>& values) {
@@ -51,17 +54,25 @@ struct StoredMatrix {
   const Json& description;
   const TensorViewMap& tensors;
 
-  [[noreturn]] void fail(std::string_view problem) const { raise(ErrorCode::corrupt, message(where, ": ", problem)); }
+  [[noreturn]] void fail(std::string_view problem) const {
+    raise(ErrorCode::corrupt, message(where, ": ", problem));
+  }
 
   Index number(const Json& object, const char* key, Index least, Index most) const {
     const Json* member = find_member(object, key);
-    if (member == nullptr || !member->is_number_integer()) fail(message("has no whole number ", key));
-    const bool huge = member->is_number_unsigned() && member->get<std::uint64_t>() > std::uint64_t(std::numeric_limits<Index>::max());
+    if (member == nullptr || !member->is_number_integer())
+      fail(message("has no whole number ", key));
+    const bool huge =
+        member->is_number_unsigned() &&
+        member->get<std::uint64_t>() > std::uint64_t(std::numeric_limits<Index>::max());
     const Index value = huge ? std::numeric_limits<Index>::max() : member->get<Index>();
-    if (value < least || value > most) fail(message(key, " is ", value, ", must be ", least, " to ", most));
+    if (value < least || value > most)
+      fail(message(key, " is ", value, ", must be ", least, " to ", most));
     return value;
   }
-  Index number(const char* key, Index least, Index most) const { return number(description, key, least, most); }
+  Index number(const char* key, Index least, Index most) const {
+    return number(description, key, least, most);
+  }
   std::string text(const char* key) const {
     const std::string* found = find_string(description, key);
     if (found == nullptr) fail(message("has no text ", key));
@@ -87,7 +98,8 @@ struct StoredMatrix {
     if (found == tensors.end()) fail(message("its part ", part, " is missing"));
     const TensorView& tensor = found->second;
     if (tensor.type != scalar_type_of<T> || tensor.shape != shape)
-      fail(message(part, " is ", describe(tensor.type, tensor.shape), ", expected ", describe(scalar_type_of<T>, shape)));
+      fail(message(part, " is ", describe(tensor.type, tensor.shape), ", expected ",
+                   describe(scalar_type_of<T>, shape)));
     std::vector<T> result(tensor.bytes.size() / sizeof(T));
     if (!result.empty()) std::memcpy(result.data(), tensor.bytes.data(), tensor.bytes.size());
     return result;

@@ -1,4 +1,5 @@
-/// A transform as a quantized file keeps it: a list of factors, each an object with its "kind", and their tensors.
+/// A transform as a quantized file keeps it: a list of factors, each an object with its "kind", and
+/// their tensors.
 #pragma once
 
 #include <algorithm>
@@ -30,11 +31,14 @@ inline void put_transform(MatrixParts& parts, Json& factors, const Diagonal& t) 
 inline void put_transform(MatrixParts&, Json& factors, const Hadamard& t) {
   std::vector<Index> sizes;
   for (const auto& run : t.runs()) sizes.insert(sizes.end(), std::size_t(run.count), run.size);
-  if (const auto seed = t.signs().seed()) return void(factors.push_back({{"kind", "hadamard"}, {"sizes", sizes}, {"seed", *seed}}));
+  if (const auto seed = t.signs().seed())
+    return void(factors.push_back({{"kind", "hadamard"}, {"sizes", sizes}, {"seed", *seed}}));
   // What is left alone has signs of 1 and blocks of 1, and is stored without any.
   const auto is_one = [](auto value) { return value == 1; };
-  if (!std::all_of(sizes.begin(), sizes.end(), is_one) || !std::all_of(t.signs().entries().begin(), t.signs().entries().end(), is_one))
-    raise(ErrorCode::unsupported, "quantized file: only Hadamards whose signs come from a seed are stored");
+  if (!std::all_of(sizes.begin(), sizes.end(), is_one) ||
+      !std::all_of(t.signs().entries().begin(), t.signs().entries().end(), is_one))
+    raise(ErrorCode::unsupported,
+          "quantized file: only Hadamards whose signs come from a seed are stored");
   factors.push_back({{"kind", "hadamard"}, {"sizes", Json::array()}});
 }
 template <Transform A, Transform B>
@@ -60,7 +64,8 @@ inline void put_transform(MatrixParts& parts, Json& factors, const BlockDiagonal
 /// The factors of a stored transform, taken one after the other.
 class StoredFactors {
  public:
-  StoredFactors(const StoredMatrix& stored, Index dim) : stored_(stored), dim_(dim), factors_(find_member(stored.description, "transform")) {
+  StoredFactors(const StoredMatrix& stored, Index dim)
+      : stored_(stored), dim_(dim), factors_(find_member(stored.description, "transform")) {
     if (factors_ == nullptr || !factors_->is_array()) stored.fail("has no list transform");
   }
 
@@ -80,7 +85,8 @@ class StoredFactors {
     const Json& factor = next("diagonal");
     const int exponent = int(stored_.number(factor, "exponent", -exponent_limit, exponent_limit));
     std::vector<double> entries;
-    for (const fp16 half : stored_.values<fp16>("diagonal", {dim_})) entries.push_back(std::ldexp(double(float(half)), exponent));
+    for (const fp16 half : stored_.values<fp16>("diagonal", {dim_}))
+      entries.push_back(std::ldexp(double(float(half)), exponent));
     t = Diagonal(std::move(entries));
   }
   void take(Hadamard& t) {
@@ -102,7 +108,9 @@ class StoredFactors {
     Index entries = 0;
     for (const Index k : blocks) {
       Index square = 0;
-      if (__builtin_mul_overflow(k, k, &square) || __builtin_add_overflow(entries, square, &entries)) stored_.fail("the blocks of its transform are too large");
+      if (__builtin_mul_overflow(k, k, &square) ||
+          __builtin_add_overflow(entries, square, &entries))
+        stored_.fail("the blocks of its transform are too large");
     }
     const auto codes = stored_.values<std::int8_t>("inverse", {entries});
     const auto exponents = stored_.values<std::uint8_t>("inverse_exponents", {dim_});
@@ -119,7 +127,8 @@ class StoredFactors {
 
  private:
   const Json& next(std::string_view kind) {
-    if (taken_ >= factors_->size() || *find_string((*factors_)[taken_], "kind") != kind) stored_.fail(message("its transform has no ", kind, " where one is expected"));
+    if (taken_ >= factors_->size() || *find_string((*factors_)[taken_], "kind") != kind)
+      stored_.fail(message("its transform has no ", kind, " where one is expected"));
     return (*factors_)[taken_++];
   }
   std::vector<Index> sizes(const Json& factor) const {
@@ -130,8 +139,10 @@ class StoredFactors {
   void check_sizes(const std::vector<Index>& sizes) const {
     Index covered = 0;
     for (const Index size : sizes)
-      if (size < 1 || __builtin_add_overflow(covered, size, &covered)) stored_.fail(message("its transform has a block of size ", size));
-    if (covered != dim_) stored_.fail(message("the blocks of its transform cover ", covered, " of ", dim_));
+      if (size < 1 || __builtin_add_overflow(covered, size, &covered))
+        stored_.fail(message("its transform has a block of size ", size));
+    if (covered != dim_)
+      stored_.fail(message("the blocks of its transform cover ", covered, " of ", dim_));
   }
 
   const StoredMatrix& stored_;

@@ -1,4 +1,5 @@
-/// The part that the writers of all formats share: a file whose size and places are known before the first tensor is.
+/// The part that the writers of all formats share: a file whose size and places are known before
+/// the first tensor is.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +14,13 @@
 
 namespace cafeq {
 
-/// Writes one tensor after the other to places fixed in advance, so that memory never holds more of the file than the caller does. The
-/// file appears whole or not at all: under a temporary name, synced, then renamed over its target by commit().
+/// Writes one tensor after the other to places fixed in advance, so that memory never holds more of
+/// the file than the caller does. The
+/// file appears whole or not at all: under a temporary name, synced, then renamed over its target
+/// by commit().
 ///
-/// Every error ends the writer, leaves nothing behind and the target as it was: invalid_argument for a tensor that was not declared, has
+/// Every error ends the writer, leaves nothing behind and the target as it was: invalid_argument
+/// for a tensor that was not declared, has
 /// another size, comes twice or is missing at commit(); io where the file cannot be written.
 class TensorFileWriter {
  public:
@@ -25,12 +29,14 @@ class TensorFileWriter {
     Slot* slot = slots_.find(name);
     if (slot == nullptr) fail(name, "was not declared");
     if (slot->written) fail(name, "is written twice");
-    if (Index(bytes.size()) != slot->bytes) fail(name, message("has ", bytes.size(), " bytes, declared were ", slot->bytes));
+    if (Index(bytes.size()) != slot->bytes)
+      fail(name, message("has ", bytes.size(), " bytes, declared were ", slot->bytes));
     file_.write_at(data_offset_ + slot->offset, bytes);
     slot->written = true;
   }
 
-  /// The first half of commit(): the content is complete and on the disk, the target still as it was.
+  /// The first half of commit(): the content is complete and on the disk, the target still as it
+  /// was.
   void finish() {
     for (const Slot& slot : slots_)
       if (!slot.written) fail(slot.name, "was not written");
@@ -59,16 +65,20 @@ class TensorFileWriter {
       const Index offset = data_bytes;
       constexpr Index most = Index(1) << 62;
       if (bytes < 0 || bytes > most - offset)
-        raise(ErrorCode::invalid_argument, message("tensor ", name, " of ", bytes, " bytes at byte ", offset, " does not fit a file"));
+        raise(ErrorCode::invalid_argument,
+              message("tensor ", name, " of ", bytes, " bytes at byte ", offset,
+                      " does not fit a file"));
       data_bytes += bytes;
-      if (!slots.add({name, offset, bytes})) raise(ErrorCode::invalid_argument, message("tensor ", name, " is declared twice"));
+      if (!slots.add({name, offset, bytes}))
+        raise(ErrorCode::invalid_argument, message("tensor ", name, " is declared twice"));
       return offset;
     }
     /// What comes next starts at a multiple of `step`.
     void pad(Index step) { data_bytes += (step - data_bytes % step) % step; }
   };
 
-  TensorFileWriter(const std::string& path, Layout layout) : file_(path), slots_(std::move(layout.slots)), data_offset_(Index(layout.header.size())) {
+  TensorFileWriter(const std::string& path, Layout layout)
+      : file_(path), slots_(std::move(layout.slots)), data_offset_(Index(layout.header.size())) {
     file_.write(std::as_bytes(std::span(layout.header)));
     file_.resize(data_offset_ + layout.data_bytes);
   }

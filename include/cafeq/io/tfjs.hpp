@@ -1,7 +1,9 @@
-/// Reader of TensorFlow.js models: a model.json whose "weightsManifest" lists groups of tensors, each group's bytes being its shard files
+/// Reader of TensorFlow.js models: a model.json whose "weightsManifest" lists groups of tensors,
+/// each group's bytes being its shard files
 /// one after the other.
 ///
-/// Weights stored quantized (uint8 or uint16 with scale and min, or float16) are returned as the float32 or int32 that they stand for.
+/// Weights stored quantized (uint8 or uint16 with scale and min, or float16) are returned as the
+/// float32 or int32 that they stand for.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +28,8 @@ struct TfjsTensor {
   std::string name;
   ScalarType type = ScalarType::f32;  ///< of the values that it stands for
   std::vector<Index> shape;
-  ScalarType stored = ScalarType::f32;  ///< of what the file holds: differs from type where that is quantized
+  ScalarType stored =
+      ScalarType::f32;  ///< of what the file holds: differs from type where that is quantized
   double scale = 1;
   double min = 0;
   std::size_t group = 0;
@@ -44,7 +47,9 @@ class TfjsShards {
   TfjsShards(const std::string& file, const Json* paths);
 
   Index size() const noexcept { return shards_.empty() ? 0 : shards_.back().end; }
-  std::string_view last_path() const noexcept { return shards_.empty() ? "none" : std::string_view(shards_.back().path); }
+  std::string_view last_path() const noexcept {
+    return shards_.empty() ? "none" : std::string_view(shards_.back().path);
+  }
   std::vector<std::string> paths() const {
     std::vector<std::string> paths;
     for (const Shard& shard : shards_) paths.push_back(shard.path);
@@ -66,15 +71,16 @@ class TfjsShards {
 /// A model whose tensors are read when they are asked for.
 class TfjsReader {
  public:
-  /// `path` is the model.json. Raises io for a file that cannot be read, corrupt for content that contradicts itself, unsupported for strings and
-  /// complex numbers.
+  /// `path` is the model.json. Raises io for a file that cannot be read, corrupt for content that
+  /// contradicts itself, unsupported for strings and complex numbers.
   explicit TfjsReader(const std::string& path);
 
   /// In the manifest's order.
   std::span<const TfjsTensor> tensors() const noexcept { return tensors_.items(); }
   /// Raises where there is none of that name.
   const TfjsTensor& tensor(std::string_view name) const { return tensors_.at(name); }
-  /// The values of a tensor, of its `type`. Memory: those, and where it is quantized what the file holds of it.
+  /// The values of a tensor, of its `type`. Memory: those, and where it is quantized what the file
+  /// holds of it.
   Tensor load(std::string_view name) const;
   /// Of all shards.
   Index file_bytes() const noexcept {
@@ -98,24 +104,30 @@ class TfjsReader {
 };
 
 /// All tensors of the model in `directory`, by name.
-inline TensorMap read_tfjs(const std::string& directory, const std::string& model_file = "model.json") {
+inline TensorMap read_tfjs(const std::string& directory,
+                           const std::string& model_file = "model.json") {
   const TfjsReader reader(message(directory, "/", model_file));
   TensorMap tensors;
-  for (const TfjsTensor& tensor : reader.tensors()) tensors.emplace(tensor.name, reader.load(tensor.name));
+  for (const TfjsTensor& tensor : reader.tensors())
+    tensors.emplace(tensor.name, reader.load(tensor.name));
   return tensors;
 }
 
 namespace detail {
 
-[[noreturn]] inline void raise_tfjs(const std::string& file, std::string_view problem) { raise(ErrorCode::corrupt, message(file, ": ", problem)); }
+[[noreturn]] inline void raise_tfjs(const std::string& file, std::string_view problem) {
+  raise(ErrorCode::corrupt, message(file, ": ", problem));
+}
 
-inline ScalarType tfjs_type(const std::string& file, const std::string& name, const std::string* type) {
+inline ScalarType tfjs_type(const std::string& file, const std::string& name,
+                            const std::string* type) {
   if (type == nullptr) raise_tfjs(file, message("tensor ", name, " has no dtype"));
   if (*type == "float32") return ScalarType::f32;
   if (*type == "int32") return ScalarType::i32;
   if (*type == "bool") return ScalarType::boolean;
   if (*type == "string" || *type == "complex64")
-    raise(ErrorCode::unsupported, message(file, ": tensor ", name, " has dtype ", *type, ", which is not a weight"));
+    raise(ErrorCode::unsupported,
+          message(file, ": tensor ", name, " has dtype ", *type, ", which is not a weight"));
   raise_tfjs(file, message("tensor ", name, " has the unknown dtype ", *type));
 }
 
@@ -139,8 +151,9 @@ inline void read_tfjs_quantization(const std::string& file, const Json& entry, T
   }
   const Json* scale = find_member(entry, "scale");
   const Json* min = find_member(entry, "min");
-  if (stored == nullptr || (*stored != "uint8" && *stored != "uint16") || weight.type == ScalarType::boolean || scale == nullptr ||
-      !scale->is_number() || min == nullptr || !min->is_number())
+  if (stored == nullptr || (*stored != "uint8" && *stored != "uint16") ||
+      weight.type == ScalarType::boolean || scale == nullptr || !scale->is_number() ||
+      min == nullptr || !min->is_number())
     raise_tfjs(file, message("tensor ", weight.name, " has an unknown quantization"));
   weight.stored = *stored == "uint8" ? ScalarType::u8 : ScalarType::u16;
   weight.scale = scale->get<double>();
@@ -156,19 +169,24 @@ inline TfjsTensor read_tfjs_weight(const std::string& file, const Json& entry) {
   auto shape = to_sizes(find_member(entry, "shape"));
   if (!shape) raise_tfjs(file, message("tensor ", *name, " has no shape of non-negative integers"));
   weight.shape = std::move(*shape);
-  if (const Json* quantization = find_member(entry, "quantization")) read_tfjs_quantization(file, *quantization, weight);
-  if (!byte_count(weight.type, weight.shape)) raise_tfjs(file, message("tensor ", *name, " is too large"));
+  if (const Json* quantization = find_member(entry, "quantization"))
+    read_tfjs_quantization(file, *quantization, weight);
+  if (!byte_count(weight.type, weight.shape))
+    raise_tfjs(file, message("tensor ", *name, " is too large"));
   return weight;
 }
 
 inline TfjsShards::TfjsShards(const std::string& file, const Json* paths) {
-  if (paths == nullptr || !paths->is_array()) raise_tfjs(file, "a group of weightsManifest has no array of paths");
+  if (paths == nullptr || !paths->is_array())
+    raise_tfjs(file, "a group of weightsManifest has no array of paths");
   for (const Json& path : *paths) {
     if (!path.is_string() || !is_inside(path.get_ref<const std::string&>()))
-      raise_tfjs(file, message("the shard path ", printable(path), " is not a file below the model's directory"));
+      raise_tfjs(file, message("the shard path ", printable(path),
+                               " is not a file below the model's directory"));
     const InputFile shard(message(directory_of(file), "/", path.get_ref<const std::string&>()));
     Index end = 0;
-    if (__builtin_add_overflow(size(), shard.size(), &end)) raise_tfjs(file, "its shards are too large");
+    if (__builtin_add_overflow(size(), shard.size(), &end))
+      raise_tfjs(file, "its shards are too large");
     shards_.push_back({shard.path(), end});
   }
 }
@@ -188,22 +206,26 @@ inline void TfjsShards::read_at(Index offset, std::span<std::byte> to) const {
 }
 
 template <class Stored, class To>
-void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from, std::span<std::byte> to) {
+void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from,
+                     std::span<std::byte> to) {
   for (std::size_t i = 0; i * sizeof(Stored) < from.size(); ++i) {
     Stored code;
     std::memcpy(&code, from.data() + i * sizeof(Stored), sizeof code);
     double value = weight.scale * double(code) + weight.min;
     if constexpr (std::is_integral_v<To>)
-      value = std::clamp(std::floor(value + 0.5), double(std::numeric_limits<To>::min()), double(std::numeric_limits<To>::max()));
+      value = std::clamp(std::floor(value + 0.5), double(std::numeric_limits<To>::min()),
+                         double(std::numeric_limits<To>::max()));
     const To element = To(value);
     std::memcpy(to.data() + i * sizeof(To), &element, sizeof element);
   }
 }
 
-inline void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from, std::span<std::byte> to) {
+inline void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from,
+                            std::span<std::byte> to) {
   const bool integer = weight.type == ScalarType::i32;
   if (weight.stored == ScalarType::f16) dequantize_tfjs<fp16, float>(weight, from, to);
-  else if (weight.stored == ScalarType::u8 && integer) dequantize_tfjs<std::uint8_t, std::int32_t>(weight, from, to);
+  else if (weight.stored == ScalarType::u8 && integer)
+    dequantize_tfjs<std::uint8_t, std::int32_t>(weight, from, to);
   else if (weight.stored == ScalarType::u8) dequantize_tfjs<std::uint8_t, float>(weight, from, to);
   else if (integer) dequantize_tfjs<std::uint16_t, std::int32_t>(weight, from, to);
   else dequantize_tfjs<std::uint16_t, float>(weight, from, to);
@@ -215,33 +237,41 @@ inline TfjsReader::TfjsReader(const std::string& path) {
   const auto text = read_file(path);
   const detail::Json model = detail::parse_json(detail::as_text(text), path);
   const detail::Json* manifest = detail::find_member(model, "weightsManifest");
-  if (manifest == nullptr || !manifest->is_array()) detail::raise_tfjs(path, "has no array weightsManifest");
+  if (manifest == nullptr || !manifest->is_array())
+    detail::raise_tfjs(path, "has no array weightsManifest");
   for (const detail::Json& group : *manifest) add_group(path, group);
 }
 
 inline void TfjsReader::add_group(const std::string& path, const detail::Json& group) {
-  const detail::TfjsShards& shards = groups_.emplace_back(path, detail::find_member(group, "paths"));
+  const detail::TfjsShards& shards =
+      groups_.emplace_back(path, detail::find_member(group, "paths"));
   const detail::Json* entries = detail::find_member(group, "weights");
-  if (entries == nullptr || !entries->is_array()) detail::raise_tfjs(path, "a group of weightsManifest has no array of weights");
-  // Every size is checked against the files, so that nothing larger than they are is ever allocated.
+  if (entries == nullptr || !entries->is_array())
+    detail::raise_tfjs(path, "a group of weightsManifest has no array of weights");
+  // Every size is checked against the files, so that nothing larger than they are is ever
+  // allocated.
   Index size = 0;
   for (const detail::Json& entry : *entries) {
     TfjsTensor tensor = detail::read_tfjs_weight(path, entry);
     tensor.group = groups_.size() - 1;
     tensor.offset = size;
     if (tensor.stored_bytes() > shards.size() - size)
-      detail::raise_tfjs(
-          path, message("tensor ", tensor.name, " reaches beyond the ", shards.size(), " bytes of its shards (last: ", shards.last_path(), ")"));
+      detail::raise_tfjs(path,
+                         message("tensor ", tensor.name, " reaches beyond the ", shards.size(),
+                                 " bytes of its shards (last: ", shards.last_path(), ")"));
     size += tensor.stored_bytes();
-    if (const std::string name = tensor.name; !tensors_.add(std::move(tensor))) detail::raise_tfjs(path, message("tensor ", name, " appears twice"));
+    if (const std::string name = tensor.name; !tensors_.add(std::move(tensor)))
+      detail::raise_tfjs(path, message("tensor ", name, " appears twice"));
   }
   if (size != shards.size())
-    detail::raise_tfjs(path, message("tensors take ", size, " of the ", shards.size(), " bytes of their shards (last: ", shards.last_path(), ")"));
+    detail::raise_tfjs(path, message("tensors take ", size, " of the ", shards.size(),
+                                     " bytes of their shards (last: ", shards.last_path(), ")"));
 }
 
 inline Tensor TfjsReader::load(std::string_view name) const {
   const TfjsTensor& found = tensor(name);
-  Tensor tensor{found.type, found.shape, Buffer<std::byte>(std::size_t(*byte_count(found.type, found.shape)))};
+  Tensor tensor{found.type, found.shape,
+                Buffer<std::byte>(std::size_t(*byte_count(found.type, found.shape)))};
   if (found.stored == found.type) {
     groups_[found.group].read_at(found.offset, tensor.bytes);
     return tensor;

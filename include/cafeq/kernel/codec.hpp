@@ -1,8 +1,10 @@
 /// Levels of a grid, codes of weights and weights of codes.
 ///
-/// A grid is given by its levels in units of the scale: a function object that takes u = (x − offset)/scale, a float or a vector, to the
-/// nearest level. The value of a weight is x̂ = scale · level + offset. u is computed as (x − offset) · (1/scale), which no FMA can contract, so a
-/// compiler has no say in which code a weight gets.
+/// A grid is given by its levels in units of the scale: a function object that takes u = (x −
+/// offset)/scale, a float or a vector, to the
+/// nearest level. The value of a weight is x̂ = scale · level + offset. u is computed as (x −
+/// offset) · (1/scale), which no FMA can contract, so a compiler has no say in which code a weight
+/// gets.
 #pragma once
 
 #include <cstdint>
@@ -46,14 +48,17 @@ Batch<float, A> magnitude(const Batch<float, A>& x) noexcept {
 }
 template <class A>
 Batch<float, A> at_most(const Batch<float, A>& u, float top) noexcept {
-  if constexpr (simd::is_avx2<A> || simd::is_avx512<A>) return simd::min_signed_bits(u, Batch<float, A>(top));
+  if constexpr (simd::is_avx2<A> || simd::is_avx512<A>)
+    return simd::min_signed_bits(u, Batch<float, A>(top));
   else return xsimd::min(u, Batch<float, A>(top));
 }
-/// Between 0 and top. (Where the bits of floats are compared as integers, the units that round and add have the less to do.)
+/// Between 0 and top. (Where the bits of floats are compared as integers, the units that round and
+/// add have the less to do.)
 template <class A>
 Batch<float, A> clamp_code(const Batch<float, A>& u, float top) noexcept {
   using V = Batch<float, A>;
-  if constexpr (simd::is_avx2<A> || simd::is_avx512<A>) return simd::min_signed_bits(simd::max_signed_bits(u, V(0.0f)), V(top));
+  if constexpr (simd::is_avx2<A> || simd::is_avx512<A>)
+    return simd::min_signed_bits(simd::max_signed_bits(u, V(0.0f)), V(top));
   else return xsimd::min(xsimd::max(u, V(0.0f)), V(top));
 }
 template <class A>
@@ -64,7 +69,8 @@ Batch<float, A> clamp_level(const Batch<float, A>& u, float low, float high) noe
 
 }  // namespace detail
 
-/// Consecutive integers low … high, ties to even; with Half, low + ½ … high + ½, where level k + ½ holds k <= u < k + 1.
+/// Consecutive integers low … high, ties to even; with Half, low + ½ … high + ½, where level k + ½
+/// holds k <= u < k + 1.
 template <bool Offset, bool Half>
 struct UniformLevels {
   static constexpr bool has_offset = Offset;
@@ -76,8 +82,9 @@ struct UniformLevels {
     if constexpr (Half) return detail::clamp_level(detail::round_down(u), low, high) + V(0.5f);
     else return detail::clamp_level(detail::round_even(u), low, high);
   }
-  /// Half levels are symmetric about zero: of a weight's magnitude, fold(x)/s − ½ rounded is the step above the lowest positive level. Others are
-  /// counted from the lowest: u − low rounded, between 0 and the last.
+  /// Half levels are symmetric about zero: of a weight's magnitude, fold(x)/s − ½ rounded is the
+  /// step above the lowest positive level. Others are counted from the lowest: u − low rounded,
+  /// between 0 and the last.
   static constexpr bool is_folded = Half;
   template <class V>
   V fold(const V& x) const noexcept {
@@ -113,19 +120,24 @@ namespace detail {
 #if defined(__AVX2__)
 /// 32 codes, in the order 0–3, 8–11, 16–19, 24–27, 4–7, 12–15, 20–23, 28–31. NaN gets some code.
 template <class Arch, class Levels>
-inline __m256i shuffled_codes(const float* x, const Levels& levels, __m256 inverse, __m256 offset) noexcept {
+inline __m256i shuffled_codes(const float* x, const Levels& levels, __m256 inverse,
+                              __m256 offset) noexcept {
   __m256i level[4];
   CAFEQ_UNROLL
   for (int i = 0; i < 4; ++i) {
     __m256 u = _mm256_loadu_ps(x + 8 * i);
     if constexpr (Levels::has_offset) u = _mm256_sub_ps(u, offset);
-    // Beyond 2^30, which may be more than an integer holds, every u has the last level. The bits of floats are in the order of the floats.
-    u = _mm256_castsi256_ps(_mm256_min_epi32(_mm256_castps_si256(_mm256_mul_ps(u, inverse)), _mm256_castps_si256(_mm256_set1_ps(0x1p30f))));
+    // Beyond 2^30, which may be more than an integer holds, every u has the last level. The bits of
+    // floats are in the order of the floats.
+    u = _mm256_castsi256_ps(_mm256_min_epi32(_mm256_castps_si256(_mm256_mul_ps(u, inverse)),
+                                             _mm256_castps_si256(_mm256_set1_ps(0x1p30f))));
     if constexpr (Levels::is_folded) u = _mm256_floor_ps(u);
     level[i] = _mm256_cvtps_epi32(u);
   }
-  const __m256i lowest = _mm256_set1_epi16(short(-levels.low)), top = _mm256_set1_epi8(char(int(levels.high - levels.low)));
-  __m256i first = _mm256_packs_epi32(level[0], level[1]), second = _mm256_packs_epi32(level[2], level[3]);
+  const __m256i lowest = _mm256_set1_epi16(short(-levels.low)),
+                top = _mm256_set1_epi8(char(int(levels.high - levels.low)));
+  __m256i first = _mm256_packs_epi32(level[0], level[1]),
+          second = _mm256_packs_epi32(level[2], level[3]);
   if constexpr (!Levels::has_offset) {
     first = _mm256_adds_epi16(first, lowest);
     second = _mm256_adds_epi16(second, lowest);
@@ -134,18 +146,24 @@ inline __m256i shuffled_codes(const float* x, const Levels& levels, __m256 inver
 }
 
 template <class Arch, class Levels>
-inline void encode_32(const float* x, const Levels& levels, __m256 inverse, __m256 offset, std::uint8_t* codes) noexcept {
+inline void encode_32(const float* x, const Levels& levels, __m256 inverse, __m256 offset,
+                      std::uint8_t* codes) noexcept {
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), _mm256_permutevar8x32_epi32(shuffled_codes<Arch>(x, levels, inverse, offset), order));
+  _mm256_storeu_si256(
+      reinterpret_cast<__m256i*>(codes),
+      _mm256_permutevar8x32_epi32(shuffled_codes<Arch>(x, levels, inverse, offset), order));
 }
 
 /// 64 codes of 4 bits, two a byte.
 template <class Arch, class Levels>
-inline void encode_64_nibbles(const float* x, const Levels& levels, __m256 inverse, __m256 offset, std::uint8_t* packed) noexcept {
+inline void encode_64_nibbles(const float* x, const Levels& levels, __m256 inverse, __m256 offset,
+                              std::uint8_t* packed) noexcept {
   const __m256i pairs = _mm256_set1_epi16(0x1001);  // code 2j + 16 · code 2j + 1
   const __m256i a = _mm256_maddubs_epi16(shuffled_codes<Arch>(x, levels, inverse, offset), pairs);
-  const __m256i b = _mm256_maddubs_epi16(shuffled_codes<Arch>(x + 32, levels, inverse, offset), pairs);
-  // Counted in fours of codes, which are two bytes now: the even ones of a and of b, then the odd ones of both.
+  const __m256i b =
+      _mm256_maddubs_epi16(shuffled_codes<Arch>(x + 32, levels, inverse, offset), pairs);
+  // Counted in fours of codes, which are two bytes now: the even ones of a and of b, then the odd
+  // ones of both.
   const __m256i bytes = _mm256_packus_epi16(a, b);
   const __m128i even = _mm256_castsi256_si128(bytes), odd = _mm256_extracti128_si256(bytes, 1);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(packed), _mm_unpacklo_epi16(even, odd));
@@ -157,7 +175,8 @@ inline void encode_64_nibbles(const float* x, const Levels& levels, __m256 inver
 
 /// codes[i] = the number, from the lowest level up, of the level nearest to (x[i] − offset)/scale.
 template <class Arch = DefaultArch, bool Offset, bool Half>
-void encode(std::span<const float> x, const UniformLevels<Offset, Half>& levels, Line line, std::span<std::uint8_t> codes) noexcept {
+void encode(std::span<const float> x, const UniformLevels<Offset, Half>& levels, Line line,
+            std::span<std::uint8_t> codes) noexcept {
   CAFEQ_ASSERT(codes.size() == x.size() && (!Offset || levels.low == 0));
   using V = Batch<float, Arch>;
   using Levels = UniformLevels<Offset, Half>;
@@ -166,7 +185,8 @@ void encode(std::span<const float> x, const UniformLevels<Offset, Half>& levels,
   if constexpr (simd::is_avx2<Arch> || simd::is_avx512<Arch>) {
     const __m256 inverse = _mm256_set1_ps(per_unit), offset = _mm256_set1_ps(line.offset);
     std::size_t done = 0;
-    for (; done + 32 <= x.size(); done += 32) detail::encode_32<Arch>(x.data() + done, levels, inverse, offset, codes.data() + done);
+    for (; done + 32 <= x.size(); done += 32)
+      detail::encode_32<Arch>(x.data() + done, levels, inverse, offset, codes.data() + done);
     x = x.subspan(done);
     codes = codes.subspan(done);
   }
@@ -188,9 +208,11 @@ void encode(std::span<const float> x, const UniformLevels<Offset, Half>& levels,
 }
 
 template <bool Offset, bool Half>
-void encode_reference(std::span<const float> x, const UniformLevels<Offset, Half>& levels, Line line, std::span<std::uint8_t> codes) noexcept {
+void encode_reference(std::span<const float> x, const UniformLevels<Offset, Half>& levels,
+                      Line line, std::span<std::uint8_t> codes) noexcept {
   for (std::size_t i = 0; i < x.size(); ++i)
-    codes[i] = levels.code(detail::above_offset<UniformLevels<Offset, Half>>(x[i], line.offset) * inverse_scale(line.scale));
+    codes[i] = levels.code(detail::above_offset<UniformLevels<Offset, Half>>(x[i], line.offset) *
+                           inverse_scale(line.scale));
 }
 
 }  // namespace cafeq::kernel

@@ -1,6 +1,8 @@
-/// The smooth ranges of range.hpp for sets that are columns: whole rows of vectors at a time, a parameter for each column.
+/// The smooth ranges of range.hpp for sets that are columns: whole rows of vectors at a time, a
+/// parameter for each column.
 ///
-/// Four rows are taken together, so that what belongs to a column is loaded and stored once for the four.
+/// Four rows are taken together, so that what belongs to a column is loaded and stored once for the
+/// four.
 #pragma once
 
 #include <algorithm>
@@ -46,11 +48,13 @@ inline void store_columns(float* x, const V& v, N n) noexcept {
   }
 }
 
-/// f(first row, how many) for groups of rows_at_a_time rows, a number that the compiler knows, and for each of the rows that are left.
+/// f(first row, how many) for groups of rows_at_a_time rows, a number that the compiler knows, and
+/// for each of the rows that are left.
 template <class F>
 inline void for_each_row_group(Index rows, F&& f) noexcept {
   Index i = 0;
-  for (; i + rows_at_a_time <= rows; i += rows_at_a_time) f(i, std::integral_constant<Index, rows_at_a_time>{});
+  for (; i + rows_at_a_time <= rows; i += rows_at_a_time)
+    f(i, std::integral_constant<Index, rows_at_a_time>{});
   for (; i < rows; ++i) f(i, std::integral_constant<Index, 1>{});
 }
 
@@ -65,7 +69,9 @@ void column_peaks(View<const float> X, float* peak) noexcept {
     const float* x = X.data + i * X.row_stride;
     detail::for_each_column_vector<Arch>(X.cols, [&](Index j, auto n) {
       V most = detail::load_columns<Arch>(peak + j, n);
-      for (Index r = 0; r < count; ++r) most = xsimd::max(most, xsimd::abs(detail::load_columns<Arch>(x + r * X.row_stride + j, n)));
+      for (Index r = 0; r < count; ++r)
+        most =
+            xsimd::max(most, xsimd::abs(detail::load_columns<Arch>(x + r * X.row_stride + j, n)));
       detail::store_columns(peak + j, V(most), n);
     });
   });
@@ -81,10 +87,11 @@ void prepare_columns(const Phi& phi, const float* peak, Index n, float* a, float
   }
 }
 
-/// sum_j = Σ_i φ(X_ij), all in fp32, row after row: for chunks of up to about a hundred rows. X is replaced by the slopes. a and b hold the parameters of
-/// each column's peak.
+/// sum_j = Σ_i φ(X_ij), all in fp32, row after row: for chunks of up to about a hundred rows. X is
+/// replaced by the slopes. a and b hold the parameters of each column's peak.
 template <class Arch = DefaultArch, class Phi>
-void column_sums(const Phi& phi, View<float> X, const float* a, const float* b, float* sum) noexcept {
+void column_sums(const Phi& phi, View<float> X, const float* a, const float* b,
+                 float* sum) noexcept {
   CAFEQ_ASSERT(X.rows_contiguous());
   using V = Batch<float, Arch>;
   std::fill_n(sum, X.cols, 0.0f);
@@ -125,7 +132,8 @@ void scale_columns(View<float> X, const float* c) noexcept {
 
 /// The meaning of column_sums() for one column of given peak, in fp64.
 template <class Phi>
-double column_sum_reference(const Phi& phi, View<const float> X, Index j, float peak, double* slope) noexcept {
+double column_sum_reference(const Phi& phi, View<const float> X, Index j, float peak,
+                            double* slope) noexcept {
   double sum = 0;
   for (Index i = 0; i < X.rows; ++i) {
     sum += phi.value_reference(double(X(i, j)), double(peak));

@@ -1,7 +1,8 @@
 /// Statistics of the columns of a row-major matrix in one pass along its rows.
 ///
-/// Sixteen rows are read side by side, 16 columns at a time, so that what is kept for a column is loaded and stored once for all of them. Results
-/// are added to what the caller's arrays hold, so that a matrix may come in slabs of rows. Elements of any type, no NaN among them.
+/// Sixteen rows are read side by side, 16 columns at a time, so that what is kept for a column is
+/// loaded and stored once for all of them. Results are added to what the caller's arrays hold, so
+/// that a matrix may come in slabs of rows. Elements of any type, no NaN among them.
 #pragma once
 
 #include <algorithm>
@@ -22,11 +23,13 @@ inline constexpr Index column_rows = 16;
 template <class Arch, class T>
 inline void load_lanes_of(const T* x, Batch<float, Arch> (&part)[lane_parts<Arch>]) noexcept {
   CAFEQ_UNROLL
-  for (Index p = 0; p < lane_parts<Arch>; ++p) part[p] = simd::load_float<Arch>(x + p * Index(Batch<float, Arch>::size));
+  for (Index p = 0; p < lane_parts<Arch>; ++p)
+    part[p] = simd::load_float<Arch>(x + p * Index(Batch<float, Arch>::size));
 }
 
-/// visit(first row, how many, j, load, count) for blocks of 16 rows (a number that the compiler knows; 1 for each row that is left) and for every 16
-/// columns from j on: load(r, part) gives row r of the block, zeros past the `count` columns that are left at the end.
+/// visit(first row, how many, j, load, count) for blocks of 16 rows (a number that the compiler
+/// knows; 1 for each row that is left) and for every 16 columns from j on: load(r, part) gives row
+/// r of the block, zeros past the `count` columns that are left at the end.
 template <class Arch, class T, class F>
 inline void for_each_column_block(View<const T> X, F&& visit) noexcept {
   CAFEQ_ASSERT(X.rows_contiguous());
@@ -35,8 +38,12 @@ inline void for_each_column_block(View<const T> X, F&& visit) noexcept {
     const T* x = X.data + i * X.row_stride;
     Index j = 0;
     for (; j + lanes <= X.cols; j += lanes) {
-      visit(i, rows, j, [&](Index r, V(&part)[lane_parts<Arch>]) { load_lanes_of<Arch>(x + r * X.row_stride + j, part); },
-            std::integral_constant<Index, lanes>{});
+      visit(
+          i, rows, j,
+          [&](Index r, V(&part)[lane_parts<Arch>]) {
+            load_lanes_of<Arch>(x + r * X.row_stride + j, part);
+          },
+          std::integral_constant<Index, lanes>{});
     }
     if (j == X.cols) return;
     const auto load_tail = [&](Index r, V(&part)[lane_parts<Arch>]) {
@@ -47,29 +54,34 @@ inline void for_each_column_block(View<const T> X, F&& visit) noexcept {
     visit(i, rows, j, load_tail, X.cols - j);
   };
   Index i = 0;
-  for (; i + column_rows <= X.rows; i += column_rows) block(i, std::integral_constant<Index, column_rows>{});
+  for (; i + column_rows <= X.rows; i += column_rows)
+    block(i, std::integral_constant<Index, column_rows>{});
   for (; i < X.rows; ++i) block(i, std::integral_constant<Index, 1>{});
 }
 
 /// kept_j ← f(kept_j, lane j) for `count` columns; count is 16 where the compiler knows it.
 template <class Arch, class Count, class F>
-inline void update_columns(float* kept, const Batch<float, Arch> (&part)[lane_parts<Arch>], Count count, F&& f) noexcept {
+inline void update_columns(float* kept, const Batch<float, Arch> (&part)[lane_parts<Arch>],
+                           Count count, F&& f) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size);
   if constexpr (std::is_same_v<Count, Index>) {
     alignas(64) float lane[2][lanes] = {};
     std::copy_n(kept, count, lane[0]);
-    for (Index p = 0; p < lane_parts<Arch>; ++p) f(V::load_aligned(lane[0] + p * w), part[p]).store_aligned(lane[1] + p * w);
+    for (Index p = 0; p < lane_parts<Arch>; ++p)
+      f(V::load_aligned(lane[0] + p * w), part[p]).store_aligned(lane[1] + p * w);
     std::copy_n(lane[1], count, kept);
   } else {
     CAFEQ_UNROLL
-    for (Index p = 0; p < lane_parts<Arch>; ++p) f(V::load_unaligned(kept + p * w), part[p]).store_unaligned(kept + p * w);
+    for (Index p = 0; p < lane_parts<Arch>; ++p)
+      f(V::load_unaligned(kept + p * w), part[p]).store_unaligned(kept + p * w);
   }
 }
 
 /// kept_j ← kept_j + lane j in double.
 template <class Arch, class Count>
-inline void add_to_columns(double* kept, const Batch<float, Arch> (&part)[lane_parts<Arch>], Count count) noexcept {
+inline void add_to_columns(double* kept, const Batch<float, Arch> (&part)[lane_parts<Arch>],
+                           Count count) noexcept {
   using V = Batch<float, Arch>;
   using D = Batch<double, Arch>;
   constexpr Index w = Index(V::size);
@@ -104,7 +116,8 @@ void column_absmax(View<const T> X, float* peak) noexcept {
       CAFEQ_UNROLL
       for (Index p = 0; p < parts; ++p) most[p] = xsimd::max(most[p], xsimd::abs(x[p]));
     }
-    detail::update_columns<Arch>(peak + j, most, count, [](const V& a, const V& b) { return xsimd::max(a, b); });
+    detail::update_columns<Arch>(peak + j, most, count,
+                                 [](const V& a, const V& b) { return xsimd::max(a, b); });
   });
 }
 
@@ -126,13 +139,17 @@ void column_ranges(View<const T> X, float* low, float* high) noexcept {
         most[p] = xsimd::max(most[p], x[p]);
       }
     }
-    detail::update_columns<Arch>(low + j, least, count, [](const V& a, const V& b) { return xsimd::min(a, b); });
-    detail::update_columns<Arch>(high + j, most, count, [](const V& a, const V& b) { return xsimd::max(a, b); });
+    detail::update_columns<Arch>(low + j, least, count,
+                                 [](const V& a, const V& b) { return xsimd::min(a, b); });
+    detail::update_columns<Arch>(high + j, most, count,
+                                 [](const V& a, const V& b) { return xsimd::max(a, b); });
   });
 }
 
-/// sum_j ← sum_j + Σ_i f_i X_ij and squares_j ← squares_j + Σ_i (f_i X_ij)², f_i = 1 where `factor` is null. Sixteen rows are added in fp32, in order, by fused
-/// multiply-adds, then in fp64: the relative error of the squares is below 18·2^-24, and the same bits on every architecture that has them.
+/// sum_j ← sum_j + Σ_i f_i X_ij and squares_j ← squares_j + Σ_i (f_i X_ij)², f_i = 1 where `factor`
+/// is null. Sixteen rows are added in fp32, in order, by fused multiply-adds, then in fp64: the
+/// relative error of the squares is below 18·2^-24, and the same bits on every architecture that
+/// has them.
 template <class Arch = DefaultArch, class T>
 void column_moments(View<const T> X, const float* factor, double* sum, double* squares) noexcept {
   using V = Batch<float, Arch>;
@@ -156,7 +173,8 @@ void column_moments(View<const T> X, const float* factor, double* sum, double* s
   });
 }
 
-/// Σ_j f_j x_j and Σ_j (f_j x_j)² of one row: 16 lanes of fused multiply-adds in fp32 over blocks of 256, then fp64; the
+/// Σ_j f_j x_j and Σ_j (f_j x_j)² of one row: 16 lanes of fused multiply-adds in fp32 over blocks
+/// of 256, then fp64; the
 /// relative error of the squares is below 22·2^-24.
 template <class Arch = DefaultArch, class T>
 Moments scaled_row_moments(const T* x, const float* factor, Index n) noexcept {
@@ -209,11 +227,13 @@ float column_absmax_reference(View<const T> X, Index j, float peak) noexcept {
 }
 template <class T>
 Range column_range_reference(View<const T> X, Index j, Range range) noexcept {
-  for (Index i = 0; i < X.rows; ++i) range = {std::min(range.min, float(X(i, j))), std::max(range.max, float(X(i, j)))};
+  for (Index i = 0; i < X.rows; ++i)
+    range = {std::min(range.min, float(X(i, j))), std::max(range.max, float(X(i, j)))};
   return range;
 }
 template <class T>
-Moments column_moments_reference(View<const T> X, const float* factor, Index j, Moments moments) noexcept {
+Moments column_moments_reference(View<const T> X, const float* factor, Index j,
+                                 Moments moments) noexcept {
   const auto add = [&](Index begin, Index end) {
     float sum = 0, squares = 0;
     for (Index i = begin; i < end; ++i) {
@@ -226,7 +246,8 @@ Moments column_moments_reference(View<const T> X, const float* factor, Index j, 
     moments.sum_squares += double(squares);
   };
   Index i = 0;
-  for (; i + detail::column_rows <= X.rows; i += detail::column_rows) add(i, i + detail::column_rows);
+  for (; i + detail::column_rows <= X.rows; i += detail::column_rows)
+    add(i, i + detail::column_rows);
   for (; i < X.rows; ++i) add(i, i + 1);
   return moments;
 }

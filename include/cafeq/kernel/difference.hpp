@@ -26,11 +26,13 @@ template <class Arch, class T>
 inline void load_doubles(const T* x, Batch<double, Arch> (&part)[double_parts<Arch>]) noexcept {
   if constexpr (std::is_same_v<T, double>) {
     CAFEQ_UNROLL
-    for (Index p = 0; p < double_parts<Arch>; ++p) part[p] = Batch<double, Arch>::load_unaligned(x + p * Index(Batch<double, Arch>::size));
+    for (Index p = 0; p < double_parts<Arch>; ++p)
+      part[p] = Batch<double, Arch>::load_unaligned(x + p * Index(Batch<double, Arch>::size));
   } else {
     CAFEQ_UNROLL
     for (Index p = 0; p < lane_parts<Arch>; ++p) {
-      const auto wide = simd::widen(simd::load_float<Arch>(x + p * Index(Batch<float, Arch>::size)));
+      const auto wide =
+          simd::widen(simd::load_float<Arch>(x + p * Index(Batch<float, Arch>::size)));
       part[2 * p] = wide.low;
       part[2 * p + 1] = wide.high;
     }
@@ -49,8 +51,9 @@ inline double sum_of_doubles(const Batch<double, Arch> (&part)[double_parts<Arch
 
 }  // namespace detail
 
-/// Over n elements of any two types: 16 lanes, element j in lane j mod 16, fused multiply-adds in double, then a tree. The difference of two floats (or
-/// of narrower types) is exact but for exponents further apart than double's precision. Relative error below (n/16 + 5)·2^-53.
+/// Over n elements of any two types: 16 lanes, element j in lane j mod 16, fused multiply-adds in
+/// double, then a tree. The difference of two floats (or of narrower types) is exact but for
+/// exponents further apart than double's precision. Relative error below (n/16 + 5)·2^-53.
 template <class Arch = DefaultArch, class T, class U>
 DifferenceSums squared_differences(const T* x, const U* y, Index n) noexcept {
   using D = Batch<double, Arch>;
@@ -86,7 +89,8 @@ DifferenceSums squared_differences(const T* x, const U* y, Index n) noexcept {
 
 /// The meaning of squared_differences(), and what it returns for strides other than 1.
 template <class T, class U>
-DifferenceSums squared_differences_reference(const T* x, Index x_stride, const U* y, Index y_stride, Index n) noexcept {
+DifferenceSums squared_differences_reference(const T* x, Index x_stride, const U* y, Index y_stride,
+                                             Index n) noexcept {
   double error[detail::lanes] = {}, norm[detail::lanes] = {};
   for (Index j = 0; j < n; ++j) {
     const double a = double(x[j * x_stride]);

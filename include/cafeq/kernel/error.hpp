@@ -1,9 +1,13 @@
-/// What a scale costs a group: squared errors at many lines in one pass, and the sums from which least squares finds a better one.
+/// What a scale costs a group: squared errors at many lines in one pass, and the sums from which
+/// least squares finds a better one.
 ///
-/// A weight in units of the scale is u = fma(y, 1/s, shift) with y = x − pivot: its level c is the nearest, its error (u − c)·s. `levels` is a
-/// function object as kernel/codec.hpp has them; those of a uniform grid are counted from zero, so their clamp needs no sign. Sums run in the fixed
-/// lane order of kernel/stats.hpp by explicit fused multiply-adds, so a compiler has no say in which scale wins.
-/// Longer than most headers: the two passes, errors and level sums, share one loop over groups and vectors, and each has its reference beside it.
+/// A weight in units of the scale is u = fma(y, 1/s, shift) with y = x − pivot: its level c is the
+/// nearest, its error (u − c)·s. `levels` is a function object as kernel/codec.hpp has them; those
+/// of a uniform grid are counted from zero, so their clamp needs no sign. Sums run in the fixed
+/// lane order of kernel/stats.hpp by explicit fused multiply-adds, so a compiler has no say in
+/// which scale wins.
+/// Longer than most headers: the two passes, errors and level sums, share one loop over groups and
+/// vectors, and each has its reference beside it.
 #pragma once
 
 #include <array>
@@ -12,54 +16,61 @@
 
 namespace cafeq::kernel {
 
-/// Groups that a search takes side by side: what there is to do for each of them is done for all in a few vectors.
+/// Groups that a search takes side by side: what there is to do for each of them is done for all in
+/// a few vectors.
 inline constexpr Index groups_at_once = std::max<Index>(16, Index(Batch<float>::size));
 
 /// A number for each of the groups.
 template <class T>
 using Each = std::array<T, std::size_t(groups_at_once)>;
-/// That of a vector of them, no more: gaps would have to be cleared too, which takes g++ a slow instruction.
+/// That of a vector of them, no more: gaps would have to be cleared too, which takes g++ a slow
+/// instruction.
 inline constexpr std::size_t each_alignment = sizeof(Each<float>);
 
-/// What takes the levels that these kernels count to those of the grid; −bias is the shift without an offset.
+/// What takes the levels that these kernels count to those of the grid; −bias is the shift without
+/// an offset.
 template <class Levels>
 float level_bias(const Levels& levels) noexcept {
   if constexpr (requires { levels.bias(); }) return levels.bias();
   else return 0.0f;
 }
 
-/// How the groups are seen at a candidate: u = fma(y, inverse, shift). Without an offset the shift is −level_bias() and not read. Nothing is cleared:
-/// only what belongs to a group is read.
+/// How the groups are seen at a candidate: u = fma(y, inverse, shift). Without an offset the shift
+/// is −level_bias() and not read. Nothing is cleared: only what belongs to a group is read.
 struct Units {
   alignas(each_alignment) Each<float> inverse;
   alignas(each_alignment) Each<float> shift;
 };
 
-/// Sums over each group of y and its levels l at one candidate. Without an offset `level` stays zero.
+/// Sums over each group of y and its levels l at one candidate. Without an offset `level` stays
+/// zero.
 struct LevelSums {
   alignas(each_alignment) Each<float> level{};          ///< Σ l
   alignas(each_alignment) Each<float> level_squares{};  ///< Σ l²
   alignas(each_alignment) Each<float> product{};        ///< Σ y l
 };
 
-/// Consecutive groups of `width` weights, at most groups_at_once, the last one perhaps shorter; only one where width is above 4096.
+/// Consecutive groups of `width` weights, at most groups_at_once, the last one perhaps shorter;
+/// only one where width is above 4096.
 struct GroupSpan {
   std::span<const float> x;
   Index width = 0;
   const float* pivot = nullptr;  ///< one a group, for grids with an offset
 
-  Index count() const noexcept { return Index(x.size()) == groups_at_once * width ? groups_at_once : ceil_div(Index(x.size()), width); }
+  Index count() const noexcept {
+    return Index(x.size()) == groups_at_once * width ? groups_at_once
+                                                     : ceil_div(Index(x.size()), width);
+  }
   std::span<const float> group(Index g) const noexcept {
-    return x.subspan(std::size_t(g * width), std::size_t(std::min(width, Index(x.size()) - g * width)));
+    return x.subspan(std::size_t(g * width),
+                     std::size_t(std::min(width, Index(x.size()) - g * width)));
   }
 };
 
 namespace detail {
 
 template <class Levels>
-concept Counted = requires(const Levels& levels, float u) {
-  levels.nearest(u);
-};
+concept Counted = requires(const Levels& levels, float u) { levels.nearest(u); };
 
 template <class Levels, class V>
 V relative(const Levels& levels, const V& x, const V& pivot) noexcept {
@@ -82,7 +93,9 @@ inline void add_sums(const Batch<float, Arch>* v, Index count, Each<T>& sums) no
   if (count == groups_at_once) {
     CAFEQ_UNROLL
     for (Index g = 0; g < groups_at_once; g += w)
-      simd::reduce_rows<Arch>(v + g, [](const V& a, const V& b) { return a + b; }).store_unaligned(sum.data() + g);
+      simd::reduce_rows<Arch>(v + g, [](const V& a, const V& b) {
+        return a + b;
+      }).store_unaligned(sum.data() + g);
   } else {
     for (Index g = 0; g < count; ++g) sum[std::size_t(g)] = simd::reduce_add(v[g]);
   }
@@ -96,13 +109,16 @@ struct Block {
   Size n;
 };
 
-/// f(block) for blocks of at most 4096 of each of the groups, where block(g) is that of group g; after those that begin alike, done().
+/// f(block) for blocks of at most 4096 of each of the groups, where block(g) is that of group g;
+/// after those that begin alike, done().
 template <class F, class Done>
 inline void for_each_blocks(const GroupSpan& groups, F&& f, Done&& done) noexcept {
   const Index n = Index(groups.x.size()), width = groups.width;
   const float* x = groups.x.data();
   if (n == groups_at_once * width && width <= lane_block) {
-    with_width(width, [&](auto known) { f([&](Index g) { return Block<decltype(known)>{x + g * known, known}; }); });
+    with_width(width, [&](auto known) {
+      f([&](Index g) { return Block<decltype(known)>{x + g * known, known}; });
+    });
     done();
   } else if (width <= lane_block) {
     f([&](Index g) { return Block<Index>{x + g * width, std::min(width, n - g * width)}; });
@@ -119,7 +135,8 @@ inline constexpr Index candidates_at_once = 4;
 
 /// out[c · groups_at_once] = the lanes of Σ (u − level)² at candidate c.
 template <Index Count, class Arch, class Levels, class Size>
-inline void candidate_errors(Block<Size> block, Levels levels, float pivot, const Units* units, Index g, Batch<float, Arch>* out) noexcept {
+inline void candidate_errors(Block<Size> block, Levels levels, float pivot, const Units* units,
+                             Index g, Batch<float, Arch>* out) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index parts = lane_parts<Arch>;
   V sum[Count][parts], inverse[Count], shift[Count];
@@ -145,12 +162,14 @@ inline void candidate_errors(Block<Size> block, Levels levels, float pivot, cons
 }
 
 template <Index Count, class Arch, class Levels>
-inline void candidates_errors(const GroupSpan& groups, const Levels& levels, const Units* units, Each<float>* errors) noexcept {
+inline void candidates_errors(const GroupSpan& groups, const Levels& levels, const Units* units,
+                              Each<float>* errors) noexcept {
   const Index count = groups.count();
   Batch<float, Arch> partial[Count * groups_at_once];
   const auto errors_of = [&](auto block) {
     for (Index g = 0; g < count; ++g)
-      candidate_errors<Count, Arch>(block(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f, units, g, partial + g);
+      candidate_errors<Count, Arch>(block(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f,
+                                    units, g, partial + g);
   };
   if (groups.width <= lane_block) {
     for_each_blocks(groups, errors_of, [&] {
@@ -162,7 +181,8 @@ inline void candidates_errors(const GroupSpan& groups, const Levels& levels, con
   } else {
     Each<double> sums[Count] = {};
     for_each_blocks(groups, errors_of, [&] {
-      for (Index c = 0; c < Count; ++c) add_sums<Arch>(partial + c * groups_at_once, count, sums[c]);
+      for (Index c = 0; c < Count; ++c)
+        add_sums<Arch>(partial + c * groups_at_once, count, sums[c]);
     });
     for (Index c = 0; c < Count; ++c)
       for (std::size_t g = 0; g < sums[c].size(); ++g) errors[c][g] = float(sums[c][g]);
@@ -171,10 +191,13 @@ inline void candidates_errors(const GroupSpan& groups, const Levels& levels, con
 
 }  // namespace detail
 
-/// errors[c][g] = Σ (u − level)² of group g at candidate c: the squared error in units of the scale's square.
+/// errors[c][g] = Σ (u − level)² of group g at candidate c: the squared error in units of the
+/// scale's square.
 template <class Arch = DefaultArch, class Levels>
-void unit_errors(const GroupSpan& groups, const Levels& levels, std::span<const Units> units, std::span<Each<float>> errors) noexcept {
-  CAFEQ_ASSERT(errors.size() == units.size() && groups.count() <= groups_at_once && (groups.count() <= 1 || groups.width <= detail::lane_block));
+void unit_errors(const GroupSpan& groups, const Levels& levels, std::span<const Units> units,
+                 std::span<Each<float>> errors) noexcept {
+  CAFEQ_ASSERT(errors.size() == units.size() && groups.count() <= groups_at_once &&
+               (groups.count() <= 1 || groups.width <= detail::lane_block));
   constexpr std::size_t many = std::size_t(detail::candidates_at_once);
   for (; units.size() >= many; units = units.subspan(many), errors = errors.subspan(many))
     detail::candidates_errors<many, Arch>(groups, levels, units.data(), errors.data());
@@ -186,12 +209,14 @@ namespace detail {
 
 /// The lanes of the sums of LevelSums over one block of a group.
 template <class Arch, class Levels, class Size>
-inline void level_lanes(Block<Size> block, Levels levels, float pivot, float inverse, float shift, Batch<float, Arch>& level,
-                        Batch<float, Arch>& level_squares, Batch<float, Arch>& product) noexcept {
+inline void level_lanes(Block<Size> block, Levels levels, float pivot, float inverse, float shift,
+                        Batch<float, Arch>& level, Batch<float, Arch>& level_squares,
+                        Batch<float, Arch>& product) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index parts = lane_parts<Arch>;
   constexpr bool has_offset = Levels::has_offset;
-  const V origin(pivot), per_unit(inverse), start(has_offset ? shift : -level_bias(levels)), bias(level_bias(levels));
+  const V origin(pivot), per_unit(inverse), start(has_offset ? shift : -level_bias(levels)),
+      bias(level_bias(levels));
   V l[parts], ll[parts], yl[parts];
   CAFEQ_UNROLL
   for (Index p = 0; p < parts; ++p) l[p] = ll[p] = yl[p] = V(0.0f);
@@ -211,16 +236,19 @@ inline void level_lanes(Block<Size> block, Levels levels, float pivot, float inv
 
 }  // namespace detail
 
-/// The sums for one least-squares step of every group from its candidate. An offset needs levels that start at zero.
+/// The sums for one least-squares step of every group from its candidate. An offset needs levels
+/// that start at zero.
 template <class Arch = DefaultArch, class Levels>
 LevelSums level_sums(const GroupSpan& groups, const Levels& levels, const Units& units) noexcept {
   const Index count = groups.count();
-  CAFEQ_ASSERT(count <= groups_at_once && (count <= 1 || groups.width <= detail::lane_block) && !(Levels::has_offset && level_bias(levels) != 0));
+  CAFEQ_ASSERT(count <= groups_at_once && (count <= 1 || groups.width <= detail::lane_block) &&
+               !(Levels::has_offset && level_bias(levels) != 0));
   Batch<float, Arch> level[groups_at_once], level_squares[groups_at_once], product[groups_at_once];
   const auto sums_of = [&](auto block) {
     for (Index g = 0; g < count; ++g)
-      detail::level_lanes<Arch>(block(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f, units.inverse[std::size_t(g)],
-                                units.shift[std::size_t(g)], level[g], level_squares[g], product[g]);
+      detail::level_lanes<Arch>(block(g), levels, Levels::has_offset ? groups.pivot[g] : 0.0f,
+                                units.inverse[std::size_t(g)], units.shift[std::size_t(g)],
+                                level[g], level_squares[g], product[g]);
   };
   LevelSums total;
   const auto add = [&](auto& l, auto& ll, auto& yl) {
@@ -229,7 +257,8 @@ LevelSums level_sums(const GroupSpan& groups, const Levels& levels, const Units&
     detail::add_sums<Arch>(product, count, yl);
   };
   if (groups.width <= detail::lane_block) {
-    detail::for_each_blocks(groups, sums_of, [&] { add(total.level, total.level_squares, total.product); });
+    detail::for_each_blocks(groups, sums_of,
+                            [&] { add(total.level, total.level_squares, total.product); });
     return total;
   }
   Each<double> sums[3] = {};
@@ -242,9 +271,11 @@ LevelSums level_sums(const GroupSpan& groups, const Levels& levels, const Units&
 
 namespace detail {
 
-/// f(lane, y, level, u) for the weights of a group seen at a candidate; after each block of 4096, and at the end, done().
+/// f(lane, y, level, u) for the weights of a group seen at a candidate; after each block of 4096,
+/// and at the end, done().
 template <class Levels, class F, class Done>
-void for_each_weight(const GroupSpan& groups, std::size_t g, const Levels& levels, const Units& units, F&& f, Done&& done) noexcept {
+void for_each_weight(const GroupSpan& groups, std::size_t g, const Levels& levels,
+                     const Units& units, F&& f, Done&& done) noexcept {
   const float pivot = Levels::has_offset ? groups.pivot[g] : 0.0f;
   const float shift = Levels::has_offset ? units.shift[g] : -level_bias(levels);
   for_each_block(groups.group(Index(g)), [&](std::span<const float> block) {
@@ -260,14 +291,18 @@ void for_each_weight(const GroupSpan& groups, std::size_t g, const Levels& level
 }  // namespace detail
 
 template <class Levels>
-void unit_errors_reference(const GroupSpan& groups, const Levels& levels, std::span<const Units> units, std::span<Each<float>> errors) noexcept {
+void unit_errors_reference(const GroupSpan& groups, const Levels& levels,
+                           std::span<const Units> units, std::span<Each<float>> errors) noexcept {
   for (std::size_t c = 0; c < units.size(); ++c) {
     errors[c] = {};
     for (std::size_t g = 0; g < std::size_t(groups.count()); ++g) {
       float sum[detail::lanes] = {};
       double total = 0;
       detail::for_each_weight(
-          groups, g, levels, units[c], [&](std::size_t lane, float, float level, float u) { sum[lane] = std::fma(u - level, u - level, sum[lane]); },
+          groups, g, levels, units[c],
+          [&](std::size_t lane, float, float level, float u) {
+            sum[lane] = std::fma(u - level, u - level, sum[lane]);
+          },
           [&] {
             total += double(detail::sum_of_lanes_reference(sum));
             std::fill(sum, sum + detail::lanes, 0.0f);
@@ -278,7 +313,8 @@ void unit_errors_reference(const GroupSpan& groups, const Levels& levels, std::s
 }
 
 template <class Levels>
-LevelSums level_sums_reference(const GroupSpan& groups, const Levels& levels, const Units& units) noexcept {
+LevelSums level_sums_reference(const GroupSpan& groups, const Levels& levels,
+                               const Units& units) noexcept {
   LevelSums sums;
   const float bias = Levels::has_offset ? 0.0f : level_bias(levels);
   for (std::size_t g = 0; g < std::size_t(groups.count()); ++g) {
@@ -329,7 +365,8 @@ double squared_distance(std::span<const float> x, float value) noexcept {
 
 /// errors[c] = Σ (x − x̂)² of one group at lines[c].
 template <class Arch = DefaultArch, class Levels>
-void squared_errors(std::span<const float> x, const Levels& levels, std::span<const Line> lines, std::span<double> errors) noexcept {
+void squared_errors(std::span<const float> x, const Levels& levels, std::span<const Line> lines,
+                    std::span<double> errors) noexcept {
   CAFEQ_ASSERT(errors.size() == lines.size());
   constexpr std::size_t many = 16;
   const float pivot = lines.empty() ? 0.0f : lines[0].offset;
@@ -340,21 +377,25 @@ void squared_errors(std::span<const float> x, const Levels& levels, std::span<co
     const auto some = lines.subspan(begin, std::min(many, lines.size() - begin));
     for (std::size_t c = 0; c < some.size(); ++c) {
       units[c].inverse[0] = inverse_scale(some[c].scale);
-      units[c].shift[0] = std::fma(pivot - some[c].offset, Levels::has_offset ? units[c].inverse[0] : 0.0f, -bias);
+      units[c].shift[0] =
+          std::fma(pivot - some[c].offset, Levels::has_offset ? units[c].inverse[0] : 0.0f, -bias);
     }
-    unit_errors<Arch>({x, std::max<Index>(1, Index(x.size())), &pivot}, levels, std::span<const Units>(units).first(some.size()),
+    unit_errors<Arch>({x, std::max<Index>(1, Index(x.size())), &pivot}, levels,
+                      std::span<const Units>(units).first(some.size()),
                       std::span(sums).first(some.size()));
     for (std::size_t c = 0; c < some.size(); ++c) {
       const double scale = double(some[c].scale);
-      errors[begin + c] =
-          scale != 0 ? scale * scale * double(sums[c][0]) : detail::squared_distance<Arch>(x, Levels::has_offset ? some[c].offset : 0.0f);
+      errors[begin + c] = scale != 0 ? scale * scale * double(sums[c][0])
+                                     : detail::squared_distance<Arch>(
+                                           x, Levels::has_offset ? some[c].offset : 0.0f);
     }
   }
 }
 
 /// errors[g] = Σ (x − x̂)² of group g at its scale and offset, without x̂ in memory.
 template <class Arch = DefaultArch, class Levels>
-void group_errors(GroupSpan groups, const Levels& levels, const Each<float>& scale, const Each<float>& offset, std::span<double> errors) noexcept {
+void group_errors(GroupSpan groups, const Levels& levels, const Each<float>& scale,
+                  const Each<float>& offset, std::span<double> errors) noexcept {
   CAFEQ_ASSERT(Index(errors.size()) == groups.count());
   groups.pivot = offset.data();
   using V = Batch<float, Arch>;
@@ -371,12 +412,15 @@ void group_errors(GroupSpan groups, const Levels& levels, const Each<float>& sca
   alignas(each_alignment) Each<float> sums;
   unit_errors<Arch>(groups, levels, {&units, 1}, {&sums, 1});
   Each<double> squares;
-  for (std::size_t g = 0; g < squares.size(); ++g) squares[g] = double(scale[g]) * double(scale[g]) * double(sums[g]);
+  for (std::size_t g = 0; g < squares.size(); ++g)
+    squares[g] = double(scale[g]) * double(scale[g]) * double(sums[g]);
   if (errors.size() == squares.size()) std::copy_n(squares.data(), squares.size(), errors.data());
   else std::copy_n(squares.data(), errors.size(), errors.data());
   if (!vanished) return;
   for (std::size_t g = 0; g < errors.size(); ++g)
-    if (scale[g] == 0) errors[g] = detail::squared_distance<Arch>(groups.group(Index(g)), Levels::has_offset ? offset[g] : 0.0f);
+    if (scale[g] == 0)
+      errors[g] = detail::squared_distance<Arch>(groups.group(Index(g)),
+                                                 Levels::has_offset ? offset[g] : 0.0f);
 }
 
 }  // namespace cafeq::kernel

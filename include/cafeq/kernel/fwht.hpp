@@ -1,7 +1,9 @@
-/// The fast Walsh–Hadamard transform: x ← scale · x H_n in place, n a power of two, H_n of ±1 in Sylvester order (symmetric).
+/// The fast Walsh–Hadamard transform: x ← scale · x H_n in place, n a power of two, H_n of ±1 in
+/// Sylvester order (symmetric).
 ///
-/// n log2 n additions. The levels h = 1, 2, 4, … run in ascending order whatever the vector width, differences are exact mirror images of sums and
-/// the scale comes last, so every architecture and every memory order gives the bits of fwht_reference().
+/// n log2 n additions. The levels h = 1, 2, 4, … run in ascending order whatever the vector width,
+/// differences are exact mirror images of sums and the scale comes last, so every architecture and
+/// every memory order gives the bits of fwht_reference().
 #pragma once
 
 #include <algorithm>
@@ -15,13 +17,16 @@
 
 namespace cafeq::kernel {
 
-/// Diagonal matrices of ±1 around a transform, one entry an element of what is transformed: (x ∘ before) H ∘ after. Null stands for none.
+/// Diagonal matrices of ±1 around a transform, one entry an element of what is transformed: (x ∘
+/// before) H ∘ after. Null stands for none.
 template <class T>
 struct SignFlips {
   const T* before = nullptr;
   const T* after = nullptr;
 
-  SignFlips from(Index offset) const noexcept { return {before ? before + offset : nullptr, after ? after + offset : nullptr}; }
+  SignFlips from(Index offset) const noexcept {
+    return {before ? before + offset : nullptr, after ? after + offset : nullptr};
+  }
 };
 
 /// The meaning of fwht().
@@ -59,11 +64,13 @@ inline constexpr Index look_ahead = 16384 / Index(sizeof(T));  // a third of L1
 template <class T>
 inline void prefetch([[maybe_unused]] const T* p, [[maybe_unused]] Index ahead) noexcept {
 #if defined(__GNUC__)
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + std::uintptr_t(ahead) * sizeof(T)));
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) +
+                                                   std::uintptr_t(ahead) * sizeof(T)));
 #endif
 }
 
-/// One level inside a vector: lanes l and l ^ H become their sum and difference. The products with ±1 are exact.
+/// One level inside a vector: lanes l and l ^ H become their sum and difference. The products with
+/// ±1 are exact.
 template <std::size_t H, class T, class Arch, std::size_t... Lane>
 inline Batch<T, Arch> lane_level(Batch<T, Arch> v, std::index_sequence<Lane...>) noexcept {
   alignas(64) static constexpr T sign[] = {(Lane & H ? T(-1) : T(1))...};
@@ -98,7 +105,8 @@ inline V difference(V a, V b, [[maybe_unused]] V one) noexcept {
   else return a - b;
 }
 
-/// The levels H, 2H, … below Radix across an array of vectors. Most differences are fused, so that all ports share the additions.
+/// The levels H, 2H, … below Radix across an array of vectors. Most differences are fused, so that
+/// all ports share the additions.
 template <int Radix, int H, class V>
 inline void vector_levels(V (&v)[Radix], V one) noexcept {
   if constexpr (H < Radix) {
@@ -114,9 +122,11 @@ inline void vector_levels(V (&v)[Radix], V one) noexcept {
   }
 }
 
-/// What ends a transform: the scale, and signs where there are any. Vector i holds the elements from `first + i · stride` on.
+/// What ends a transform: the scale, and signs where there are any. Vector i holds the elements
+/// from `first + i · stride` on.
 template <int Radix, class V, class T>
-[[gnu::always_inline]] inline void finish(V (&v)[Radix], const V& scale, const T* signs, Index first, Index stride) noexcept {
+[[gnu::always_inline]] inline void finish(V (&v)[Radix], const V& scale, const T* signs,
+                                          Index first, Index stride) noexcept {
   CAFEQ_UNROLL
   for (int i = 0; i < Radix; ++i) v[i] = v[i] * scale;
   if (!signs) return;
@@ -124,7 +134,8 @@ template <int Radix, class V, class T>
   for (int i = 0; i < Radix; ++i) v[i] = v[i] * V::load_unaligned(signs + first + i * stride);
 }
 
-/// All levels of `count` consecutive transforms of Radix vectors (or of Lanes elements, where Radix is 1).
+/// All levels of `count` consecutive transforms of Radix vectors (or of Lanes elements, where Radix
+/// is 1).
 template <int Radix, std::size_t Lanes, bool Last, class T, class Arch>
 inline void first_pass(T* x, Index count, Ends<T> ends) noexcept {
   using V = Batch<T, Arch>;
@@ -141,7 +152,8 @@ inline void first_pass(T* x, Index count, Ends<T> ends) noexcept {
     }
     if (ends.flips.before) {
       CAFEQ_UNROLL
-      for (int i = 0; i < Radix; ++i) v[i] = v[i] * V::load_unaligned(ends.flips.before + c + i * w);
+      for (int i = 0; i < Radix; ++i)
+        v[i] = v[i] * V::load_unaligned(ends.flips.before + c + i * w);
     }
     CAFEQ_UNROLL
     for (int i = 0; i < Radix; ++i) v[i] = lane_levels<Lanes, 1, T, Arch>(v[i]);
@@ -171,7 +183,8 @@ inline void strided_pass(T* x, Index n, Index stride, Ends<T> ends) noexcept {
     }
 }
 
-/// The levels from `stride` to n. Radix 8 asks for eight streams: at strides of 16 KB they share a cache set, so radix 4 there.
+/// The levels from `stride` to n. Radix 8 asks for eight streams: at strides of 16 KB they share a
+/// cache set, so radix 4 there.
 template <bool Last, class T, class Arch>
 inline void strided_levels(T* x, Index n, Index stride, Ends<T> ends) noexcept {
   while (stride < n) {
@@ -193,7 +206,8 @@ inline void strided_levels(T* x, Index n, Index stride, Ends<T> ends) noexcept {
   }
 }
 
-/// `count` consecutive transforms of n < one vector: whole vectors, then the rest element by element.
+/// `count` consecutive transforms of n < one vector: whole vectors, then the rest element by
+/// element.
 template <std::size_t Lanes, class T, class Arch>
 inline void narrow_blocks(T* x, Index n, Index count, Ends<T> ends) noexcept {
   constexpr std::size_t w = Batch<T, Arch>::size;
@@ -214,10 +228,12 @@ inline void narrow_blocks(T* x, Index n, Index count, Ends<T> ends) noexcept {
 
 }  // namespace detail
 
-/// x holds `count` vectors of n elements one after another; each becomes scale · x H_n, n a power of two. The signs are one an element of x.
-/// `streams`: what lies behind x in memory is transformed next, so the cache is asked for it ahead of time.
+/// x holds `count` vectors of n elements one after another; each becomes scale · x H_n, n a power
+/// of two. The signs are one an element of x. `streams`: what lies behind x in memory is
+/// transformed next, so the cache is asked for it ahead of time.
 template <class T, class Arch = DefaultArch>
-void fwht_blocks(T* x, Index n, Index count, T scale = T(1), SignFlips<T> flips = {}, bool streams = false) noexcept {
+void fwht_blocks(T* x, Index n, Index count, T scale = T(1), SignFlips<T> flips = {},
+                 bool streams = false) noexcept {
   CAFEQ_ASSERT(is_power_of_two(n));
   constexpr Index w = Index(Batch<T, Arch>::size);
   constexpr Index cached = 16384 / Index(sizeof(T));  // half of L1
@@ -248,12 +264,15 @@ void fwht(T* x, Index n, T scale = T(1)) noexcept {
   fwht_blocks<T, Arch>(x, n, 1, scale);
 }
 
-/// Every n consecutive elements of each row of X, whose rows are contiguous and a multiple of n long; the signs are one a column.
+/// Every n consecutive elements of each row of X, whose rows are contiguous and a multiple of n
+/// long; the signs are one a column.
 template <class T, class Arch = DefaultArch>
 void fwht_rows(View<T> X, Index n, T scale = T(1), SignFlips<T> flips = {}) noexcept {
   CAFEQ_ASSERT(X.rows_contiguous() && X.cols % n == 0);
-  const bool streams = X.size() > 4 * detail::look_ahead<T>;  // a small matrix is in the cache already
-  for (Index i = 0; i < X.rows; ++i) fwht_blocks<T, Arch>(X.data + i * X.row_stride, n, X.cols / n, scale, flips, streams);
+  const bool streams =
+      X.size() > 4 * detail::look_ahead<T>;  // a small matrix is in the cache already
+  for (Index i = 0; i < X.rows; ++i)
+    fwht_blocks<T, Arch>(X.data + i * X.row_stride, n, X.cols / n, scale, flips, streams);
 }
 
 }  // namespace cafeq::kernel

@@ -1,7 +1,8 @@
-/// The Walsh–Hadamard transform from the left: X ← scale · H_n X in place, rows of X contiguous, with the bits of fwht_reference() on every column.
+/// The Walsh–Hadamard transform from the left: X ← scale · H_n X in place, rows of X contiguous,
+/// with the bits of fwht_reference() on every column.
 ///
-/// A sweep takes 64 rows through 6 levels: radix 8 from X to a panel in L1, radix 8 from there back to X. More than 64 rows take several sweeps, a
-/// slab of columns that stays in L3 at a time.
+/// A sweep takes 64 rows through 6 levels: radix 8 from X to a panel in L1, radix 8 from there back
+/// to X. More than 64 rows take several sweeps, a slab of columns that stays in L3 at a time.
 #pragma once
 
 #include <algorithm>
@@ -38,12 +39,15 @@ struct RowFactors {
 
   bool all_one() const noexcept { return signs == nullptr && !scaled; }
   T operator[](Index i) const noexcept { return signs ? signs[i * stride] * scale : scale; }
-  RowFactors every(Index step, Index first) const noexcept { return {signs ? signs + first * stride : nullptr, scaled, scale, step * stride}; }
+  RowFactors every(Index step, Index first) const noexcept {
+    return {signs ? signs + first * stride : nullptr, scaled, scale, step * stride};
+  }
 };
 
 /// One vector, or one element, of each of Radix rows.
 template <int Radix, class V, class T>
-inline void column_butterfly(PanelRows<T> from, PanelRows<T> to, const T* before, const T* after, V one) noexcept {
+inline void column_butterfly(PanelRows<T> from, PanelRows<T> to, const T* before, const T* after,
+                             V one) noexcept {
   const auto load = [](const T* p) -> V {
     if constexpr (std::is_same_v<V, T>) return *p;
     else return V::load_unaligned(p);
@@ -67,9 +71,11 @@ inline void column_butterfly(PanelRows<T> from, PanelRows<T> to, const T* before
   }
 }
 
-/// H_Radix from the left. The cache is asked for what lies `next` elements behind the result, unless that is 0.
+/// H_Radix from the left. The cache is asked for what lies `next` elements behind the result,
+/// unless that is 0.
 template <int Radix, class T, class Arch>
-inline void column_pass(PanelRows<T> from, PanelRows<T> to, Index columns, RowFactors<T> before, RowFactors<T> after, Index next) noexcept {
+inline void column_pass(PanelRows<T> from, PanelRows<T> to, Index columns, RowFactors<T> before,
+                        RowFactors<T> after, Index next) noexcept {
   using V = Batch<T, Arch>;
   constexpr Index w = Index(V::size);
   T before_rows[Radix];
@@ -85,15 +91,18 @@ inline void column_pass(PanelRows<T> from, PanelRows<T> to, Index columns, RowFa
       CAFEQ_UNROLL
       for (int i = 0; i < Radix; ++i) prefetch(to.row(i) + c, next);
     }
-    column_butterfly<Radix>(PanelRows<T>{from.data + c, from.stride}, PanelRows<T>{to.data + c, to.stride}, b, a, one);
+    column_butterfly<Radix>(PanelRows<T>{from.data + c, from.stride},
+                            PanelRows<T>{to.data + c, to.stride}, b, a, one);
   }
-  for (; c < columns; ++c) column_butterfly<Radix>(PanelRows<T>{from.data + c, from.stride}, PanelRows<T>{to.data + c, to.stride}, b, a, T(1));
+  for (; c < columns; ++c)
+    column_butterfly<Radix>(PanelRows<T>{from.data + c, from.stride},
+                            PanelRows<T>{to.data + c, to.stride}, b, a, T(1));
 }
 
 /// H_rows from the left on up to 8 rows.
 template <class T, class Arch>
-inline void column_levels(Index rows, PanelRows<T> from, PanelRows<T> to, Index columns, RowFactors<T> before, RowFactors<T> after,
-                          Index next) noexcept {
+inline void column_levels(Index rows, PanelRows<T> from, PanelRows<T> to, Index columns,
+                          RowFactors<T> before, RowFactors<T> after, Index next) noexcept {
   switch (rows) {
     case 1: return column_pass<1, T, Arch>(from, to, columns, before, after, next);
     case 2: return column_pass<2, T, Arch>(from, to, columns, before, after, next);
@@ -102,9 +111,11 @@ inline void column_levels(Index rows, PanelRows<T> from, PanelRows<T> to, Index 
   }
 }
 
-/// H_rows from the left on up to 64 rows of any number of columns, in place. The next sweep starts `ahead` elements behind this one.
+/// H_rows from the left on up to 64 rows of any number of columns, in place. The next sweep starts
+/// `ahead` elements behind this one.
 template <class T, class Arch>
-inline void column_sweep(Index rows, PanelRows<T> X, Index columns, RowFactors<T> before, RowFactors<T> after, Index ahead) noexcept {
+inline void column_sweep(Index rows, PanelRows<T> X, Index columns, RowFactors<T> before,
+                         RowFactors<T> after, Index ahead) noexcept {
   constexpr Index width = sweep_columns<T>;
   constexpr Index padded = width + line<T>;  // else rows 8 apart share a cache set
   alignas(64) T scratch[sweep_rows * padded];
@@ -117,15 +128,19 @@ inline void column_sweep(Index rows, PanelRows<T> X, Index columns, RowFactors<T
       column_levels<T, Arch>(rows, x, x, n, before, after, next);
       continue;
     }
-    for (Index i = 0; i < rows; i += 8) column_pass<8, T, Arch>(x.every(1, i), panel.every(1, i), n, before.every(1, i), {}, 0);
-    for (Index i = 0; i < 8; ++i) column_levels<T, Arch>(rows / 8, panel.every(8, i), x.every(8, i), n, {}, after.every(8, i), next);
+    for (Index i = 0; i < rows; i += 8)
+      column_pass<8, T, Arch>(x.every(1, i), panel.every(1, i), n, before.every(1, i), {}, 0);
+    for (Index i = 0; i < 8; ++i)
+      column_levels<T, Arch>(rows / 8, panel.every(8, i), x.every(8, i), n, {}, after.every(8, i),
+                             next);
   }
 }
 
 }  // namespace detail
 
-/// Every n consecutive rows of X become scale · H_n times them; the rows of X [rows, cols] are contiguous and a multiple of n many, n is a power of
-/// two, and the signs are one a row. Takes 36 KB of the stack.
+/// Every n consecutive rows of X become scale · H_n times them; the rows of X [rows, cols] are
+/// contiguous and a multiple of n many, n is a power of two, and the signs are one a row. Takes 36
+/// KB of the stack.
 template <class T, class Arch = DefaultArch>
 void fwht_columns(View<T> X, Index n, T scale = T(1), SignFlips<T> flips = {}) noexcept {
   CAFEQ_ASSERT(is_power_of_two(n) && X.rows_contiguous() && X.rows % n == 0);
@@ -138,11 +153,13 @@ void fwht_columns(View<T> X, Index n, T scale = T(1), SignFlips<T> flips = {}) n
       do {
         const Index count = std::min(n / step, sweep_rows);
         const RowFactors<T> before{step == 1 ? flips.before : nullptr};
-        const RowFactors<T> after = step * count == n ? RowFactors<T>{flips.after, true, scale} : RowFactors<T>{};
+        const RowFactors<T> after =
+            step * count == n ? RowFactors<T>{flips.after, true, scale} : RowFactors<T>{};
         const Index ahead = (step == 1 ? count : 1) * X.row_stride;
         for (Index base = 0; base < n; base += step * count)
           for (Index i = base; i < base + step; ++i)
-            column_sweep<T, Arch>(count, rows.every(step, i), std::min(slab, X.cols - c), before.every(step, i), after.every(step, i), ahead);
+            column_sweep<T, Arch>(count, rows.every(step, i), std::min(slab, X.cols - c),
+                                  before.every(step, i), after.every(step, i), ahead);
         step *= count;
       } while (step < n);
     }

@@ -17,13 +17,18 @@ namespace detail {
 inline constexpr Index gram_rows = 64;    // rows that are widened at a time
 inline constexpr Index gram_block = 128;  // columns that are widened at a time
 
-/// Distance of widened rows: never a power of two, since rows that are far apart by one share a set of the cache.
-constexpr Index gram_stride(Index cols) noexcept { return ceil_div(std::min(cols, gram_block), Index(8)) * 8 + 8; }
+/// Distance of widened rows: never a power of two, since rows that are far apart by one share a set
+/// of the cache.
+constexpr Index gram_stride(Index cols) noexcept {
+  return ceil_div(std::min(cols, gram_block), Index(8)) * 8 + 8;
+}
 
 }  // namespace detail
 
 /// Doubles of scratch for sums of Gram matrices with at most `cols` rows or columns.
-constexpr Index gram_scratch(Index cols) noexcept { return 2 * detail::gram_rows * detail::gram_stride(cols); }
+constexpr Index gram_scratch(Index cols) noexcept {
+  return 2 * detail::gram_rows * detail::gram_stride(cols);
+}
 
 namespace detail {
 
@@ -65,14 +70,16 @@ inline void add_upper(View<const T> A, View<double> G, double* scratch) noexcept
     const auto a = widened(A.row_block(i, n), scratch);
     for (Index j = 0; j < A.cols; j += width) {
       const Index cols = std::min(width, A.cols - j);
-      multiply<double, Arch>(a.col_block(0, j + cols).transposed(), a.col_block(j, cols), G.block(0, j, j + cols, cols), Store::add);
+      multiply<double, Arch>(a.col_block(0, j + cols).transposed(), a.col_block(j, cols),
+                             G.block(0, j, j + cols, cols), Store::add);
     }
   }
 }
 
 /// Adds one block of AᵀB, that at (i, j), to G.
 template <class T, class Arch>
-inline void add_cross_block(View<const T> A, View<const T> B, View<double> G, Index i, Index j, double* scratch) noexcept {
+inline void add_cross_block(View<const T> A, View<const T> B, View<double> G, Index i, Index j,
+                            double* scratch) noexcept {
   const Index m = std::min(gram_block, G.rows - i);
   const Index n = std::min(gram_block, G.cols - j);
   add_cross<T, Arch>(A.col_block(i, m), B.col_block(j, n), G.block(i, j, m, n), scratch);
@@ -80,7 +87,8 @@ inline void add_cross_block(View<const T> A, View<const T> B, View<double> G, In
 
 /// Adds the block of AᵀA at (i, j), i <= j, and its mirror image.
 template <class T, class Arch>
-inline void add_gram_block(View<const T> A, View<double> G, Index i, Index j, double* scratch) noexcept {
+inline void add_gram_block(View<const T> A, View<double> G, Index i, Index j,
+                           double* scratch) noexcept {
   const Index m = std::min(gram_block, G.rows - i);
   const Index n = std::min(gram_block, G.cols - j);
   if (i < j) {
@@ -106,34 +114,41 @@ void for_each_gram_block(Index m, Index n, ExecutorRef executor, F&& f) {
 
 }  // namespace detail
 
-/// G += AᵀB, [m, n], for A [rows, m] and B [rows, n], float or double elements widened to double: products of floats are exact, sums run over the
-/// rows in ascending order, so that adding rows chunk by chunk gives the bits of one call with all of them. G has contiguous rows; scratch:
+/// G += AᵀB, [m, n], for A [rows, m] and B [rows, n], float or double elements widened to double:
+/// products of floats are exact, sums run over the rows in ascending order, so that adding rows
+/// chunk by chunk gives the bits of one call with all of them. G has contiguous rows; scratch:
 /// gram_scratch(max(m, n)).
 template <class T, class Arch = DefaultArch>
-void cross_gram_add(View<const T> A, View<const T> B, View<double> G, std::span<double> scratch) noexcept {
+void cross_gram_add(View<const T> A, View<const T> B, View<double> G,
+                    std::span<double> scratch) noexcept {
   CAFEQ_ASSERT(A.rows == B.rows && G.rows == A.cols && G.cols == B.cols && G.rows_contiguous());
   CAFEQ_ASSERT(Index(scratch.size()) >= gram_scratch(std::max(G.rows, G.cols)));
   for (Index i = 0; i < G.rows; i += detail::gram_block)
-    for (Index j = 0; j < G.cols; j += detail::gram_block) detail::add_cross_block<T, Arch>(A, B, G, i, j, scratch.data());
+    for (Index j = 0; j < G.cols; j += detail::gram_block)
+      detail::add_cross_block<T, Arch>(A, B, G, i, j, scratch.data());
 }
 
-/// G += AᵀA for a symmetric G, which stays exactly symmetric: the bits of cross_gram_add(A, A, G) for little more than half of the work. Scratch:
-/// gram_scratch(G.cols).
+/// G += AᵀA for a symmetric G, which stays exactly symmetric: the bits of cross_gram_add(A, A, G)
+/// for little more than half of the work. Scratch: gram_scratch(G.cols).
 template <class T, class Arch = DefaultArch>
 void gram_add(View<const T> A, View<double> G, std::span<double> scratch) noexcept {
-  CAFEQ_ASSERT(G.rows == A.cols && G.cols == A.cols && G.rows_contiguous() && Index(scratch.size()) >= gram_scratch(G.cols));
+  CAFEQ_ASSERT(G.rows == A.cols && G.cols == A.cols && G.rows_contiguous() &&
+               Index(scratch.size()) >= gram_scratch(G.cols));
   for (Index j = 0; j < G.cols; j += detail::gram_block)
-    for (Index i = 0; i <= j; i += detail::gram_block) detail::add_gram_block<T, Arch>(A, G, i, j, scratch.data());
+    for (Index i = 0; i <= j; i += detail::gram_block)
+      detail::add_gram_block<T, Arch>(A, G, i, j, scratch.data());
 }
 
-/// AᵀB, blocks of 128 × 128 in parallel: every element is one chain over all rows, whoever computes it.
+/// AᵀB, blocks of 128 × 128 in parallel: every element is one chain over all rows, whoever computes
+/// it.
 template <class T, class Arch = DefaultArch>
 Matrix<double> cross_gram(View<const T> A, View<const T> B, ExecutorRef executor = {}) {
   CAFEQ_ASSERT(A.rows == B.rows);
   Matrix<double> result(A.cols, B.cols);
-  detail::for_each_gram_block(A.cols, B.cols, executor, [&, G = result.view()](Index i, Index j, double* scratch) {
-    detail::add_cross_block<T, Arch>(A, B, G, i, j, scratch);
-  });
+  detail::for_each_gram_block(A.cols, B.cols, executor,
+                              [&, G = result.view()](Index i, Index j, double* scratch) {
+                                detail::add_cross_block<T, Arch>(A, B, G, i, j, scratch);
+                              });
   return result;
 }
 
@@ -141,9 +156,10 @@ Matrix<double> cross_gram(View<const T> A, View<const T> B, ExecutorRef executor
 template <class T, class Arch = DefaultArch>
 Matrix<double> gram(View<const T> A, ExecutorRef executor = {}) {
   Matrix<double> result(A.cols, A.cols);
-  detail::for_each_gram_block(A.cols, A.cols, executor, [&, G = result.view()](Index i, Index j, double* scratch) {
-    if (i <= j) detail::add_gram_block<T, Arch>(A, G, i, j, scratch);
-  });
+  detail::for_each_gram_block(A.cols, A.cols, executor,
+                              [&, G = result.view()](Index i, Index j, double* scratch) {
+                                if (i <= j) detail::add_gram_block<T, Arch>(A, G, i, j, scratch);
+                              });
   return result;
 }
 

@@ -1,15 +1,21 @@
-/// Packed integer codes times activations, straight from their bits: y_i = Σ_g scale_ig · Σ_{j in g} c_ij x_j + offset_ig · Σ_{j in g} x_j.
+/// Packed integer codes times activations, straight from their bits: y_i = Σ_g scale_ig · Σ_{j in
+/// g} c_ij x_j + offset_ig · Σ_{j in g} x_j.
 ///
-/// A row is read as 32-bit words (24-bit ones at 3 bits), each of which holds `fields` consecutive codes: lane l of a vector has word l of a block.
-/// A field of all lanes is one mask away, and x is laid out once for all the matrices that read it: field by field of a block, lane by lane.
-///   fp32   a field is masked in place and converted: it is 2^(bits·k) times its code, and the x that meets it was divided by that. No shifts.
-///   int8   x ≈ step_h · q, q in −127 … 127, one step for every h consecutive entries; codes become bytes, products are summed in int16 while they
-///          are certain to fit, then in int32, whose conversion to float is exact. The result is that of the rounded x, which is off by at most
-///          step/2 an entry: |Δy_i| <= Σ_j |ŵ_ij| step_j / 2.
-/// 2, 3, 4 and 8 bits have kernels; rows of 1, 5, 6 and 7 bits are unpacked to bytes first. The group widths of W and of x must have a common divisor
-/// that is a multiple of `fields` (16, 8, 8 and 4 weights), or be whole rows; supports() tells.
-/// Sums are fp32 in lanes: |error| <= (cols/16 + 16)·2^-24·Σ_j (scale c_max + |offset|)|x_j|. The bits depend on the architecture, but neither on how
-/// rows are shared among threads nor on how many vectors are multiplied at once.
+/// A row is read as 32-bit words (24-bit ones at 3 bits), each of which holds `fields` consecutive
+/// codes: lane l of a vector has word l of a block. A field of all lanes is one mask away, and x is
+/// laid out once for all the matrices that read it: field by field of a block, lane by lane.
+///   fp32   a field is masked in place and converted: it is 2^(bits·k) times its code, and the x
+///          that meets it was divided by that. No shifts.
+///   int8   x ≈ step_h · q, q in −127 … 127, one step for every h consecutive entries; codes become
+///          bytes, products are summed in int16 while they are certain to fit, then in int32, whose
+///          conversion to float is exact. The result is that of the rounded x, which is off by at
+///          most step/2 an entry: |Δy_i| <= Σ_j |ŵ_ij| step_j / 2.
+/// 2, 3, 4 and 8 bits have kernels; rows of 1, 5, 6 and 7 bits are unpacked to bytes first. The
+/// group widths of W and of x must have a common divisor that is a multiple of `fields` (16, 8, 8
+/// and 4 weights), or be whole rows; supports() tells.
+/// Sums are fp32 in lanes: |error| <= (cols/16 + 16)·2^-24·Σ_j (scale c_max + |offset|)|x_j|. The
+/// bits depend on the architecture, but neither on how rows are shared among threads nor on how
+/// many vectors are multiplied at once.
 /// Longer than most headers: the layout of activations and the loop that reads it are one contract.
 #pragma once
 
@@ -26,7 +32,8 @@
 
 namespace cafeq::kernel {
 
-/// Codes as core/packed.hpp lays them out. `group` consecutive weights of a row share a scale and an offset.
+/// Codes as core/packed.hpp lays them out. `group` consecutive weights of a row share a scale and
+/// an offset.
 struct PackedRows {
   const std::uint8_t* data = nullptr;
   Index rows = 0;
@@ -38,18 +45,22 @@ struct PackedRows {
   Index groups() const noexcept { return ceil_div(cols, group); }
 };
 
-/// Activations laid out for the words of one number of bits: T float, or std::int8_t with a step for every `group` entries.
+/// Activations laid out for the words of one number of bits: T float, or std::int8_t with a step
+/// for every `group` entries.
 template <class T, class Arch = DefaultArch>
 class PackedActivations {
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, std::int8_t>, "cafeq: activations are float or int8");
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, std::int8_t>,
+                "cafeq: activations are float or int8");
 
  public:
   template <int Bits>
-  using Kernel = std::conditional_t<std::is_same_v<T, float>, detail::FloatKernel<Bits, Arch>, detail::ByteKernel<Bits, Arch>>;
+  using Kernel = std::conditional_t<std::is_same_v<T, float>, detail::FloatKernel<Bits, Arch>,
+                                    detail::ByteKernel<Bits, Arch>>;
 
   PackedActivations() = default;
-  /// X [n, cols]: one vector a row, any strides. `group` entries share a step (int8 only; at least 1): absmax/127, or 0 where absmax is below 2^-100.
-  /// A group that is not finite makes NaN of every result.
+  /// X [n, cols]: one vector a row, any strides. `group` entries share a step (int8 only; at least
+  /// 1): absmax/127, or 0 where absmax is below 2^-100. A group that is not finite makes NaN of
+  /// every result.
   PackedActivations(View<const float> X, int bits, Index group = 128);
 
   Index count() const noexcept { return count_; }
@@ -75,29 +86,38 @@ class PackedActivations {
   Buffer<float> steps_;  // of each word
 };
 
-/// W x for codes of Bits bits, or of fewer where Bits is 8. Lines writes the scales of a row's groups, and their offsets plus `bias` scales:
-/// lines(row, bias, float* scale, float* offset).
-/// Where Table, codes of 2 to 4 bits name the levels of a table instead of being levels, for fp32 activations.
+/// W x for codes of Bits bits, or of fewer where Bits is 8. Lines writes the scales of a row's
+/// groups, and their offsets plus `bias` scales: lines(row, bias, float* scale, float* offset).
+/// Where Table, codes of 2 to 4 bits name the levels of a table instead of being levels, for fp32
+/// activations.
 template <class T, int Bits, class Arch = DefaultArch, bool Table = false>
 class PackedProduct {
-  static_assert(!Table || std::is_same_v<T, float>, "cafeq: a table of levels multiplies fp32 activations");
+  static_assert(!Table || std::is_same_v<T, float>,
+                "cafeq: a table of levels multiplies fp32 activations");
 
  public:
   using X = PackedActivations<T, Arch>;
-  using K = std::conditional_t<Table, detail::FloatKernel<Bits <= 4 ? Bits : 4, Arch, true>, typename X::template Kernel<Bits>>;
+  using K = std::conditional_t<Table, detail::FloatKernel<Bits <= 4 ? Bits : 4, Arch, true>,
+                               typename X::template Kernel<Bits>>;
 
-  /// Whether the groups of the weights and those of the activations meet at words. Where they do not the caller decodes rows.
-  static bool supports(const PackedRows& W, const X& x) noexcept { return W.cols > 0 && segment_of(W, x) % K::fields == 0; }
+  /// Whether the groups of the weights and those of the activations meet at words. Where they do
+  /// not the caller decodes rows.
+  static bool supports(const PackedRows& W, const X& x) noexcept {
+    return W.cols > 0 && segment_of(W, x) % K::fields == 0;
+  }
 
   /// Sums x over the groups of W. x must be laid out for W's bits, and outlive the product.
   PackedProduct(const PackedRows& W, const X& x, std::span<const float> levels = {});
 
   /// Bytes that a worker needs.
-  Index scratch() const noexcept { return tile_rows * (4 * row_floats() + (in_place() ? 0 : x_->width() * Bits / 8)); }
+  Index scratch() const noexcept {
+    return tile_rows * (4 * row_floats() + (in_place() ? 0 : x_->width() * Bits / 8));
+  }
 
   /// Rows [begin, end) of W times every vector: Y(n, i) for Y [count, rows of W].
   template <class Lines>
-  void multiply_rows(Index begin, Index end, const Lines& lines, View<float> Y, std::span<std::byte> scratch) const noexcept;
+  void multiply_rows(Index begin, Index end, const Lines& lines, View<float> Y,
+                     std::span<std::byte> scratch) const noexcept;
 
  private:
   static constexpr int tile_rows = 3;  // as many as leave registers for masks and fields
@@ -109,16 +129,23 @@ class PackedProduct {
     const std::uint8_t* codes[tile_rows];
     const float* scale[tile_rows];  // of each segment, or of each word
     const float* offset[tile_rows];
-    Rows from(Index r) const noexcept { return {first + r, 1, {codes[r]}, {scale[r]}, {offset[r]}}; }
+    Rows from(Index r) const noexcept {
+      return {first + r, 1, {codes[r]}, {scale[r]}, {offset[r]}};
+    }
   };
 
-  static Index segment_of(const PackedRows& W, const X& x) noexcept { return std::gcd(W.group >= W.cols ? 0 : W.group, x.group()); }
-  Index row_floats() const noexcept { return 2 * detail::padded(groups_) + detail::padded(pieces_); }
+  static Index segment_of(const PackedRows& W, const X& x) noexcept {
+    return std::gcd(W.group >= W.cols ? 0 : W.group, x.group());
+  }
+  Index row_floats() const noexcept {
+    return 2 * detail::padded(groups_) + detail::padded(pieces_);
+  }
   /// Whether a row of W is whole blocks of Bits bits.
   bool in_place() const noexcept { return W_.bits == Bits && W_.cols % K::block == 0; }
 
   template <class Lines>
-  Rows load_rows(Index first, Index count, const Lines& lines, std::span<std::byte> scratch) const noexcept;
+  Rows load_rows(Index first, Index count, const Lines& lines,
+                 std::span<std::byte> scratch) const noexcept;
   template <int R>
   void multiply_tile(const Rows& rows, View<float> Y) const noexcept;
   template <int R, int N>
@@ -138,7 +165,10 @@ class PackedProduct {
 
 template <class T, class Arch>
 PackedActivations<T, Arch>::PackedActivations(View<const float> X, int bits, Index group)
-    : count_(X.rows), cols_(X.cols), group_(std::is_same_v<T, float> || group >= X.cols ? 0 : group), bits_(detail::kernel_bits(bits)) {
+    : count_(X.rows),
+      cols_(X.cols),
+      group_(std::is_same_v<T, float> || group >= X.cols ? 0 : group),
+      bits_(detail::kernel_bits(bits)) {
   CAFEQ_ASSERT(group >= 1);
   detail::with_kernel_bits(bits, [&](auto constant) {
     constexpr int b = decltype(constant)::value;
@@ -155,12 +185,14 @@ PackedActivations<T, Arch>::PackedActivations(View<const float> X, int bits, Ind
         float* to = values_.data() + v * K::block;
         for (Index k = 0; k < K::fields; ++k) {
           const float unit = 1.0f / float(1 << (b * (k % K::half)));
-          for (Index l = 0; l < K::lanes; ++l) to[k * K::lanes + l] = unit * from[l * K::fields + k];
+          for (Index l = 0; l < K::lanes; ++l)
+            to[k * K::lanes + l] = unit * from[l * K::fields + k];
         }
       }
     } else {
       Buffer<std::int8_t> codes(static_cast<std::size_t>(width_));
-      Buffer<float> steps(static_cast<std::size_t>(ceil_div(cols_, std::max<Index>(1, group_ == 0 ? cols_ : group_))));
+      Buffer<float> steps(static_cast<std::size_t>(
+          ceil_div(cols_, std::max<Index>(1, group_ == 0 ? cols_ : group_))));
       steps_.resize(std::size_t(count_ * words_));
       for (Index n = 0; n < count_; ++n) {
         round(n, codes.data(), steps.data());
@@ -171,7 +203,8 @@ PackedActivations<T, Arch>::PackedActivations(View<const float> X, int bits, Ind
         for (Index j = 0; j < width_; j += K::block)
           for (Index s = 0; s < K::streams; ++s)
             for (Index i = 0; i < 4 * K::lanes; ++i)
-              values_[std::size_t(n * width_ + j + s * 4 * K::lanes + i)] = codes[std::size_t(j + K::entry(s, i))];
+              values_[std::size_t(n * width_ + j + s * 4 * K::lanes + i)] =
+                  codes[std::size_t(j + K::entry(s, i))];
       }
     }
   });
@@ -201,7 +234,8 @@ void PackedActivations<T, Arch>::round(Index n, std::int8_t* codes, float* steps
     }
     const bool sound = finite == 0;
     const bool zero = !sound || absmax < 0x1p-100f;
-    const float step = sound ? (zero ? 0.0f : absmax / 127.0f) : std::numeric_limits<float>::quiet_NaN();
+    const float step =
+        sound ? (zero ? 0.0f : absmax / 127.0f) : std::numeric_limits<float>::quiet_NaN();
     const float inverse = zero ? 0.0f : 127.0f / absmax;
     steps[g] = step;
     for (j = begin; j < end; j += w) {
@@ -211,7 +245,8 @@ void PackedActivations<T, Arch>::round(Index n, std::int8_t* codes, float* steps
       } else if (count == w) {
         simd::nearest_int32(V::load_unaligned(x + j) * V(inverse)).store_aligned(lane);
       } else {
-        for (Index l = 0; l < count; ++l) lane[l] = std::int32_t(std::nearbyint(x[j + l] * inverse));
+        for (Index l = 0; l < count; ++l)
+          lane[l] = std::int32_t(std::nearbyint(x[j + l] * inverse));
       }
       for (Index l = 0; l < count; ++l) {
         codes[j + l] = std::int8_t(lane[l]);
@@ -222,25 +257,35 @@ void PackedActivations<T, Arch>::round(Index n, std::int8_t* codes, float* steps
 }
 
 template <class T, int Bits, class Arch, bool Table>
-PackedProduct<T, Bits, Arch, Table>::PackedProduct(const PackedRows& W, const X& x, std::span<const float> levels)
-    : W_(W), x_(&x), groups_(W.groups()), segment_(segment_of(W, x)), lanewise_(segment_ % K::block != 0), sums_(x.count(), detail::padded(groups_)) {
-  CAFEQ_ASSERT(supports(W, x) && W.cols == x.cols() && Bits == x.bits() && Bits == detail::kernel_bits(W.bits));
+PackedProduct<T, Bits, Arch, Table>::PackedProduct(const PackedRows& W, const X& x,
+                                                   std::span<const float> levels)
+    : W_(W),
+      x_(&x),
+      groups_(W.groups()),
+      segment_(segment_of(W, x)),
+      lanewise_(segment_ % K::block != 0),
+      sums_(x.count(), detail::padded(groups_)) {
+  CAFEQ_ASSERT(supports(W, x) && W.cols == x.cols() && Bits == x.bits() &&
+               Bits == detail::kernel_bits(W.bits));
   if (!lanewise_) segment_ = std::gcd(segment_, K::longest);
   if (lanewise_) pieces_ = x.words();
   else if (segment_ != W.group) pieces_ = ceil_div(W.cols, segment_);
   if constexpr (Table) {
     CAFEQ_ASSERT(levels.size() >= std::size_t(1) << Bits);
     for (int k = 0; k < K::half; ++k)
-      for (std::size_t c = 0; c < 16; ++c) table_.push_back(levels[c % (std::size_t(1) << Bits)] * float(1 << (Bits * k)));
+      for (std::size_t c = 0; c < 16; ++c)
+        table_.push_back(levels[c % (std::size_t(1) << Bits)] * float(1 << (Bits * k)));
   }
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size);
   for (Index n = 0; n < x.count(); ++n)
     for (Index g = 0; g < groups_; ++g) {
-      const auto group = x.values().row(n).subspan(std::size_t(g * W.group), std::size_t(std::min(W.group, W.cols - g * W.group)));
+      const auto group = x.values().row(n).subspan(
+          std::size_t(g * W.group), std::size_t(std::min(W.group, W.cols - g * W.group)));
       V lanes(0.0f);
       std::size_t j = 0;
-      for (; j + std::size_t(w) <= group.size(); j += std::size_t(w)) lanes += V::load_unaligned(group.data() + j);
+      for (; j + std::size_t(w) <= group.size(); j += std::size_t(w))
+        lanes += V::load_unaligned(group.data() + j);
       float sum = simd::reduce_add(lanes);
       for (; j < group.size(); ++j) sum += group[j];
       sums_(n, g) = sum;
@@ -249,8 +294,9 @@ PackedProduct<T, Bits, Arch, Table>::PackedProduct(const PackedRows& W, const X&
 
 template <class T, int Bits, class Arch, bool Table>
 template <class Lines>
-void PackedProduct<T, Bits, Arch, Table>::multiply_rows(Index begin, Index end, const Lines& lines, View<float> Y,
-                                                 std::span<std::byte> scratch) const noexcept {
+void PackedProduct<T, Bits, Arch, Table>::multiply_rows(
+    Index begin, Index end, const Lines& lines, View<float> Y,
+    std::span<std::byte> scratch) const noexcept {
   CAFEQ_ASSERT(Index(scratch.size()) >= this->scratch() && Y.rows == x_->count());
   for (Index i = begin; i < end; i += tile_rows) {
     const Rows rows = load_rows(i, std::min<Index>(tile_rows, end - i), lines, scratch);
@@ -262,7 +308,9 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_rows(Index begin, Index end, 
 
 template <class T, int Bits, class Arch, bool Table>
 template <class Lines>
-auto PackedProduct<T, Bits, Arch, Table>::load_rows(Index first, Index count, const Lines& lines, std::span<std::byte> scratch) const noexcept -> Rows {
+auto PackedProduct<T, Bits, Arch, Table>::load_rows(Index first, Index count, const Lines& lines,
+                                                    std::span<std::byte> scratch) const noexcept
+    -> Rows {
   Rows rows{first, count, {}, {}, {}};
   float* space = reinterpret_cast<float*>(scratch.data());
   std::uint8_t* bytes = reinterpret_cast<std::uint8_t*>(space + tile_rows * row_floats());
@@ -278,7 +326,8 @@ auto PackedProduct<T, Bits, Arch, Table>::load_rows(Index first, Index count, co
       const Index width = lanewise_ ? K::fields : segment_;
       Index p = 0;
       for (Index g = 0; g < groups_; ++g)
-        for (const Index end = g + 1 < groups_ ? (g + 1) * W_.group / width : pieces_; p < end; ++p) piece[p] = scale[g];
+        for (const Index end = g + 1 < groups_ ? (g + 1) * W_.group / width : pieces_; p < end; ++p)
+          piece[p] = scale[g];
     }
     rows.scale[r] = pieces_ > 0 ? piece : scale;
     rows.offset[r] = offset;
@@ -296,7 +345,8 @@ auto PackedProduct<T, Bits, Arch, Table>::load_rows(Index first, Index count, co
 
 template <class T, int Bits, class Arch, bool Table>
 template <int R>
-void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, View<float> Y) const noexcept {
+void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows,
+                                                        View<float> Y) const noexcept {
   Index n = 0;
   for (; n + 4 <= x_->count(); n += 4)
     for (Index r = 0; r < R; ++r) multiply_tile<1, 4>(rows.from(r), n, Y);
@@ -306,7 +356,8 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, View<f
 /// Segments of the usual lengths are loops without a branch.
 template <class T, int Bits, class Arch, bool Table>
 template <int R, int N>
-void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index vector, View<float> Y) const noexcept {
+void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index vector,
+                                                        View<float> Y) const noexcept {
   if (lanewise_) return multiply_tile<R, N, true, 1>(rows, vector, Y);
   switch (segment_ / K::block) {
     case 1: return multiply_tile<R, N, false, 1>(rows, vector, Y);
@@ -319,7 +370,8 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index 
 /// Blocks: those of a segment, 0 for any number.
 template <class T, int Bits, class Arch, bool Table>
 template <int R, int N, bool Lanewise, int Blocks>
-void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index vector, View<float> Y) const noexcept {
+void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index vector,
+                                                        View<float> Y) const noexcept {
   using V = typename K::V;
   constexpr Index lanes = K::lanes;
   const std::uint8_t* codes[R];
@@ -334,7 +386,8 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index 
     for (int n = 0; n < N; ++n) {
       V sum(0.0f);
       for (Index g = 0; g < groups; g += lanes)
-        sum = simd::fma(V::load_unaligned(rows.offset[r] + g), V::load_unaligned(sums_.data() + (vector + n) * groups + g), sum);
+        sum = simd::fma(V::load_unaligned(rows.offset[r] + g),
+                        V::load_unaligned(sums_.data() + (vector + n) * groups + g), sum);
       total[r][n] = sum;
     }
   }
@@ -342,7 +395,9 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index 
   const auto* x = x_->data() + vector * width;
   const Index blocks = width / K::block;
   const Index segment = Blocks > 0 ? Blocks : segment_ / K::block;
-  const Index ahead = tile_rows * W_.row_bytes;  // the rows of the next tile, to which no pattern of addresses leads
+  const Index ahead =
+      tile_rows *
+      W_.row_bytes;  // the rows of the next tile, to which no pattern of addresses leads
   for (Index first = 0, s = 0; first < blocks; ++s) {
     constexpr bool Short = Blocks > 0 && Blocks <= K::run;
     typename K::template Tile<R, N, Short> tile(table_.data());
@@ -360,10 +415,14 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index 
     }
     CAFEQ_UNROLL
     for (int r = 0; r < R; ++r) {
-      for (Index at = first * K::block_bytes; at < (first + segment) * K::block_bytes; at += 64) simd::prefetch(codes[r], ahead + at);
+      for (Index at = first * K::block_bytes; at < (first + segment) * K::block_bytes; at += 64)
+        simd::prefetch(codes[r], ahead + at);
       const V factor = Lanewise ? V::load_unaligned(scale[r] + s * lanes) : V(scale[r][s]);
       CAFEQ_UNROLL
-      for (int n = 0; n < N; ++n) total[r][n] = simd::fma(tile.total(r, n), K::factor(factor, x_->steps(), (vector + n) * words + first * lanes), total[r][n]);
+      for (int n = 0; n < N; ++n)
+        total[r][n] = simd::fma(
+            tile.total(r, n), K::factor(factor, x_->steps(), (vector + n) * words + first * lanes),
+            total[r][n]);
     }
     first += segment;
   }
@@ -376,7 +435,8 @@ void PackedProduct<T, Bits, Arch, Table>::multiply_tile(const Rows& rows, Index 
 
 /// The meaning of PackedProduct for one row, in double.
 template <class Lines>
-double packed_product_reference(const PackedRows& W, Index row, const Lines& lines, std::span<const float> x) {
+double packed_product_reference(const PackedRows& W, Index row, const Lines& lines,
+                                std::span<const float> x) {
   std::vector<float> scale(std::size_t(W.groups())), offset(scale.size());
   lines(row, 0.0f, scale.data(), offset.data());
   double sum = 0;

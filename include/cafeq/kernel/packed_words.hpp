@@ -1,7 +1,8 @@
 /// Words of packed codes: what PackedProduct does to a block of them.
 ///
-/// A block is one 32-bit word a lane (24 bits at 3 bits), each of which holds `fields` consecutive codes, times activations that lie field by field,
-/// lane by lane. FloatKernel multiplies by floats, ByteKernel by int8; both leave one float a lane, the sum of what its word has met.
+/// A block is one 32-bit word a lane (24 bits at 3 bits), each of which holds `fields` consecutive
+/// codes, times activations that lie field by field, lane by lane. FloatKernel multiplies by
+/// floats, ByteKernel by int8; both leave one float a lane, the sum of what its word has met.
 /// Longer than most headers: each step has a branch for four kinds of registers.
 #pragma once
 
@@ -16,10 +17,13 @@ namespace cafeq::kernel {
 
 namespace detail {
 
-static_assert(std::endian::native == std::endian::little, "cafeq: words of packed codes are read as they lie in memory");
+static_assert(std::endian::native == std::endian::little,
+              "cafeq: words of packed codes are read as they lie in memory");
 
 /// Bits of the kernel that takes codes of `bits` bits.
-constexpr int kernel_bits(int bits) noexcept { return bits == 2 || bits == 3 || bits == 4 ? bits : 8; }
+constexpr int kernel_bits(int bits) noexcept {
+  return bits == 2 || bits == 3 || bits == 4 ? bits : 8;
+}
 /// Codes of one word.
 constexpr Index word_fields(int bits) noexcept { return bits == 3 ? 8 : 32 / bits; }
 
@@ -33,22 +37,26 @@ inline Batch<std::int32_t, Arch> load_words(const std::uint8_t* p) noexcept {
 #if defined(__AVX2__)
     if constexpr (simd::is_avx2<Arch> && I::size == 8) {
       // The upper half starts 8 bytes on rather than 12, so that nothing past the 24 bytes is read.
-      const __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
-                                                    _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)), 1);
-      return _mm256_shuffle_epi8(bytes, _mm256_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1,  //
-                                                         4, 5, 6, -1, 7, 8, 9, -1, 10, 11, 12, -1, 13, 14, 15, -1));
+      const __m256i bytes = _mm256_inserti128_si256(
+          _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)), 1);
+      return _mm256_shuffle_epi8(
+          bytes, _mm256_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1,  //
+                                  4, 5, 6, -1, 7, 8, 9, -1, 10, 11, 12, -1, 13, 14, 15, -1));
     }
 #endif
     alignas(64) std::int32_t word[I::size];
     for (std::size_t l = 0; l < I::size; ++l)
-      word[l] = std::int32_t(p[3 * l]) | std::int32_t(p[3 * l + 1]) << 8 | std::int32_t(p[3 * l + 2]) << 16;
+      word[l] = std::int32_t(p[3 * l]) | std::int32_t(p[3 * l + 1]) << 8 |
+                std::int32_t(p[3 * l + 2]) << 16;
     return I::load_aligned(word);
   }
 }
 
 /// Lane l of the result is the entry of a table of 16 that the low bits of lane l name.
 template <int Bits, class Arch>
-inline Batch<float, Arch> look_up(const float* table, const Batch<std::int32_t, Arch>& code) noexcept {
+inline Batch<float, Arch> look_up(const float* table,
+                                  const Batch<std::int32_t, Arch>& code) noexcept {
 #if defined(__AVX2__)
   if constexpr (simd::is_avx2<Arch>) {
     const __m256 low = _mm256_permutevar8x32_ps(_mm256_load_ps(table), code);
@@ -68,8 +76,8 @@ inline Batch<float, Arch> look_up(const float* table, const Batch<std::int32_t, 
   return Batch<float, Arch>::load_aligned(level);
 }
 
-/// Codes in their places times fp32 activations that were divided by what the place is worth. With a Table the codes name levels; table(k) has those of
-/// field k, times what its place is worth.
+/// Codes in their places times fp32 activations that were divided by what the place is worth. With
+/// a Table the codes name levels; table(k) has those of field k, times what its place is worth.
 template <int Bits, class A, bool Table = false>
 struct FloatKernel {
   static_assert(!Table || Bits <= 4);
@@ -81,15 +89,18 @@ struct FloatKernel {
   static constexpr int fields = int(word_fields(Bits));
   static constexpr Index block = lanes * fields;
   static constexpr Index block_bytes = block * Bits / 8;
-  static constexpr Index longest = 1024;  // weights of one sum, so that rounding errors do not pile up
+  static constexpr Index longest =
+      1024;  // weights of one sum, so that rounding errors do not pile up
   static constexpr float bias = 0;
-  /// Fields from the middle of the word on are shifted down to the first ones: no field reaches the sign.
+  /// Fields from the middle of the word on are shifted down to the first ones: no field reaches the
+  /// sign.
   static constexpr int half = fields / 2;
 
   template <int Rows, int Vectors, bool>
   struct Tile {
     const float* table;
-    V sum[Rows][Vectors][2];  // of the even fields and the odd ones: one chain of additions would be slower than what feeds it
+    V sum[Rows][Vectors][2];  // of the even fields and the odd ones: one chain of additions would
+                              // be slower than what feeds it
 
     explicit Tile(const float* levels) noexcept : table(levels) {
       CAFEQ_UNROLL
@@ -98,7 +109,8 @@ struct FloatKernel {
         for (int v = 0; v < Vectors; ++v) sum[r][v][0] = sum[r][v][1] = V(0.0f);
       }
     }
-    void add(const std::uint8_t* const (&w)[Rows], Index byte, const float* x, Index stride) noexcept {
+    void add(const std::uint8_t* const (&w)[Rows], Index byte, const float* x,
+             Index stride) noexcept {
       I word[Rows];
       CAFEQ_UNROLL
       for (int r = 0; r < Rows; ++r) word[r] = load_words<Bits, Arch>(w[r] + byte);
@@ -112,14 +124,17 @@ struct FloatKernel {
         V code[Rows];
         CAFEQ_UNROLL
         for (int r = 0; r < Rows; ++r) {
-          if constexpr (Table) code[r] = look_up<Bits, Arch>(table + 16 * (k % half), k == 0 ? word[r] : word[r] >> (Bits * k));
+          if constexpr (Table)
+            code[r] = look_up<Bits, Arch>(table + 16 * (k % half),
+                                          k == 0 ? word[r] : word[r] >> (Bits * k));
           else code[r] = xsimd::to_float(word[r] & mask);
         }
         CAFEQ_UNROLL
         for (int v = 0; v < Vectors; ++v) {
           const V value = V::load_aligned(x + v * stride + k * lanes);
           CAFEQ_UNROLL
-          for (int r = 0; r < Rows; ++r) sum[r][v][k % 2] = simd::fma(code[r], value, sum[r][v][k % 2]);
+          for (int r = 0; r < Rows; ++r)
+            sum[r][v][k % 2] = simd::fma(code[r], value, sum[r][v][k % 2]);
         }
       }
     }
@@ -131,7 +146,8 @@ struct FloatKernel {
   static V factor(const V& scale, const float*, Index) noexcept { return scale; }
 };
 
-/// Sums of four products of bytes a lane: codes below 128 or, where Signed, of any sign, times −127 … 127.
+/// Sums of four products of bytes a lane: codes below 128 or, where Signed, of any sign, times −127
+/// … 127.
 template <class Arch, bool Signed>
 struct ByteProducts {
   using I = Batch<std::int32_t, Arch>;
@@ -145,7 +161,8 @@ struct ByteProducts {
     x.store_aligned(reinterpret_cast<std::int32_t*>(b));
     sum.store_aligned(s);
     for (std::size_t l = 0; l < I::size; ++l)
-      for (std::size_t i = 4 * l; i < 4 * l + 4; ++i) s[l] += std::int32_t(a[i]) * std::int32_t(b[i]);
+      for (std::size_t i = 4 * l; i < 4 * l + 4; ++i)
+        s[l] += std::int32_t(a[i]) * std::int32_t(b[i]);
     return I::load_aligned(s);
   }
   static I widen(const Narrow& sum) noexcept { return sum; }
@@ -161,11 +178,14 @@ struct ByteProducts<Arch, Signed> {
   static Narrow zero() noexcept { return _mm256_setzero_si256(); }
   static Narrow add(const Narrow& sum, const I& codes, const I& x) noexcept {
     __m256i products;
-    if constexpr (Signed) products = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+    if constexpr (Signed)
+      products = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
     else products = _mm256_maddubs_epi16(codes, x);
     return _mm256_add_epi16(sum, products);
   }
-  static I widen(const Narrow& sum) noexcept { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
+  static I widen(const Narrow& sum) noexcept {
+    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+  }
 };
 #endif
 #if defined(__AVX512BW__)
@@ -179,11 +199,15 @@ struct ByteProducts<Arch, Signed> {
   static Narrow add(const Narrow& sum, const I& codes, const I& x) noexcept {
     __m512i products;
     if constexpr (Signed)
-      products = _mm512_maddubs_epi16(_mm512_abs_epi8(codes), _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x));
+      products = _mm512_maddubs_epi16(
+          _mm512_abs_epi8(codes),
+          _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x));
     else products = _mm512_maddubs_epi16(codes, x);
     return _mm512_add_epi16(sum, products);
   }
-  static I widen(const Narrow& sum) noexcept { return _mm512_madd_epi16(sum, _mm512_set1_epi16(1)); }
+  static I widen(const Narrow& sum) noexcept {
+    return _mm512_madd_epi16(sum, _mm512_set1_epi16(1));
+  }
 };
 #endif
 #if defined(__aarch64__)
@@ -204,7 +228,8 @@ struct ByteProducts<Arch, Signed> {
 };
 #endif
 
-/// Codes as bytes, in `streams` vectors a block, times int8 activations. Codes of 8 bits are taken less 128.
+/// Codes as bytes, in `streams` vectors a block, times int8 activations. Codes of 8 bits are taken
+/// less 128.
 template <int Bits, class A>
 struct ByteKernel {
   using Arch = A;
@@ -218,15 +243,18 @@ struct ByteKernel {
   static constexpr Index block_bytes = block * Bits / 8;
   static constexpr int streams = int(fields) / 4;
   static constexpr float bias = Bits == 8 ? 128 : 0;
-  static constexpr Index largest = Bits == 8 ? 128 : (1 << Bits) - 1;  // magnitude of what is multiplied
-  /// A lane has at most longest/4 products of at most 128·127: below 2^24, so that the conversion of their sum to float is exact.
+  static constexpr Index largest =
+      Bits == 8 ? 128 : (1 << Bits) - 1;  // magnitude of what is multiplied
+  /// A lane has at most longest/4 products of at most 128·127: below 2^24, so that the conversion
+  /// of their sum to float is exact.
   static constexpr Index longest = 4096;
   static_assert(lanes >= 4 && longest / lanes * 128 * 127 < (1 << 24));
   /// Blocks whose products, two of each stream, are certain to fit in 16 bits.
   static constexpr Index run = Products::narrow ? 32767 / (2 * streams * largest * 127) : longest;
   static_assert(run >= 1);
 
-  /// The entry of a block's x that stands at byte i of stream s: that of the code which unpack() brings there.
+  /// The entry of a block's x that stands at byte i of stream s: that of the code which unpack()
+  /// brings there.
   static constexpr Index entry(Index s, Index i) noexcept {
     const Index word = i / 4, byte = i % 4;
     return fields * word + (Bits == 3 ? 4 * s + byte : streams * byte + s);
@@ -269,14 +297,17 @@ struct ByteKernel {
         for (int r = 0; r < Rows; ++r) codes[r] = unpack<S>(word[r]);
         CAFEQ_UNROLL
         for (int v = 0; v < Vectors; ++v) {
-          const I values = I::load_aligned(reinterpret_cast<const std::int32_t*>(x + v * stride + S * 4 * lanes));
+          const I values = I::load_aligned(
+              reinterpret_cast<const std::int32_t*>(x + v * stride + S * 4 * lanes));
           CAFEQ_UNROLL
-          for (int r = 0; r < Rows; ++r) narrow[r][v] = Products::add(narrow[r][v], codes[r], values);
+          for (int r = 0; r < Rows; ++r)
+            narrow[r][v] = Products::add(narrow[r][v], codes[r], values);
         }
         add_streams<S + 1>(word, x, stride);
       }
     }
-    void add(const std::uint8_t* const (&w)[Rows], Index byte, const std::int8_t* x, Index stride) noexcept {
+    void add(const std::uint8_t* const (&w)[Rows], Index byte, const std::int8_t* x,
+             Index stride) noexcept {
       I word[Rows];
       CAFEQ_UNROLL
       for (int r = 0; r < Rows; ++r) word[r] = load_words<Bits, Arch>(w[r] + byte);
@@ -300,7 +331,9 @@ struct ByteKernel {
     }
   };
 
-  static V factor(const V& scale, const float* steps, Index word) noexcept { return scale * V::load_aligned(steps + word); }
+  static V factor(const V& scale, const float* steps, Index word) noexcept {
+    return scale * V::load_aligned(steps + word);
+  }
 };
 
 /// Eight codes of `bits` < 8 bits, as they lie in the low bits, one a byte.
@@ -308,13 +341,16 @@ template <class Arch>
 inline std::uint64_t spread_codes(std::uint64_t codes, int bits) noexcept {
   const auto low = [bits](int count) { return (std::uint64_t(1) << (bits * count)) - 1; };
   codes = (codes & low(4)) | ((codes >> (4 * bits)) & low(4)) << 32;
-  codes = (codes & low(2) * 0x0000000100000001u) | ((codes >> (2 * bits)) & low(2) * 0x0000000100000001u) << 16;
-  return (codes & low(1) * 0x0001000100010001u) | ((codes >> bits) & low(1) * 0x0001000100010001u) << 8;
+  codes = (codes & low(2) * 0x0000000100000001u) |
+          ((codes >> (2 * bits)) & low(2) * 0x0000000100000001u) << 16;
+  return (codes & low(1) * 0x0001000100010001u) | ((codes >> bits) & low(1) * 0x0001000100010001u)
+                                                      << 8;
 }
 
 /// The codes of a row plus `base`, one a byte.
 template <class Arch>
-inline void unpack_row(const std::uint8_t* packed, int bits, Index cols, std::uint8_t base, std::uint8_t* codes) noexcept {
+inline void unpack_row(const std::uint8_t* packed, int bits, Index cols, std::uint8_t base,
+                       std::uint8_t* codes) noexcept {
   const auto eight = [&](Index at, std::size_t size) {  // codes, as they lie
     std::uint64_t word = 0;
     std::memcpy(&word, packed + at, size);

@@ -13,7 +13,8 @@ namespace cafeq::kernel {
 template <class T>
 inline constexpr Index panel_width = 64 / Index(sizeof(T));
 
-/// A matrix in panels of panel_width<T> columns, one after another; each is a dense [rows, panel_width] array, the last filled up with zeros.
+/// A matrix in panels of panel_width<T> columns, one after another; each is a dense [rows,
+/// panel_width] array, the last filled up with zeros.
 template <class T>
 struct Panels {
   const T* data = nullptr;
@@ -21,7 +22,9 @@ struct Panels {
   Index cols = 0;
 
   /// Where element (row, column) lies.
-  const T* at(Index row, Index col) const noexcept { return data + (col / panel_width<T> * rows + row) * panel_width<T> + col % panel_width<T>; }
+  const T* at(Index row, Index col) const noexcept {
+    return data + (col / panel_width<T> * rows + row) * panel_width<T> + col % panel_width<T>;
+  }
 };
 
 /// Elements that the panels of a [rows, cols] matrix take.
@@ -44,7 +47,8 @@ inline void pack_columns(View<const U> B, T* to) noexcept {
         for (Index j = 0; j + w <= B.cols; j += w) {
           Batch<float, Arch> row[std::size_t(w)];
           CAFEQ_UNROLL
-          for (Index l = 0; l < w; ++l) row[l] = Batch<float, Arch>::load_unaligned(B.data + p + (j + l) * B.col_stride);
+          for (Index l = 0; l < w; ++l)
+            row[l] = Batch<float, Arch>::load_unaligned(B.data + p + (j + l) * B.col_stride);
           simd::transpose<Arch>(row);
           CAFEQ_UNROLL
           for (Index l = 0; l < w; ++l) row[l].store_unaligned(to + (p + l) * width + j);
@@ -75,12 +79,14 @@ inline void pack_panel(View<const U> B, T* to) noexcept {
 
 }  // namespace detail
 
-/// Writes the panels of B, of any strides, to `to` [panels_size<T>(rows, cols)]; elements are converted to T. Tiles read it fastest
+/// Writes the panels of B, of any strides, to `to` [panels_size<T>(rows, cols)]; elements are
+/// converted to T. Tiles read it fastest
 /// where it starts at a cache line.
 template <class T, class Arch = DefaultArch, class U>
 Panels<T> pack_panels(View<const U> B, T* to) noexcept {
   constexpr Index width = panel_width<T>;
-  for (Index j = 0; j < B.cols; j += width) detail::pack_panel<T, Arch>(B.col_block(j, std::min(width, B.cols - j)), to + j * B.rows);
+  for (Index j = 0; j < B.cols; j += width)
+    detail::pack_panel<T, Arch>(B.col_block(j, std::min(width, B.cols - j)), to + j * B.rows);
   return {to, B.rows, B.cols};
 }
 

@@ -1,10 +1,13 @@
 /// Passes over a matrix that give the smooth range of its rows or columns and its derivative.
 ///
-/// A smooth range is built on Σ_j φ(x_j), with φ taken relative to the peak max_j |x_j| so that nothing overflows. One pass returns the sum and
-/// writes the slope φ'(x_j) up to a factor that the caller knows once the sum is complete; row_gradient() does all of it while the row is in cache.
-/// Sums of a row run in 16 lanes, element i in lane i mod 16, in fp32 over blocks of 1,024, then in fp64: relative error below 64·2^-24 by rounding, and
-/// the same bits on every architecture that has fused multiply-adds. (One running fp32 sum of 16 million terms is off by 2.6e-4.)
-/// Longer than most headers: both ranges and all ways to pass over a row stand on one loop of terms.
+/// A smooth range is built on Σ_j φ(x_j), with φ taken relative to the peak max_j |x_j| so that
+/// nothing overflows. One pass returns the sum and writes the slope φ'(x_j) up to a factor that the
+/// caller knows once the sum is complete; row_gradient() does all of it while the row is in cache.
+/// Sums of a row run in 16 lanes, element i in lane i mod 16, in fp32 over blocks of 1,024, then in
+/// fp64: relative error below 64·2^-24 by rounding, and the same bits on every architecture that
+/// has fused multiply-adds. (One running fp32 sum of 16 million terms is off by 2.6e-4.)
+/// Longer than most headers: both ranges and all ways to pass over a row stand on one loop of
+/// terms.
 #pragma once
 
 #include <algorithm>
@@ -31,16 +34,19 @@ struct PeakSum {
 
 namespace detail {
 
-/// value · 2^n and value · 2^-n by integer additions to the exponent; `shifted` is n + 1.5 · 2^23, |n| <= 125.
+/// value · 2^n and value · 2^-n by integer additions to the exponent; `shifted` is n + 1.5 · 2^23,
+/// |n| <= 125.
 template <class V>
 inline V scaled_up(const V& value, const V& shifted) noexcept {
   using I = xsimd::batch<std::int32_t, typename V::arch_type>;
-  return xsimd::bitwise_cast<V>(xsimd::bitwise_cast<I>(value) + (xsimd::bitwise_cast<I>(shifted) << 23));
+  return xsimd::bitwise_cast<V>(xsimd::bitwise_cast<I>(value) +
+                                (xsimd::bitwise_cast<I>(shifted) << 23));
 }
 template <class V>
 inline V scaled_down(const V& value, const V& shifted) noexcept {
   using I = xsimd::batch<std::int32_t, typename V::arch_type>;
-  return xsimd::bitwise_cast<V>(xsimd::bitwise_cast<I>(value) - (xsimd::bitwise_cast<I>(shifted) << 23));
+  return xsimd::bitwise_cast<V>(xsimd::bitwise_cast<I>(value) -
+                                (xsimd::bitwise_cast<I>(shifted) << 23));
 }
 
 /// x^N by repeated squaring.
@@ -83,16 +89,21 @@ struct PowerTerm {
 
 }  // namespace detail
 
-/// φ(x) = r^p, slope r^(p−1), r = x / peak; p even. Entries below 2^(−100/p) of the peak count as zero, which keeps subnormals out at no loss:
-/// their share of the sum is below 2^−100. A peak below the smallest normal float counts as zero too.
+/// φ(x) = r^p, slope r^(p−1), r = x / peak; p even. Entries below 2^(−100/p) of the peak count as
+/// zero, which keeps subnormals out at no loss: their share of the sum is below 2^−100. A peak
+/// below the smallest normal float counts as zero too.
 class PowerRange {
  public:
   explicit PowerRange(int p) noexcept : p_(p), cutoff_(std::exp2(-100.0f / float(p))) {}
 
-  PeakParameters prepare(float peak) const noexcept { return {peak >= std::numeric_limits<float>::min() ? 1.0f / peak : 0.0f, 0.0f}; }
+  PeakParameters prepare(float peak) const noexcept {
+    return {peak >= std::numeric_limits<float>::min() ? 1.0f / peak : 0.0f, 0.0f};
+  }
 
   /// What a sum relative to one peak is multiplied by to be relative to a larger one.
-  double change(float from, float to) const noexcept { return std::pow(double(from) / double(to), p_); }
+  double change(float from, float to) const noexcept {
+    return std::pow(double(from) / double(to), p_);
+  }
 
   /// f(term), the term for batches: term(x, a, b, sum, slope) adds φ(x) to `sum` and sets `slope`.
   template <class F>
@@ -104,8 +115,12 @@ class PowerRange {
     }
   }
 
-  double value_reference(double x, double peak) const noexcept { return peak > 0 ? std::pow(x / peak, p_) : 0.0; }
-  double slope_reference(double x, double peak) const noexcept { return peak > 0 ? std::pow(x / peak, p_ - 1) : 0.0; }
+  double value_reference(double x, double peak) const noexcept {
+    return peak > 0 ? std::pow(x / peak, p_) : 0.0;
+  }
+  double slope_reference(double x, double peak) const noexcept {
+    return peak > 0 ? std::pow(x / peak, p_ - 1) : 0.0;
+  }
 
  private:
   int p_;
@@ -114,8 +129,9 @@ class PowerRange {
 
 /// φ(x) = e^(t x − a) + e^(−t x − a), slope their difference; a = t·peak as rounded to float.
 ///
-/// Both exponentials come from one: e^u = 2^n (E + r O) and e^−u = 2^−n (E − r O) with E = cosh r, O = sinh r / r, |r| <= ln 2 / 2, polynomials in r²
-/// good to 1.5e-8. A term's relative error is below 2e-7 + |u|·6e-8, the latter from rounding u itself; |u| is small for the terms that count.
+/// Both exponentials come from one: e^u = 2^n (E + r O) and e^−u = 2^−n (E − r O) with E = cosh r,
+/// O = sinh r / r, |r| <= ln 2 / 2, polynomials in r² good to 1.5e-8. A term's relative error is
+/// below 2e-7 + |u|·6e-8, the latter from rounding u itself; |u| is small for the terms that count.
 class ExponentialRange {
  public:
   explicit ExponentialRange(float t) noexcept : t_(t) {}
@@ -126,7 +142,9 @@ class ExponentialRange {
     return {a, b >= std::numeric_limits<float>::min() ? b : 0.0f};
   }
 
-  double change(float from, float to) const noexcept { return std::exp(double(t_ * from) - double(t_ * to)); }
+  double change(float from, float to) const noexcept {
+    return std::exp(double(t_ * from) - double(t_ * to));
+  }
 
   template <class F>
   auto with_term(F&& f) const noexcept {
@@ -135,13 +153,15 @@ class ExponentialRange {
 
   template <class V>
   void operator()(const V& x, const V& a, const V& b, V& sum, V& slope) const noexcept {
-    // The floor keeps 2^n normal; e^−80 is nothing beside the peak's own term, which is 1. It lets NaN pass.
+    // The floor keeps 2^n normal; e^−80 is nothing beside the peak's own term, which is 1. It lets
+    // NaN pass.
     const V u = xsimd::max(V(-80.0f), simd::compensated_fms(V(t_), xsimd::abs(x), a));
     const V magic(0x1.8p23f);
     const V shifted = simd::fma(u, V(0x1.715476p0f), magic);
     const V r = simd::fnma(shifted - magic, V(0x1.62e43p-1f), u);
     const V s = r * r;
-    const V even = simd::fma(simd::fma(simd::fma(V(1.0f / 720), s, V(1.0f / 24)), s, V(0.5f)), s, V(1.0f));
+    const V even =
+        simd::fma(simd::fma(simd::fma(V(1.0f / 720), s, V(1.0f / 24)), s, V(0.5f)), s, V(1.0f));
     const V odd = simd::fma(simd::fma(V(0.00835464f), s, V(1.0f / 6)), s, V(1.0f));
     const V larger = detail::scaled_up(simd::fma(r, odd, even), shifted);
     const V smaller = detail::scaled_down(simd::fnma(r, odd, even), shifted);  // times b = e^(−2a)
@@ -173,10 +193,13 @@ float row_peak(const float* x, Index n) noexcept {
     Index j = 0;
     for (; j + 4 * w <= n; j += 4 * w) {
       CAFEQ_UNROLL
-      for (Index v = 0; v < 4; ++v) peak[v] = xsimd::max(peak[v], xsimd::abs(V::load_unaligned(x + j + v * w)));
+      for (Index v = 0; v < 4; ++v)
+        peak[v] = xsimd::max(peak[v], xsimd::abs(V::load_unaligned(x + j + v * w)));
     }
-    for (; j < n; j += w) peak[0] = xsimd::max(peak[0], xsimd::abs(V::load_unaligned(x + std::min(j, n - w))));
-    result = simd::reduce_max(xsimd::max(xsimd::max(peak[0], peak[1]), xsimd::max(peak[2], peak[3])));
+    for (; j < n; j += w)
+      peak[0] = xsimd::max(peak[0], xsimd::abs(V::load_unaligned(x + std::min(j, n - w))));
+    result =
+        simd::reduce_max(xsimd::max(xsimd::max(peak[0], peak[1]), xsimd::max(peak[2], peak[3])));
   } else {
     for (Index j = 0; j < n; ++j) result = std::max(result, std::abs(x[j]));
   }
@@ -196,7 +219,8 @@ inline void prefetch_next([[maybe_unused]] const float* x) noexcept {
 
 /// Σ φ over one set; write(j, slopes of a vector, how many of them) for each vector.
 template <class Arch, class Term, class Write>
-inline double sum_of_terms(const Term& term, const float* x, Index n, PeakParameters parameters, Write&& write) noexcept {
+inline double sum_of_terms(const Term& term, const float* x, Index n, PeakParameters parameters,
+                           Write&& write) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size);
   constexpr Index block = 1024;
@@ -249,7 +273,8 @@ inline void store_slopes(float* to, const V& slope, Index n) noexcept {
 
 namespace detail {
 
-/// f(term) for a kernel of φ: its own term, or one made of a plain kernel that gives value and slope, phi(x, a, b, value, slope).
+/// f(term) for a kernel of φ: its own term, or one made of a plain kernel that gives value and
+/// slope, phi(x, a, b, value, slope).
 template <class Phi, class F>
 auto with_term(const Phi& phi, F&& f) noexcept {
   if constexpr (requires { phi.with_term(f); }) {
@@ -270,18 +295,24 @@ template <class Arch = DefaultArch, class Phi>
 double row_sum(const Phi& phi, const float* x, Index n, float peak, float* slope) noexcept {
   return detail::with_term(phi, [&](const auto& term) {
     return detail::sum_of_terms<Arch>(term, x, n, phi.prepare(peak),
-                                      [slope](Index j, const auto& v, Index count) { detail::store_slopes(slope + j, v, count); });
+                                      [slope](Index j, const auto& v, Index count) {
+                                        detail::store_slopes(slope + j, v, count);
+                                      });
   });
 }
 
 /// Σ_j φ(x_j) alone, the same bits as row_sum().
 template <class Arch = DefaultArch, class Phi>
 double row_value(const Phi& phi, const float* x, Index n, float peak) noexcept {
-  return detail::with_term(phi, [&](const auto& term) { return detail::sum_of_terms<Arch>(term, x, n, phi.prepare(peak), [](Index, const auto&, Index) {}); });
+  return detail::with_term(phi, [&](const auto& term) {
+    return detail::sum_of_terms<Arch>(term, x, n, phi.prepare(peak),
+                                      [](Index, const auto&, Index) {});
+  });
 }
 
-/// Peak and sum of one set in a single pass over memory: where a set exceeds the second-level cache it is taken in blocks, and where the peak grows, what
-/// was summed is brought to the new one, as in an online softmax.
+/// Peak and sum of one set in a single pass over memory: where a set exceeds the second-level cache
+/// it is taken in blocks, and where the peak grows, what was summed is brought to the new one, as
+/// in an online softmax.
 template <class Arch = DefaultArch, class Phi>
 PeakSum row_range(const Phi& phi, const float* x, Index n) noexcept {
   constexpr bool can_rescale = requires { phi.change(0.0f, 0.0f); };
@@ -307,7 +338,9 @@ void row_slopes(const Phi& phi, const float* x, Index n, float peak, float c, fl
   const V factor(c);
   detail::with_term(phi, [&](const auto& term) {
     return detail::sum_of_terms<Arch>(term, x, n, phi.prepare(peak),
-                                      [to, &factor](Index j, const auto& v, Index count) { detail::store_slopes(to + j, V(v * factor), count); });
+                                      [to, &factor](Index j, const auto& v, Index count) {
+                                        detail::store_slopes(to + j, V(v * factor), count);
+                                      });
   });
 }
 
@@ -321,8 +354,8 @@ void scale_row(float* x, Index n, float c) noexcept {
   for (; j < n; ++j) x[j] *= c;
 }
 
-/// x ← c(peak, Σ φ) φ'(x) for one set: the gradient of whatever the caller makes of the sum. One pass over memory where the set fits the second-level cache,
-/// two elsewhere.
+/// x ← c(peak, Σ φ) φ'(x) for one set: the gradient of whatever the caller makes of the sum. One
+/// pass over memory where the set fits the second-level cache, two elsewhere.
 template <class Arch = DefaultArch, class Phi, class F>
 void row_gradient(const Phi& phi, float* x, Index n, F&& c) noexcept {
   if (n <= detail::cached_floats) {
@@ -344,7 +377,8 @@ inline float row_peak_reference(const float* x, Index n) noexcept {
 
 /// The meaning of row_sum(), in fp64.
 template <class Phi>
-double row_sum_reference(const Phi& phi, const float* x, Index n, float peak, double* slope) noexcept {
+double row_sum_reference(const Phi& phi, const float* x, Index n, float peak,
+                         double* slope) noexcept {
   double sum = 0;
   for (Index j = 0; j < n; ++j) {
     sum += phi.value_reference(double(x[j]), double(peak));

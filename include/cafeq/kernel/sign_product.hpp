@@ -1,7 +1,9 @@
-/// X ← S·X in place, S [m, m] of ±1, m a multiple of 4, rows of X contiguous: the factor of a Hadamard matrix that is not Sylvester's.
+/// X ← S·X in place, S [m, m] of ±1, m a multiple of 4, rows of X contiguous: the factor of a
+/// Hadamard matrix that is not Sylvester's.
 ///
-/// Four rows have 16 signed sums. They are tabulated once, and an element of the result adds up m/4 entries: m/4 + 5 additions instead of m (the
-/// "four Russians"). Element i is t_0 + t_1 + … in ascending order, t_g = (±x_4g ± x_4g+1) + (±x_4g+2 ± x_4g+3): the bits of
+/// Four rows have 16 signed sums. They are tabulated once, and an element of the result adds up m/4
+/// entries: m/4 + 5 additions instead of m (the "four Russians"). Element i is t_0 + t_1 + … in
+/// ascending order, t_g = (±x_4g ± x_4g+1) + (±x_4g+2 ± x_4g+3): the bits of
 /// sign_product_reference().
 #pragma once
 
@@ -36,7 +38,9 @@ void sign_product_reference(const std::uint8_t* codes, View<T> X, std::span<T> s
       T sum{};
       for (Index g = 0; g < groups; ++g) {
         const unsigned code = codes[i * groups + g];
-        const auto term = [&](unsigned k) { return (code >> k & 1u) != 0 ? -X(4 * g + Index(k), c) : X(4 * g + Index(k), c); };
+        const auto term = [&](unsigned k) {
+          return (code >> k & 1u) != 0 ? -X(4 * g + Index(k), c) : X(4 * g + Index(k), c);
+        };
         const T t = (term(0) + term(1)) + (term(2) + term(3));
         sum = g == 0 ? t : sum + t;
       }
@@ -80,13 +84,16 @@ inline void tabulate_signs(const T* x, Index row_stride, T* table, Index stride)
 
 /// N vectors V of each row.
 template <int N, class V, class T>
-inline void sign_panel(const std::uint8_t* codes, T* x, Index m, Index row_stride, T* table) noexcept {
+inline void sign_panel(const std::uint8_t* codes, T* x, Index m, Index row_stride,
+                       T* table) noexcept {
   constexpr Index w = Index(sizeof(V) / sizeof(T));
   constexpr Index width = N * w;
   const Index groups = m / 4;
   for (Index g = 0; g < groups; ++g) {
     CAFEQ_UNROLL
-    for (int n = 0; n < N; ++n) tabulate_signs<V>(x + 4 * g * row_stride + n * w, row_stride, table + 16 * width * g + n * w, width);
+    for (int n = 0; n < N; ++n)
+      tabulate_signs<V>(x + 4 * g * row_stride + n * w, row_stride, table + 16 * width * g + n * w,
+                        width);
   }
   for (Index i = 0; i < m; ++i, codes += groups) {
     V sum[N];
@@ -114,15 +121,19 @@ constexpr Index sign_product_scratch(Index m) noexcept {
 /// X ← S·X for X [m, n], its rows contiguous, and S by its sign_codes().
 template <class T, class Arch = DefaultArch>
 void sign_product(const std::uint8_t* codes, View<T> X, std::span<T> scratch) noexcept {
-  CAFEQ_ASSERT(X.rows % 4 == 0 && X.rows_contiguous() && Index(scratch.size()) >= sign_product_scratch<T>(X.rows));
+  CAFEQ_ASSERT(X.rows % 4 == 0 && X.rows_contiguous() &&
+               Index(scratch.size()) >= sign_product_scratch<T>(X.rows));
   using V = Batch<T, Arch>;
   constexpr Index w = Index(V::size);
   constexpr Index width = detail::sign_columns<T>;
   if (X.empty()) return;
   Index c = 0;
-  for (; c + width <= X.cols; c += width) detail::sign_panel<int(width / w), V>(codes, X.data + c, X.rows, X.row_stride, scratch.data());
-  for (; c + w <= X.cols; c += w) detail::sign_panel<1, V>(codes, X.data + c, X.rows, X.row_stride, scratch.data());
-  for (; c < X.cols; ++c) detail::sign_panel<1, T>(codes, X.data + c, X.rows, X.row_stride, scratch.data());
+  for (; c + width <= X.cols; c += width)
+    detail::sign_panel<int(width / w), V>(codes, X.data + c, X.rows, X.row_stride, scratch.data());
+  for (; c + w <= X.cols; c += w)
+    detail::sign_panel<1, V>(codes, X.data + c, X.rows, X.row_stride, scratch.data());
+  for (; c < X.cols; ++c)
+    detail::sign_panel<1, T>(codes, X.data + c, X.rows, X.row_stride, scratch.data());
 }
 
 }  // namespace cafeq::kernel

@@ -1,9 +1,12 @@
 /// Range and moments of a span: what the scale of a group is found from.
 ///
-/// Every sum of this floor runs in 16 lanes, element i in lane i mod 16, whatever the width of a vector, by explicit fused multiply-adds in
-/// float; after each block of 4096 elements the lanes are added as a tree and the result goes to a double. So all architectures that have FMA get the
-/// same bits, and the relative error of a sum of n positive terms stays below (256 + 4)·2^-24 + n/4096·2^-53.
-/// Longer than most headers: the lane order that everything else keeps is defined here, with its reference.
+/// Every sum of this floor runs in 16 lanes, element i in lane i mod 16, whatever the width of a
+/// vector, by explicit fused multiply-adds in float; after each block of 4096 elements the lanes
+/// are added as a tree and the result goes to a double. So all architectures that have FMA get the
+/// same bits, and the relative error of a sum of n positive terms stays below (256 + 4)·2^-24 +
+/// n/4096·2^-53.
+/// Longer than most headers: the lane order that everything else keeps is defined here, with its
+/// reference.
 #pragma once
 
 #include <algorithm>
@@ -49,8 +52,9 @@ struct LanesBelow {
   V operator()(const V& v) const noexcept { return xsimd::select(valid, v, V(0.0f)); }
 };
 
-/// f(part, vector, keep) for every vector of n floats; `part` tells which of the 16 lanes it holds. The last vectors are filled up with a copy of
-/// the last element; keep(v) is v with those lanes zero. A Size that is a constant is a multiple of 16.
+/// f(part, vector, keep) for every vector of n floats; `part` tells which of the 16 lanes it holds.
+/// The last vectors are filled up with a copy of the last element; keep(v) is v with those lanes
+/// zero. A Size that is a constant is a multiple of 16.
 template <class Arch, class Size, class F>
 inline void for_each_vector(const float* x, Size n, F&& f) noexcept {
   using V = Batch<float, Arch>;
@@ -59,7 +63,8 @@ inline void for_each_vector(const float* x, Size n, F&& f) noexcept {
   Index i = 0;
   for (; i + lanes <= n; i += lanes) {
     CAFEQ_UNROLL
-    for (Index part = 0; part < lane_parts<Arch>; ++part) f(part, V::load_unaligned(x + i + part * w), EveryLane{});
+    for (Index part = 0; part < lane_parts<Arch>; ++part)
+      f(part, V::load_unaligned(x + i + part * w), EveryLane{});
   }
   if constexpr (!std::is_same_v<Size, Index>) return;
   if (i == n) return;
@@ -81,7 +86,8 @@ inline void for_each_vector(std::span<const float> x, F&& f) noexcept {
   for_each_vector<Arch>(x.data(), Index(x.size()), f);
 }
 
-/// The vectors that hold the 16 lanes, added: lane i plus lane i + 8, and, where vectors are shorter, those plus lane i + 4.
+/// The vectors that hold the 16 lanes, added: lane i plus lane i + 8, and, where vectors are
+/// shorter, those plus lane i + 4.
 template <class Arch>
 inline Batch<float, Arch> sum_of_parts(const Batch<float, Arch>* parts) noexcept {
   using V = Batch<float, Arch>;
@@ -111,11 +117,13 @@ inline float sum_of_lanes_reference(float (&lane)[lanes]) noexcept {
 /// f(block) for consecutive blocks of at most 4096 elements.
 template <class F>
 inline void for_each_block(std::span<const float> x, F&& f) noexcept {
-  for (std::size_t i = 0; i < x.size(); i += std::size_t(lane_block)) f(x.subspan(i, std::min(std::size_t(lane_block), x.size() - i)));
+  for (std::size_t i = 0; i < x.size(); i += std::size_t(lane_block))
+    f(x.subspan(i, std::min(std::size_t(lane_block), x.size() - i)));
 }
 
-/// The order in which running extremes are kept. With AVX2 the float units take one minimum and one maximum a cycle, the integer units four of
-/// either: there the larger unsigned and the larger signed integer are kept, which are the least and the greatest float as long as both signs occur.
+/// The order in which running extremes are kept. With AVX2 the float units take one minimum and one
+/// maximum a cycle, the integer units four of either: there the larger unsigned and the larger
+/// signed integer are kept, which are the least and the greatest float as long as both signs occur.
 template <class Arch, bool ByBits = simd::is_avx2<Arch> || simd::is_avx512<Arch>>
 struct Extreme {
   using V = Batch<float, Arch>;
@@ -132,7 +140,8 @@ struct Extreme {
   static bool complete(Range r) noexcept { return !by_bits || (r.min < 0 && r.max >= 0); }
 };
 
-/// Asks for the memory that a walk through x reaches 8 KiB later: the more there is to compute, the less far ahead a processor looks by itself.
+/// Asks for the memory that a walk through x reaches 8 KiB later: the more there is to compute, the
+/// less far ahead a processor looks by itself.
 inline void prefetch_ahead([[maybe_unused]] const float* x) noexcept {
 #if defined(__GNUC__)
   __builtin_prefetch(x + 2048);
@@ -141,7 +150,8 @@ inline void prefetch_ahead([[maybe_unused]] const float* x) noexcept {
 
 /// The extremes of the lanes over n floats, a multiple of Step.
 template <Index Step, class E, class Size>
-inline void extremes(const float* x, Size n, typename E::V& least, typename E::V& greatest) noexcept {
+inline void extremes(const float* x, Size n, typename E::V& least,
+                     typename E::V& greatest) noexcept {
   using V = typename E::V;
   constexpr Index w = Index(V::size), parts = Step / w;
   V low[parts], high[parts];
@@ -257,14 +267,10 @@ inline void for_each_group(std::span<const float> x, Index width, Index begin, F
 template <class F>
 inline void with_width(Index width, F&& f) noexcept {
   switch (width) {
-    case 32:
-      return f(std::integral_constant<Index, 32>{});
-    case 64:
-      return f(std::integral_constant<Index, 64>{});
-    case 128:
-      return f(std::integral_constant<Index, 128>{});
-    default:
-      return f(width);
+    case 32: return f(std::integral_constant<Index, 32>{});
+    case 64: return f(std::integral_constant<Index, 64>{});
+    case 128: return f(std::integral_constant<Index, 128>{});
+    default: return f(width);
   }
 }
 
@@ -290,17 +296,21 @@ inline void group_ranges_block(const float* x, Width width, float* low, float* h
 
 }  // namespace detail
 
-/// low[g] and high[g] = range() of group g of x, ⌈n / width⌉ groups of which the last may be shorter. Groups of a multiple of 16 up to
+/// low[g] and high[g] = range() of group g of x, ⌈n / width⌉ groups of which the last may be
+/// shorter. Groups of a multiple of 16 up to
 /// 512 are taken a vector of groups at a time, others one by one.
 template <class Arch = DefaultArch>
-void group_ranges(std::span<const float> x, Index width, std::span<float> low, std::span<float> high) noexcept {
-  CAFEQ_ASSERT(width > 0 && Index(low.size()) == ceil_div(Index(x.size()), width) && high.size() == low.size());
+void group_ranges(std::span<const float> x, Index width, std::span<float> low,
+                  std::span<float> high) noexcept {
+  CAFEQ_ASSERT(width > 0 && Index(low.size()) == ceil_div(Index(x.size()), width) &&
+               high.size() == low.size());
   constexpr Index w = Index(Batch<float, Arch>::size);
   Index done = 0;
   if (width % detail::lanes == 0 && width <= detail::lane_block / 8)
     detail::with_width(width, [&](auto n) {
       for (; (done + w) * n <= Index(x.size()); done += w)
-        detail::group_ranges_block<Arch>(x.data() + done * n, n, low.data() + done, high.data() + done);
+        detail::group_ranges_block<Arch>(x.data() + done * n, n, low.data() + done,
+                                         high.data() + done);
     });
   detail::for_each_group(x, width, done, [&](std::size_t g, std::span<const float> group) {
     const Range r = range<Arch>(group);
@@ -313,7 +323,8 @@ namespace detail {
 
 /// The lanes of Σ y and Σ y², y = x − pivot, over one group of whole 16s.
 template <class Arch, class Width>
-inline void moment_lanes(const float* x, Width width, float pivot, Batch<float, Arch>& sums, Batch<float, Arch>& squares) noexcept {
+inline void moment_lanes(const float* x, Width width, float pivot, Batch<float, Arch>& sums,
+                         Batch<float, Arch>& squares) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size), parts = lane_parts<Arch>;
   const V origin(pivot);
@@ -334,11 +345,14 @@ inline void moment_lanes(const float* x, Width width, float pivot, Batch<float, 
 }
 
 template <class Arch, class Width>
-inline void group_moments_block(const float* x, Width width, const float* pivot, Moments* moments) noexcept {
+inline void group_moments_block(const float* x, Width width, const float* pivot,
+                                Moments* moments) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size);
   V sums[w], squares[w];
-  for (Index g = 0; g < w; ++g) moment_lanes<Arch>(x + g * width, width, pivot == nullptr ? 0.0f : pivot[g], sums[g], squares[g]);
+  for (Index g = 0; g < w; ++g)
+    moment_lanes<Arch>(x + g * width, width, pivot == nullptr ? 0.0f : pivot[g], sums[g],
+                       squares[g]);
   const auto add = [](const V& a, const V& b) { return a + b; };
   alignas(64) float sum[w], square[w];
   simd::reduce_rows<Arch>(sums, add).store_aligned(sum);
@@ -348,17 +362,21 @@ inline void group_moments_block(const float* x, Width width, const float* pivot,
 
 }  // namespace detail
 
-/// moments[g] = moments() of group g of x, or of its distances from pivot[g]. Groups of a multiple of 16 up to 512 are taken a vector of groups at a
-/// time, others one by one.
+/// moments[g] = moments() of group g of x, or of its distances from pivot[g]. Groups of a multiple
+/// of 16 up to 512 are taken a vector of groups at a time, others one by one.
 template <class Arch = DefaultArch>
-void group_moments(std::span<const float> x, Index width, std::span<const float> pivot, std::span<Moments> moments) noexcept {
-  CAFEQ_ASSERT(width > 0 && Index(moments.size()) == ceil_div(Index(x.size()), width) && (pivot.empty() || pivot.size() == moments.size()));
+void group_moments(std::span<const float> x, Index width, std::span<const float> pivot,
+                   std::span<Moments> moments) noexcept {
+  CAFEQ_ASSERT(width > 0 && Index(moments.size()) == ceil_div(Index(x.size()), width) &&
+               (pivot.empty() || pivot.size() == moments.size()));
   constexpr Index w = Index(Batch<float, Arch>::size);
   Index done = 0;
   if (width % detail::lanes == 0 && width <= detail::lane_block / 8)
     detail::with_width(width, [&](auto n) {
       for (; (done + w) * n <= Index(x.size()); done += w)
-        detail::group_moments_block<Arch>(x.data() + done * n, n, pivot.empty() ? nullptr : pivot.data() + done, moments.data() + done);
+        detail::group_moments_block<Arch>(x.data() + done * n, n,
+                                          pivot.empty() ? nullptr : pivot.data() + done,
+                                          moments.data() + done);
     });
   detail::for_each_group(x, width, done, [&](std::size_t g, std::span<const float> group) {
     moments[g] = kernel::moments<Arch>(group, pivot.empty() ? 0.0f : pivot[g]);

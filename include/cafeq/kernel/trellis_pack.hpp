@@ -19,7 +19,8 @@ class BitWriter {
   /// The lowest `count` bits of `bits`, at most 16.
   void write(std::uint32_t bits, int count) noexcept {
     held_ = held_ << count | (bits & ((1u << count) - 1));
-    for (held_count_ += count; held_count_ >= 8; held_count_ -= 8) *to_++ = std::uint8_t(held_ >> (held_count_ - 8));
+    for (held_count_ += count; held_count_ >= 8; held_count_ -= 8)
+      *to_++ = std::uint8_t(held_ >> (held_count_ - 8));
   }
   /// Zeros from here to `end`.
   void finish(const std::uint8_t* end) noexcept {
@@ -36,7 +37,8 @@ class BitWriter {
 /// Writes a cycle of states in its form in memory, piece by piece.
 class TrellisWriter {
  public:
-  TrellisWriter(TrellisRate rate, int window, std::span<std::uint8_t> chunk) noexcept : rate_(rate), window_(window), bits_(chunk.data()), end_(chunk.data() + chunk.size()) {}
+  TrellisWriter(TrellisRate rate, int window, std::span<std::uint8_t> chunk) noexcept
+      : rate_(rate), window_(window), bits_(chunk.data()), end_(chunk.data() + chunk.size()) {}
 
   /// The states of the weights that follow.
   void write(std::span<const std::uint16_t> states) noexcept {
@@ -64,12 +66,15 @@ class TrellisWriter {
 
 }  // namespace detail
 
-/// Writes a cycle of states in its form in memory: trellis_state(chunk, rate.begin(t), window) is states[t]. The states are those of all weights,
-/// also of the ones that nobody reads; each must continue the one before. `chunk` has trellis_chunk_bytes() bytes or more, those behind it become
+/// Writes a cycle of states in its form in memory: trellis_state(chunk, rate.begin(t), window) is
+/// states[t]. The states are those of all weights, also of the ones that nobody reads; each must
+/// continue the one before. `chunk` has trellis_chunk_bytes() bytes or more, those behind it become
 /// zero.
-inline void pack_trellis(std::span<const std::uint16_t> states, TrellisRate rate, int window, std::span<std::uint8_t> chunk) noexcept {
+inline void pack_trellis(std::span<const std::uint16_t> states, TrellisRate rate, int window,
+                         std::span<std::uint8_t> chunk) noexcept {
   const Index n = Index(states.size());
-  CAFEQ_ASSERT(n == trellis_padded(n, rate, window) && Index(chunk.size()) >= trellis_chunk_bytes(rate.begin(n), window));
+  CAFEQ_ASSERT(n == trellis_padded(n, rate, window) &&
+               Index(chunk.size()) >= trellis_chunk_bytes(rate.begin(n), window));
   detail::TrellisWriter writer(rate, window, chunk);
   writer.write(states);
   writer.close();

@@ -1,17 +1,25 @@
-/// Rows of a trellis chunk times activations, straight from their bits: y_i = factor_i · Σ_j level_ij x_j, factor_i = unit · scale_i.
+/// Rows of a trellis chunk times activations, straight from their bits: y_i = factor_i · Σ_j
+/// level_ij x_j, factor_i = unit · scale_i.
 ///
 /// Activations are rounded and laid out once for all the rows that read them:
-///   int16  x ≈ step · q, one step a vector, q in −32767 … 32767. Products are summed in int32 lanes, in int64 every 4,096 weights, and meet their
-///          factor in double: y is the exact sum, rounded once to float, the same on every architecture. |x_j − step q_j| <= .506 step: a half for
-///          the rounding to q, the rest for that of the quotient, a float of up to 2^15. So |Δy_i| <= .506 step Σ_j |ŵ_ij|.
-///   int8   x ≈ step_b · q, a step for every block b of 64 places, q in −127 … 127. A block's products are summed in int32, the blocks in fp32 lanes:
-///          |error| <= (cols/32 + 8)·2^-24·Σ_j |ŵ_ij x̂_j|, and x̂ itself is off by at most step_b/2 an entry: |Δy_i| <= Σ_j |ŵ_ij| step_b(j) / 2.
-///          Blocks are counted from the group that the row begins in: rows that begin at another place of a group meet an x̂ of their own.
-/// No sum overflows. int16: an int32 lane takes 4 products of at most 127·32767 from every 32 weights, and 128 such steps make 2,130,641,408 < 2^31.
-/// int8: two products of at most 127·127 fit in int16, eight of them, a lane's share of a block, in 2^17, so that the conversion to float is exact.
-/// A row is read in groups of 16 weights from the one that has its first weight on, so x stands shifted by the row's place in that group, with zeros
-/// on both sides. Rows of one chunk begin at multiples of their width: there are 16/gcd(cols, 16) copies of x, one where cols is a multiple of 16.
-/// Results depend neither on how many vectors are multiplied at once nor on how rows are shared among threads.
+///   int16  x ≈ step · q, one step a vector, q in −32767 … 32767. Products are summed in int32
+///          lanes, in int64 every 4,096 weights, and meet their factor in double: y is the exact
+///          sum, rounded once to float, the same on every architecture. |x_j − step q_j| <= .506
+///          step: a half for the rounding to q, the rest for that of the quotient, a float of up to
+///          2^15. So |Δy_i| <= .506 step Σ_j |ŵ_ij|.
+///   int8   x ≈ step_b · q, a step for every block b of 64 places, q in −127 … 127. A block's
+///          products are summed in int32, the blocks in fp32 lanes: |error| <= (cols/32 +
+///          8)·2^-24·Σ_j |ŵ_ij x̂_j|, and x̂ itself is off by at most step_b/2 an entry: |Δy_i| <=
+///          Σ_j |ŵ_ij| step_b(j) / 2. Blocks are counted from the group that the row begins in:
+///          rows that begin at another place of a group meet an x̂ of their own.
+/// No sum overflows. int16: an int32 lane takes 4 products of at most 127·32767 from every 32
+/// weights, and 128 such steps make 2,130,641,408 < 2^31. int8: two products of at most 127·127 fit
+/// in int16, eight of them, a lane's share of a block, in 2^17, so that the conversion to float is
+/// exact. A row is read in groups of 16 weights from the one that has its first weight on, so x
+/// stands shifted by the row's place in that group, with zeros on both sides. Rows of one chunk
+/// begin at multiples of their width: there are 16/gcd(cols, 16) copies of x, one where cols is a
+/// multiple of 16. Results depend neither on how many vectors are multiplied at once nor on how
+/// rows are shared among threads.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +38,8 @@ namespace cafeq::kernel {
 /// T: std::int16_t or std::int8_t.
 template <class T, class Arch = DefaultArch>
 class TrellisActivations {
-  static_assert(std::is_same_v<T, std::int16_t> || std::is_same_v<T, std::int8_t>, "cafeq: activations of a trellis code are int16 or int8");
+  static_assert(std::is_same_v<T, std::int16_t> || std::is_same_v<T, std::int8_t>,
+                "cafeq: activations of a trellis code are int16 or int8");
 
  public:
   static constexpr bool is_wide = std::is_same_v<T, std::int16_t>;
@@ -38,25 +47,37 @@ class TrellisActivations {
   static constexpr Index block = 64;  ///< places that share a step, where there is more than one
 
   TrellisActivations() = default;
-  /// X [n, cols]: one vector a row, any strides. Rows of weights must begin at multiples of `starts`: by default of cols, 1 for anywhere in a chunk.
-  /// There are 16/gcd(starts, 16) copies. A step is absmax / largest, or 0 where absmax is below 2^-100; what is not finite makes NaN of every
-  /// result.
+  /// X [n, cols]: one vector a row, any strides. Rows of weights must begin at multiples of
+  /// `starts`: by default of cols, 1 for anywhere in a chunk. There are 16/gcd(starts, 16) copies.
+  /// A step is absmax / largest, or 0 where absmax is below 2^-100; what is not finite makes NaN of
+  /// every result.
   explicit TrellisActivations(View<const float> X, Index starts = 0);
 
   Index count() const noexcept { return count_; }
   Index cols() const noexcept { return cols_; }
   /// Entry j of vector n as rows that begin `shift` places into a group meet it, and its step.
-  float value(Index n, Index j, Index shift = 0) const noexcept { return step(n, j, shift) * float(data(n, shift)[place(shift + j)]); }
-  float step(Index n, Index j, Index shift = 0) const noexcept { return steps(n, shift)[is_wide ? 0 : (shift + j) / block]; }
+  float value(Index n, Index j, Index shift = 0) const noexcept {
+    return step(n, j, shift) * float(data(n, shift)[place(shift + j)]);
+  }
+  float step(Index n, Index j, Index shift = 0) const noexcept {
+    return steps(n, shift)[is_wide ? 0 : (shift + j) / block];
+  }
 
-  const T* data(Index n, Index shift) const noexcept { return values_.data() + (shift / starts_ * count_ + n) * width_; }
-  const float* steps(Index n, Index shift) const noexcept { return steps_.data() + (is_wide ? n : (shift / starts_ * count_ + n) * blocks_); }
+  const T* data(Index n, Index shift) const noexcept {
+    return values_.data() + (shift / starts_ * count_ + n) * width_;
+  }
+  const float* steps(Index n, Index shift) const noexcept {
+    return steps_.data() + (is_wide ? n : (shift / starts_ * count_ + n) * blocks_);
+  }
   Index width() const noexcept { return width_; }    ///< entries from one vector to the next
   Index blocks() const noexcept { return blocks_; }  ///< steps from one vector to the next
 
  private:
-  /// Where the activation of a place stands: bytes as TrellisReader has them, one of the first group, one of the second, in turns.
-  static constexpr Index place(Index i) noexcept { return is_wide ? i : i / 32 * 32 + 2 * (i % 16) + i / 16 % 2; }
+  /// Where the activation of a place stands: bytes as TrellisReader has them, one of the first
+  /// group, one of the second, in turns.
+  static constexpr Index place(Index i) noexcept {
+    return is_wide ? i : i / 32 * 32 + 2 * (i % 16) + i / 16 % 2;
+  }
   /// Rounds entries that share a step, which it returns.
   static float round(std::span<const float> x, std::int32_t* q) noexcept;
 
@@ -69,8 +90,8 @@ namespace detail {
 
 /// A row times N vectors, as integers. `data` and `steps` are those of the first vector.
 template <int N, class Reader, class Ops>
-inline void trellis_row(Reader& reader, Index groups, const std::int16_t* data, Index width, const float* steps, Index, double factor,
-                        float* y) noexcept {
+inline void trellis_row(Reader& reader, Index groups, const std::int16_t* data, Index width,
+                        const float* steps, Index, double factor, float* y) noexcept {
   using Vector = typename Ops::Vector;
   constexpr Index run = 256;  // groups between carries
   static_assert(run * 2 * 127 * 32767 <= std::numeric_limits<std::int32_t>::max());
@@ -111,8 +132,8 @@ inline void trellis_row(Reader& reader, Index groups, const std::int16_t* data, 
 
 /// The same for bytes, a step for each block.
 template <int N, class Reader, class Ops>
-inline void trellis_row(Reader& reader, Index groups, const std::int8_t* data, Index width, const float* steps, Index blocks, double factor,
-                        float* y) noexcept {
+inline void trellis_row(Reader& reader, Index groups, const std::int8_t* data, Index width,
+                        const float* steps, Index blocks, double factor, float* y) noexcept {
   using Vector = typename Ops::Vector;
   typename Ops::Floats total[N];
   CAFEQ_UNROLL
@@ -125,7 +146,8 @@ inline void trellis_row(Reader& reader, Index groups, const std::int8_t* data, I
       Vector sum = Ops::zero();
       CAFEQ_UNROLL
       for (int p = 0; p < P; ++p)
-        sum = Ops::add_products8(sum, levels.magnitude[p], Ops::sign8(Ops::load(x + 2 * p * trellis_group), levels.sign[p]));
+        sum = Ops::add_products8(sum, levels.magnitude[p],
+                                 Ops::sign8(Ops::load(x + 2 * p * trellis_group), levels.sign[p]));
       total[n] = Ops::add_scaled32(total[n], sum, steps[n * blocks + g / 4]);
     }
   });
@@ -134,10 +156,12 @@ inline void trellis_row(Reader& reader, Index groups, const std::int8_t* data, I
 
 }  // namespace detail
 
-/// Consecutive rows of a chunk times every vector of x: Y(n, i), Y [count, rows]. Row i begins at weight first + i·cols of the chunk, with scales[i].
-/// Row starts must be multiples of what x was laid out for.
+/// Consecutive rows of a chunk times every vector of x: Y(n, i), Y [count, rows]. Row i begins at
+/// weight first + i·cols of the chunk, with scales[i]. Row starts must be multiples of what x was
+/// laid out for.
 template <class T, class Arch, class Ops>
-void multiply_trellis_rows(const TrellisDecoder<Arch, Ops>& decoder, const std::uint8_t* chunk, Index first, std::span<const float> scales,
+void multiply_trellis_rows(const TrellisDecoder<Arch, Ops>& decoder, const std::uint8_t* chunk,
+                           Index first, std::span<const float> scales,
                            const TrellisActivations<T, Arch>& x, View<float> Y) noexcept {
   CAFEQ_ASSERT(Y.rows == x.count() && Y.cols == Index(scales.size()));
   for (Index i = 0; i < Y.cols; ++i) {
@@ -148,7 +172,8 @@ void multiply_trellis_rows(const TrellisDecoder<Arch, Ops>& decoder, const std::
       constexpr int N = decltype(constant)::value;
       float y[N];
       decoder.read(chunk, begin / detail::trellis_group, [&](auto reader) {
-        detail::trellis_row<N, decltype(reader), Ops>(reader, groups, x.data(n, shift), x.width(), x.steps(n, shift), x.blocks(), factor, y);
+        detail::trellis_row<N, decltype(reader), Ops>(reader, groups, x.data(n, shift), x.width(),
+                                                      x.steps(n, shift), x.blocks(), factor, y);
       });
       for (int k = 0; k < N; ++k) Y(n + k, i) = y[k];
     };
@@ -162,27 +187,36 @@ void multiply_trellis_rows(const TrellisDecoder<Arch, Ops>& decoder, const std::
 
 template <class T, class Arch>
 TrellisActivations<T, Arch>::TrellisActivations(View<const float> X, Index starts)
-    : count_(X.rows), cols_(X.cols), starts_(std::gcd(starts > 0 ? starts : X.cols, detail::trellis_group)) {
+    : count_(X.rows),
+      cols_(X.cols),
+      starts_(std::gcd(starts > 0 ? starts : X.cols, detail::trellis_group)) {
   const Index copies = detail::trellis_group / starts_;
-  width_ = ceil_div(cols_ + detail::trellis_group - starts_, 2 * detail::trellis_group) * 2 * detail::trellis_group;
+  width_ = ceil_div(cols_ + detail::trellis_group - starts_, 2 * detail::trellis_group) * 2 *
+           detail::trellis_group;
   blocks_ = is_wide ? 1 : ceil_div(width_, block);
   values_.assign(std::size_t(copies * count_ * width_), T(0));
   steps_.resize(std::size_t((is_wide ? 1 : copies) * count_ * blocks_));
   Buffer<float> x(static_cast<std::size_t>(cols_));
   Buffer<std::int32_t> q(x.size());
-  const auto copy_of = [&](Index copy, Index n) { return values_.data() + (copy * count_ + n) * width_; };
+  const auto copy_of = [&](Index copy, Index n) {
+    return values_.data() + (copy * count_ + n) * width_;
+  };
   for (Index n = 0; n < count_; ++n) {
     copy(X.row_block(n, 1), View<float>{x.data(), 1, cols_, cols_, 1});
     const std::span<const float> row(x);
     if constexpr (is_wide) {
       steps_[std::size_t(n)] = round(row, q.data());
-      for (Index c = 0; c < copies; ++c) std::transform(q.begin(), q.end(), copy_of(c, n) + c * starts_, [](std::int32_t v) { return T(v); });
+      for (Index c = 0; c < copies; ++c)
+        std::transform(q.begin(), q.end(), copy_of(c, n) + c * starts_,
+                       [](std::int32_t v) { return T(v); });
     } else {
       for (Index c = 0; c < copies; ++c)
         for (Index b = 0, j = 0; j < cols_; ++b) {
           const Index shift = c * starts_, end = std::min(cols_, (b + 1) * block - shift);
-          steps_[std::size_t((c * count_ + n) * blocks_ + b)] = round(row.subspan(std::size_t(j), std::size_t(end - j)), q.data());
-          for (Index i = j; i < end; ++i) copy_of(c, n)[place(shift + i)] = T(q[std::size_t(i - j)]);
+          steps_[std::size_t((c * count_ + n) * blocks_ + b)] =
+              round(row.subspan(std::size_t(j), std::size_t(end - j)), q.data());
+          for (Index i = j; i < end; ++i)
+            copy_of(c, n)[place(shift + i)] = T(q[std::size_t(i - j)]);
           j = end;
         }
     }
@@ -210,7 +244,8 @@ float TrellisActivations<T, Arch>::round(std::span<const float> x, std::int32_t*
     return finite == 0 ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   }
   const float inverse = float(largest) / absmax;
-  for (j = 0; j + lanes <= x.size(); j += lanes) simd::nearest_int32(V::load_unaligned(x.data() + j) * V(inverse)).store_unaligned(q + j);
+  for (j = 0; j + lanes <= x.size(); j += lanes)
+    simd::nearest_int32(V::load_unaligned(x.data() + j) * V(inverse)).store_unaligned(q + j);
   for (; j < x.size(); ++j) q[j] = std::int32_t(std::nearbyint(x[j] * inverse));
   return absmax / float(largest);
 }

@@ -1,22 +1,27 @@
-/// The search for the states of a trellis code (core/trellis_code.hpp): given targets x, the cyclic chain of states with small Σ (x_t − level ·
-/// unit)².
+/// The search for the states of a trellis code (core/trellis_code.hpp): given targets x, the cyclic
+/// chain of states with small Σ (x_t − level · unit)².
 ///
-/// Viterbi's algorithm. With v_t[p] the least cost of a chain up to weight t − 1 whose next state begins with the bits p (window − k_t of them; k_t
-/// new bits come with weight t), and d_t(s) = (x_t − level(s) · unit)²:
+/// Viterbi's algorithm. With v_t[p] the least cost of a chain up to weight t − 1 whose next state
+/// begins with the bits p (window − k_t of them; k_t new bits come with weight t), and d_t(s) =
+/// (x_t − level(s) · unit)²:
 ///
 ///     v_{t+1}[p] = min over the states s that end with p of v_t[s >> k_t] + d_t(s)
 ///
-/// Only v is kept, one row a weight. What preceded p is found again on the way back, from 2^k sums a weight, which costs less than to note it for
-/// every p on the way there; and d is computed where it is added, so that a step reads v_t and the levels and writes v_{t+1}, all in L1.
+/// Only v is kept, one row a weight. What preceded p is found again on the way back, from 2^k sums
+/// a weight, which costs less than to note it for every p on the way there; and d is computed where
+/// it is added, so that a step reads v_t and the levels and writes v_{t+1}, all in L1.
 ///
-/// A cycle must end where it begins. The bits that cross the seam are taken from an open search of the last 96 and the first 96 weights, and the main
-/// search is held to them at both ends. It runs in pieces of 1,024 weights that look 64 further, where chains have met almost surely.
+/// A cycle must end where it begins. The bits that cross the seam are taken from an open search of
+/// the last 96 and the first 96 weights, and the main search is held to them at both ends. It runs
+/// in pieces of 1,024 weights that look 64 further, where chains have met almost surely.
 ///
-/// Costs are whole numbers: targets and levels are rounded to units of 2^-13, squares to units of 2^-10, 2^-12 and 2^-14 for codes of 2, 3 and 4
-/// bits. They saturate where a weight is off by 4, 2 and 1. From each v the least one of the row before is subtracted, and it is capped so that no
-/// sum overflows: at 48, 12 and 3 times the variance of the targets. Of equal sums the smallest predecessor wins. So every architecture gives the
-/// same states.
-/// Longer than most headers: the two directions of one search, and the plain loops that say what they must find.
+/// Costs are whole numbers: targets and levels are rounded to units of 2^-13, squares to units of
+/// 2^-10, 2^-12 and 2^-14 for codes of 2, 3 and 4 bits. They saturate where a weight is off by 4, 2
+/// and 1. From each v the least one of the row before is subtracted, and it is capped so that no
+/// sum overflows: at 48, 12 and 3 times the variance of the targets. Of equal sums the smallest
+/// predecessor wins. So every architecture gives the same states.
+/// Longer than most headers: the two directions of one search, and the plain loops that say what
+/// they must find.
 #pragma once
 
 #include <algorithm>
@@ -46,22 +51,27 @@ constexpr int trellis_shift(Index t, Index n, TrellisRate rate) noexcept {
 /// The largest v: a square, at most 2^14, added to it does not overflow.
 inline constexpr std::uint16_t trellis_most = 0xffff - (1 << 14);
 
-/// Costs and the squares of the differences of target and levels; Doubles: of twice the differences.
+/// Costs and the squares of the differences of target and levels; Doubles: of twice the
+/// differences.
 template <bool Doubles, class Arch>
-inline simd::Words<Arch> trellis_sums(simd::Words<Arch> cost, simd::SignedWords<Arch> level, simd::SignedWords<Arch> target) noexcept {
+inline simd::Words<Arch> trellis_sums(simd::Words<Arch> cost, simd::SignedWords<Arch> level,
+                                      simd::SignedWords<Arch> target) noexcept {
   simd::SignedWords<Arch> difference = xsimd::ssub(target, level);
   if constexpr (Doubles) difference = xsimd::sadd(difference, difference);
   return cost + simd::square_high<Arch>(difference);
 }
 
-/// v_{t+1} of `states` >> Next words from v_t of `states` >> Shift: rows of the comment above. `least` is the smallest word of `before`; returns the
-/// smallest of `after`. Doubles: squares are of twice the difference of level and target.
+/// v_{t+1} of `states` >> Next words from v_t of `states` >> Shift: rows of the comment above.
+/// `least` is the smallest word of `before`; returns the smallest of `after`. Doubles: squares are
+/// of twice the difference of level and target.
 template <bool Doubles, int Shift, int Next, class Arch>
-std::uint16_t trellis_step(const std::uint16_t* before, std::uint16_t* after, const std::int16_t* levels, Index states, std::int16_t target,
+std::uint16_t trellis_step(const std::uint16_t* before, std::uint16_t* after,
+                           const std::int16_t* levels, Index states, std::int16_t target,
                            std::uint16_t least) noexcept {
   using simd::Words, simd::SignedWords;
   constexpr Index w = Index(Words<Arch>::size);
-  constexpr Index block = std::max(w, std::min<Index>(4 * w, 1024 >> Next));  // there are at least 1,024 states
+  constexpr Index block =
+      std::max(w, std::min<Index>(4 * w, 1024 >> Next));  // there are at least 1,024 states
   constexpr int vectors = int(block / w);
   static_assert(block % (Index(1) << Shift) == 0 || (Index(1) << Shift) % block == 0);
   const SignedWords<Arch> x(target);
@@ -75,8 +85,9 @@ std::uint16_t trellis_step(const std::uint16_t* before, std::uint16_t* after, co
       const std::uint16_t* cost = before + (s >> Shift);
       CAFEQ_UNROLL
       for (int v = 0; v < vectors; ++v) {
-        const Words<Arch> sum = trellis_sums<Doubles, Arch>(simd::load_repeated<Shift, Arch>(cost + (v * w >> Shift)),
-                                                            SignedWords<Arch>::load_aligned(levels + s + v * w), x);
+        const Words<Arch> sum =
+            trellis_sums<Doubles, Arch>(simd::load_repeated<Shift, Arch>(cost + (v * w >> Shift)),
+                                        SignedWords<Arch>::load_aligned(levels + s + v * w), x);
         best[v] = j == 0 ? sum : simd::min_words<Arch>(best[v], sum);
       }
     };
@@ -98,8 +109,9 @@ std::uint16_t trellis_step(const std::uint16_t* before, std::uint16_t* after, co
 
 }  // namespace detail
 
-/// Searches chunks, one after another. One object serves one worker; it owns 1,089 rows of costs, 2^(window + 1 − ⌊R⌋) bytes each (2.2 MB for a
-/// window of 12 bits and 2 bits a weight, .14 MB for 10 and 4), and asks for no memory after it is made.
+/// Searches chunks, one after another. One object serves one worker; it owns 1,089 rows of costs,
+/// 2^(window + 1 − ⌊R⌋) bytes each (2.2 MB for a window of 12 bits and 2 bits a weight, .14 MB for
+/// 10 and 4), and asks for no memory after it is made.
 template <class Arch = DefaultArch>
 class TrellisSearch {
  public:
@@ -112,13 +124,16 @@ class TrellisSearch {
         costs_(std::size_t(longest + 1) * (code.states() >> rate.code_class())) {
     CAFEQ_ASSERT(rate.is_valid() && code.window >= 10 && code.window <= 16);
     for (std::size_t i = 0; i < levels_.size(); ++i) {
-      const int level = fixed_point(float(code.level(std::uint32_t(i) % code.states())) * code.unit);
-      levels_[i] = rate.code_class() == 4 ? near(level, int(i / code.states())) : std::int16_t(level);
+      const int level =
+          fixed_point(float(code.level(std::uint32_t(i) % code.states())) * code.unit);
+      levels_[i] =
+          rate.code_class() == 4 ? near(level, int(i / code.states())) : std::int16_t(level);
     }
   }
 
-  /// The states of a chunk whose targets are x, one or more of them: weights divided by the scale of their row, so that their variance is near 1.
-  /// Targets beyond ±4 count as ±4. A chunk whose bits are fewer than a window's is followed by targets of 0 (see trellis_bits()).
+  /// The states of a chunk whose targets are x, one or more of them: weights divided by the scale
+  /// of their row, so that their variance is near 1. Targets beyond ±4 count as ±4. A chunk whose
+  /// bits are fewer than a window's is followed by targets of 0 (see trellis_bits()).
   void tail_biting(std::span<const float> x, std::span<std::uint16_t> states) noexcept {
     CAFEQ_ASSERT(!x.empty() && states.size() == x.size());
     search(x, [&](Index first, std::span<const std::uint16_t> found) {
@@ -127,9 +142,12 @@ class TrellisSearch {
     });
   }
 
-  /// Searches and writes the chunk as pack_trellis() does, `chunk` having trellis_chunk_bytes(trellis_bits(x.size(), …), window) bytes or more.
+  /// Searches and writes the chunk as pack_trellis() does, `chunk` having
+  /// trellis_chunk_bytes(trellis_bits(x.size(), …), window) bytes or more.
   void encode(std::span<const float> x, std::span<std::uint8_t> chunk) noexcept {
-    CAFEQ_ASSERT(!x.empty() && Index(chunk.size()) >= trellis_chunk_bytes(trellis_bits(Index(x.size()), rate_, window_), window_));
+    CAFEQ_ASSERT(!x.empty() &&
+                 Index(chunk.size()) >=
+                     trellis_chunk_bytes(trellis_bits(Index(x.size()), rate_, window_), window_));
     detail::TrellisWriter writer(rate_, window_, chunk);
     search(x, [&](Index, std::span<const std::uint16_t> found) { writer.write(found); });
     writer.close();
@@ -145,16 +163,23 @@ class TrellisSearch {
     return std::int16_t(units < 0 ? units - 0.5f : units + 0.5f);
   }
 
-  /// Squares of 4-bit codes are of four times a difference, which saturates where it is 1. So only levels near a target matter, and their doubles fit
-  /// into 16 bits when they are counted from the nearest of 0, 2 and −2. That is one doubling less in the innermost loop.
+  /// Squares of 4-bit codes are of four times a difference, which saturates where it is 1. So only
+  /// levels near a target matter, and their doubles fit into 16 bits when they are counted from the
+  /// nearest of 0, 2 and −2. That is one doubling less in the innermost loop.
   static std::int16_t near(int value, int centre) noexcept {
     constexpr std::array<int, 3> origin{0, 2 << 13, -(2 << 13)};
     return std::int16_t(std::clamp(2 * (value - origin[std::size_t(centre)]), -32768, 32767));
   }
-  static int centre_of(int target) noexcept { return target >= 1 << 13 ? 1 : target < -(1 << 13) ? 2 : 0; }
+  static int centre_of(int target) noexcept {
+    return target >= 1 << 13 ? 1 : target < -(1 << 13) ? 2 : 0;
+  }
 
-  std::uint16_t* row(Index i) noexcept { return costs_.data() + i * (states_of_code_ >> rate_.code_class()); }
-  const std::int16_t* levels(Index i) const noexcept { return levels_.data() + centre_[std::size_t(i)] * states_of_code_; }
+  std::uint16_t* row(Index i) noexcept {
+    return costs_.data() + i * (states_of_code_ >> rate_.code_class());
+  }
+  const std::int16_t* levels(Index i) const noexcept {
+    return levels_.data() + centre_[std::size_t(i)] * states_of_code_;
+  }
 
   /// Hands the states of all weights to `take(first, states)`, a piece at a time.
   template <class Take>
@@ -175,31 +200,27 @@ class TrellisSearch {
     }
   }
 
-  /// states_ of `count` weights from `first` on. `begin` are the bits before the new ones of the first state, `end` those that the state behind the
-  /// last begins with, or open.
+  /// states_ of `count` weights from `first` on. `begin` are the bits before the new ones of the
+  /// first state, `end` those that the state behind the last begins with, or open.
   void chain(Index first, Index count, int begin, int end) noexcept {
     for (Index i = 0, t = first; i <= count; ++i, ++t) {
       if (t >= n_) t -= n_;
       shift_[std::size_t(i)] = std::uint8_t(detail::trellis_shift(t, n_, rate_));
-      const std::int16_t target = t < Index(x_.size()) ? fixed_point(x_[std::size_t(t)]) : std::int16_t(0);
+      const std::int16_t target =
+          t < Index(x_.size()) ? fixed_point(x_[std::size_t(t)]) : std::int16_t(0);
       const int centre = rate_.code_class() == 4 ? centre_of(target) : 0;
       centre_[std::size_t(i)] = std::uint8_t(centre);
       target_[std::size_t(i)] = rate_.code_class() == 4 ? near(target, centre) : target;
     }
-    std::fill_n(row(0), states_of_code_ >> shift_[0], begin == open ? std::uint16_t(0) : detail::trellis_most);
+    std::fill_n(row(0), states_of_code_ >> shift_[0],
+                begin == open ? std::uint16_t(0) : detail::trellis_most);
     if (begin != open) row(0)[begin] = 0;
 
     const Index steps = end == open ? count : count - 1;
     switch (rate_.code_class()) {
-      case 2:
-        forward<2>(steps);
-        break;
-      case 3:
-        forward<3>(steps);
-        break;
-      default:
-        forward<4>(steps);
-        break;
+      case 2: forward<2>(steps); break;
+      case 3: forward<3>(steps); break;
+      default: forward<4>(steps); break;
     }
     if (end == open) {
       const std::uint16_t* v = row(count);
@@ -215,11 +236,17 @@ class TrellisSearch {
     std::uint16_t least = 0;
     for (Index i = 0; i < steps; ++i) {
       const auto step = [&]<int Shift, int Next>() {
-        return detail::trellis_step<(Class > 2), Shift, Next, Arch>(row(i), row(i + 1), levels(i), states_of_code_, target_[std::size_t(i)], least);
+        return detail::trellis_step<(Class > 2), Shift, Next, Arch>(
+            row(i), row(i + 1), levels(i), states_of_code_, target_[std::size_t(i)], least);
       };
-      const bool more = shift_[std::size_t(i)] != Class, next_more = shift_[std::size_t(i + 1)] != Class;
-      if (more) least = next_more ? step.template operator()<Class + 1, Class + 1>() : step.template operator()<Class + 1, Class>();
-      else least = next_more ? step.template operator()<Class, Class + 1>() : step.template operator()<Class, Class>();
+      const bool more = shift_[std::size_t(i)] != Class,
+                 next_more = shift_[std::size_t(i + 1)] != Class;
+      if (more)
+        least = next_more ? step.template operator()<Class + 1, Class + 1>()
+                          : step.template operator()<Class + 1, Class>();
+      else
+        least = next_more ? step.template operator()<Class, Class + 1>()
+                          : step.template operator()<Class, Class>();
     }
   }
 
@@ -230,18 +257,10 @@ class TrellisSearch {
       const int shift = shift_[std::size_t(i)];
       std::uint32_t s = 0;
       switch (shift_[std::size_t(i + 1)]) {
-        case 2:
-          s = predecessor<Doubles, 2>(i, prefix);
-          break;
-        case 3:
-          s = predecessor<Doubles, 3>(i, prefix);
-          break;
-        case 4:
-          s = predecessor<Doubles, 4>(i, prefix);
-          break;
-        default:
-          s = predecessor<Doubles, 5>(i, prefix);
-          break;
+        case 2: s = predecessor<Doubles, 2>(i, prefix); break;
+        case 3: s = predecessor<Doubles, 3>(i, prefix); break;
+        case 4: s = predecessor<Doubles, 4>(i, prefix); break;
+        default: s = predecessor<Doubles, 5>(i, prefix); break;
       }
       states_[std::size_t(i)] = std::uint16_t(s);
       prefix = s >> shift;
@@ -264,20 +283,24 @@ class TrellisSearch {
       std::uint32_t best = std::numeric_limits<std::uint32_t>::max();
       CAFEQ_UNROLL
       for (int j = 0; j < 1 << Next; j += w) {
-        const auto sum = detail::trellis_sums<Doubles, Narrow>(simd::load_strided<Narrow>(v + j * v_stride, v_stride),
-                                                               simd::load_strided<Narrow>(level + j * stride, stride), x);
+        const auto sum = detail::trellis_sums<Doubles, Narrow>(
+            simd::load_strided<Narrow>(v + j * v_stride, v_stride),
+            simd::load_strided<Narrow>(level + j * stride, stride), x);
         const auto [value, lane] = simd::smallest_lane<Narrow>(sum);
         best = std::min(best, value * 32 + std::uint32_t(j) + lane);
       }
       return (best & 31) * std::uint32_t(stride) + prefix;
     }
-    // A sum and its predecessor in one number: of equal sums the smallest predecessor has the least.
+    // A sum and its predecessor in one number: of equal sums the smallest predecessor has the
+    // least.
     std::uint32_t best = std::numeric_limits<std::uint32_t>::max();
     for (std::uint32_t j = 0; j < 1u << Next; j += 4) {
       CAFEQ_UNROLL
       for (std::uint32_t i = 0; i < 4; ++i) {
-        const int difference = std::clamp((target - level[i * stride]) * (Doubles ? 2 : 1), -32768, 32767);
-        best = std::min(best, (v[i * v_stride] + (std::uint32_t(difference * difference) >> 16)) * 32 + j + i);
+        const int difference =
+            std::clamp((target - level[i * stride]) * (Doubles ? 2 : 1), -32768, 32767);
+        best = std::min(
+            best, (v[i * v_stride] + (std::uint32_t(difference * difference) >> 16)) * 32 + j + i);
       }
       level += 4 * stride;
       v += 4 * v_stride;
@@ -285,33 +308,38 @@ class TrellisSearch {
     return (best & 31) * std::uint32_t(stride) + prefix;
   }
 
-  /// The bits before the first weight are given. A chain has them already, unless all of those that had were so far off that their costs were
-  /// saturated.
+  /// The bits before the first weight are given. A chain has them already, unless all of those that
+  /// had were so far off that their costs were saturated.
   void begin_with(int begin, Index count) noexcept {
     int taken = 0;
     for (Index i = 0; i < count && (taken += shift_[std::size_t(i)]) < window_; ++i) {
       const int given = begin << taken & int(states_of_code_ - 1);
-      states_[std::size_t(i)] = std::uint16_t(given | (states_[std::size_t(i)] & ((1 << taken) - 1)));
+      states_[std::size_t(i)] =
+          std::uint16_t(given | (states_[std::size_t(i)] & ((1 << taken) - 1)));
     }
   }
 
   TrellisRate rate_;
   int window_;
   Index states_of_code_;
-  Buffer<std::int16_t> levels_;  // of each state, in units of 2^-13; for 4-bit codes near() 0, 2 and −2
+  Buffer<std::int16_t>
+      levels_;  // of each state, in units of 2^-13; for 4-bit codes near() 0, 2 and −2
   Buffer<std::uint16_t> costs_;  // v, a row a weight
   std::span<const float> x_;
   Index n_ = 0;
-  std::array<std::uint8_t, longest + 1> shift_{};   // of the weights of a chain and the one behind them
+  std::array<std::uint8_t, longest + 1>
+      shift_{};  // of the weights of a chain and the one behind them
   std::array<std::uint8_t, longest + 1> centre_{};  // which levels
   std::array<std::int16_t, longest + 1> target_{};
   std::array<std::uint16_t, longest> states_{};
 };
 
-/// The meaning of TrellisSearch: the least Σ (x_t − level · unit)² of all cycles whose first state begins with the bits `across`, or of all chains,
-/// open at both ends, where `across` is negative. x has all weights of the chunk, also those that nobody reads. Plain loops in double, n · 2^window
-/// of memory.
-inline double trellis_search_reference(const TrellisCode& code, TrellisRate rate, std::span<const double> x, int across,
+/// The meaning of TrellisSearch: the least Σ (x_t − level · unit)² of all cycles whose first state
+/// begins with the bits `across`, or of all chains, open at both ends, where `across` is negative.
+/// x has all weights of the chunk, also those that nobody reads. Plain loops in double, n ·
+/// 2^window of memory.
+inline double trellis_search_reference(const TrellisCode& code, TrellisRate rate,
+                                       std::span<const double> x, int across,
                                        std::span<std::uint16_t> states) {
   const Index n = Index(x.size());
   const std::uint32_t count = code.states();
@@ -322,7 +350,8 @@ inline double trellis_search_reference(const TrellisCode& code, TrellisRate rate
     const int shift = detail::trellis_shift(t, n, rate);
     const std::uint32_t prefixes = count >> shift;
     if (t == 0) {
-      for (std::uint32_t p = 0; p < prefixes; ++p) best[p] = across < 0 || p == std::uint32_t(across) ? 0 : infinity;
+      for (std::uint32_t p = 0; p < prefixes; ++p)
+        best[p] = across < 0 || p == std::uint32_t(across) ? 0 : infinity;
     } else {
       auto& from = predecessor[std::size_t(t)];
       from.assign(prefixes, 0);

@@ -24,15 +24,18 @@ namespace detail {
 
 using EigenMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using EigenView = Eigen::Map<EigenMatrix, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
-using ConstEigenView = Eigen::Map<const EigenMatrix, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
+using ConstEigenView =
+    Eigen::Map<const EigenMatrix, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
 
 CAFEQ_LAZY ConstEigenView to_eigen(View<const double> A) {
-  return {A.data, A.rows, A.cols, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(A.row_stride, A.col_stride)};
+  return {A.data, A.rows, A.cols,
+          Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(A.row_stride, A.col_stride)};
 }
 template <class Derived>
 Matrix<double> from_eigen(const Eigen::MatrixBase<Derived>& A) {
   Matrix<double> result(A.rows(), A.cols());
-  EigenView(result.data(), A.rows(), A.cols(), Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(A.cols(), 1)) = A;
+  EigenView(result.data(), A.rows(), A.cols(),
+            Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(A.cols(), 1)) = A;
   return result;
 }
 
@@ -45,7 +48,8 @@ inline Matrix<double> product(View<const double> A, View<const double> B) {
   return result;
 }
 
-/// A ← A + part · (mean of the diagonal) · I, so that a Gram matrix that lost rank can still be factored; a zero A becomes the identity.
+/// A ← A + part · (mean of the diagonal) · I, so that a Gram matrix that lost rank can still be
+/// factored; a zero A becomes the identity.
 inline void add_ridge(Matrix<double>& A, double part) noexcept {
   double mean = 0;
   for (Index i = 0; i < A.rows(); ++i) mean += A(i, i) / double(A.rows());
@@ -62,7 +66,8 @@ struct Ldl {
 CAFEQ_LAZY std::optional<Ldl> factor_ldl(View<const double> H) {
   const Eigen::LLT<detail::EigenMatrix> llt(detail::to_eigen(H));
   if (llt.info() != Eigen::Success) return std::nullopt;
-  Ldl result{detail::from_eigen(detail::EigenMatrix(llt.matrixL())), std::vector<double>(std::size_t(H.rows))};
+  Ldl result{detail::from_eigen(detail::EigenMatrix(llt.matrixL())),
+             std::vector<double>(std::size_t(H.rows))};
   for (Index j = 0; j < H.rows; ++j) {
     const double d = result.L(j, j);
     if (!(d > 0) || !std::isfinite(d)) return std::nullopt;
@@ -81,7 +86,8 @@ CAFEQ_LAZY std::optional<Matrix<double>> solve_spd(View<const double> H, View<co
 
 namespace detail {
 
-/// Whether a factorization's matrix can be inverted. The estimate of the condition means nothing where a pivot vanished, so pivots are looked at first.
+/// Whether a factorization's matrix can be inverted. The estimate of the condition means nothing
+/// where a pivot vanished, so pivots are looked at first.
 CAFEQ_LAZY bool invertible(const Eigen::PartialPivLU<EigenMatrix>& lu, double min_rcond) {
   const auto pivots = lu.matrixLU().diagonal().array();
   return pivots.isFinite().all() && (pivots != 0.0).all() && lu.rcond() > min_rcond;
@@ -89,15 +95,17 @@ CAFEQ_LAZY bool invertible(const Eigen::PartialPivLU<EigenMatrix>& lu, double mi
 
 }  // namespace detail
 
-/// A⁻¹ B by LU; nothing where A is not finite, or its reciprocal condition number not above `min_rcond`.
-CAFEQ_LAZY std::optional<Matrix<double>> solve(View<const double> A, View<const double> B, double min_rcond = 1e-14) {
+/// A⁻¹ B by LU; nothing where A is not finite, or its reciprocal condition number not above
+/// `min_rcond`.
+CAFEQ_LAZY std::optional<Matrix<double>> solve(View<const double> A, View<const double> B,
+                                               double min_rcond = 1e-14) {
   const Eigen::PartialPivLU<detail::EigenMatrix> lu(detail::to_eigen(A));
   if (!detail::invertible(lu, min_rcond)) return std::nullopt;
   return detail::from_eigen(lu.solve(detail::to_eigen(B)));
 }
 
-/// A⁻¹; nothing where A is not finite, or its reciprocal condition number in the 1-norm not above `min_rcond`. An Inverter does the same without
-/// allocating.
+/// A⁻¹; nothing where A is not finite, or its reciprocal condition number in the 1-norm not above
+/// `min_rcond`. An Inverter does the same without allocating.
 inline std::optional<Matrix<double>> inverse(View<const double> A, double min_rcond = 1e-14) {
   Matrix<double> result(A.rows, A.cols);
   if (!Inverter().invert(A, result.view(), min_rcond)) return std::nullopt;
@@ -124,18 +132,21 @@ struct Svd {
   Matrix<double> V;       ///< A = U diag(S) Vᵀ
 };
 
-/// SVD of a square matrix (Jacobi without a preconditioner: quick to compile, accurate for small singular values).
+/// SVD of a square matrix (Jacobi without a preconditioner: quick to compile, accurate for small
+/// singular values).
 CAFEQ_LAZY Svd svd(View<const double> A) {
-  const Eigen::JacobiSVD<detail::EigenMatrix, Eigen::NoQRPreconditioner> svd(detail::to_eigen(A),
-                                                                             Eigen::ComputeFullU | Eigen::ComputeFullV);
-  Svd result{detail::from_eigen(svd.matrixU()), std::vector<double>(std::size_t(A.rows)), detail::from_eigen(svd.matrixV())};
+  const Eigen::JacobiSVD<detail::EigenMatrix, Eigen::NoQRPreconditioner> svd(
+      detail::to_eigen(A), Eigen::ComputeFullU | Eigen::ComputeFullV);
+  Svd result{detail::from_eigen(svd.matrixU()), std::vector<double>(std::size_t(A.rows)),
+             detail::from_eigen(svd.matrixV())};
   for (Index i = 0; i < A.rows; ++i) result.S[std::size_t(i)] = svd.singularValues()(i);
   return result;
 }
 
 namespace detail {
 
-/// ‖x − y‖² in eight lanes, element i in lane i mod 8: one order of summation for all architectures. `y` may be null, for zeros.
+/// ‖x − y‖² in eight lanes, element i in lane i mod 8: one order of summation for all
+/// architectures. `y` may be null, for zeros.
 template <class Arch = DefaultArch>
 double squared_distance(const double* x, const double* y, Index n) noexcept {
   using V = Batch<double, Arch>;
@@ -170,14 +181,17 @@ void combine(double a, const double* x, double b, double* y, Index n) noexcept {
   using V = Batch<double, Arch>;
   constexpr Index w = Index(V::size);
   Index i = 0;
-  for (; i + w <= n; i += w) simd::fma(V(a), V::load_unaligned(x + i), V(b) * V::load_unaligned(y + i)).store_unaligned(y + i);
+  for (; i + w <= n; i += w)
+    simd::fma(V(a), V::load_unaligned(x + i), V(b) * V::load_unaligned(y + i))
+        .store_unaligned(y + i);
   for (; i < n; ++i) y[i] = std::fma(a, x[i], b * y[i]);
 }
 
 }  // namespace detail
 
-/// The orthogonal polar factor U Vᵀ of a square, finite A = U S Vᵀ: the orthogonal M that maximises tr(MᵀA). By Newton's iteration with Frobenius
-/// scaling (Higham, "Computing the polar decomposition", 1986), X ← (g X + X⁻ᵀ / g) / 2; by SVD where A is close to singular.
+/// The orthogonal polar factor U Vᵀ of a square, finite A = U S Vᵀ: the orthogonal M that maximises
+/// tr(MᵀA). By Newton's iteration with Frobenius scaling (Higham, "Computing the polar
+/// decomposition", 1986), X ← (g X + X⁻ᵀ / g) / 2; by SVD where A is close to singular.
 CAFEQ_LAZY Matrix<double> polar(View<const double> A) {
   const Index size = A.rows * A.rows;
   Matrix<double> X = to_matrix<double>(A);
@@ -187,7 +201,8 @@ CAFEQ_LAZY Matrix<double> polar(View<const double> A) {
   for (int round = 0; round < 30; ++round) {
     if (!inverter.invert(std::as_const(X).view().transposed(), Y.view(), 1e-10)) break;
     // The scaling brings the singular values near 1 within a few rounds.
-    const double g = std::sqrt(std::sqrt(detail::squared_distance(Y.data(), nullptr, size) / detail::squared_distance(X.data(), nullptr, size)));
+    const double g = std::sqrt(std::sqrt(detail::squared_distance(Y.data(), nullptr, size) /
+                                         detail::squared_distance(X.data(), nullptr, size)));
     detail::combine(0.5 * g, X.data(), 0.5 / g, Y.data(), size);
     const double change = std::sqrt(detail::squared_distance(Y.data(), X.data(), size));
     std::swap(X, Y);
@@ -205,12 +220,14 @@ struct SymmetricEigen {
 
 CAFEQ_LAZY SymmetricEigen symmetric_eigen(View<const double> A) {
   const Eigen::SelfAdjointEigenSolver<detail::EigenMatrix> solver(detail::to_eigen(A));
-  SymmetricEigen result{std::vector<double>(std::size_t(A.rows)), detail::from_eigen(solver.eigenvectors())};
+  SymmetricEigen result{std::vector<double>(std::size_t(A.rows)),
+                        detail::from_eigen(solver.eigenvectors())};
   for (Index i = 0; i < A.rows; ++i) result.values[std::size_t(i)] = solver.eigenvalues()(i);
   return result;
 }
 
-/// A random orthogonal n × n matrix, uniform (Haar): QR of a Gaussian with the signs of R's diagonal moved into Q.
+/// A random orthogonal n × n matrix, uniform (Haar): QR of a Gaussian with the signs of R's
+/// diagonal moved into Q.
 CAFEQ_LAZY Matrix<double> random_orthogonal(Index n, const CounterRng& rng) {
   Matrix<double> gaussian(n, n);
   for (Index i = 0; i < n * n; ++i) gaussian.data()[i] = rng.normal(std::uint64_t(i));

@@ -1,5 +1,5 @@
-/// Inverses of small dense matrices (blocks and heads, up to a few hundred) in fp64, without Eigen: the same bits on every architecture with fused
-/// multiply-adds, at the speed of products.
+/// Inverses of small dense matrices (blocks and heads, up to a few hundred) in fp64, without Eigen:
+/// the same bits on every architecture with fused multiply-adds, at the speed of products.
 #pragma once
 
 #include <algorithm>
@@ -12,12 +12,14 @@
 
 namespace cafeq::linalg {
 
-/// A⁻¹ by LU with partial pivoting, P A = L U, in blocks of 8 rows: 2 k³ operations, most of them in products of long depth. Keeps its storage, 2 k²
-/// doubles, so that only a matrix larger than all before allocates. One inverter serves one thread.
+/// A⁻¹ by LU with partial pivoting, P A = L U, in blocks of 8 rows: 2 k³ operations, most of them
+/// in products of long depth. Keeps its storage, 2 k² doubles, so that only a matrix larger than
+/// all before allocates. One inverter serves one thread.
 class Inverter {
  public:
-  /// Writes A⁻¹ to `result` (contiguous rows, A itself if need be) and returns true; false, and nothing of use in `result`, where A is not finite or
-  /// its reciprocal condition number in the 1-norm not above `min_rcond`.
+  /// Writes A⁻¹ to `result` (contiguous rows, A itself if need be) and returns true; false, and
+  /// nothing of use in `result`, where A is not finite or its reciprocal condition number in the
+  /// 1-norm not above `min_rcond`.
   template <class Arch = DefaultArch>
   bool invert(View<const double> A, View<double> result, double min_rcond = 1e-14);
 
@@ -36,7 +38,8 @@ class Inverter {
   static void invert_lower(View<const double> F, View<double> X) noexcept;
   template <class Arch>
   static void divide_upper(View<const double> F, View<double> X) noexcept;
-  /// Rows of X, at most 8, from the first on: x_r += Σ_{s<r} T(r, s) x_s; or from the last on: x_r = (x_r + Σ_{s>r} T(r, s) x_s) · T(r, r).
+  /// Rows of X, at most 8, from the first on: x_r += Σ_{s<r} T(r, s) x_s; or from the last on: x_r
+  /// = (x_r + Σ_{s>r} T(r, s) x_s) · T(r, r).
   template <bool Forward, class Arch>
   static void substitute(View<const double> T, View<double> X) noexcept;
 
@@ -48,7 +51,8 @@ class Inverter {
 inline double Inverter::norm(View<const double> A, std::vector<double>& sums) noexcept {
   std::fill_n(sums.data(), A.cols, 0.0);
   for (Index i = 0; i < A.rows; ++i)
-    for (Index j = 0; j < A.cols; ++j) sums[std::size_t(j)] += std::abs(A.data[i * A.row_stride + j * A.col_stride]);
+    for (Index j = 0; j < A.cols; ++j)
+      sums[std::size_t(j)] += std::abs(A.data[i * A.row_stride + j * A.col_stride]);
   double largest = 0;
   for (Index j = 0; j < A.cols; ++j)
     if (!(sums[std::size_t(j)] <= largest)) largest = sums[std::size_t(j)];
@@ -57,10 +61,12 @@ inline double Inverter::norm(View<const double> A, std::vector<double>& sums) no
 
 template <class Arch>
 bool Inverter::invert(View<const double> A, View<double> result, double min_rcond) {
-  CAFEQ_ASSERT(A.rows == A.cols && result.rows == A.rows && result.cols == A.cols && result.rows_contiguous());
+  CAFEQ_ASSERT(A.rows == A.cols && result.rows == A.rows && result.cols == A.cols &&
+               result.rows_contiguous());
   const Index k = A.rows;
   if (k == 0) return true;
-  const Index stride = ceil_div(k, block) * block + block;  // whole vectors, and never a power of two
+  const Index stride =
+      ceil_div(k, block) * block + block;  // whole vectors, and never a power of two
   storage_.resize(std::max(storage_.size(), std::size_t(2 * k * stride)));
   order_.resize(std::max(order_.size(), std::size_t(k)));
   sums_.resize(std::max(sums_.size(), std::size_t(k)));
@@ -89,11 +95,15 @@ bool Inverter::factor(View<double> F) noexcept {
   for (Index c = 0; c < k; c += block) {
     const Index n = std::min(block, k - c);
     const Index end = c + n;
-    if (c > 0) kernel::multiply<double, Arch>(f.block(c, 0, k - c, c), f.block(0, c, c, n), F.block(c, c, k - c, n), kernel::Store::add);
+    if (c > 0)
+      kernel::multiply<double, Arch>(f.block(c, 0, k - c, c), f.block(0, c, c, n),
+                                     F.block(c, c, k - c, n), kernel::Store::add);
     if (!factor_panel<Arch>(F, c)) return false;
     if (end == k) break;
     const View<double> right = F.block(c, end, n, k - end);
-    if (c > 0) kernel::multiply<double, Arch>(f.block(c, 0, n, c), f.block(0, end, c, k - end), right, kernel::Store::add);
+    if (c > 0)
+      kernel::multiply<double, Arch>(f.block(c, 0, n, c), f.block(0, end, c, k - end), right,
+                                     kernel::Store::add);
     substitute<true, Arch>(f.block(c, c, n, n), right);
   }
   for (Index i = 0; i < k; ++i) {
@@ -119,7 +129,8 @@ bool Inverter::factor_panel(View<double> F, Index c) noexcept {
     while (pivot < k - 1 && std::abs(at(pivot)[j]) != largest) ++pivot;
     double* top = at(c + j);
     if (pivot != c + j) {
-      std::swap_ranges(F.data + pivot * F.row_stride, F.data + pivot * F.row_stride + k, F.data + (c + j) * F.row_stride);
+      std::swap_ranges(F.data + pivot * F.row_stride, F.data + pivot * F.row_stride + k,
+                       F.data + (c + j) * F.row_stride);
       std::swap(order_[std::size_t(pivot)], order_[std::size_t(c + j)]);
     }
     if (!(largest > 0) || !std::isfinite(top[j])) return false;
@@ -136,7 +147,8 @@ bool Inverter::factor_panel(View<double> F, Index c) noexcept {
       double* row = at(i);
       const double factor = -row[j] * reciprocal;
       CAFEQ_UNROLL
-      for (Index v = 0; v < block / w; ++v) simd::fma(V(factor), r[v], V::load_unaligned(row + v * w)).store_unaligned(row + v * w);
+      for (Index v = 0; v < block / w; ++v)
+        simd::fma(V(factor), r[v], V::load_unaligned(row + v * w)).store_unaligned(row + v * w);
       row[j] = factor;
       largest = std::max(largest, std::abs(row[next]));
     }
@@ -148,12 +160,14 @@ template <bool Forward, class Arch>
 void Inverter::substitute(View<const double> T, View<double> X) noexcept {
   using V = Vector<Arch>;
   constexpr Index w = Index(V::size);
-  alignas(64) double t[block][block] = {};  // zeros past the last row leave nothing to decide in the loops
+  alignas(64) double t[block][block] =
+      {};  // zeros past the last row leave nothing to decide in the loops
   for (Index r = 0; r < T.rows; ++r) std::copy_n(T.data + r * T.row_stride, T.rows, t[r]);
   for (Index j = 0; j < X.cols; j += w) {  // whole vectors: rows are padded
     V x[std::size_t(block)];
     CAFEQ_UNROLL
-    for (Index r = 0; r < block; ++r) x[r] = r < T.rows ? V::load_unaligned(X.data + r * X.row_stride + j) : V(0.0);
+    for (Index r = 0; r < block; ++r)
+      x[r] = r < T.rows ? V::load_unaligned(X.data + r * X.row_stride + j) : V(0.0);
     CAFEQ_UNROLL
     for (Index step = 0; step < block; ++step) {
       const Index r = Forward ? step : block - 1 - step;
@@ -177,7 +191,8 @@ void Inverter::invert_lower(View<const double> F, View<double> X) noexcept {
     const Index n = std::min(block, k - c);
     for (Index j = 0; j < c; j += 2 * block) {  // columns of L⁻¹ begin at the diagonal
       const Index cols = std::min(2 * block, c - j);
-      kernel::multiply<double, Arch>(F.block(c, j, n, c - j), x.block(j, j, c - j, cols), X.block(c, j, n, cols));
+      kernel::multiply<double, Arch>(F.block(c, j, n, c - j), x.block(j, j, c - j, cols),
+                                     X.block(c, j, n, cols));
     }
     for (Index r = 0; r < n; ++r) X(c + r, c + r) = 1;
     substitute<true, Arch>(F.block(c, c, n, n), X.block(c, 0, n, c + n));
@@ -192,7 +207,9 @@ void Inverter::divide_upper(View<const double> F, View<double> X) noexcept {
   for (Index c = (k - 1) / block * block; c >= 0; c -= block) {
     const Index n = std::min(block, k - c);
     const Index end = c + n;
-    if (end < k) kernel::multiply<double, Arch>(F.block(c, end, n, k - end), x.block(end, 0, k - end, k), X.block(c, 0, n, k), kernel::Store::add);
+    if (end < k)
+      kernel::multiply<double, Arch>(F.block(c, end, n, k - end), x.block(end, 0, k - end, k),
+                                     X.block(c, 0, n, k), kernel::Store::add);
     substitute<false, Arch>(F.block(c, c, n, n), X.block(c, 0, n, k));
   }
 }

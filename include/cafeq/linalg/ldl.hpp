@@ -15,14 +15,18 @@
 
 namespace cafeq::linalg {
 
-/// U = Lᵀ [n, n], unit upper triangular, rounded to float from a factorization in double; nothing where H is not positive definite to working precision.
-/// Reads the lower triangle. Cholesky, left-looking, in panels of 128 columns and strips of 16: each element is one chain of fused multiply-adds over the
-/// columns before it in ascending order, whatever the blocks and the number of threads. n³/3 operations; scratch: half of H, and a panel of 128 rows.
-inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H, ExecutorRef executor = {});
+/// U = Lᵀ [n, n], unit upper triangular, rounded to float from a factorization in double; nothing
+/// where H is not positive definite to working precision. Reads the lower triangle. Cholesky,
+/// left-looking, in panels of 128 columns and strips of 16: each element is one chain of fused
+/// multiply-adds over the columns before it in ascending order, whatever the blocks and the number
+/// of threads. n³/3 operations; scratch: half of H, and a panel of 128 rows.
+inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H,
+                                                          ExecutorRef executor = {});
 
 namespace detail {
 
-/// G with H = G Gᵀ, in place of the lower triangle of −H: what is not yet solved is kept negated, so that all that products do is add.
+/// G with H = G Gᵀ, in place of the lower triangle of −H: what is not yet solved is kept negated,
+/// so that all that products do is add.
 class Cholesky {
  public:
   Cholesky(View<double> G, ExecutorRef executor)
@@ -36,7 +40,8 @@ class Cholesky {
   bool factor() {
     for (Index p = 0; p < G_.rows; p += panel_width) {
       const Index end = std::min(p + panel_width, G_.rows);
-      const auto before = kernel::pack_panels<double>(View<const double>(G_).block(p, 0, end - p, p).transposed(), before_.data());
+      const auto before = kernel::pack_panels<double>(
+          View<const double>(G_).block(p, 0, end - p, p).transposed(), before_.data());
       add_before(before, p, end - p, p, end);
       for (Index s = p; s < end; s += strip_width) {
         const Index width = std::min(strip_width, end - s);
@@ -67,14 +72,18 @@ class Cholesky {
 
   /// Columns [p, end) of some rows += G(rows, [0, p)) · G([p, end), [0, p))ᵀ.
   void add_before(kernel::Panels<double> before, Index row, Index rows, Index p, Index end) {
-    kernel::multiply<double>(G_.block(row, 0, rows, p), before, G_.block(row, p, rows, end - p), kernel::Store::add);
+    kernel::multiply<double>(G_.block(row, 0, rows, p), before, G_.block(row, p, rows, end - p),
+                             kernel::Store::add);
   }
   /// The same for the columns [s, s + width) of a strip and those of [p, s).
   void add_inside(Index row, Index rows, Index p, Index s, Index width) {
-    kernel::multiply<double>(G_.block(row, p, rows, s - p), inside(s, p, width), G_.block(row, s, rows, width), kernel::Store::add);
+    kernel::multiply<double>(G_.block(row, p, rows, s - p), inside(s, p, width),
+                             G_.block(row, s, rows, width), kernel::Store::add);
   }
   /// G(strip, [p, s))ᵀ, dense: strips of a panel below each other.
-  View<double> inside(Index s, Index p, Index width) { return inside_.view().block((s - p) / strip_width * panel_width, 0, s - p, width); }
+  View<double> inside(Index s, Index p, Index width) {
+    return inside_.view().block((s - p) / strip_width * panel_width, 0, s - p, width);
+  }
   /// The diagonal block of a strip whose columns before it have been taken off.
   bool factor_strip(Index s, Index width) {
     for (Index i = s; i < s + width; ++i) {
@@ -92,7 +101,8 @@ class Cholesky {
     }
     return true;
   }
-  /// Rows below a strip's diagonal block: forward substitution, the rest of the row at once in vectors.
+  /// Rows below a strip's diagonal block: forward substitution, the rest of the row at once in
+  /// vectors.
   void solve_strip(Index row, Index rows, Index s, Index width) {
     using V = Batch<double>;
     constexpr Index w = Index(V::size);
@@ -107,7 +117,8 @@ class Cholesky {
         g[k] = x[k] * inverse_pivot(s + k);
         const V solved(g[k]);
         for (Index j = k / w * w; j < strip_width; j += w)
-          simd::fma(solved, V::load_aligned(triangle[k] + j), V::load_aligned(x + j)).store_aligned(x + j);
+          simd::fma(solved, V::load_aligned(triangle[k] + j), V::load_aligned(x + j))
+              .store_aligned(x + j);
       }
     }
   }
@@ -121,10 +132,12 @@ class Cholesky {
 
 }  // namespace detail
 
-inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H, ExecutorRef executor) {
+inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H,
+                                                          ExecutorRef executor) {
   CAFEQ_ASSERT(H.rows == H.cols);
   const Index n = H.rows;
-  const auto storage = std::make_unique_for_overwrite<double[]>(std::size_t(n * n));  // half of the pages are never touched
+  const auto storage = std::make_unique_for_overwrite<double[]>(
+      std::size_t(n * n));  // half of the pages are never touched
   const View<double> G{storage.get(), n, n, n, 1};
   for (Index i = 0; i < n; ++i)
     for (Index j = 0; j <= i; ++j) G(i, j) = -H(i, j);
@@ -132,16 +145,20 @@ inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H, 
   if (!cholesky.factor()) return std::nullopt;
   Matrix<float> U(n, n);
   constexpr Index tile = 16;
-  executor.parallel_for(n, tile, [&](Index first, Index last, Index) {  // rows of U, columns of G: in tiles, which rows far apart would drive out of L1
-    for (Index i = first; i < n; i += tile) {
-      float scaled[tile][tile] = {};
-      const Index rows = std::min(tile, n - i);
-      for (Index r = i; r < i + rows; ++r)
-        for (Index j = first; j < std::min(last, r); ++j) scaled[j - first][r - i] = float(G(r, j) * cholesky.inverse_pivot(j));
-      for (Index j = first; j < last; ++j) std::copy_n(scaled[j - first], rows, &U(j, i));
-    }
-    for (Index j = first; j < last; ++j) U(j, j) = 1;
-  });
+  executor.parallel_for(
+      n, tile,
+      [&](Index first, Index last,
+          Index) {  // rows of U, columns of G: in tiles, which rows far apart would drive out of L1
+        for (Index i = first; i < n; i += tile) {
+          float scaled[tile][tile] = {};
+          const Index rows = std::min(tile, n - i);
+          for (Index r = i; r < i + rows; ++r)
+            for (Index j = first; j < std::min(last, r); ++j)
+              scaled[j - first][r - i] = float(G(r, j) * cholesky.inverse_pivot(j));
+          for (Index j = first; j < last; ++j) std::copy_n(scaled[j - first], rows, &U(j, i));
+        }
+        for (Index j = first; j < last; ++j) U(j, j) = 1;
+      });
   return U;
 }
 

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/core/matrix.hpp"
 #include "cafeq/core/executor.hpp"
+#include "cafeq/core/matrix.hpp"
 #include "cafeq/linalg/ldl.hpp"
 
 namespace cafeq {
@@ -19,7 +19,8 @@ enum class Side {
   output,  ///< H [out, out]: minimise tr((X − Q)ᵀ H (X − Q))
 };
 
-/// A symmetric positive definite matrix, block-diagonal: each block an identity, a diagonal or dense. The identity is plain squared error.
+/// A symmetric positive definite matrix, block-diagonal: each block an identity, a diagonal or
+/// dense. The identity is plain squared error.
 class Metric {
  public:
   struct Block {
@@ -54,7 +55,8 @@ class Metric {
     return metric;
   }
 
-  /// Any symmetric positive definite matrix, for example a Hessian XᵀX of the caller's data (which turns error feedback into GPTQ).
+  /// Any symmetric positive definite matrix, for example a Hessian XᵀX of the caller's data (which
+  /// turns error feedback into GPTQ).
   template <class M>
     requires MatrixView<M&>  // copied or moved, so a temporary will do
   static Metric dense(M&& H, ExecutorRef executor = {}) {
@@ -64,14 +66,17 @@ class Metric {
     return block_diagonal(std::move(blocks), executor);
   }
 
-  /// Each block is factored once, here: error feedback needs the factor, and only a positive definite block has one.
+  /// Each block is factored once, here: error feedback needs the factor, and only a positive
+  /// definite block has one.
   static Metric block_diagonal(std::vector<Matrix<double>> blocks, ExecutorRef executor = {}) {
     Metric metric;
     for (auto& H : blocks) {
       check_symmetric(H);
       auto factor = linalg::factor_ldl_transposed(H.view(), executor);
       if (!factor)
-        raise(ErrorCode::not_positive_definite, message("metric: the ", H.rows(), " x ", H.cols(), " block at ", metric.dim_, " is not positive definite"));
+        raise(ErrorCode::not_positive_definite,
+              message("metric: the ", H.rows(), " x ", H.cols(), " block at ", metric.dim_,
+                      " is not positive definite"));
       const Index n = H.rows();
       metric.add(Block{0, n, {}, std::move(H), std::move(*factor)});
     }
@@ -94,17 +99,24 @@ class Metric {
   }
 
   static void check_symmetric(const Matrix<double>& H) {
-    if (H.rows() != H.cols()) raise(ErrorCode::invalid_shape, message("metric: ", H.rows(), " x ", H.cols(), " is not square"));
+    if (H.rows() != H.cols())
+      raise(ErrorCode::invalid_shape,
+            message("metric: ", H.rows(), " x ", H.cols(), " is not square"));
     if (is_symmetric(H)) return;
     for (Index i = 0; i < H.rows(); ++i)
       for (Index j = 0; j <= i; ++j) {
         for (const auto& [r, c] : {std::pair(i, j), std::pair(j, i)})
-          if (!std::isfinite(H(r, c))) raise(ErrorCode::non_finite, message("metric: row ", r, ", column ", c, " is ", H(r, c)));
-        if (!alike(H, i, j)) raise(ErrorCode::not_positive_definite, message("metric: not symmetric at row ", i, ", column ", j));
+          if (!std::isfinite(H(r, c)))
+            raise(ErrorCode::non_finite,
+                  message("metric: row ", r, ", column ", c, " is ", H(r, c)));
+        if (!alike(H, i, j))
+          raise(ErrorCode::not_positive_definite,
+                message("metric: not symmetric at row ", i, ", column ", j));
       }
   }
 
-  /// False too where an element is not finite. Tile by tile: a column of a large matrix is a cache line an element.
+  /// False too where an element is not finite. Tile by tile: a column of a large matrix is a cache
+  /// line an element.
   static bool is_symmetric(const Matrix<double>& H) noexcept {
     constexpr Index tile = 16;
     bool symmetric = true;

@@ -1,10 +1,14 @@
 /// The canonical form of two matrices that meet in the graph, and the error of their product.
 ///
-/// Both factors are seen inner dimension first: `first` F₁ [heads·d, n₁] and `second` F₂ [kv_heads·d, n₂], as (transposed) views of what the model
-/// stores. Head h of the first meets head kv(h) = h / (heads / kv_heads) of the second, and the product of head h is P_h = F₁ₕᵀ F₂ₖᵥ₍ₕ₎ [n₁, n₂]:
-///   output/value   F₁ = W_oᵀ,    F₂ = W_v     P_h is what head h does to the tokens that it attends to
+/// Both factors are seen inner dimension first: `first` F₁ [heads·d, n₁] and `second` F₂
+/// [kv_heads·d, n₂], as (transposed) views of what the model stores. Head h of the first meets head
+/// kv(h) = h / (heads / kv_heads) of the second, and the product of head h is P_h = F₁ₕᵀ F₂ₖᵥ₍ₕ₎
+/// [n₁, n₂]:
+///   output/value   F₁ = W_oᵀ,    F₂ = W_v     P_h is what head h does to the tokens that it
+///                  attends to
 ///   query/key      F₁ = W_q,     F₂ = W_k     P_h is the bilinear form of its scores
-///   down/up        F₁ = W_downᵀ, F₂ = W_up    one head of dimension 1 a channel, since each channel is gated on its own
+///   down/up        F₁ = W_downᵀ, F₂ = W_up    one head of dimension 1 a channel, since each
+///                  channel is gated on its own
 #pragma once
 
 #include <limits>
@@ -18,7 +22,8 @@
 
 namespace cafeq {
 
-/// How the rows of both factors divide into heads. kv_heads = heads is multi-head attention (the default), 1 multi-query, between them grouped.
+/// How the rows of both factors divide into heads. kv_heads = heads is multi-head attention (the
+/// default), 1 multi-query, between them grouped.
 struct HeadLayout {
   Index head_dim = 0;
   Index heads = 1;
@@ -31,9 +36,11 @@ struct HeadLayout {
   /// What is wrong with the numbers themselves, if anything.
   std::optional<Error> fault() const;
   /// Unless `size`, the number of rows or columns of the named matrix, is heads · head_dim.
-  std::optional<Error> first_fault(Index size, std::string_view name, std::string_view unit = "rows") const;
+  std::optional<Error> first_fault(Index size, std::string_view name,
+                                   std::string_view unit = "rows") const;
   /// Unless `size` is kv_heads · head_dim.
-  std::optional<Error> second_fault(Index size, std::string_view name, std::string_view unit = "rows") const;
+  std::optional<Error> second_fault(Index size, std::string_view name,
+                                    std::string_view unit = "rows") const;
 
   // The same, raised.
   void check() const {
@@ -48,17 +55,23 @@ struct HeadLayout {
 };
 
 /// One head of dimension 1 for each of the channels between an up and a down matrix.
-inline HeadLayout channel_layout(Index channels) noexcept { return {.head_dim = 1, .heads = channels}; }
+inline HeadLayout channel_layout(Index channels) noexcept {
+  return {.head_dim = 1, .heads = channels};
+}
 
-/// Σ_h ‖P_h − P̂_h‖² against Σ_h ‖P_h‖², in fp64 and without forming a product. With D = F − F̂ (exact in fp64),
+/// Σ_h ‖P_h − P̂_h‖² against Σ_h ‖P_h‖², in fp64 and without forming a product. With D = F − F̂
+/// (exact in fp64),
 ///   ‖P_h − P̂_h‖² = ⟨D₁D₁ᵀ, F₂F₂ᵀ⟩ + 2⟨D₁F̂₁ᵀ, F₂D₂ᵀ⟩ + ⟨F̂₁F̂₁ᵀ, D₂D₂ᵀ⟩,
-/// so that a small error is a sum of small terms, not a difference of large ones. Both factors are best given in the basis of the exact ones:
-/// factors that differ by an M and its inverse cancel, to about 1e-16 of ‖D₁‖²‖F₂‖². Five d × d Gram matrices a head and call.
-/// Keeps views of the exact factors, which must outlive it; scratch: three heads of one factor in fp64 a worker.
+/// so that a small error is a sum of small terms, not a difference of large ones. Both factors are
+/// best given in the basis of the exact ones: factors that differ by an M and its inverse cancel,
+/// to about 1e-16 of ‖D₁‖²‖F₂‖². Five d × d Gram matrices a head and call.
+/// Keeps views of the exact factors, which must outlive it; scratch: three heads of one factor in
+/// fp64 a worker.
 template <class T>
 class PairProduct {
  public:
-  PairProduct(View<const T> first, View<const T> second, HeadLayout layout, ExecutorRef executor = {});
+  PairProduct(View<const T> first, View<const T> second, HeadLayout layout,
+              ExecutorRef executor = {});
 
   const HeadLayout& layout() const noexcept { return layout_; }
   /// Σ_h ‖P_h‖².
@@ -86,14 +99,17 @@ class PairProduct {
 
 /// Σ_h ‖P_h − P̂_h‖² / Σ_h ‖P_h‖² for factors in the canonical form.
 template <MatrixView A, MatrixView B, MatrixView Ah, MatrixView Bh>
-double pair_error(A&& first, B&& second, Ah&& first_hat, Bh&& second_hat, HeadLayout layout, ExecutorRef executor = {}) {
+double pair_error(A&& first, B&& second, Ah&& first_hat, Bh&& second_hat, HeadLayout layout,
+                  ExecutorRef executor = {}) {
   using T = typename decltype(as_view(first))::value_type;
-  return PairProduct<T>(as_view(first), as_view(second), layout, executor).relative_error(as_view(first_hat), as_view(second_hat), executor);
+  return PairProduct<T>(as_view(first), as_view(second), layout, executor)
+      .relative_error(as_view(first_hat), as_view(second_hat), executor);
 }
 
 namespace detail {
 
-/// Heads that are widened together: where heads are narrow, neighbours share cache lines of a transposed view.
+/// Heads that are widened together: where heads are narrow, neighbours share cache lines of a
+/// transposed view.
 inline Index heads_together(Index head_dim) noexcept { return std::max<Index>(1, 16 / head_dim); }
 
 /// Fᵀ [n, rows] in fp64.
@@ -138,37 +154,45 @@ inline Matrix<double> difference(Matrix<double> A, const Matrix<double>& B) {
   return A;
 }
 
-inline std::optional<Error> head_rows_fault(Index size, Index heads, Index head_dim, std::string_view name, std::string_view unit,
+inline std::optional<Error> head_rows_fault(Index size, Index heads, Index head_dim,
+                                            std::string_view name, std::string_view unit,
                                             std::string_view count) {
   if (size == heads * head_dim) return std::nullopt;
   return Error(ErrorCode::invalid_shape,
-               message(name, ": ", size, " ", unit, ", but ", count, " * head_dim is ", heads, " * ", head_dim, " = ", heads * head_dim));
+               message(name, ": ", size, " ", unit, ", but ", count, " * head_dim is ", heads,
+                       " * ", head_dim, " = ", heads * head_dim));
 }
 
 }  // namespace detail
 
 inline std::optional<Error> HeadLayout::fault() const {
   const auto below_one = [](std::string_view name, Index value) {
-    return Error(ErrorCode::invalid_argument, message("layout: ", name, " is ", value, ", must be at least 1"));
+    return Error(ErrorCode::invalid_argument,
+                 message("layout: ", name, " is ", value, ", must be at least 1"));
   };
   if (head_dim < 1) return below_one("head_dim", head_dim);
   if (heads < 1) return below_one("heads", heads);
   if (kv_heads < 1) return below_one("kv_heads", kv_heads);
   if (heads % kv_heads != 0)
-    return Error(ErrorCode::invalid_argument, message("layout: heads (", heads, ") is not a multiple of kv_heads (", kv_heads, ")"));
+    return Error(
+        ErrorCode::invalid_argument,
+        message("layout: heads (", heads, ") is not a multiple of kv_heads (", kv_heads, ")"));
   return std::nullopt;
 }
 
-inline std::optional<Error> HeadLayout::first_fault(Index size, std::string_view name, std::string_view unit) const {
+inline std::optional<Error> HeadLayout::first_fault(Index size, std::string_view name,
+                                                    std::string_view unit) const {
   return detail::head_rows_fault(size, heads, head_dim, name, unit, "heads");
 }
 
-inline std::optional<Error> HeadLayout::second_fault(Index size, std::string_view name, std::string_view unit) const {
+inline std::optional<Error> HeadLayout::second_fault(Index size, std::string_view name,
+                                                     std::string_view unit) const {
   return detail::head_rows_fault(size, kv_heads, head_dim, name, unit, "kv_heads");
 }
 
 template <class T>
-PairProduct<T>::PairProduct(View<const T> first, View<const T> second, HeadLayout layout, ExecutorRef executor)
+PairProduct<T>::PairProduct(View<const T> first, View<const T> second, HeadLayout layout,
+                            ExecutorRef executor)
     : first_(first), second_(second), layout_(layout) {
   layout.check();
   check_view(first, "first");
@@ -178,7 +202,8 @@ PairProduct<T>::PairProduct(View<const T> first, View<const T> second, HeadLayou
   second_grams_ = detail::head_grams(second, layout.kv_heads, executor);
   const auto first_grams = detail::head_grams(first, layout.heads, executor);
   for (Index h = 0; h < layout.heads; ++h)
-    squared_norm_ += detail::inner_product(first_grams[std::size_t(h)], second_grams_[std::size_t(layout.kv_head(h))]);
+    squared_norm_ += detail::inner_product(first_grams[std::size_t(h)],
+                                           second_grams_[std::size_t(layout.kv_head(h))]);
 }
 
 template <class T>
@@ -199,7 +224,8 @@ double PairProduct<T>::squared_error(View<U> first, View<V> second, ExecutorRef 
   executor.parallel_for(layout_.kv_heads, together, [&](Index begin, Index end, Index) {
     const Index rows = (end - begin) * d;
     const auto exact = detail::widen_transposed(second_.row_block(begin * d, rows));
-    const auto error = detail::difference(exact, detail::widen_transposed(second.row_block(begin * d, rows)));
+    const auto error =
+        detail::difference(exact, detail::widen_transposed(second.row_block(begin * d, rows)));
     for (Index h = begin; h < end; ++h) {
       const auto F = exact.view().col_block((h - begin) * d, d);
       const auto D = error.view().col_block((h - begin) * d, d);
@@ -211,14 +237,16 @@ double PairProduct<T>::squared_error(View<U> first, View<V> second, ExecutorRef 
   executor.parallel_for(layout_.heads, together, [&](Index begin, Index end, Index) {
     const Index rows = (end - begin) * d;
     const auto hat = detail::widen_transposed(first.row_block(begin * d, rows));
-    const auto error = detail::difference(detail::widen_transposed(first_.row_block(begin * d, rows)), hat);
+    const auto error =
+        detail::difference(detail::widen_transposed(first_.row_block(begin * d, rows)), hat);
     for (Index h = begin; h < end; ++h) {
       const auto F = hat.view().col_block((h - begin) * d, d);
       const auto D = error.view().col_block((h - begin) * d, d);
       const auto kv = std::size_t(layout_.kv_head(h));
-      errors[std::size_t(h)] = detail::inner_product(detail::head_cross_gram(D, D), second_grams_[kv]) +
-                               2.0 * detail::inner_product(detail::head_cross_gram(D, F), seconds[kv].cross) +
-                               detail::inner_product(detail::head_cross_gram(F, F), seconds[kv].error);
+      errors[std::size_t(h)] =
+          detail::inner_product(detail::head_cross_gram(D, D), second_grams_[kv]) +
+          2.0 * detail::inner_product(detail::head_cross_gram(D, F), seconds[kv].cross) +
+          detail::inner_product(detail::head_cross_gram(F, F), seconds[kv].error);
     }
   });
   double sum = 0;

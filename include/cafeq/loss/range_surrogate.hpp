@@ -1,12 +1,15 @@
-/// Smooth stand-ins for the quantization range of each scale's set of weights: what a learned transform makes small.
+/// Smooth stand-ins for the quantization range of each scale's set of weights: what a learned
+/// transform makes small.
 ///
-/// The weights of X that share a scale form a set: a row, a group of a row, a column, a group of a column. With R_s the smooth range of set s,
+/// The weights of X that share a scale form a set: a row, a group of a row, a column, a group of a
+/// column. With R_s the smooth range of set s,
 ///   f(X) = log mean R²,
-/// the mean taken over sets, each weighted by its number of weights (so that a short last group counts for what it holds).
+/// the mean taken over sets, each weighted by its number of weights (so that a short last group
+/// counts for what it holds).
 #pragma once
 
-#include <concepts>
 #include <cmath>
+#include <concepts>
 #include <limits>
 
 #include "cafeq/core/executor.hpp"
@@ -36,18 +39,21 @@ struct SetRange {
   double slope_factor = 0;
 };
 
-/// What sums of φ and of its slopes taken relative to one peak must be multiplied by to be relative to a larger one.
+/// What sums of φ and of its slopes taken relative to one peak must be multiplied by to be relative
+/// to a larger one.
 struct PeakChange {
   double sum = 1;
   double slope = 1;
 };
 
-/// R² = S^(2/p), S = mean_j |x_j|^p, p even: 8 in general, 16 at four bits and more. Sets of zeros add nothing.
+/// R² = S^(2/p), S = mean_j |x_j|^p, p even: 8 in general, 16 at four bits and more. Sets of zeros
+/// add nothing.
 struct PNorm {
   int p = 8;
 
   void check() const {
-    if (p < 2 || p > 64 || p % 2 != 0) raise(ErrorCode::invalid_argument, message("p-norm: p is ", p, ", must be even, 2 to 64"));
+    if (p < 2 || p > 64 || p % 2 != 0)
+      raise(ErrorCode::invalid_argument, message("p-norm: p is ", p, ", must be even, 2 to 64"));
   }
   kernel::PowerRange kernel() const noexcept { return kernel::PowerRange(p); }
 
@@ -67,8 +73,11 @@ struct PNorm {
   }
 
  private:
-  /// The peak as the kernel divides by it, so that the rounding cancels; a peak that it takes for zero has no sum.
-  static double scale(float peak) noexcept { return peak >= std::numeric_limits<float>::min() ? 1.0 / double(1.0f / peak) : double(peak); }
+  /// The peak as the kernel divides by it, so that the rounding cancels; a peak that it takes for
+  /// zero has no sum.
+  static double scale(float peak) noexcept {
+    return peak >= std::numeric_limits<float>::min() ? 1.0 / double(1.0f / peak) : double(peak);
+  }
 
   /// mean^(2/p); square roots where they do it.
   double root(double mean) const noexcept {
@@ -87,7 +96,9 @@ struct LogSumExp {
   float t = 5;
 
   void check() const {
-    if (!(t > 0) || !std::isfinite(t)) raise(ErrorCode::invalid_argument, message("log-sum-exp: t is ", double(t), ", must be positive"));
+    if (!(t > 0) || !std::isfinite(t))
+      raise(ErrorCode::invalid_argument,
+            message("log-sum-exp: t is ", double(t), ", must be positive"));
   }
   kernel::ExponentialRange kernel() const noexcept { return kernel::ExponentialRange(t); }
 
@@ -98,25 +109,29 @@ struct LogSumExp {
     return {R * R, 2.0 * R / sum};
   }
   PeakChange change(float from, float to) const noexcept {
-    const double factor = std::exp(double(kernel().prepare(from).a) - double(kernel().prepare(to).a));
+    const double factor =
+        std::exp(double(kernel().prepare(from).a) - double(kernel().prepare(to).a));
     return {factor, factor};
   }
 };
 
 /// A smooth range: a kernel for φ and its slope, and what turns Σ φ into R².
 template <class S>
-concept RangeSurrogate = std::copyable<S> && requires(const S& s, float peak, double sum, Index n, float* x) {
-  s.check();
-  { kernel::row_sum<DefaultArch>(s.kernel(), x, n, peak, x) } -> std::same_as<double>;
-  { s.range(peak, sum, n) } -> std::same_as<SetRange>;
-  { s.change(peak, peak) } -> std::same_as<PeakChange>;
-};
+concept RangeSurrogate =
+    std::copyable<S> && requires(const S& s, float peak, double sum, Index n, float* x) {
+      s.check();
+      { kernel::row_sum<DefaultArch>(s.kernel(), x, n, peak, x) } -> std::same_as<double>;
+      { s.range(peak, sum, n) } -> std::same_as<SetRange>;
+      { s.change(peak, peak) } -> std::same_as<PeakChange>;
+    };
 
 namespace detail {
 
 inline void check_scale_sets(const ScaleSets& sets) {
   if (sets.group < 0)
-    raise(ErrorCode::invalid_argument, message("scale sets: group is ", sets.group, ", must be positive, or 0 for whole rows or columns"));
+    raise(ErrorCode::invalid_argument,
+          message("scale sets: group is ", sets.group,
+                  ", must be positive, or 0 for whole rows or columns"));
 }
 
 /// Replaces one row by n_s ∂R_s²/∂x for each of its sets; returns Σ n_s R_s².
@@ -150,17 +165,20 @@ double row_ranges_value(const S& surrogate, const float* x, Index n, Index group
 
 }  // namespace detail
 
-/// f(X), and ∂f/∂X in `gradient` where that is not empty. X of any element type and strides; entries are taken as floats. −infinity with no
-/// gradient where every R is zero. Scratch: a row a chunk, but
+/// f(X), and ∂f/∂X in `gradient` where that is not empty. X of any element type and strides;
+/// entries are taken as floats. −infinity with no gradient where every R is zero. Scratch: a row a
+/// chunk, but
 /// none for the value alone of rows of floats.
 template <RangeSurrogate S, class M, Element G = float>
   requires MatrixView<M>
-double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<G> gradient = {}, ExecutorRef executor = {}) {
+double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<G> gradient = {},
+                      ExecutorRef executor = {}) {
   auto X = as_view(matrix);
   check_view(X, "X");
   surrogate.check();
   detail::check_scale_sets(sets);
-  if (X.empty()) raise(ErrorCode::invalid_shape, message("X: ", X.rows, " x ", X.cols, " has no range"));
+  if (X.empty())
+    raise(ErrorCode::invalid_shape, message("X: ", X.rows, " x ", X.cols, " has no range"));
   const bool with_gradient = gradient.data != nullptr;
   if (with_gradient) check_same_shape(X, "X", gradient, "gradient");
   if (sets.axis == ScaleSets::Axis::column) {
@@ -173,7 +191,8 @@ double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<
     double sum = 0;
     if constexpr (std::is_same_v<std::remove_const_t<typename decltype(X)::value_type>, float>)
       if (!with_gradient && X.rows_contiguous()) {  // read where it lies
-        for (Index i = begin; i < end; ++i) sum += detail::row_ranges_value(surrogate, X.data + i * X.row_stride, X.cols, group);
+        for (Index i = begin; i < end; ++i)
+          sum += detail::row_ranges_value(surrogate, X.data + i * X.row_stride, X.cols, group);
         return sum;
       }
     Matrix<float> row(1, X.cols);
@@ -188,7 +207,8 @@ double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<
   if (with_gradient && total > 0)
     executor.parallel_for(X.rows, grain, [&](Index begin, Index end, Index) {
       for (Index i = begin; i < end; ++i)
-        for (Index j = 0; j < X.cols; ++j) gradient(i, j) = static_cast<G>(float(double(gradient(i, j)) / total));
+        for (Index j = 0; j < X.cols; ++j)
+          gradient(i, j) = static_cast<G>(float(double(gradient(i, j)) / total));
     });
   return std::log(total / double(X.size()));
 }

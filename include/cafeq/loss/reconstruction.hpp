@@ -1,6 +1,7 @@
 /// The error of a reconstructed matrix: ‖W − Ŵ‖², and relative to ‖W‖², plain or in a metric.
 ///
-/// Sums run in fp64 in an order that does not depend on the executor; the difference of two floats (or of narrower types) is exact in it.
+/// Sums run in fp64 in an order that does not depend on the executor; the difference of two floats
+/// (or of narrower types) is exact in it.
 #pragma once
 
 #include <cmath>
@@ -33,7 +34,9 @@ template <class F>
 ErrorAndNorm sum_over_rows(Index rows, Index cols, ExecutorRef executor, F&& f) {
   const Index grain = std::max<Index>(1, 32768 / std::max<Index>(1, cols));
   std::vector<ErrorAndNorm> partial(std::size_t(ceil_div(rows, grain)));
-  executor.parallel_for(rows, grain, [&](Index begin, Index end, Index) { partial[std::size_t(begin / grain)] = f(begin, end); });
+  executor.parallel_for(rows, grain, [&](Index begin, Index end, Index) {
+    partial[std::size_t(begin / grain)] = f(begin, end);
+  });
   ErrorAndNorm sum;
   for (const ErrorAndNorm& p : partial) {
     sum.error += p.error;
@@ -51,7 +54,8 @@ ErrorAndNorm plain_rows(View<T> W, View<U> W_hat) noexcept {
     const T* w = W.data + i * W.row_stride;
     const U* w_hat = W_hat.data + i * W_hat.row_stride;
     const auto row = contiguous ? kernel::squared_differences(w, w_hat, W.cols)
-                                : kernel::squared_differences_reference(w, W.col_stride, w_hat, W_hat.col_stride, W.cols);
+                                : kernel::squared_differences_reference(w, W.col_stride, w_hat,
+                                                                        W_hat.col_stride, W.cols);
     sum.error += row.error;
     sum.norm += row.norm;
   }
@@ -69,24 +73,30 @@ ErrorAndNorm plain_error(View<T> W, View<U> W_hat, ExecutorRef executor) {
   });
 }
 
-/// tr(E H Eᵀ) for one block of H and the rows of E that are in `E`; `product` is scratch of the same shape.
-inline double quadratic_form(const Metric::Block& block, View<const double> E, View<double> product) noexcept {
+/// tr(E H Eᵀ) for one block of H and the rows of E that are in `E`; `product` is scratch of the
+/// same shape.
+inline double quadratic_form(const Metric::Block& block, View<const double> E,
+                             View<double> product) noexcept {
   double sum = 0;
-  if (block.is_dense()) kernel::multiply<double>(E, block.dense.view(), product);  // [rows, n] · [n, n]
+  if (block.is_dense())
+    kernel::multiply<double>(E, block.dense.view(), product);  // [rows, n] · [n, n]
   for (Index i = 0; i < E.rows; ++i)
-    for (Index j = 0; j < E.cols; ++j) sum += E(i, j) * (block.is_dense() ? product(i, j) : E(i, j) * block.weight(j));
+    for (Index j = 0; j < E.cols; ++j)
+      sum += E(i, j) * (block.is_dense() ? product(i, j) : E(i, j) * block.weight(j));
   return sum;
 }
 
 template <class T, class U>
-ErrorAndNorm metric_error(View<T> W, View<U> W_hat, const Metric& metric, Side side, ExecutorRef executor) {
+ErrorAndNorm metric_error(View<T> W, View<U> W_hat, const Metric& metric, Side side,
+                          ExecutorRef executor) {
   if (side == Side::output) {  // tr(Eᵀ H E) is the input side of Eᵀ
     W = W.transposed();
     W_hat = W_hat.transposed();
   }
   if (metric.dim() != W.cols)
-    raise(ErrorCode::invalid_shape, message("metric: dimension ", metric.dim(), " does not fit the ", W.cols,
-                                            side == Side::input ? " columns of W" : " rows of W"));
+    raise(ErrorCode::invalid_shape,
+          message("metric: dimension ", metric.dim(), " does not fit the ", W.cols,
+                  side == Side::input ? " columns of W" : " rows of W"));
   Index widest = 0;
   for (const Metric::Block& block : metric.blocks()) widest = std::max(widest, block.size);
   return sum_over_rows(W.rows, W.cols, executor, [&](Index begin, Index end) {
@@ -124,7 +134,8 @@ double squared_error(M&& W, N&& W_hat, ExecutorRef executor = {}) {
   return detail::plain_error(as_view(W), as_view(W_hat), executor).error;
 }
 
-/// tr((W − Ŵ) H (W − Ŵ)ᵀ) for a metric on the input side, tr((W − Ŵ)ᵀ H (W − Ŵ)) on the output side. Scratch: three chunks of rows a worker.
+/// tr((W − Ŵ) H (W − Ŵ)ᵀ) for a metric on the input side, tr((W − Ŵ)ᵀ H (W − Ŵ)) on the output
+/// side. Scratch: three chunks of rows a worker.
 template <class M, class N>
   requires MatrixView<M> && MatrixView<N>
 double squared_error(M&& W, N&& W_hat, const Metric& metric, Side side, ExecutorRef executor = {}) {
@@ -143,7 +154,8 @@ double relative_error(M&& W, N&& W_hat, ExecutorRef executor = {}) {
 /// The same with both norms in a metric.
 template <class M, class N>
   requires MatrixView<M> && MatrixView<N>
-double relative_error(M&& W, N&& W_hat, const Metric& metric, Side side, ExecutorRef executor = {}) {
+double relative_error(M&& W, N&& W_hat, const Metric& metric, Side side,
+                      ExecutorRef executor = {}) {
   detail::check_pair(as_view(W), as_view(W_hat));
   return detail::metric_error(as_view(W), as_view(W_hat), metric, side, executor).relative();
 }

@@ -12,16 +12,19 @@
 
 namespace cafeq {
 
-/// Raises invalid_argument where even the fewest bits are above `target`: the mean bits of all quantized weights, everything counted.
+/// Raises invalid_argument where even the fewest bits are above `target`: the mean bits of all
+/// quantized weights, everything counted.
 ///
-/// What a matrix would cost with each choice is measured on 64 of its rows, by the fast recipe or as blocks of a type: its relative error times its
-/// weights. What is minimised is the sum, by marginal gains. Types are those of 2 to 8 bits that fit a matrix, and one for each tensor.
+/// What a matrix would cost with each choice is measured on 64 of its rows, by the fast recipe or
+/// as blocks of a type: its relative error times its weights. What is minimised is the sum, by
+/// marginal gains. Types are those of 2 to 8 bits that fit a matrix, and one for each tensor.
 template <ModelReader R>
 void allocate_plan(Plan& plan, const R& reader, double target, ExecutorRef executor = {});
 
 namespace detail {
 
-/// Steps that are chosen for together: each by itself, but those of a job where a tensor has one type.
+/// Steps that are chosen for together: each by itself, but those of a job where a tensor has one
+/// type.
 inline std::vector<std::vector<std::size_t>> steps_to_choose_for(const Plan& plan) {
   std::vector<std::vector<std::size_t>> all;
   for (const Job& job : plan.jobs) {
@@ -38,7 +41,9 @@ inline std::vector<Choice> choices_for(const Plan& plan, std::span<const std::si
   const auto fits = [&](GgufType type) {
     return std::all_of(steps.begin(), steps.end(), [&](std::size_t s) {
       const auto& matrices = plan.steps[s].matrices;
-      return std::all_of(matrices.begin(), matrices.end(), [&](std::size_t m) { return gguf_row_bytes(type, plan.place(m).in).has_value(); });
+      return std::all_of(matrices.begin(), matrices.end(), [&](std::size_t m) {
+        return gguf_row_bytes(type, plan.place(m).in).has_value();
+      });
     });
   };
   if (!choice.type) {
@@ -53,7 +58,11 @@ inline std::vector<Choice> choices_for(const Plan& plan, std::span<const std::si
 
 /// The relative error of the rows of W.
 CAFEQ_LAZY double choice_error(const Choice& choice, const Matrix<float>& W, ExecutorRef executor) {
-  if (!choice.type) return quantize(W, recipes::fast<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed}, executor).error(W, executor);
+  if (!choice.type)
+    return quantize(
+               W, recipes::fast<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed},
+               executor)
+        .error(W, executor);
   const QuantizedMatrix blocks = quantize_to_gguf(0, W, *choice.type, executor);
   return blocks.squared_norm > 0 ? blocks.squared_error / blocks.squared_norm : 0;
 }
@@ -88,19 +97,23 @@ void allocate_plan(Plan& plan, const R& reader, double target, ExecutorRef execu
     costs.emplace_back(choices.back().size());
     for (const std::size_t s : steps) {
       const Step& step = plan.steps[s];
-      for (std::size_t c = 0; c < choices.back().size(); ++c) costs.back()[c].storage += plan.storage(step, choices.back()[c]);
+      for (std::size_t c = 0; c < choices.back().size(); ++c)
+        costs.back()[c].storage += plan.storage(step, choices.back()[c]);
       for (const std::size_t m : step.matrices) {
         const Matrix<float> sample = load_rows(reader, plan.place(m), sampled_rows);
         reader.release(plan.place(m).tensor);
         const double size = double(plan.place(m).out) * double(plan.place(m).in);
-        for (std::size_t c = 0; c < choices.back().size(); ++c) costs.back()[c].error += size * detail::choice_error(choices.back()[c], sample, executor);
+        for (std::size_t c = 0; c < choices.back().size(); ++c)
+          costs.back()[c].error += size * detail::choice_error(choices.back()[c], sample, executor);
       }
     }
     detail::sort_choices(choices.back(), costs.back());
   }
   const Allocation found = allocate_bits(costs, std::int64_t(std::floor(target * weights)));
   if (!found.fits)
-    raise(ErrorCode::invalid_argument, message("target bits: ", target, " are fewer than the ", double(found.storage) / weights, " that the fewest bits take, everything counted"));
+    raise(ErrorCode::invalid_argument,
+          message("target bits: ", target, " are fewer than the ", double(found.storage) / weights,
+                  " that the fewest bits take, everything counted"));
   for (std::size_t i = 0; i < all.size(); ++i)
     for (const std::size_t s : all[i]) plan.steps[s].choice = choices[i][found.choice[i]];
 }

@@ -1,4 +1,5 @@
-/// A model as this floor sees it, whatever file it lies in: named tensors, and what its configuration says about its layers.
+/// A model as this floor sees it, whatever file it lies in: named tensors, and what its
+/// configuration says about its layers.
 #pragma once
 
 #include <concepts>
@@ -18,7 +19,8 @@ namespace cafeq {
 
 /// Every number is 0, and every flag as it is here, where the configuration does not say.
 struct ModelConfig {
-  std::string architecture;  ///< "llama", "gemma2", "gpt2", "bert" …: model_type of transformers, general.architecture of GGUF
+  std::string architecture;  ///< "llama", "gemma2", "gpt2", "bert" …: model_type of transformers,
+                             ///< general.architecture of GGUF
   Index layers = 0;
   Index hidden = 0;  ///< width of the residual stream
   Index intermediate = 0;
@@ -33,10 +35,12 @@ struct ModelConfig {
   bool tied_embeddings = false;
   AttentionTraits attention{};
   MlpTraits mlp{};
-  /// Why `attention`, or `mlp`, may not tell all that its layers do, so that no pair of them is known to be exact; empty where they do.
+  /// Why `attention`, or `mlp`, may not tell all that its layers do, so that no pair of them is
+  /// known to be exact; empty where they do.
   std::string attention_doubt = "the architecture is not known";
   std::string mlp_doubt = attention_doubt;
-  /// Layers whose traits differ from `attention`: no rotary positions in every fourth layer, and so on.
+  /// Layers whose traits differ from `attention`: no rotary positions in every fourth layer, and so
+  /// on.
   std::vector<std::pair<Index, AttentionTraits>> other_attention{};
 
   const AttentionTraits& attention_of(Index layer) const noexcept {
@@ -44,7 +48,9 @@ struct ModelConfig {
       if (number == layer) return traits;
     return attention;
   }
-  HeadLayout head_layout() const noexcept { return {.head_dim = head_dim, .heads = heads, .kv_heads = kv_heads > 0 ? kv_heads : heads}; }
+  HeadLayout head_layout() const noexcept {
+    return {.head_dim = head_dim, .heads = heads, .kv_heads = kv_heads > 0 ? kv_heads : heads};
+  }
 };
 
 struct TensorInfo {
@@ -54,13 +60,15 @@ struct TensorInfo {
   Index bytes = 0;           ///< in the file
 };
 
-/// Elements of a floating-point type: a view of the file's pages, or of memory that comes with it where the file holds another format.
+/// Elements of a floating-point type: a view of the file's pages, or of memory that comes with it
+/// where the file holds another format.
 struct LoadedTensor {
   TensorView view;
   std::shared_ptr<const Tensor> owner{};
 };
 
-/// What reads a model. Nothing of a tensor is in memory until load(), and its pages leave it with release().
+/// What reads a model. Nothing of a tensor is in memory until load(), and its pages leave it with
+/// release().
 template <class R>
 concept ModelReader = requires(const R& reader, std::string_view name) {
   { reader.tensors() } -> std::convertible_to<std::span<const TensorInfo>>;  // in the file's order

@@ -55,51 +55,73 @@ struct Factor {
   std::string_view unit;  ///< what the shared dimension counts: "rows" or "columns"
 };
 
-/// As the configuration has it; where that leaves out the number of heads, from their size and the shapes. head_dim 0 where neither tells.
-inline HeadLayout head_layout(const ModelConfig& config, const ModuleSigns& signs, const Factor& first, const Factor& second) noexcept {
+/// As the configuration has it; where that leaves out the number of heads, from their size and the
+/// shapes. head_dim 0 where neither tells.
+inline HeadLayout head_layout(const ModelConfig& config, const ModuleSigns& signs,
+                              const Factor& first, const Factor& second) noexcept {
   if (config.heads > 0 && config.head_dim > 0) return config.head_layout();
   // A norm as long as all heads together works across them and tells nothing of their size.
-  const Index norm_size = signs.norm_size.value_or(0) < first.size ? signs.norm_size.value_or(0) : 0;
+  const Index norm_size =
+      signs.norm_size.value_or(0) < first.size ? signs.norm_size.value_or(0) : 0;
   const Index head_dim = config.head_dim > 0 ? config.head_dim : norm_size;
-  if (config.heads > 0 || head_dim <= 0 || first.size % head_dim != 0 || second.size % head_dim != 0) return {};
+  if (config.heads > 0 || head_dim <= 0 || first.size % head_dim != 0 ||
+      second.size % head_dim != 0)
+    return {};
   return {.head_dim = head_dim, .heads = first.size / head_dim, .kv_heads = second.size / head_dim};
 }
 
-inline std::optional<Error> unsupported(std::string text) { return Error(ErrorCode::unsupported, std::move(text)); }
+inline std::optional<Error> unsupported(std::string text) {
+  return Error(ErrorCode::unsupported, std::move(text));
+}
 
-inline std::optional<Error> rotary_refusal(const AttentionTraits& traits, const ModuleSigns& signs, Index head_dim) {
+inline std::optional<Error> rotary_refusal(const AttentionTraits& traits, const ModuleSigns& signs,
+                                           Index head_dim) {
   if (!traits.rotary) return std::nullopt;
-  if (traits.rotary->dims == 0) return unsupported("query/key: how many coordinates of a head are rotated is not known");
+  if (traits.rotary->dims == 0)
+    return unsupported("query/key: how many coordinates of a head are rotated is not known");
   if (signs.has(Sign::interleaved) && traits.rotary->pairing != Rotary::Pairing::interleaved)
-    return unsupported("query/key: the names are Meta's, whose rotary pairs are interleaved, but the configuration says half-split");
+    return unsupported(
+        "query/key: the names are Meta's, whose rotary pairs are interleaved, but the "
+        "configuration says half-split");
   return traits.rotary->fault(head_dim);
 }
 
 /// Of a value/output or a query/key pair.
-inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first, const Factor& second, const HeadLayout& layout,
-                                              const AttentionTraits& traits, const ModelConfig& config, const ModuleSigns& signs) {
+inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first,
+                                              const Factor& second, const HeadLayout& layout,
+                                              const AttentionTraits& traits,
+                                              const ModelConfig& config, const ModuleSigns& signs) {
   if (layout.head_dim == 0) return unsupported("the number of heads is not known");
   if (!config.attention_doubt.empty()) return unsupported(config.attention_doubt);
   if (auto fault = layout.fault()) return fault;
   if (auto fault = layout.first_fault(first.size, first.tensor, first.unit)) return fault;
   if (auto fault = layout.second_fault(second.size, second.tensor, second.unit)) return fault;
   if (kind == PairKind::value_output) {
-    if (traits.gated_output) return unsupported("value/output: the heads' output is gated channel by channel, which does not commute with M");
+    if (traits.gated_output)
+      return unsupported(
+          "value/output: the heads' output is gated channel by channel, which does not commute "
+          "with M");
     return value_output_refusal(traits);
   }
   if (first.width != second.width)
-    return unsupported(message(first.tensor, ": ", first.width, " inputs, but ", second.tensor, " has ", second.width));
+    return unsupported(message(first.tensor, ": ", first.width, " inputs, but ", second.tensor,
+                               " has ", second.width));
   if (auto refusal = query_key_refusal(traits)) return refusal;
   return rotary_refusal(traits, signs, layout.head_dim);
 }
 
 /// Of an up/down pair; `gate_size` is the number of the gate's rows, 0 where there is no gate.
-inline std::optional<Error> mlp_refusal(const Factor& down, const Factor& up, Index gate_size, const MlpTraits& traits, const ModelConfig& config) {
+inline std::optional<Error> mlp_refusal(const Factor& down, const Factor& up, Index gate_size,
+                                        const MlpTraits& traits, const ModelConfig& config) {
   if (!config.mlp_doubt.empty()) return unsupported(config.mlp_doubt);
-  if (up.size != down.size) return unsupported(message(down.tensor, ": ", down.size, " columns, but ", up.tensor, " has ", up.size, " rows"));
+  if (up.size != down.size)
+    return unsupported(message(down.tensor, ": ", down.size, " columns, but ", up.tensor, " has ",
+                               up.size, " rows"));
   if (traits.gated != (gate_size > 0))
-    return unsupported(message("up/down: the MLP ", gate_size > 0 ? "has a" : "lacks the", " gate, contrary to the configuration"));
-  if (traits.gated && gate_size != up.size) return unsupported(message(up.tensor, ": ", up.size, " rows, but the gate has ", gate_size));
+    return unsupported(message("up/down: the MLP ", gate_size > 0 ? "has a" : "lacks the",
+                               " gate, contrary to the configuration"));
+  if (traits.gated && gate_size != up.size)
+    return unsupported(message(up.tensor, ": ", up.size, " rows, but the gate has ", gate_size));
   return up_down_refusal(traits);
 }
 

@@ -23,15 +23,19 @@ struct PlanOptions {
   Choice choice{};
   bool pairs = true;
   bool embeddings = false;             ///< quantize embeddings and unembeddings too
-  std::vector<std::string> include{};  ///< shell patterns of tensors to quantize, whatever their role; empty for those that one quantizes
+  std::vector<std::string> include{};  ///< shell patterns of tensors to quantize, whatever their
+                                       ///< role; empty for those that one quantizes
   std::vector<std::string> exclude{};  ///< of tensors to keep
 };
 
-/// Where heads have fewer channels, two matrices are not rounded together: M must be as large as the blocks that each could have on its own.
+/// Where heads have fewer channels, two matrices are not rounded together: M must be as large as
+/// the blocks that each could have on its own.
 inline constexpr Index least_head_dim = 32;
 
-/// Whether a pair is only balanced, which is exact and costs nothing, and each of its matrices then quantized by itself. The others round
-/// the two together, without a transform to store. Matrices that become GGUF have no transform but M.
+/// Whether a pair is only balanced, which is exact and costs nothing, and each of its matrices then
+/// quantized by itself. The others round
+/// the two together, without a transform to store. Matrices that become GGUF have no transform but
+/// M.
 inline bool is_balanced(const Choice& choice, const PairRole& pair) noexcept {
   return !choice.type && (choice.method == Method::fast || pair.layout.head_dim < least_head_dim);
 }
@@ -83,16 +87,21 @@ struct Plan {
   /// Of one of its matrices.
   std::int64_t storage(const Step& step, const Choice& choice, std::size_t i) const {
     const MatrixPlace& W = place(step.matrices[i]);
-    if (is_together(step) && choice.method == Method::smallest) return trellis_loads(step)[i].storage_bits(pair_trellis(step, choice));
+    if (is_together(step) && choice.method == Method::smallest)
+      return trellis_loads(step)[i].storage_bits(pair_trellis(step, choice));
     return planned_storage(choice, W.out, W.in, is_together(step));
   }
   /// Whether the two matrices of a step are rounded together.
-  bool is_together(const Step& step) const { return step.pair && !is_balanced(step.choice, roles.pairs[*step.pair]); }
-  /// What two matrices that `smallest` rounds together take as [lines, length]: an output projection has its heads on the input side.
+  bool is_together(const Step& step) const {
+    return step.pair && !is_balanced(step.choice, roles.pairs[*step.pair]);
+  }
+  /// What two matrices that `smallest` rounds together take as [lines, length]: an output
+  /// projection has its heads on the input side.
   std::array<recipes::TrellisLoad, 2> trellis_loads(const Step& step) const {
     const MatrixPlace &first = place(step.matrices[0]), &second = place(step.matrices[1]);
-    return roles.pairs[*step.pair].kind == PairKind::value_output ? recipes::smallest::pair_loads(first.in, first.out, second.out, second.in)
-                                                                  : recipes::smallest::pair_loads(first.out, first.in, second.out, second.in);
+    return roles.pairs[*step.pair].kind == PairKind::value_output
+               ? recipes::smallest::pair_loads(first.in, first.out, second.out, second.in)
+               : recipes::smallest::pair_loads(first.out, first.in, second.out, second.in);
   }
   /// The trellis for both.
   Trellis pair_trellis(const Step& step, const Choice& choice) const {
@@ -102,7 +111,8 @@ struct Plan {
   /// Of one of its matrices, in a few words.
   std::string grid(const Step& step, std::size_t i) const {
     const MatrixPlace& W = place(step.matrices[i]);
-    if (is_together(step) && step.choice.method == Method::smallest) return trellis_name(pair_trellis(step, step.choice));
+    if (is_together(step) && step.choice.method == Method::smallest)
+      return trellis_name(pair_trellis(step, step.choice));
     return grid_name(step.choice, W.out, W.in);
   }
   /// In a few words.
@@ -113,16 +123,22 @@ struct Plan {
   }
 };
 
-/// The plan for a model. Raises invalid_argument for bits or groups that no grid has, and for patterns that match no tensor.
-inline Plan make_plan(std::span<const TensorInfo> tensors, const ModelConfig& config, const PlanOptions& options);
+/// The plan for a model. Raises invalid_argument for bits or groups that no grid has, and for
+/// patterns that match no tensor.
+inline Plan make_plan(std::span<const TensorInfo> tensors, const ModelConfig& config,
+                      const PlanOptions& options);
 
-/// The smallest type of GGUF that keeps `cols` weights a row in whole blocks and is no coarser than `type`.
+/// The smallest type of GGUF that keeps `cols` weights a row in whole blocks and is no coarser than
+/// `type`.
 inline GgufType legal_type(GgufType type, Index cols) noexcept {
   if (gguf_row_bytes(type, cols)) return type;
   std::optional<GgufType> best;
-  for (const GgufType other : {GgufType::iq4_nl, GgufType::q4_1, GgufType::q5_0, GgufType::q5_1, GgufType::q8_0, GgufType::f16}) {
+  for (const GgufType other : {GgufType::iq4_nl, GgufType::q4_1, GgufType::q5_0, GgufType::q5_1,
+                               GgufType::q8_0, GgufType::f16}) {
     const auto& info = gguf_type_info(other);
-    if (!gguf_row_bytes(other, cols) || info.bits_per_weight() < gguf_type_info(type).bits_per_weight()) continue;
+    if (!gguf_row_bytes(other, cols) ||
+        info.bits_per_weight() < gguf_type_info(type).bits_per_weight())
+      continue;
     if (!best || info.bits_per_weight() < gguf_type_info(*best).bits_per_weight()) best = other;
   }
   return best.value_or(GgufType::f32);
@@ -132,7 +148,9 @@ namespace detail {
 
 class Planner {
  public:
-  Planner(std::span<const TensorInfo> tensors, const ModelConfig& config, const PlanOptions& options) : tensors_(tensors), options_(options) {
+  Planner(std::span<const TensorInfo> tensors, const ModelConfig& config,
+          const PlanOptions& options)
+      : tensors_(tensors), options_(options) {
     plan_.roles = find_roles(tensors, config);
   }
 
@@ -144,47 +162,73 @@ class Planner {
     std::vector<std::string> alone(done.size());  // why a matrix has no partner
     for (std::size_t p = 0; p < plan_.roles.pairs.size(); ++p) {
       const PairRole& pair = plan_.roles.pairs[p];
-      const bool both = chosen.contains(tensor_of(pair.first)) && chosen.contains(tensor_of(pair.second));
-      if (std::string reason = both ? no_pair_because(pair) : "the other one is kept"; !reason.empty()) {
+      const bool both =
+          chosen.contains(tensor_of(pair.first)) && chosen.contains(tensor_of(pair.second));
+      if (std::string reason = both ? no_pair_because(pair) : "the other one is kept";
+          !reason.empty()) {
         for (const std::size_t m : {pair.first, pair.second})
           if (alone[m].empty()) alone[m] = message("no ", name_of(pair.kind), " pair: ", reason);
         continue;
       }
       done[pair.first] = done[pair.second] = 1;
-      plan_.steps.push_back({{pair.first, pair.second}, p, choice_for(pair.first), message(name_of(pair.kind), " pair")});
+      plan_.steps.push_back({{pair.first, pair.second},
+                             p,
+                             choice_for(pair.first),
+                             message(name_of(pair.kind), " pair")});
     }
     for (std::size_t m = 0; m < done.size(); ++m) {
       if (done[m] || !chosen.contains(tensor_of(m))) continue;
       const std::string& note = plan_.roles.matrices[m].note;
-      plan_.steps.push_back({{m}, std::nullopt, choice_for(m), note.empty() ? alone[m] : alone[m].empty() ? note : message(note, "; ", alone[m])});
+      plan_.steps.push_back({{m},
+                             std::nullopt,
+                             choice_for(m),
+                             note.empty()       ? alone[m]
+                             : alone[m].empty() ? note
+                                                : message(note, "; ", alone[m])});
     }
-    std::stable_sort(plan_.steps.begin(), plan_.steps.end(), [](const Step& a, const Step& b) { return first_of(a) < first_of(b); });
+    std::stable_sort(plan_.steps.begin(), plan_.steps.end(),
+                     [](const Step& a, const Step& b) { return first_of(a) < first_of(b); });
     for (Step& step : plan_.steps) note_fallback(step);
     join_steps();
     return std::move(plan_);
   }
 
  private:
-  const std::string& tensor_of(std::size_t matrix) const { return plan_.roles.matrices[matrix].place.tensor; }
-  static std::size_t first_of(const Step& step) { return *std::min_element(step.matrices.begin(), step.matrices.end()); }
+  const std::string& tensor_of(std::size_t matrix) const {
+    return plan_.roles.matrices[matrix].place.tensor;
+  }
+  static std::size_t first_of(const Step& step) {
+    return *std::min_element(step.matrices.begin(), step.matrices.end());
+  }
 
   void check_options() const {
     const Choice& choice = options_.choice;
     if (choice.method == Method::smallest) {
-      if (choice.type) raise(ErrorCode::invalid_argument, message("plan: GGUF's ", gguf_type_info(*choice.type).name, " cannot hold the codes of smallest"));
-      if (!(choice.budget >= 2 && choice.budget <= 9)) raise(ErrorCode::invalid_argument, message("plan: budget is ", choice.budget, " bits, must be 2 to 9"));
+      if (choice.type)
+        raise(ErrorCode::invalid_argument,
+              message("plan: GGUF's ", gguf_type_info(*choice.type).name,
+                      " cannot hold the codes of smallest"));
+      if (!(choice.budget >= 2 && choice.budget <= 9))
+        raise(ErrorCode::invalid_argument,
+              message("plan: budget is ", choice.budget, " bits, must be 2 to 9"));
     } else if (!choice.type) {
       check_bits(choice.bits);
-      if (choice.group < 0) raise(ErrorCode::invalid_argument, message("plan: group is ", choice.group, ", must be positive or per_row"));
+      if (choice.group < 0)
+        raise(ErrorCode::invalid_argument,
+              message("plan: group is ", choice.group, ", must be positive or per_row"));
     }
     for (const auto* patterns : {&options_.include, &options_.exclude})
       for (const std::string& pattern : *patterns)
-        if (std::none_of(tensors_.begin(), tensors_.end(), [&](const TensorInfo& t) { return matches(pattern, t.name); }))
+        if (std::none_of(tensors_.begin(), tensors_.end(),
+                         [&](const TensorInfo& t) { return matches(pattern, t.name); }))
           raise(ErrorCode::invalid_argument, message("plan: no tensor is named like ", pattern));
   }
-  static bool matches(const std::string& pattern, const std::string& name) { return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0; }
+  static bool matches(const std::string& pattern, const std::string& name) {
+    return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+  }
   static bool match_any(const std::vector<std::string>& patterns, const std::string& name) {
-    return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) { return matches(pattern, name); });
+    return std::any_of(patterns.begin(), patterns.end(),
+                       [&](const std::string& pattern) { return matches(pattern, name); });
   }
 
   /// Tensors to quantize; those that stay are noted with the reason.
@@ -201,7 +245,8 @@ class Planner {
       const std::string& name = matrix.place.tensor;
       if (!seen.insert(name).second) continue;
       std::string why = kept_because(matrix);
-      if (why.empty() && planned[name] >= 8 * infos[name]->bytes) why = "quantized it would not be smaller";
+      if (why.empty() && planned[name] >= 8 * infos[name]->bytes)
+        why = "quantized it would not be smaller";
       if (why.empty()) chosen.insert(name);
       else plan_.kept.push_back({name, matrix.role, std::move(why)});
     }
@@ -209,8 +254,10 @@ class Planner {
   }
   std::string kept_because(const MatrixRole& matrix) const {
     if (match_any(options_.exclude, matrix.place.tensor)) return "excluded";
-    if (!options_.include.empty()) return match_any(options_.include, matrix.place.tensor) ? "" : "not included";
-    if (matrix.role == Role::embedding || matrix.role == Role::unembedding || matrix.role == Role::position)
+    if (!options_.include.empty())
+      return match_any(options_.include, matrix.place.tensor) ? "" : "not included";
+    if (matrix.role == Role::embedding || matrix.role == Role::unembedding ||
+        matrix.role == Role::position)
       return options_.embeddings ? "" : "embeddings stay unless asked for";
     return matrix.role == Role::router ? "routers stay unless included" : "";
   }
@@ -224,19 +271,26 @@ class Planner {
     if (!step.choice.type || step.choice.type == options_.choice.type) return;
     const Index cols = plan_.place(step.matrices[0]).in;
     const auto& asked = gguf_type_info(*options_.choice.type);
-    step.why += message(step.why.empty() ? "" : "; ", "rows of ", cols, " are no multiple of ", asked.name, "'s ", asked.weights);
+    step.why += message(step.why.empty() ? "" : "; ", "rows of ", cols, " are no multiple of ",
+                        asked.name, "'s ", asked.weights);
   }
 
   std::string no_pair_because(const PairRole& pair) const {
     if (!options_.pairs) return "not wanted";
     if (!pair.refusal.empty()) return pair.refusal;
     if (options_.choice.method == Method::rtn) return "rounding to nearest has no use for it";
-    if (pair.kind == PairKind::up_down) return "scales between up and down are what the grids' own scales are";
-    if (pair.kind == PairKind::query_key && pair.attention.rotary) return "rotary positions leave M too little freedom to be of use";
-    const bool alone_is_as_good = options_.choice.method == Method::smallest || (options_.choice.type && options_.choice.method == Method::fast);
-    if (alone_is_as_good && pair.layout.head_dim < least_head_dim) return message("heads of ", pair.layout.head_dim, " channels gain nothing by it");
-    if (choice_for(pair.first).type != choice_for(pair.second).type) return "its matrices need different types";
-    if (const auto type = choice_for(pair.first).type; type && gguf_type_info(*type).weights == 1) return "floats have no use for it";
+    if (pair.kind == PairKind::up_down)
+      return "scales between up and down are what the grids' own scales are";
+    if (pair.kind == PairKind::query_key && pair.attention.rotary)
+      return "rotary positions leave M too little freedom to be of use";
+    const bool alone_is_as_good = options_.choice.method == Method::smallest ||
+                                  (options_.choice.type && options_.choice.method == Method::fast);
+    if (alone_is_as_good && pair.layout.head_dim < least_head_dim)
+      return message("heads of ", pair.layout.head_dim, " channels gain nothing by it");
+    if (choice_for(pair.first).type != choice_for(pair.second).type)
+      return "its matrices need different types";
+    if (const auto type = choice_for(pair.first).type; type && gguf_type_info(*type).weights == 1)
+      return "floats have no use for it";
     return {};
   }
 
@@ -263,7 +317,8 @@ class Planner {
       Job& job = plan_.jobs[entry->second];
       job.steps.push_back(s);
       for (const std::string& tensor : changed_by(plan_.steps[s]))
-        if (std::find(job.tensors.begin(), job.tensors.end(), tensor) == job.tensors.end()) job.tensors.push_back(tensor);
+        if (std::find(job.tensors.begin(), job.tensors.end(), tensor) == job.tensors.end())
+          job.tensors.push_back(tensor);
     }
     // A bias that a pair moves is no longer kept as it is.
     std::erase_if(plan_.kept, [&](const KeptTensor& kept) { return owner.contains(kept.tensor); });
@@ -272,7 +327,8 @@ class Planner {
     std::vector<std::string> names;
     for (const std::size_t m : step.matrices) {
       names.push_back(tensor_of(m));
-      if (step.pair && plan_.roles.matrices[m].bias) names.push_back(plan_.roles.matrices[m].bias->tensor);
+      if (step.pair && plan_.roles.matrices[m].bias)
+        names.push_back(plan_.roles.matrices[m].bias->tensor);
     }
     return names;
   }
@@ -284,7 +340,8 @@ class Planner {
 
 }  // namespace detail
 
-inline Plan make_plan(std::span<const TensorInfo> tensors, const ModelConfig& config, const PlanOptions& options) {
+inline Plan make_plan(std::span<const TensorInfo> tensors, const ModelConfig& config,
+                      const PlanOptions& options) {
   return detail::Planner(tensors, config, options).plan();
 }
 

@@ -1,7 +1,8 @@
-/// Which matrices a model's tensors hold, what each one does, and which of them meet so that an M between them leaves the model unchanged.
+/// Which matrices a model's tensors hold, what each one does, and which of them meet so that an M
+/// between them leaves the model unchanged.
 ///
-/// Names say the roles, shapes and the configuration where packed tensors part and how rows divide into heads. A pair that is not known to be
-/// exact is listed with the reason.
+/// Names say the roles, shapes and the configuration where packed tensors part and how rows divide
+/// into heads. A pair that is not known to be exact is listed with the reason.
 #pragma once
 
 #include <algorithm>
@@ -21,10 +22,12 @@
 
 namespace cafeq {
 
-/// A matrix [out, in] as a part of a tensor: its rows [begin, begin + out), or these columns where the tensor is stored [in, out].
+/// A matrix [out, in] as a part of a tensor: its rows [begin, begin + out), or these columns where
+/// the tensor is stored [in, out].
 struct MatrixPlace {
   std::string tensor;
-  Index slice = -1;  ///< along the first dimension of a tensor that stacks experts; -1 in a tensor that is one matrix
+  Index slice = -1;  ///< along the first dimension of a tensor that stacks experts; -1 in a tensor
+                     ///< that is one matrix
   bool transposed = false;
   Index begin = 0;
   Index out = 0;
@@ -42,7 +45,8 @@ struct MatrixRole {
   Role role = Role::other;
   Index layer = -1;  ///< -1 outside of the layers
   Index expert = -1;
-  std::string module{};  ///< "model.layers.0.self_attn": its matrices work together, those of each expert by themselves
+  std::string module{};  ///< "model.layers.0.self_attn": its matrices work together, those of each
+                         ///< expert by themselves
   MatrixPlace place{};
   std::optional<BiasPlace> bias{};
   std::string note{};
@@ -55,7 +59,8 @@ struct KeptTensor {
   std::string why;
 };
 
-/// Two matrices that meet, as indices into ModelRoles::matrices, in the canonical order of cafeq/loss/pair_product.hpp.
+/// Two matrices that meet, as indices into ModelRoles::matrices, in the canonical order of
+/// cafeq/loss/pair_product.hpp.
 struct PairRole {
   PairKind kind = PairKind::value_output;
   std::size_t first = 0;   ///< output, query or down
@@ -73,7 +78,8 @@ struct ModelRoles {
   std::vector<KeptTensor> others;
 };
 
-/// No model is refused: what has no known name is Role::other, and where shapes, names and configuration contradict each other the pair says so.
+/// No model is refused: what has no known name is Role::other, and where shapes, names and
+/// configuration contradict each other the pair says so.
 inline ModelRoles find_roles(std::span<const TensorInfo> tensors, const ModelConfig& config);
 
 namespace detail {
@@ -103,12 +109,15 @@ class RoleFinder {
   ModelRoles roles_;
 };
 
-inline RoleFinder::RoleFinder(std::span<const TensorInfo> tensors, const ModelConfig& config) : tensors_(tensors), config_(config) {
+inline RoleFinder::RoleFinder(std::span<const TensorInfo> tensors, const ModelConfig& config)
+    : tensors_(tensors), config_(config) {
   for (const TensorInfo& tensor : tensors) {
     by_name_.emplace(tensor.name, &tensor);
     const Leaf* leaf = parse_name(tensor.name).leaf();
     // The name does not tell, but what is packed has more outputs than inputs.
-    if (leaf != nullptr && leaf->conv1d && leaf->packing != Packing::none && tensor.shape.size() == 2) conv1d_ |= tensor.shape[1] > tensor.shape[0];
+    if (leaf != nullptr && leaf->conv1d && leaf->packing != Packing::none &&
+        tensor.shape.size() == 2)
+      conv1d_ |= tensor.shape[1] > tensor.shape[0];
   }
 }
 
@@ -141,7 +150,9 @@ inline void RoleFinder::place(const TensorInfo& tensor) {
   } else if (leaf != nullptr && !leaf->kept.empty()) {
     roles_.others.push_back({tensor.name, leaf->role, std::string(leaf->kept)});
   } else if (std::string problem = matrix_problem(tensor, leaf); !problem.empty()) {
-    const Role role = leaf != nullptr ? leaf->role : is_norm_name(name.stem) ? Role::norm : Role::other;
+    const Role role = leaf != nullptr           ? leaf->role
+                      : is_norm_name(name.stem) ? Role::norm
+                                                : Role::other;
     roles_.others.push_back({tensor.name, role, role == Role::norm ? "norm" : std::move(problem)});
   } else {
     cut(tensor, name);
@@ -177,7 +188,8 @@ inline void RoleFinder::cut(const TensorInfo& tensor, const ParsedName& name) {
         matrix.module = name.match->module;
       }
       if (leaf == nullptr) matrix.note = "its name is not known";
-      else if (leaf->packing != Packing::none && role == Role::other) matrix.note = "packed, and where its matrices part is not known";
+      else if (leaf->packing != Packing::none && role == Role::other)
+        matrix.note = "packed, and where its matrices part is not known";
       if (bias != nullptr) matrix.bias = BiasPlace{bias->name, slice, begin};
       roles_.matrices.push_back(std::move(matrix));
       begin += rows;
@@ -185,7 +197,8 @@ inline void RoleFinder::cut(const TensorInfo& tensor, const ParsedName& name) {
   }
 }
 
-inline const TensorInfo* RoleFinder::bias_of(const TensorInfo& tensor, const ParsedName& name, Index rows) {
+inline const TensorInfo* RoleFinder::bias_of(const TensorInfo& tensor, const ParsedName& name,
+                                             Index rows) {
   const auto found = by_name_.find(message(name.stem, ".bias"));
   if (found == by_name_.end()) return nullptr;
   std::vector<Index> shape(tensor.shape.begin(), tensor.shape.end() - 2);
@@ -196,12 +209,17 @@ inline const TensorInfo* RoleFinder::bias_of(const TensorInfo& tensor, const Par
 }
 
 inline void RoleFinder::note_tied_embeddings() {
-  const auto is_unembedding = [](const MatrixRole& matrix) { return matrix.role == Role::unembedding; };
-  const bool has_unembedding = std::any_of(roles_.matrices.begin(), roles_.matrices.end(), is_unembedding);
+  const auto is_unembedding = [](const MatrixRole& matrix) {
+    return matrix.role == Role::unembedding;
+  };
+  const bool has_unembedding =
+      std::any_of(roles_.matrices.begin(), roles_.matrices.end(), is_unembedding);
   for (MatrixRole& matrix : roles_.matrices) {
     if (matrix.role == Role::embedding && !has_unembedding)
-      matrix.note = config_.tied_embeddings ? "tied: also the unembedding" : "the model has no unembedding of its own";
-    if (is_unembedding(matrix) && config_.tied_embeddings) matrix.note = "tied: the embedding again";
+      matrix.note = config_.tied_embeddings ? "tied: also the unembedding"
+                                            : "the model has no unembedding of its own";
+    if (is_unembedding(matrix) && config_.tied_embeddings)
+      matrix.note = "tied: the embedding again";
   }
 }
 
@@ -238,8 +256,8 @@ inline std::string RoleFinder::refusal_of(PairRole& pair, Index gate_size) const
   const MatrixRole& second = roles_.matrices[pair.second];
   const ModuleSigns signs = signs_of(second.module);
   const bool by_rows = pair.kind == PairKind::query_key;
-  const Factor factor{first.place.tensor, by_rows ? first.place.out : first.place.in, by_rows ? first.place.in : first.place.out,
-                      by_rows ? "rows" : "columns"};
+  const Factor factor{first.place.tensor, by_rows ? first.place.out : first.place.in,
+                      by_rows ? first.place.in : first.place.out, by_rows ? "rows" : "columns"};
   const Factor other{second.place.tensor, second.place.out, second.place.in, "rows"};
   std::optional<Error> refusal;
   if (pair.kind == PairKind::up_down) {
@@ -249,10 +267,13 @@ inline std::string RoleFinder::refusal_of(PairRole& pair, Index gate_size) const
   } else {
     pair.layout = head_layout(config_, signs, factor, other);
     pair.attention = with_signs(config_.attention_of(second.layer), signs);
-    refusal = attention_refusal(pair.kind, factor, other, pair.layout, pair.attention, config_, signs);
+    refusal =
+        attention_refusal(pair.kind, factor, other, pair.layout, pair.attention, config_, signs);
   }
   if (refusal) return refusal->message();
-  return signs.unknown_tensor.empty() ? std::string() : message("what ", signs.unknown_tensor, " does is not known");
+  return signs.unknown_tensor.empty()
+             ? std::string()
+             : message("what ", signs.unknown_tensor, " does is not known");
 }
 
 inline ModuleSigns RoleFinder::signs_of(const std::string& module) const {
@@ -266,6 +287,8 @@ inline ModuleSigns RoleFinder::signs_of(const std::string& module) const {
 
 }  // namespace detail
 
-inline ModelRoles find_roles(std::span<const TensorInfo> tensors, const ModelConfig& config) { return detail::RoleFinder(tensors, config).find(); }
+inline ModelRoles find_roles(std::span<const TensorInfo> tensors, const ModelConfig& config) {
+  return detail::RoleFinder(tensors, config).find();
+}
 
 }  // namespace cafeq

@@ -1,4 +1,5 @@
-/// Adam: gradient descent with a step size a coordinate (Kingma & Ba, "Adam: A method for stochastic optimization", 2015).
+/// Adam: gradient descent with a step size a coordinate (Kingma & Ba, "Adam: A method for
+/// stochastic optimization", 2015).
 #pragma once
 
 #include <cmath>
@@ -7,7 +8,8 @@
 
 namespace cafeq {
 
-/// The best point of all steps is returned. Where a step leaves the domain, it goes back to the best point with half the learning rate.
+/// The best point of all steps is returned. Where a step leaves the domain, it goes back to the
+/// best point with half the learning rate.
 struct Adam {
   double learning_rate = 1e-2;
   Index steps = 3000;
@@ -19,10 +21,15 @@ struct Adam {
   double gradient_tolerance = 1e-10;  ///< stop when no component of the gradient is larger
 
   void check() const {
-    if (!(learning_rate > 0)) raise(ErrorCode::invalid_argument, message("adam: learning_rate is ", learning_rate, ", must be positive"));
-    if (steps < 0) raise(ErrorCode::invalid_argument, message("adam: steps is ", steps, ", must not be negative"));
+    if (!(learning_rate > 0))
+      raise(ErrorCode::invalid_argument,
+            message("adam: learning_rate is ", learning_rate, ", must be positive"));
+    if (steps < 0)
+      raise(ErrorCode::invalid_argument,
+            message("adam: steps is ", steps, ", must not be negative"));
     for (const double beta : {beta1, beta2})
-      if (!(beta >= 0 && beta < 1)) raise(ErrorCode::invalid_argument, message("adam: beta is ", beta, ", must lie in [0, 1)"));
+      if (!(beta >= 0 && beta < 1))
+        raise(ErrorCode::invalid_argument, message("adam: beta is ", beta, ", must lie in [0, 1)"));
     detail::check_stopping(tolerance, window, gradient_tolerance);
   }
 

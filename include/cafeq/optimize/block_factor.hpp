@@ -41,8 +41,8 @@ class BlockFactor {
     kernel::pack_panels<float>(View<const float>(scaled), packed_.data() + block.position);
   }
 
-  /// X = W·blockdiag, [n, d]·[d, d], in parallel. Rows of X contiguous. A few rows of W run through all blocks, each through a copy that lies in L1, before
-  /// the next ones.
+  /// X = W·blockdiag, [n, d]·[d, d], in parallel. Rows of X contiguous. A few rows of W run through
+  /// all blocks, each through a copy that lies in L1, before the next ones.
   void multiply(View<const float> W, View<float> X, ExecutorRef executor) const {
     constexpr Index rows = 48;
     const Index parts = ceil_div(W.rows, rows);
@@ -52,7 +52,8 @@ class BlockFactor {
         const Block& block = blocks_[std::size_t(task % count())];
         const Index row = task / count() * rows;
         const Index n = std::min(rows, W.rows - row);
-        multiply_block(W.block(row, block.column, n, block.size), block, X.block(row, block.column, n, block.size));
+        multiply_block(W.block(row, block.column, n, block.size), block,
+                       X.block(row, block.column, n, block.size));
       }
     });
   }

@@ -1,4 +1,5 @@
-/// L-BFGS with a strong-Wolfe line search (Nocedal & Wright, "Numerical Optimization", 2nd ed., algorithms 7.4, 3.5 and 3.6).
+/// L-BFGS with a strong-Wolfe line search (Nocedal & Wright, "Numerical Optimization", 2nd ed.,
+/// algorithms 7.4, 3.5 and 3.6).
 #pragma once
 
 #include <algorithm>
@@ -10,11 +11,13 @@
 
 namespace cafeq {
 
-/// Values never grow from one iteration to the next. Memory: 2·history vectors of floats and 5 of doubles.
+/// Values never grow from one iteration to the next. Memory: 2·history vectors of floats and 5 of
+/// doubles.
 struct Lbfgs {
   Index history = 10;
   Index max_iterations = 60;
-  double tolerance = 1e-3;  ///< stop when the value falls by less over `window` iterations; 0: never
+  double tolerance =
+      1e-3;  ///< stop when the value falls by less over `window` iterations; 0: never
   Index window = 10;
   double gradient_tolerance = 1e-10;  ///< stop when no component of the gradient is larger
   double sufficient_decrease = 1e-4;  ///< c₁ of the Wolfe conditions
@@ -32,15 +35,17 @@ namespace detail {
 /// f along x + step·direction.
 class LineSearch {
  public:
-  LineSearch(const Lbfgs& options, ObjectiveRef f, std::size_t n) : options_(options), f_(f), x_(n), gradient_(n) {}
+  LineSearch(const Lbfgs& options, ObjectiveRef f, std::size_t n)
+      : options_(options), f_(f), x_(n), gradient_(n) {}
 
   const std::vector<double>& x() const noexcept { return x_; }
   const std::vector<double>& gradient() const noexcept { return gradient_; }
   Index evaluations() const noexcept { return evaluations_; }
 
-  /// Value at a step that satisfies the strong Wolfe conditions, or at least decreases f enough; nothing where none is found. x() and gradient()
-  /// then hold the point.
-  std::optional<double> search(std::span<const double> origin, std::span<const double> direction, double value, double slope, double first) {
+  /// Value at a step that satisfies the strong Wolfe conditions, or at least decreases f enough;
+  /// nothing where none is found. x() and gradient() then hold the point.
+  std::optional<double> search(std::span<const double> origin, std::span<const double> direction,
+                               double value, double slope, double first) {
     origin_ = origin;
     direction_ = direction;
     start_ = {0, value, slope};
@@ -49,7 +54,8 @@ class LineSearch {
     double step = first;
     while (left_ > 0) {
       const Probe probe = evaluate(step);
-      if (!decreases(probe) || (previous.step > 0 && probe.value >= previous.value)) return zoom(previous, probe);
+      if (!decreases(probe) || (previous.step > 0 && probe.value >= previous.value))
+        return zoom(previous, probe);
       if (flat(probe)) return probe.value;
       if (probe.slope >= 0) return zoom(probe, previous);
       previous = probe;
@@ -70,18 +76,23 @@ class LineSearch {
     Probe probe{step, f_(x_, gradient_), 0};
     --left_;
     ++evaluations_;
-    if (std::isfinite(probe.value)) probe.slope = dot(std::span<const double>(gradient_), direction_);
+    if (std::isfinite(probe.value))
+      probe.slope = dot(std::span<const double>(gradient_), direction_);
     if (!std::isfinite(probe.slope)) probe.value = std::numeric_limits<double>::infinity();
     current_ = step;
     return probe;
   }
 
   bool decreases(const Probe& p) const noexcept {
-    return std::isfinite(p.value) && p.value <= start_.value + options_.sufficient_decrease * p.step * start_.slope;
+    return std::isfinite(p.value) &&
+           p.value <= start_.value + options_.sufficient_decrease * p.step * start_.slope;
   }
-  bool flat(const Probe& p) const noexcept { return std::abs(p.slope) <= -options_.curvature * start_.slope; }
+  bool flat(const Probe& p) const noexcept {
+    return std::abs(p.slope) <= -options_.curvature * start_.slope;
+  }
 
-  /// Narrows an interval whose `low` end is the best point known that decreases f enough, and that holds a point with the strong Wolfe conditions.
+  /// Narrows an interval whose `low` end is the best point known that decreases f enough, and that
+  /// holds a point with the strong Wolfe conditions.
   std::optional<double> zoom(Probe low, Probe high) {
     while (left_ > 0 && std::abs(high.step - low.step) > 1e-14 * std::max(low.step, high.step)) {
       const Probe probe = evaluate(interpolate(low, high));
@@ -96,11 +107,13 @@ class LineSearch {
     return settle(low);
   }
 
-  /// The minimum of the cubic through both ends; the middle where that is not known or too near to an end.
+  /// The minimum of the cubic through both ends; the middle where that is not known or too near to
+  /// an end.
   static double interpolate(const Probe& a, const Probe& b) noexcept {
     const double width = b.step - a.step;
     const double middle = a.step + 0.5 * width;
-    if (!std::isfinite(b.value)) return a.step + 0.1 * width;  // the domain's edge is near: stay well inside
+    if (!std::isfinite(b.value))
+      return a.step + 0.1 * width;  // the domain's edge is near: stay well inside
     const double d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step);
     const double square = d1 * d1 - a.slope * b.slope;
     if (!(square >= 0)) return middle;
@@ -128,16 +141,19 @@ class LineSearch {
   Index evaluations_ = 0;
 };
 
-/// The last steps s = Δx and y = Δgradient, and the product of the inverse Hessian that they imply with a vector (two-loop recursion). Steps are kept as
-/// floats: a model of the curvature needs no more, and the history is most of what a large problem holds.
+/// The last steps s = Δx and y = Δgradient, and the product of the inverse Hessian that they imply
+/// with a vector (two-loop recursion). Steps are kept as floats: a model of the curvature needs no
+/// more, and the history is most of what a large problem holds.
 class InverseHessian {
  public:
-  InverseHessian(Index history, std::size_t n) : n_(n), pairs_(std::size_t(history)), weight_(std::size_t(history)) {}
+  InverseHessian(Index history, std::size_t n)
+      : n_(n), pairs_(std::size_t(history)), weight_(std::size_t(history)) {}
 
   bool empty() const noexcept { return count_ == 0; }
   void clear() noexcept { count_ = 0; }
 
-  void add(std::span<const double> x, std::span<const double> x_next, std::span<const double> g, std::span<const double> g_next) {
+  void add(std::span<const double> x, std::span<const double> x_next, std::span<const double> g,
+           std::span<const double> g_next) {
     double sy = 0;
     double yy = 0;
     for (std::size_t i = 0; i < n_; ++i) {
@@ -145,8 +161,10 @@ class InverseHessian {
       sy = std::fma(double(float(x_next[i] - x[i])), y, sy);
       yy = std::fma(y, y, yy);
     }
-    if (!(sy > std::numeric_limits<double>::epsilon() * yy)) return;  // no positive curvature: the pair would spoil definiteness
-    Pair& pair = pairs_[std::size_t(next_)];  // only now: the oldest pair stays where this one is refused
+    if (!(sy > std::numeric_limits<double>::epsilon() * yy))
+      return;  // no positive curvature: the pair would spoil definiteness
+    Pair& pair =
+        pairs_[std::size_t(next_)];  // only now: the oldest pair stays where this one is refused
     pair.s.resize(n_);
     pair.y.resize(n_);
     for (std::size_t i = 0; i < n_; ++i) {
@@ -171,7 +189,10 @@ class InverseHessian {
     for (double& d : direction) d *= scale_;
     for (Index k = count_ - 1; k >= 0; --k) {
       const Pair& pair = recent(k);
-      add_scaled(direction, weight_[std::size_t(k)] - pair.inverse_sy * dot(std::span<const float>(pair.y), direction), pair.s);
+      add_scaled(direction,
+                 weight_[std::size_t(k)] -
+                     pair.inverse_sy * dot(std::span<const float>(pair.y), direction),
+                 pair.s);
     }
   }
 
@@ -185,7 +206,8 @@ class InverseHessian {
     const Index size = Index(pairs_.size());
     return pairs_[std::size_t((next_ - 1 - k + 2 * size) % size)];
   }
-  static void add_scaled(std::span<double> to, double factor, std::span<const float> from) noexcept {
+  static void add_scaled(std::span<double> to, double factor,
+                         std::span<const float> from) noexcept {
     for (std::size_t i = 0; i < to.size(); ++i) to[i] += factor * double(from[i]);
   }
 
@@ -200,12 +222,19 @@ class InverseHessian {
 }  // namespace detail
 
 inline void Lbfgs::check() const {
-  if (history < 1) raise(ErrorCode::invalid_argument, message("lbfgs: history is ", history, ", must be positive"));
-  if (max_iterations < 0) raise(ErrorCode::invalid_argument, message("lbfgs: max_iterations is ", max_iterations, ", must not be negative"));
-  if (max_search < 1) raise(ErrorCode::invalid_argument, message("lbfgs: max_search is ", max_search, ", must be positive"));
+  if (history < 1)
+    raise(ErrorCode::invalid_argument,
+          message("lbfgs: history is ", history, ", must be positive"));
+  if (max_iterations < 0)
+    raise(ErrorCode::invalid_argument,
+          message("lbfgs: max_iterations is ", max_iterations, ", must not be negative"));
+  if (max_search < 1)
+    raise(ErrorCode::invalid_argument,
+          message("lbfgs: max_search is ", max_search, ", must be positive"));
   if (!(0 < sufficient_decrease && sufficient_decrease < curvature && curvature < 1))
-    raise(ErrorCode::invalid_argument, message("lbfgs: sufficient_decrease ", sufficient_decrease, " and curvature ", curvature,
-                                               " must satisfy 0 < sufficient_decrease < curvature < 1"));
+    raise(ErrorCode::invalid_argument,
+          message("lbfgs: sufficient_decrease ", sufficient_decrease, " and curvature ", curvature,
+                  " must satisfy 0 < sufficient_decrease < curvature < 1"));
   detail::check_stopping(tolerance, window, gradient_tolerance);
 }
 
@@ -216,7 +245,9 @@ inline Minimum Lbfgs::minimize(ObjectiveRef f, std::vector<double> x0) const {
   std::vector<double> direction(n);
   Minimum best{std::move(x0), 0, 0, 1, false};
   best.value = f(best.x, gradient);
-  if (!std::isfinite(best.value) || !std::isfinite(detail::dot(std::span<const double>(gradient), gradient))) return best;
+  if (!std::isfinite(best.value) ||
+      !std::isfinite(detail::dot(std::span<const double>(gradient), gradient)))
+    return best;
   detail::LineSearch line(*this, f, n);
   detail::InverseHessian hessian(history, n);
   detail::GainWindow gain(tolerance, window);
@@ -236,7 +267,8 @@ inline Minimum Lbfgs::minimize(ObjectiveRef f, std::vector<double> x0) const {
     const double first = hessian.empty() ? std::min(1.0, 1.0 / std::sqrt(-slope)) : 1.0;
     const auto value = line.search(best.x, direction, best.value, slope, first);
     if (!value) {
-      if (hessian.empty()) break;  // not even steepest descent goes down: the precision of f is exhausted
+      if (hessian.empty())
+        break;  // not even steepest descent goes down: the precision of f is exhausted
       hessian.clear();
       continue;
     }

@@ -1,4 +1,5 @@
-/// Learns the matrices of a block-diagonal transform: those that make the quantization ranges of W M small.
+/// Learns the matrices of a block-diagonal transform: those that make the quantization ranges of W
+/// M small.
 #pragma once
 
 #include <utility>
@@ -24,16 +25,19 @@ struct LearnedMatrices {
   bool converged = false;
 };
 
-/// Minimises Σ_t log mean R²(W_t blockdiag(M)) (plus the inverse's penalty in the general case) from the start blocks M₀, whose sizes are those of
-/// the transform's blocks. Never worse than the start. Where all W_t vanish, the start is returned. The same bits on any number of threads.
+/// Minimises Σ_t log mean R²(W_t blockdiag(M)) (plus the inverse's penalty in the general case)
+/// from the start blocks M₀, whose sizes are those of the transform's blocks. Never worse than the
+/// start. Where all W_t vanish, the start is returned. The same bits on any number of threads.
 template <RangeSurrogate S, Optimizer O>
-LearnedMatrices learn_transform(std::vector<RangeTerm> terms, std::vector<Matrix<double>> start, const S& surrogate,
-                                Parametrization parametrization, const O& optimizer, ExecutorRef executor = {}) {
+LearnedMatrices learn_transform(std::vector<RangeTerm> terms, std::vector<Matrix<double>> start,
+                                const S& surrogate, Parametrization parametrization,
+                                const O& optimizer, ExecutorRef executor = {}) {
   std::vector<Index> sizes;
   bool nothing_to_learn = true;
   for (std::size_t m = 0; m < start.size(); ++m) {
     if (start[m].rows() != start[m].cols())
-      raise(ErrorCode::invalid_shape, message("start: matrix ", m, " is ", start[m].rows(), " x ", start[m].cols(), ", not square"));
+      raise(ErrorCode::invalid_shape, message("start: matrix ", m, " is ", start[m].rows(), " x ",
+                                              start[m].cols(), ", not square"));
     check_finite(start[m].view(), "start");
     sizes.push_back(start[m].rows());
   }
@@ -64,7 +68,8 @@ LearnedMatrices learn_transform(std::vector<RangeTerm> terms, std::vector<Matrix
     run(CayleyParametrization(std::move(start), executor), false);
   } else {
     for (std::size_t m = 0; m < start.size(); ++m)
-      if (!linalg::inverse(start[m].view())) raise(ErrorCode::singular, message("start: matrix ", m, " is singular"));
+      if (!linalg::inverse(start[m].view()))
+        raise(ErrorCode::singular, message("start: matrix ", m, " is singular"));
     run(GeneralParametrization(std::move(start)), true);
   }
   result.M = std::move(M);

@@ -1,5 +1,5 @@
-/// LearnedBlockDiagonal: a block-diagonal transform fitted to one matrix without data (CafeQ, arXiv 2511.19705, with the polish measured for this
-/// library).
+/// LearnedBlockDiagonal: a block-diagonal transform fitted to one matrix without data (CafeQ, arXiv
+/// 2511.19705, with the polish measured for this library).
 #pragma once
 
 #include <type_traits>
@@ -17,26 +17,33 @@
 
 namespace cafeq {
 
-/// The sets of weights that share a scale under a quantizer's granularity, as the range surrogates see them. A scale for the whole tensor is
-/// learned as if each row had one.
-inline ScaleSets scale_sets(Index group) noexcept { return group > 0 ? ScaleSets::groups(group) : ScaleSets::rows(); }
+/// The sets of weights that share a scale under a quantizer's granularity, as the range surrogates
+/// see them. A scale for the whole tensor is learned as if each row had one.
+inline ScaleSets scale_sets(Index group) noexcept {
+  return group > 0 ? ScaleSets::groups(group) : ScaleSets::rows();
+}
 
 /// Blocks of a randomized Hadamard: the start of every learned transform. Orthogonal.
 inline MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t seed) {
   MatrixBlocks blocks;
-  for (std::size_t b = 0; b < sizes.size(); ++b) blocks.push_back(to_dense<double>(Hadamard(Signs(sizes[b], seed + b))));
+  for (std::size_t b = 0; b < sizes.size(); ++b)
+    blocks.push_back(to_dense<double>(Hadamard(Signs(sizes[b], seed + b))));
   return blocks;
 }
 
-/// A spec: fit(W) learns M for W M to be quantized by `quantizer` and rounded by `rounder`, and returns it with the inverse as it will be stored.
-///   1. W D, D = diag(c^-scaling_power) by dual scaling: an outlier channel must not set the scale of every row, and D costs nothing, since
-///      D⁻¹ becomes part of the general inverse (0: no scaling)
+/// A spec: fit(W) learns M for W M to be quantized by `quantizer` and rounded by `rounder`, and
+/// returns it with the inverse as it will be stored.
+///   1. W D, D = diag(c^-scaling_power) by dual scaling: an outlier channel must not set the scale
+///      of every row, and D costs nothing, since D⁻¹ becomes part of the general inverse (0: no
+///      scaling)
 ///   2. M₀: a randomized Hadamard in each block (uneven blocks, largest first)
 ///   3. the range surrogate of W D M minimised over M, orthogonal or general, by the optimizer
 ///   4. ITQ, `itq_rounds`; orthogonal M only
 ///   5. ALS from N = M⁻¹ D⁻¹ to a general inverse of W itself, `als_rounds`
-/// Memory beyond W and the result: the blocks, k/n of a matrix [n, ·], some 25 times (half of it L-BFGS's history), and a strip of W.
-template <LinearGrid Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs, RounderFor<Q> R = ErrorFeedback>
+/// Memory beyond W and the result: the blocks, k/n of a matrix [n, ·], some 25 times (half of it
+/// L-BFGS's history), and a strip of W.
+template <LinearGrid Q, RangeSurrogate S = PNorm, Optimizer O = Lbfgs,
+          RounderFor<Q> R = ErrorFeedback>
 struct LearnedBlockDiagonal {
   Index block = 64;
   Q quantizer{};
@@ -50,13 +57,14 @@ struct LearnedBlockDiagonal {
   InversePrecision precision = InversePrecision::int8;
   std::uint64_t seed = 0;
 
-  /// Floats with contiguous rows and a moderate magnitude are read where they are; of anything else a copy is made, since what is learned does not depend on
-  /// powers of two.
+  /// Floats with contiguous rows and a moderate magnitude are read where they are; of anything else
+  /// a copy is made, since what is learned does not depend on powers of two.
   template <class T>
   BlockDiagonal fit(View<T> W, ExecutorRef executor = {}) const {
     check();
     if constexpr (std::is_same_v<std::remove_const_t<T>, float>)
-      if (W.rows_contiguous() && is_moderate(floor_log2(largest_magnitude(W)))) return learn(W, executor);
+      if (W.rows_contiguous() && is_moderate(floor_log2(largest_magnitude(W))))
+        return learn(W, executor);
     const Matrix<float> dense = normalized(W, executor);
     return learn(dense.view(), executor);
   }
@@ -68,30 +76,44 @@ struct LearnedBlockDiagonal {
 
  private:
   void check() const {
-    if (block < 1) raise(ErrorCode::invalid_argument, message("block is ", block, ", must be at least 1"));
-    if (!std::isfinite(scaling_power)) raise(ErrorCode::invalid_argument, message("scaling_power is ", scaling_power));
-    if (itq_rounds < 0) raise(ErrorCode::invalid_argument, message("itq_rounds is ", itq_rounds, ", must not be negative"));
-    if (als_rounds < 0) raise(ErrorCode::invalid_argument, message("als_rounds is ", als_rounds, ", must not be negative"));
+    if (block < 1)
+      raise(ErrorCode::invalid_argument, message("block is ", block, ", must be at least 1"));
+    if (!std::isfinite(scaling_power))
+      raise(ErrorCode::invalid_argument, message("scaling_power is ", scaling_power));
+    if (itq_rounds < 0)
+      raise(ErrorCode::invalid_argument,
+            message("itq_rounds is ", itq_rounds, ", must not be negative"));
+    if (als_rounds < 0)
+      raise(ErrorCode::invalid_argument,
+            message("als_rounds is ", als_rounds, ", must not be negative"));
   }
 
   BlockDiagonal learn(View<const float> W, ExecutorRef executor) const {
     if (is_constant(W) || largest_magnitude(W) == 0)  // every grid holds it as it is
-      return BlockDiagonal::from_inverse(MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
+      return BlockDiagonal::from_inverse(
+          MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
     const auto sizes = uneven_blocks(W.cols, block);
-    const Diagonal scaling = scaling_power != 0 ? DualScaling{.power = scaling_power}.fit(W, executor) : unscaled(W.cols);
-    // Scales of the polish are normal halves where W D is enlarged to a largest magnitude near 2^10.
+    const Diagonal scaling = scaling_power != 0
+                                 ? DualScaling{.power = scaling_power}.fit(W, executor)
+                                 : unscaled(W.cols);
+    // Scales of the polish are normal halves where W D is enlarged to a largest magnitude near
+    // 2^10.
     const float enlarge = std::ldexp(1.0f, 10 - floor_log2(largest_scaled(W, scaling, executor)));
     std::vector<float> scale(scaling.entries());
     for (float& d : scale) d *= enlarge;
 
     std::vector<RangeTerm> terms;
     terms.emplace_back(W, scale_sets(quantizer.group), std::vector<Index>{}, scale);
-    MatrixBlocks M = learn_transform(std::move(terms), hadamard_blocks(sizes, seed), surrogate, parametrization, optimizer, executor).M;
-    if (parametrization == Parametrization::orthogonal) itq(W, M, quantizer, itq_rounds, executor, scale);
+    MatrixBlocks M = learn_transform(std::move(terms), hadamard_blocks(sizes, seed), surrogate,
+                                     parametrization, optimizer, executor)
+                         .M;
+    if (parametrization == Parametrization::orthogonal)
+      itq(W, M, quantizer, itq_rounds, executor, scale);
 
     MatrixBlocks N = inverses(M);
     M.clear();
-    for (Index b = 0, offset = 0; b < Index(N.size()); offset += N[std::size_t(b++)].rows()) scale_columns(N[std::size_t(b)], scaling, offset);
+    for (Index b = 0, offset = 0; b < Index(N.size()); offset += N[std::size_t(b++)].rows())
+      scale_columns(N[std::size_t(b)], scaling, offset);
     std::fill(scale.begin(), scale.end(), enlarge);
     MatrixBlocks polished = als(W, N, quantizer, rounder, als_rounds, executor, scale);
     for (std::size_t b = 0; b < N.size(); ++b)
@@ -99,7 +121,9 @@ struct LearnedBlockDiagonal {
     return BlockDiagonal::from_inverse(std::move(N), precision);
   }
 
-  static Diagonal unscaled(Index dim) { return Diagonal(std::vector<double>(std::size_t(dim), 1.0)); }
+  static Diagonal unscaled(Index dim) {
+    return Diagonal(std::vector<double>(std::size_t(dim), 1.0));
+  }
 
   /// max |W(i, j) d_j|.
   static double largest_scaled(View<const float> W, const Diagonal& D, ExecutorRef executor) {
@@ -114,7 +138,8 @@ struct LearnedBlockDiagonal {
     return double(*std::max_element(largest.begin(), largest.end()));
   }
 
-  /// Whether a block can still be inverted once it is rounded. Where channels are dead or all alike, ALS may lead to one that cannot.
+  /// Whether a block can still be inverted once it is rounded. Where channels are dead or all
+  /// alike, ALS may lead to one that cannot.
   bool is_storable(const Matrix<double>& N) const {
     std::vector<Matrix<double>> rounded{N};
     detail::round_inverse(rounded, precision);
@@ -135,7 +160,10 @@ struct LearnedBlockDiagonal {
         continue;
       }
       auto inverse = linalg::inverse(m.view());
-      if (!inverse) raise(ErrorCode::singular, "learned transform: a block became singular; try fewer steps or a smaller learning rate");
+      if (!inverse)
+        raise(ErrorCode::singular,
+              "learned transform: a block became singular; try fewer steps or a smaller learning "
+              "rate");
       N.push_back(std::move(*inverse));
     }
     return N;

@@ -13,18 +13,20 @@
 
 namespace cafeq {
 
-/// f(x, gradient) returns the value at x and writes the gradient there. A value that is not finite means "outside the domain": optimizers back
-/// off and do not look at the gradient.
+/// f(x, gradient) returns the value at x and writes the gradient there. A value that is not finite
+/// means "outside the domain": optimizers back off and do not look at the gradient.
 template <class F>
-concept DifferentiableObjective = requires(F& f, std::span<const double> x, std::span<double> gradient) {
-  { f(x, gradient) } -> std::convertible_to<double>;
-};
+concept DifferentiableObjective =
+    requires(F& f, std::span<const double> x, std::span<double> gradient) {
+      { f(x, gradient) } -> std::convertible_to<double>;
+    };
 
 /// A reference to an objective that outlives the call: an object or a plain function.
 class ObjectiveRef {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, ObjectiveRef> && DifferentiableObjective<std::remove_reference_t<F>>)
+    requires(!std::is_same_v<std::remove_cvref_t<F>, ObjectiveRef> &&
+             DifferentiableObjective<std::remove_reference_t<F>>)
   ObjectiveRef(F&& f) noexcept {  // NOLINT(google-explicit-constructor)
     using Target = std::remove_reference_t<F>;
     if constexpr (std::is_function_v<Target>) {
@@ -40,7 +42,9 @@ class ObjectiveRef {
     }
   }
 
-  double operator()(std::span<const double> x, std::span<double> gradient) const { return call_(target_, x, gradient); }
+  double operator()(std::span<const double> x, std::span<double> gradient) const {
+    return call_(target_, x, gradient);
+  }
 
  private:
   union Storage {
@@ -57,7 +61,8 @@ struct Minimum {
   double value = 0;
   Index iterations = 0;
   Index evaluations = 0;
-  bool converged = false;  ///< stopped because nothing was left to gain, rather than at the limit of iterations
+  bool converged =
+      false;  ///< stopped because nothing was left to gain, rather than at the limit of iterations
 };
 
 /// Minimises any differentiable objective from a start; never returns a worse point than the start.
@@ -100,8 +105,12 @@ double dot_of(std::span<const T> a, std::span<const double> b) noexcept {
   return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
-inline double dot(std::span<const double> a, std::span<const double> b) noexcept { return dot_of(a, b); }
-inline double dot(std::span<const float> a, std::span<const double> b) noexcept { return dot_of(a, b); }
+inline double dot(std::span<const double> a, std::span<const double> b) noexcept {
+  return dot_of(a, b);
+}
+inline double dot(std::span<const float> a, std::span<const double> b) noexcept {
+  return dot_of(a, b);
+}
 
 inline double max_magnitude(std::span<const double> a) noexcept {
   double largest = 0;
@@ -110,10 +119,15 @@ inline double max_magnitude(std::span<const double> a) noexcept {
 }
 
 inline void check_stopping(double tolerance, Index window, double gradient_tolerance) {
-  if (!(tolerance >= 0)) raise(ErrorCode::invalid_argument, message("optimizer: tolerance is ", tolerance, ", must not be negative"));
-  if (window < 1) raise(ErrorCode::invalid_argument, message("optimizer: window is ", window, ", must be positive"));
+  if (!(tolerance >= 0))
+    raise(ErrorCode::invalid_argument,
+          message("optimizer: tolerance is ", tolerance, ", must not be negative"));
+  if (window < 1)
+    raise(ErrorCode::invalid_argument,
+          message("optimizer: window is ", window, ", must be positive"));
   if (!(gradient_tolerance >= 0))
-    raise(ErrorCode::invalid_argument, message("optimizer: gradient_tolerance is ", gradient_tolerance, ", must not be negative"));
+    raise(ErrorCode::invalid_argument, message("optimizer: gradient_tolerance is ",
+                                               gradient_tolerance, ", must not be negative"));
 }
 
 }  // namespace detail

@@ -1,6 +1,8 @@
-/// Parametrisations of a set of square matrices {M_m} by one vector of unknowns, for optimizers that know no constraints.
+/// Parametrisations of a set of square matrices {M_m} by one vector of unknowns, for optimizers
+/// that know no constraints.
 ///
-/// A parametrisation maps unknowns to matrices, and the gradient by the matrices back to the gradient by the unknowns.
+/// A parametrisation maps unknowns to matrices, and the gradient by the matrices back to the
+/// gradient by the unknowns.
 #pragma once
 
 #include <algorithm>
@@ -14,20 +16,25 @@
 
 namespace cafeq {
 
-/// M = M₀ C with C = (I − A)⁻¹ (I + A), A = P − Pᵀ, P skew and kept by its upper triangle: every rotation without an eigenvalue of −1, on top of a
-/// start M₀. M is orthogonal where M₀ is, and in any case ‖M⁻¹‖_F is that of M₀.
+/// M = M₀ C with C = (I − A)⁻¹ (I + A), A = P − Pᵀ, P skew and kept by its upper triangle: every
+/// rotation without an eigenvalue of −1, on top of a start M₀. M is orthogonal where M₀ is, and in
+/// any case ‖M⁻¹‖_F is that of M₀.
 ///
-/// With Z = (I − A)⁻¹ and T = M₀ Z: C = 2 Z − I, M = 2 T − M₀, and the gradient by a skew P is twice the upper triangle of Y − Yᵀ,
-/// Y = Zᵀ M₀ᵀ ∇_M (I + C)ᵀ = 2 Tᵀ ∇_M Zᵀ. A is skew, so I − A has no singular value below 1 and the inverse is always well conditioned. An inverse
-/// and three [k, k] products a matrix, in fp64, from transposes that lie ready; nothing is allocated but by the constructor and the first call.
+/// With Z = (I − A)⁻¹ and T = M₀ Z: C = 2 Z − I, M = 2 T − M₀, and the gradient by a skew P is
+/// twice the upper triangle of Y − Yᵀ,
+/// Y = Zᵀ M₀ᵀ ∇_M (I + C)ᵀ = 2 Tᵀ ∇_M Zᵀ. A is skew, so I − A has no singular value below 1 and the
+/// inverse is always well conditioned. An inverse and three [k, k] products a matrix, in fp64, from
+/// transposes that lie ready; nothing is allocated but by the constructor and the first call.
 class CayleyParametrization {
  public:
-  explicit CayleyParametrization(const std::vector<Matrix<double>>& start, ExecutorRef executor = {})
+  explicit CayleyParametrization(const std::vector<Matrix<double>>& start,
+                                 ExecutorRef executor = {})
       : executor_(executor), workers_(std::size_t(executor.concurrency())) {
     Index largest = 0;
     for (const auto& M : start) {
       const Index k = M.rows();
-      blocks_.push_back({size_, to_matrix<double>(M.view().transposed()), Matrix<double>(k, k), Matrix<double>(k, k)});
+      blocks_.push_back({size_, to_matrix<double>(M.view().transposed()), Matrix<double>(k, k),
+                         Matrix<double>(k, k)});
       size_ += k * (k - 1) / 2;
       largest = std::max(largest, k);
     }
@@ -55,7 +62,8 @@ class CayleyParametrization {
         }
       }
       if (!workers_[std::size_t(worker)].inverter.invert(B, block.Z.view(), 0))
-        std::fill_n(block.Z.data(), k * k, std::numeric_limits<double>::quiet_NaN());  // P is not finite
+        std::fill_n(block.Z.data(), k * k,
+                    std::numeric_limits<double>::quiet_NaN());  // P is not finite
       kernel::multiply<double>(block.Z.view(), block.start.view(), block.T.view());
       for (Index i = 0; i < k * k; ++i) B.data[i] = 2 * block.T.data()[i] - block.start.data()[i];
       copy(View<const double>(B).transposed(), M[std::size_t(b)].view());
@@ -96,7 +104,8 @@ class CayleyParametrization {
   Index size_ = 0;
 };
 
-/// M itself, entry by entry. Any invertible matrix; the objective must keep it away from singular ones.
+/// M itself, entry by entry. Any invertible matrix; the objective must keep it away from singular
+/// ones.
 class GeneralParametrization {
  public:
   explicit GeneralParametrization(std::vector<Matrix<double>> start) : start_(std::move(start)) {

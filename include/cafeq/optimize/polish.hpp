@@ -1,6 +1,8 @@
-/// Polish of a block-diagonal transform by alternating codes and transform: ITQ (orthogonal) and ALS (general inverse).
+/// Polish of a block-diagonal transform by alternating codes and transform: ITQ (orthogonal) and
+/// ALS (general inverse).
 ///
-/// Both walk over W in strips of some hundred rows: X = W M, codes of X, and what they add to the sums over the rows. Where rows depend
+/// Both walk over W in strips of some hundred rows: X = W M, codes of X, and what they add to the
+/// sums over the rows. Where rows depend
 /// on each other (rounding/strips.hpp) the strip is all of W. W may stand for W·diag(column_scale).
 #pragma once
 
@@ -42,16 +44,23 @@ void for_each_block(const MatrixBlocks& blocks, ExecutorRef executor, F&& f) {
   }
   for_each(executor, Index(blocks.size()), [&](Index b, Index worker) {
     if constexpr (std::is_invocable_v<F, std::size_t, Index, Index, std::size_t>)
-      f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows(), std::size_t(worker));
+      f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows(),
+        std::size_t(worker));
     else f(std::size_t(b), offsets[std::size_t(b)], blocks[std::size_t(b)].rows());
   });
 }
 
 /// The factor ← diag(column_scale)·blockdiag(blocks).
-inline void set_factor(BlockFactor& factor, const MatrixBlocks& blocks, std::span<const float> column_scale, ExecutorRef executor) {
+inline void set_factor(BlockFactor& factor, const MatrixBlocks& blocks,
+                       std::span<const float> column_scale, ExecutorRef executor) {
   for_each_block(blocks, executor, [&](std::size_t b, Index offset, Index k) {
     Buffer<float> scratch(static_cast<std::size_t>(k * k));
-    factor.set(Index(b), blocks[b].view(), [&](Index i) { return column_scale.empty() ? 1.0 : double(column_scale[std::size_t(offset + i)]); }, scratch);
+    factor.set(
+        Index(b), blocks[b].view(),
+        [&](Index i) {
+          return column_scale.empty() ? 1.0 : double(column_scale[std::size_t(offset + i)]);
+        },
+        scratch);
   });
 }
 
@@ -65,31 +74,42 @@ inline void set_zero(MatrixBlocks& blocks) noexcept {
   for (auto& block : blocks) std::fill_n(block.data(), block.size(), 0.0);
 }
 
-inline void check_polish(View<const float> W, const MatrixBlocks& blocks, std::span<const float> column_scale) {
+inline void check_polish(View<const float> W, const MatrixBlocks& blocks,
+                         std::span<const float> column_scale) {
   Index covered = 0;
   for (const auto& block : blocks) {
-    if (block.rows() != block.cols()) raise(ErrorCode::invalid_shape, message("polish: a block is ", block.rows(), " x ", block.cols(), ", must be square"));
+    if (block.rows() != block.cols())
+      raise(ErrorCode::invalid_shape,
+            message("polish: a block is ", block.rows(), " x ", block.cols(), ", must be square"));
     covered += block.rows();
   }
-  if (covered != W.cols) raise(ErrorCode::invalid_shape, message("polish: the blocks cover ", covered, " of the ", W.cols, " columns of W"));
+  if (covered != W.cols)
+    raise(ErrorCode::invalid_shape,
+          message("polish: the blocks cover ", covered, " of the ", W.cols, " columns of W"));
   if (!column_scale.empty() && Index(column_scale.size()) != W.cols)
-    raise(ErrorCode::invalid_shape, message("polish: column_scale has ", column_scale.size(), " factors for ", W.cols, " columns"));
+    raise(ErrorCode::invalid_shape, message("polish: column_scale has ", column_scale.size(),
+                                            " factors for ", W.cols, " columns"));
 }
 
 /// Scratch for the sums over rows, one a worker.
-inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks, ExecutorRef executor) {
+inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks,
+                                                  ExecutorRef executor) {
   Index largest = 0;
   for (const auto& block : blocks) largest = std::max(largest, block.rows());
-  return std::vector<Buffer<double>>(std::size_t(executor.concurrency()), Buffer<double>(std::size_t(kernel::gram_scratch(largest))));
+  return std::vector<Buffer<double>>(std::size_t(executor.concurrency()),
+                                     Buffer<double>(std::size_t(kernel::gram_scratch(largest))));
 }
 
 }  // namespace detail
 
-/// ITQ (Gong & Lazebnik, CVPR 2011, for a scalar grid): nearest codes of W·M with least-squares scales, then M = U Vᵀ from the SVD of WᵀQ, the orthogonal
-/// matrix for which ‖W M − Q‖ is smallest. W [n, Σk]; M orthogonal blocks, improved in place. Neither step increases the error but for the rounding
-/// of scales. Memory: a strip of W in fp32 with its codes, and the blocks twice.
+/// ITQ (Gong & Lazebnik, CVPR 2011, for a scalar grid): nearest codes of W·M with least-squares
+/// scales, then M = U Vᵀ from the SVD of WᵀQ, the orthogonal matrix for which ‖W M − Q‖ is
+/// smallest. W [n, Σk]; M orthogonal blocks, improved in place. Neither step increases the error
+/// but for the rounding of scales. Memory: a strip of W in fp32 with its codes, and the blocks
+/// twice.
 template <LinearGrid Q>
-void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, ExecutorRef executor = {}, std::span<const float> column_scale = {}) {
+void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds,
+         ExecutorRef executor = {}, std::span<const float> column_scale = {}) {
   detail::check_polish(W, M, column_scale);
   if (W.empty()) return;
   auto encodings = StripEncoding<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols, executor);
@@ -107,12 +127,15 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, E
       encoding.encode(X, executor);
       if (encoding.grouping().group != per_tensor)
         executor.parallel_for(n, 16, [&](Index first, Index last, Index) {
-          for (Index i = first; i < last; ++i) rounding::refit_row(encoding, i, View<const float>(X).row(i));
+          for (Index i = first; i < last; ++i)
+            rounding::refit_row(encoding, i, View<const float>(X).row(i));
         });
       encoding.decode(X, executor);
-      detail::for_each_block(M, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
-        kernel::cross_gram_add<float>(W.block(begin, offset, n, k), X.col_block(offset, k), Z[b].view(), scratch[worker]);
-      });
+      detail::for_each_block(
+          M, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
+            kernel::cross_gram_add<float>(W.block(begin, offset, n, k), X.col_block(offset, k),
+                                          Z[b].view(), scratch[worker]);
+          });
     });
     detail::for_each_block(M, executor, [&](std::size_t b, Index offset, Index k) {
       if (!column_scale.empty())
@@ -125,8 +148,9 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds, E
 
 namespace detail {
 
-/// Lifts columns of N that nearly vanished (an input channel of zeros needs nothing) to 1e-4 of the columns' RMS norm, in their direction before, so that N stays
-/// invertible; what they add to Ŵ is 1e-8 of its energy.
+/// Lifts columns of N that nearly vanished (an input channel of zeros needs nothing) to 1e-4 of the
+/// columns' RMS norm, in their direction before, so that N stays invertible; what they add to Ŵ is
+/// 1e-8 of its energy.
 inline void keep_invertible(Matrix<double>& N, const Matrix<double>& before) {
   const auto norm = [](const Matrix<double>& A, Index j) {
     double sum = 0;
@@ -145,13 +169,15 @@ inline void keep_invertible(Matrix<double>& N, const Matrix<double>& before) {
 
 }  // namespace detail
 
-/// ALS: W ≈ Q N with Q on the grid and N any invertible blocks. Each round: X = W N⁻¹, the rounder's codes of X in the metric N Nᵀ (which is the
-/// error of W itself), then N = (QᵀQ)⁻¹ QᵀW in fp64, with a ridge of 1e-7 of the mean diagonal that holds N to the one before, so that directions which
-/// the codes do not see stay as they were. Returns the N with the smallest error. W [n, Σk]; N the start, invertible. Memory: a strip of W in fp32 with its
-/// codes, and the blocks about eight times.
+/// ALS: W ≈ Q N with Q on the grid and N any invertible blocks. Each round: X = W N⁻¹, the
+/// rounder's codes of X in the metric N Nᵀ (which is the error of W itself), then N = (QᵀQ)⁻¹ QᵀW
+/// in fp64, with a ridge of 1e-7 of the mean diagonal that holds N to the one before, so that
+/// directions which the codes do not see stay as they were. Returns the N with the smallest error.
+/// W [n, Σk]; N the start, invertible. Memory: a strip of W in fp32 with its codes, and the blocks
+/// about eight times.
 template <LinearGrid Q, RounderFor<Q> R>
-MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const R& rounder, int rounds, ExecutorRef executor = {},
-                 std::span<const float> column_scale = {}) {
+MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const R& rounder,
+                 int rounds, ExecutorRef executor = {}, std::span<const float> column_scale = {}) {
   detail::check_polish(W, N, column_scale);
   if (W.empty()) return N;
   auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols, executor);
@@ -187,11 +213,13 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
       if (round == 0) encoding.fit(X, executor);
       rounder.round(X, metric, Side::input, encoding, executor);
       encoding.decode(X, executor);
-      detail::for_each_block(N, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
-        const View<const float> codes = X.col_block(offset, k);
-        kernel::gram_add<float>(codes, G[b].view(), scratch[worker]);
-        kernel::cross_gram_add<float>(codes, W.block(begin, offset, n, k), C[b].view(), scratch[worker]);
-      });
+      detail::for_each_block(N, executor,
+                             [&](std::size_t b, Index offset, Index k, std::size_t worker) {
+                               const View<const float> codes = X.col_block(offset, k);
+                               kernel::gram_add<float>(codes, G[b].view(), scratch[worker]);
+                               kernel::cross_gram_add<float>(codes, W.block(begin, offset, n, k),
+                                                             C[b].view(), scratch[worker]);
+                             });
     });
     std::vector<double> errors(N.size());
     detail::for_each_block(N, executor, [&](std::size_t b, Index offset, Index k) {
@@ -203,7 +231,8 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
       auto residual = linalg::product(G[b].view(), std::as_const(N[b]).view());
       for (Index i = 0; i < k * k; ++i) residual.data()[i] = C[b].data()[i] - residual.data()[i];
       auto ridged = G[b];
-      for (Index i = 0; i < k; ++i) ridged(i, i) += 1e-7 * trace / double(k) + std::numeric_limits<double>::min();
+      for (Index i = 0; i < k; ++i)
+        ridged(i, i) += 1e-7 * trace / double(k) + std::numeric_limits<double>::min();
       if (const auto step = linalg::solve_spd(ridged.view(), residual.view())) {
         const Matrix<double> before = N[b];
         for (Index i = 0; i < k * k; ++i) N[b].data()[i] += step->data()[i];
@@ -211,7 +240,8 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
       }
       const auto GN = linalg::product(G[b].view(), std::as_const(N[b]).view());
       double error = 0;  // ‖W − Q N‖² − ‖W‖², summed from small parts
-      for (Index i = 0; i < k * k; ++i) error += N[b].data()[i] * (GN.data()[i] - 2 * C[b].data()[i]);
+      for (Index i = 0; i < k * k; ++i)
+        error += N[b].data()[i] * (GN.data()[i] - 2 * C[b].data()[i]);
       errors[b] = error;
     });
     double error = 0;

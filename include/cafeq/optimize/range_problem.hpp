@@ -1,11 +1,16 @@
-/// The objective of learned transforms: the smooth ranges of X_t = W_t · blockdiag(M_b(1), M_b(2), …), as a function of the matrices M.
+/// The objective of learned transforms: the smooth ranges of X_t = W_t · blockdiag(M_b(1), M_b(2),
+/// …), as a function of the matrices M.
 ///
-///   f = Σ_t log mean_s n_s R_s²(X_t)   (loss/range_surrogate.hpp),   ∇_{M_m} f = Σ_t Σ_{b: m(b) = m} W_{t,b}ᵀ G_{t,b},  G_t = ∂f/∂X_t
-/// Every W_t is taken at unit RMS. A row scale couples all blocks of a row; column blocks may share a matrix (grouped-query heads).
+///   f = Σ_t log mean_s n_s R_s²(X_t)                            (loss/range_surrogate.hpp)
+///   ∇_{M_m} f = Σ_t Σ_{b: m(b) = m} W_{t,b}ᵀ G_{t,b},  G_t = ∂f/∂X_t
+/// Every W_t is taken at unit RMS. A row scale couples all blocks of a row; column blocks may share
+/// a matrix (grouped-query heads).
 ///
-/// A strip of some hundred rows goes through three steps, each parallel in its own way: X = W M (blocks), ranges and slopes of X (rows, or columns),
-/// gradient += Wᵀ G (blocks). A strip of X stays in L3, its factors in L2.
-/// Longer than most headers: rows, groups of columns and whole columns share strips and buffers that would have to be public if they were apart.
+/// A strip of some hundred rows goes through three steps, each parallel in its own way: X = W M
+/// (blocks), ranges and slopes of X (rows, or columns), gradient += Wᵀ G (blocks). A strip of X
+/// stays in L3, its factors in L2.
+/// Longer than most headers: rows, groups of columns and whole columns share strips and buffers
+/// that would have to be public if they were apart.
 #pragma once
 
 #include <algorithm>
@@ -26,23 +31,28 @@
 
 namespace cafeq {
 
-/// Evaluates f and its gradient. evaluate() works in buffers that the constructor allocates: a strip of X (a million floats, but twice as many rows as a block
-/// has, or a group of columns, at least), and for each of the blocks a float copy of its matrix and its gradient in fp64. The executor, and what the terms view, must outlive the problem.
+/// Evaluates f and its gradient. evaluate() works in buffers that the constructor allocates: a
+/// strip of X (a million floats, but twice as many rows as a block has, or a group of columns, at
+/// least), and for each of the blocks a float copy of its matrix and its gradient in fp64. The
+/// executor, and what the terms view, must outlive the problem.
 template <RangeSurrogate S>
 class RangeProblem {
  public:
-  RangeProblem(std::vector<RangeTerm> terms, std::vector<Index> sizes, const S& surrogate, ExecutorRef executor = {})
+  RangeProblem(std::vector<RangeTerm> terms, std::vector<Index> sizes, const S& surrogate,
+               ExecutorRef executor = {})
       : surrogate_(surrogate), sizes_(std::move(sizes)), executor_(executor) {
     surrogate_.check();
     for (std::size_t m = 0; m < sizes_.size(); ++m)
-      if (sizes_[m] < 1) raise(ErrorCode::invalid_shape, message("sizes: matrix ", m, " has size ", sizes_[m]));
+      if (sizes_[m] < 1)
+        raise(ErrorCode::invalid_shape, message("sizes: matrix ", m, " has size ", sizes_[m]));
     for (auto& term : terms) add(std::move(term));
     allocate();
   }
 
   std::span<const Index> sizes() const noexcept { return sizes_; }
 
-  /// f at M; the gradient as well where `gradient` is not empty. The same bits on any number of threads. Not finite where M is not.
+  /// f at M; the gradient as well where `gradient` is not empty. The same bits on any number of
+  /// threads. Not finite where M is not.
   double evaluate(std::span<const Matrix<double>> M, std::span<Matrix<double>> gradient = {}) {
     check_matrices(M, "M");
     if (!gradient.empty()) check_matrices(gradient, "gradient");
@@ -52,16 +62,20 @@ class RangeProblem {
     return f;
   }
 
-  /// What a transform that is not orthogonal adds to the error: Σ_t log(Σ_b ‖M_b⁻¹‖²_F / Σ_b sizes), which makes f + penalty blind to the
-  /// scale of M. Adds its gradient, −2 NᵀN Nᵀ / Σ‖N‖² with N = M⁻¹, to `gradient`. Infinite where a matrix is singular.
-  double inverse_penalty(std::span<const Matrix<double>> M, std::span<Matrix<double>> gradient = {}) const {
+  /// What a transform that is not orthogonal adds to the error: Σ_t log(Σ_b ‖M_b⁻¹‖²_F / Σ_b
+  /// sizes), which makes f + penalty blind to the
+  /// scale of M. Adds its gradient, −2 NᵀN Nᵀ / Σ‖N‖² with N = M⁻¹, to `gradient`. Infinite where a
+  /// matrix is singular.
+  double inverse_penalty(std::span<const Matrix<double>> M,
+                         std::span<Matrix<double>> gradient = {}) const {
     check_matrices(M, "M");
     std::vector<Matrix<double>> N;
     std::vector<double> norm(M.size());
     for (std::size_t m = 0; m < M.size(); ++m) {
       auto inverse = linalg::inverse(M[m].view());
       if (!inverse) return std::numeric_limits<double>::infinity();
-      for (const double v : std::span(inverse->data(), std::size_t(inverse->size()))) norm[m] += v * v;
+      for (const double v : std::span(inverse->data(), std::size_t(inverse->size())))
+        norm[m] += v * v;
       if (!std::isfinite(norm[m])) return std::numeric_limits<double>::infinity();
       N.push_back(std::move(*inverse));
     }
@@ -82,7 +96,8 @@ class RangeProblem {
         const auto Nt = N[m].view().transposed();
         const auto NtN = linalg::product(Nt, N[m].view());
         const auto NtNNt = linalg::product(NtN.view(), Nt);
-        for (Index i = 0; i < NtNNt.size(); ++i) gradient[m].data()[i] -= 2 * weight[m] * NtNNt.data()[i];
+        for (Index i = 0; i < NtNNt.size(); ++i)
+          gradient[m].data()[i] -= 2 * weight[m] * NtNNt.data()[i];
       }
     }
     return penalty;
@@ -122,7 +137,8 @@ class RangeProblem {
     Index area = 0;
     for (const Index m : order) {
       if (m < 0 || m >= Index(sizes_.size()))
-        raise(ErrorCode::invalid_argument, message("matrix_of_block: there is no matrix ", m, " among ", sizes_.size()));
+        raise(ErrorCode::invalid_argument,
+              message("matrix_of_block: there is no matrix ", m, " among ", sizes_.size()));
       const Index k = sizes_[std::size_t(m)];
       blocks_of_matrix[std::size_t(m)].push_back(blocks.size());
       blocks.push_back({std::size_t(m), k, column, area});
@@ -130,16 +146,24 @@ class RangeProblem {
       column += k;
       area += k * k;
     }
-    if (column != from.cols()) raise(ErrorCode::invalid_shape, message("W: ", from.cols(), " columns, but the blocks have ", column));
+    if (column != from.cols())
+      raise(ErrorCode::invalid_shape,
+            message("W: ", from.cols(), " columns, but the blocks have ", column));
     if (from.vanishes()) return;
     // Strips and chunks hold whole groups of columns, and whole tiles of the products elsewhere.
-    const Index unit = from.sets().axis == ScaleSets::Axis::column && from.sets().group > 0 ? std::min(from.sets().group, from.rows()) : 6;
+    const Index unit = from.sets().axis == ScaleSets::Axis::column && from.sets().group > 0
+                           ? std::min(from.sets().group, from.rows())
+                           : 6;
     const auto units = [unit](Index rows) { return std::max<Index>(1, rows / unit) * unit; };
     // Sums of a strip go over to fp64 once a strip, which must be little beside its products.
-    const Index shortest = std::clamp<Index>(2 * *std::max_element(block_sizes.begin(), block_sizes.end()), rows_a_task, 4 * rows_a_task);
-    const Index strip = units(std::clamp<Index>(std::min((Index(1) << 20) / from.cols(), from.rows() / 8), shortest, 4 * rows_a_task));
+    const Index shortest =
+        std::clamp<Index>(2 * *std::max_element(block_sizes.begin(), block_sizes.end()),
+                          rows_a_task, 4 * rows_a_task);
+    const Index strip = units(std::clamp<Index>(
+        std::min((Index(1) << 20) / from.cols(), from.rows() / 8), shortest, 4 * rows_a_task));
     const Index chunk = units(std::clamp<Index>((Index(1) << 16) / from.cols(), 6, 48));
-    terms_.push_back({std::move(from), strip, chunk, std::move(blocks), std::move(blocks_of_matrix), detail::BlockFactor(block_sizes)});
+    terms_.push_back({std::move(from), strip, chunk, std::move(blocks), std::move(blocks_of_matrix),
+                      detail::BlockFactor(block_sizes)});
   }
 
   void allocate() {
@@ -149,7 +173,8 @@ class RangeProblem {
     Index chunks = 0;
     Index largest = 0;
     for (const Term& term : terms_) {
-      area = std::max(area, term.blocks.back().area + term.blocks.back().size * term.blocks.back().size);
+      area = std::max(area,
+                      term.blocks.back().area + term.blocks.back().size * term.blocks.back().size);
       strip = std::max(strip, std::min(term.strip, term.rows()) * leading_dimension(term));
       cols = std::max(cols, term.cols());
       chunks = std::max(chunks, ceil_div(term.strip, term.chunk));
@@ -167,21 +192,30 @@ class RangeProblem {
     }
   }
 
-  /// Rows of X a cache line more than a power of two apart, so that a column of tiles does not fall on one cache set.
-  static Index leading_dimension(const Term& term) noexcept { return ceil_div(term.cols(), 16) * 16 + 16; }
+  /// Rows of X a cache line more than a power of two apart, so that a column of tiles does not fall
+  /// on one cache set.
+  static Index leading_dimension(const Term& term) noexcept {
+    return ceil_div(term.cols(), 16) * 16 + 16;
+  }
 
   template <class Matrices>
   void check_matrices(const Matrices& M, std::string_view name) const {
-    if (M.size() != sizes_.size()) raise(ErrorCode::invalid_shape, message(name, ": ", M.size(), " matrices, but ", sizes_.size(), " sizes"));
+    if (M.size() != sizes_.size())
+      raise(ErrorCode::invalid_shape,
+            message(name, ": ", M.size(), " matrices, but ", sizes_.size(), " sizes"));
     for (std::size_t m = 0; m < M.size(); ++m)
       if (M[m].rows() != sizes_[m] || M[m].cols() != sizes_[m])
-        raise(ErrorCode::invalid_shape, message(name, ": matrix ", m, " is ", M[m].rows(), " x ", M[m].cols(), ", not of size ", sizes_[m]));
+        raise(ErrorCode::invalid_shape, message(name, ": matrix ", m, " is ", M[m].rows(), " x ",
+                                                M[m].cols(), ", not of size ", sizes_[m]));
   }
 
-  double evaluate_term(Term& term, std::span<const Matrix<double>> M, std::span<Matrix<double>> gradient) {
+  double evaluate_term(Term& term, std::span<const Matrix<double>> M,
+                       std::span<Matrix<double>> gradient) {
     const bool with_gradient = !gradient.empty();
     const Index blocks = Index(term.blocks.size());
-    detail::for_each(executor_, blocks, [&](Index b, Index worker) { prepare(term, b, M, worker_[std::size_t(worker)]); });
+    detail::for_each(executor_, blocks, [&](Index b, Index worker) {
+      prepare(term, b, M, worker_[std::size_t(worker)]);
+    });
     double total = 0;
     for (Index begin = 0; begin < term.rows(); begin += term.strip) {
       const Index n = std::min(term.strip, term.rows() - begin);
@@ -193,14 +227,18 @@ class RangeProblem {
         detail::for_each(executor_, blocks, [&](Index b, Index worker) {
           const Block& block = term.blocks[std::size_t(b)];
           const View<float> Xb = X.col_block(block.column, block.size);
-          if (term.whole_columns()) extend_columns(block, Xb, worker_[std::size_t(worker)], with_gradient);
-          if (with_gradient) add_product(block, W.col_block(block.column, block.size), Xb, worker_[std::size_t(worker)]);
+          if (term.whole_columns())
+            extend_columns(block, Xb, worker_[std::size_t(worker)], with_gradient);
+          if (with_gradient)
+            add_product(block, W.col_block(block.column, block.size), Xb,
+                        worker_[std::size_t(worker)]);
         });
     }
     if (term.whole_columns()) total = finish_columns(term);
     if (with_gradient)
       detail::for_each(executor_, Index(sizes_.size()), [&](Index m, Index) {
-        for (const std::size_t b : term.blocks_of_matrix[std::size_t(m)]) collect(term, term.blocks[b], 1 / total, gradient[std::size_t(m)]);
+        for (const std::size_t b : term.blocks_of_matrix[std::size_t(m)])
+          collect(term, term.blocks[b], 1 / total, gradient[std::size_t(m)]);
       });
     return std::log(total / (double(term.rows()) * double(term.cols())));
   }
@@ -213,8 +251,9 @@ class RangeProblem {
   /// The factor of one block, its rows scaled as the columns of W are to be; nothing summed yet.
   void prepare(Term& term, Index b, std::span<const Matrix<double>> M, Worker& worker) noexcept {
     const Block& block = term.blocks[std::size_t(b)];
-    term.factor.set(b, M[block.matrix].view(), [&](Index i) { return term.weights.factor(block.column + i); },
-                    std::span(worker.product.data(), std::size_t(worker.product.size())));
+    term.factor.set(
+        b, M[block.matrix].view(), [&](Index i) { return term.weights.factor(block.column + i); },
+        std::span(worker.product.data(), std::size_t(worker.product.size())));
     std::fill_n(sum_of_blocks_.data() + block.area, block.size * block.size, 0.0);
     if (!term.whole_columns()) return;
     std::fill_n(peak_.data() + block.column, block.size, 0.0f);
@@ -227,10 +266,13 @@ class RangeProblem {
       const Index group = term.weights.sets().group;
       double total = 0;
       if (term.by_row()) {
-        for (Index r = begin; r < end; ++r) total += detail::row_ranges(surrogate_, X.row(r).data(), X.cols, group > 0 ? group : X.cols);
+        for (Index r = begin; r < end; ++r)
+          total +=
+              detail::row_ranges(surrogate_, X.row(r).data(), X.cols, group > 0 ? group : X.cols);
       } else {
         for (Index r = begin; r < end; r += group)
-          total += column_ranges(X.row_block(r, std::min(group, end - r)), worker_[std::size_t(worker)]);
+          total +=
+              column_ranges(X.row_block(r, std::min(group, end - r)), worker_[std::size_t(worker)]);
       }
       total_[std::size_t(begin / term.chunk)] = total;
     });
@@ -255,7 +297,8 @@ class RangeProblem {
     return total;
   }
 
-  void slopes_of_columns(View<float> X, const float* peak, Buffer<float>& a, Buffer<float>& b, Buffer<float>& sum) const noexcept {
+  void slopes_of_columns(View<float> X, const float* peak, Buffer<float>& a, Buffer<float>& b,
+                         Buffer<float>& sum) const noexcept {
     const auto phi = surrogate_.kernel();
     for (Index j = 0; j < X.cols; ++j) {
       const auto parameters = phi.prepare(peak[j]);
@@ -265,9 +308,11 @@ class RangeProblem {
     kernel::column_sums(phi, X, a.data(), b.data(), sum.data());
   }
 
-  /// Adds a strip of one block to the sums of whole columns and replaces it by slopes. Where a peak grows, what was summed relative to the old one is
-  /// brought to the new one, as in an online softmax: one pass is enough.
-  void extend_columns(const Block& block, View<float> X, Worker& worker, bool with_gradient) noexcept {
+  /// Adds a strip of one block to the sums of whole columns and replaces it by slopes. Where a peak
+  /// grows, what was summed relative to the old one is brought to the new one, as in an online
+  /// softmax: one pass is enough.
+  void extend_columns(const Block& block, View<float> X, Worker& worker,
+                      bool with_gradient) noexcept {
     auto& [before, a, b, sum] = worker.column;
     float* peak = peak_.data() + block.column;
     double* column_sum = column_sum_.data() + block.column;
@@ -288,8 +333,10 @@ class RangeProblem {
     }
   }
 
-  /// Adds WᵀG, [k, n]·[n, k] for a strip of n rows: fp32 within the strip, fp64 from strip to strip.
-  void add_product(const Block& block, View<const float> W, View<const float> G, Worker& worker) noexcept {
+  /// Adds WᵀG, [k, n]·[n, k] for a strip of n rows: fp32 within the strip, fp64 from strip to
+  /// strip.
+  void add_product(const Block& block, View<const float> W, View<const float> G,
+                   Worker& worker) noexcept {
     const View<float> product = worker.product.view().block(0, 0, block.size, block.size);
     kernel::multiply<float>(W.transposed(), G, product);
     double* to = sum_of_blocks_.data() + block.area;
@@ -297,7 +344,8 @@ class RangeProblem {
       for (Index j = 0; j < block.size; ++j) to[i * block.size + j] += double(product(i, j));
   }
 
-  /// Σ n_s R_s² of whole columns; leaves in each column's sum what its gradient must be multiplied by.
+  /// Σ n_s R_s² of whole columns; leaves in each column's sum what its gradient must be multiplied
+  /// by.
   double finish_columns(const Term& term) noexcept {
     double total = 0;
     for (std::size_t j = 0; j < std::size_t(term.cols()); ++j) {
@@ -308,12 +356,14 @@ class RangeProblem {
     return total;
   }
 
-  void collect(const Term& term, const Block& block, double factor, Matrix<double>& gradient) noexcept {
+  void collect(const Term& term, const Block& block, double factor,
+               Matrix<double>& gradient) noexcept {
     const double* column = column_sum_.data() + block.column;
     for (Index i = 0; i < block.size; ++i) {
       const double scale = factor * term.weights.factor(block.column + i);
       const double* from = sum_of_blocks_.data() + block.area + i * block.size;
-      for (Index j = 0; j < block.size; ++j) gradient(i, j) += scale * (term.whole_columns() ? column[j] * from[j] : from[j]);
+      for (Index j = 0; j < block.size; ++j)
+        gradient(i, j) += scale * (term.whole_columns() ? column[j] * from[j] : from[j]);
     }
   }
 
@@ -321,11 +371,11 @@ class RangeProblem {
   std::vector<Index> sizes_;
   ExecutorRef executor_;
   std::vector<Term> terms_;
-  Buffer<double> sum_of_blocks_;   // gradients of the blocks of the term at hand, so far
-  Buffer<float> X_;                // a strip
-  Buffer<float> peak_;             // of whole columns, so far
-  Buffer<double> column_sum_;      // Σ φ of whole columns, relative to the peak
-  std::vector<double> total_;      // of each chunk of a strip
+  Buffer<double> sum_of_blocks_;  // gradients of the blocks of the term at hand, so far
+  Buffer<float> X_;               // a strip
+  Buffer<float> peak_;            // of whole columns, so far
+  Buffer<double> column_sum_;     // Σ φ of whole columns, relative to the peak
+  std::vector<double> total_;     // of each chunk of a strip
   std::vector<Worker> worker_;
 };
 

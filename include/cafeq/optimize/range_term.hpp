@@ -1,4 +1,5 @@
-/// What a learned transform is learned for: a matrix, its scales, and which of the learned matrices acts on which of its columns.
+/// What a learned transform is learned for: a matrix, its scales, and which of the learned matrices
+/// acts on which of its columns.
 #pragma once
 
 #include <cmath>
@@ -12,25 +13,31 @@
 
 namespace cafeq {
 
-/// One matrix W [n, Σ sizes] whose columns the transforms act on, taken at unit RMS. Floats with contiguous rows and a moderate magnitude are read where they
-/// are and must outlive the term; anything else is copied.
+/// One matrix W [n, Σ sizes] whose columns the transforms act on, taken at unit RMS. Floats with
+/// contiguous rows and a moderate magnitude are read where they are and must outlive the term;
+/// anything else is copied.
 class RangeTerm {
  public:
-  /// W: any view. matrix_of_block: which matrix acts on each column block, in order; empty for one matrix a block. column_scale: W stands for W·diag(column_scale);
-  /// empty for ones.
+  /// W: any view. matrix_of_block: which matrix acts on each column block, in order; empty for one
+  /// matrix a block. column_scale: W stands for W·diag(column_scale); empty for ones.
   template <class M>
     requires MatrixView<M>
-  explicit RangeTerm(M&& W, ScaleSets sets = {}, std::vector<Index> matrix_of_block = {}, std::vector<float> column_scale = {})
-      : sets_(sets), matrix_of_block_(std::move(matrix_of_block)), column_scale_(std::move(column_scale)) {
+  explicit RangeTerm(M&& W, ScaleSets sets = {}, std::vector<Index> matrix_of_block = {},
+                     std::vector<float> column_scale = {})
+      : sets_(sets),
+        matrix_of_block_(std::move(matrix_of_block)),
+        column_scale_(std::move(column_scale)) {
     const auto view = as_view(W);
     check_view(view, "W");
     check_finite(view, "W");
     detail::check_scale_sets(sets);
     if (!column_scale_.empty() && Index(column_scale_.size()) != view.cols)
-      raise(ErrorCode::invalid_shape, message("column_scale: ", column_scale_.size(), " factors for ", view.cols, " columns"));
+      raise(ErrorCode::invalid_shape, message("column_scale: ", column_scale_.size(),
+                                              " factors for ", view.cols, " columns"));
     using T = typename decltype(view)::value_type;
     const int exponent = floor_log2(largest_magnitude(view));
-    const bool in_place = std::is_same_v<T, float> && view.rows_contiguous() && is_moderate(exponent);
+    const bool in_place =
+        std::is_same_v<T, float> && view.rows_contiguous() && is_moderate(exponent);
     if constexpr (std::is_same_v<T, float>) {
       if (in_place) W_ = view;
     }
@@ -48,7 +55,9 @@ class RangeTerm {
   std::span<const Index> matrix_of_block() const noexcept { return matrix_of_block_; }
   /// The weights as floats, rows contiguous; the term is weights()·diag(factor(0), factor(1), …).
   View<const float> weights() const noexcept { return W_; }
-  double factor(Index column) const noexcept { return column_scale_.empty() ? scale_ : scale_ * double(column_scale_[std::size_t(column)]); }
+  double factor(Index column) const noexcept {
+    return column_scale_.empty() ? scale_ : scale_ * double(column_scale_[std::size_t(column)]);
+  }
   /// Nothing to learn from: no rows, or all zeros. Such a term is left out of f.
   bool vanishes() const noexcept { return scale_ == 0; }
 
@@ -59,7 +68,8 @@ class RangeTerm {
     for (Index i = 0; i < W_.rows; ++i) {
       const float* w = W_.data + i * W_.row_stride;
       const auto add = [&](Index j, Index l) {
-        const double x = double(w[j]) * (column_scale_.empty() ? 1.0 : double(column_scale_[std::size_t(j)]));
+        const double x =
+            double(w[j]) * (column_scale_.empty() ? 1.0 : double(column_scale_[std::size_t(j)]));
         lane[l] += x * x;
       };
       Index j = 0;

@@ -1,7 +1,8 @@
 /// Balance: the M that gives both factors of a pair the same singular values.
 ///
-/// With A = F₂ [d, n₂] of a KV head and B [n₁·group, d] the transposed heads of F₁ that read it, B A = U S Vᵀ is shared out as B M⁻¹ = U S^½ M₀ and
-/// M A = M₀ᵀ S^½ Vᵀ, for an orthogonal M₀ (default I). Essential where spectra are skewed; harmless elsewhere.
+/// With A = F₂ [d, n₂] of a KV head and B [n₁·group, d] the transposed heads of F₁ that read it, B
+/// A = U S Vᵀ is shared out as B M⁻¹ = U S^½ M₀ and M A = M₀ᵀ S^½ Vᵀ, for an orthogonal M₀ (default
+/// I). Essential where spectra are skewed; harmless elsewhere.
 #pragma once
 
 #include <cmath>
@@ -12,31 +13,39 @@
 namespace cafeq {
 
 struct BalanceOptions {
-  /// Singular values below this part of the largest count as that: the inverse of a direction that hardly matters must stay bounded.
+  /// Singular values below this part of the largest count as that: the inverse of a direction that
+  /// hardly matters must stay bounded.
   double floor = 1e-5;
 };
 
-/// M and M⁻¹ [d, d] for one head, and the d singular values of its product (descending, before the floor).
+/// M and M⁻¹ [d, d] for one head, and the d singular values of its product (descending, before the
+/// floor).
 struct BalancedHead {
   Matrix<double> M;
   Matrix<double> inverse;
   std::vector<double> singular_values;
 };
 
-/// The balance of one head from its Gram matrices `first` = BᵀB and `second` = A Aᵀ alone. With A Aᵀ = E Λ Eᵀ and
-/// Λ^½ Eᵀ BᵀB E Λ^½ = V S² Vᵀ: M = M₀ᵀ S^½ Vᵀ Λ^{-½} Eᵀ (that is M₀ᵀ S^½ Vᵀ R_A^{-ᵀ} with R_A = Λ^½ Eᵀ), M⁻¹ = E Λ^½ V S^{-½} M₀.
-/// Gram matrices cost half the digits of a QR: singular values are good to 1e-8 of the largest, three digits below the floor. Directions that A
-/// lacks are floored too, so M is finite and invertible for every input; where a factor or the product is zero, M = M₀ᵀ.
-CAFEQ_LAZY BalancedHead balance_grams(View<const double> first, View<const double> second, View<const double> M0 = {}, BalanceOptions options = {});
+/// The balance of one head from its Gram matrices `first` = BᵀB and `second` = A Aᵀ alone. With A
+/// Aᵀ = E Λ Eᵀ and
+/// Λ^½ Eᵀ BᵀB E Λ^½ = V S² Vᵀ: M = M₀ᵀ S^½ Vᵀ Λ^{-½} Eᵀ (that is M₀ᵀ S^½ Vᵀ R_A^{-ᵀ} with R_A = Λ^½
+/// Eᵀ), M⁻¹ = E Λ^½ V S^{-½} M₀.
+/// Gram matrices cost half the digits of a QR: singular values are good to 1e-8 of the largest,
+/// three digits below the floor. Directions that A lacks are floored too, so M is finite and
+/// invertible for every input; where a factor or the product is zero, M = M₀ᵀ.
+CAFEQ_LAZY BalancedHead balance_grams(View<const double> first, View<const double> second,
+                                      View<const double> M0 = {}, BalanceOptions options = {});
 
 /// balance_grams() for each KV head of two canonical factors; M0 [d, d] serves all heads.
 template <MatrixView First, MatrixView Second>
-HeadTransform balance(First&& first, Second&& second, HeadLayout layout, View<const double> M0 = {}, BalanceOptions options = {},
-                      ExecutorRef executor = {});
+HeadTransform balance(First&& first, Second&& second, HeadLayout layout, View<const double> M0 = {},
+                      BalanceOptions options = {}, ExecutorRef executor = {});
 
-/// Only scales: M diagonal, so that corresponding rows of both factors get the same norm. M = 1 where one of the rows is zero.
+/// Only scales: M diagonal, so that corresponding rows of both factors get the same norm. M = 1
+/// where one of the rows is zero.
 template <MatrixView First, MatrixView Second>
-HeadTransform balance_diagonal(First&& first, Second&& second, HeadLayout layout, ExecutorRef executor = {});
+HeadTransform balance_diagonal(First&& first, Second&& second, HeadLayout layout,
+                               ExecutorRef executor = {});
 
 namespace detail {
 
@@ -58,7 +67,8 @@ void check_factors(View<T> first, View<U> second, const HeadLayout& layout) {
 }
 
 template <class T, class U>
-PairGrams pair_grams(View<T> first, View<U> second, const HeadLayout& layout, ExecutorRef executor) {
+PairGrams pair_grams(View<T> first, View<U> second, const HeadLayout& layout,
+                     ExecutorRef executor) {
   check_factors(first, second, layout);
   PairGrams result;
   result.second = head_grams(second, layout.kv_heads, executor);
@@ -77,7 +87,8 @@ template <class T>
 std::vector<double> squared_row_norms(View<T> F, ExecutorRef executor) {
   std::vector<double> norms(static_cast<std::size_t>(F.rows));
   executor.parallel_for(F.rows, 16, [&](Index begin, Index end, Index) {
-    for (Index j = 0; j < F.cols; ++j)  // columns outside: the rows of a transposed view share cache lines
+    for (Index j = 0; j < F.cols;
+         ++j)  // columns outside: the rows of a transposed view share cache lines
       for (Index i = begin; i < end; ++i) {
         const double x = double(F(i, j));
         norms[std::size_t(i)] = std::fma(x, x, norms[std::size_t(i)]);
@@ -86,7 +97,8 @@ std::vector<double> squared_row_norms(View<T> F, ExecutorRef executor) {
   return norms;
 }
 
-/// The scale m with m²·second = first/m²: fourth root of the ratio of squared norms; 1 where there is none.
+/// The scale m with m²·second = first/m²: fourth root of the ratio of squared norms; 1 where there
+/// is none.
 inline double equalising_scale(double first, double second) {
   const double scale = std::sqrt(std::sqrt(first / second));
   return first > 0 && second > 0 && std::isfinite(scale) && scale > 0 ? scale : 1.0;
@@ -101,16 +113,21 @@ inline double trace(View<const double> A) {
 }  // namespace detail
 
 template <class>
-BalancedHead balance_grams(View<const double> first, View<const double> second, View<const double> M0, BalanceOptions options) {
+BalancedHead balance_grams(View<const double> first, View<const double> second,
+                           View<const double> M0, BalanceOptions options) {
   const Index d = second.rows;
   if (first.rows != d || first.cols != d || second.cols != d)
-    raise(ErrorCode::invalid_shape, message("balance: Gram matrices of ", first.rows, " x ", first.cols, " and ", second.rows, " x ", second.cols));
+    raise(ErrorCode::invalid_shape, message("balance: Gram matrices of ", first.rows, " x ",
+                                            first.cols, " and ", second.rows, " x ", second.cols));
   if (M0.data != nullptr && (M0.rows != d || M0.cols != d))
-    raise(ErrorCode::invalid_shape, message("M0: ", M0.rows, " x ", M0.cols, ", but head_dim is ", d));
-  if (!(options.floor > 0 && options.floor <= 1)) raise(ErrorCode::invalid_argument, message("floor: ", options.floor, ", must be in (0, 1]"));
+    raise(ErrorCode::invalid_shape,
+          message("M0: ", M0.rows, " x ", M0.cols, ", but head_dim is ", d));
+  if (!(options.floor > 0 && options.floor <= 1))
+    raise(ErrorCode::invalid_argument, message("floor: ", options.floor, ", must be in (0, 1]"));
   const auto identity = identity_matrix<double>(d);
   const View<const double> rotation = M0.data != nullptr ? M0 : identity.view();
-  const BalancedHead unchanged{to_matrix<double>(rotation.transposed()), to_matrix<double>(rotation), std::vector<double>(std::size_t(d))};
+  const BalancedHead unchanged{to_matrix<double>(rotation.transposed()),
+                               to_matrix<double>(rotation), std::vector<double>(std::size_t(d))};
 
   const double first_norm = detail::trace(first);
   const double second_norm = detail::trace(second);
@@ -124,9 +141,10 @@ BalancedHead balance_grams(View<const double> first, View<const double> second, 
   }
   const auto eigen = linalg::symmetric_eigen(G2.view());
   std::vector<double> root(std::size_t(d), 0.0);  // Λ^½, floored
-  for (std::size_t i = 0; i < root.size(); ++i) root[i] = std::sqrt(std::max(eigen.values[i], 1e-12 * eigen.values.back()));
-  Matrix<double> R = eigen.vectors;      // R_Aᵀ = E Λ^½
-  Matrix<double> R_inverse = R;          // E Λ^{-½}, the transpose of R_A^{-ᵀ}
+  for (std::size_t i = 0; i < root.size(); ++i)
+    root[i] = std::sqrt(std::max(eigen.values[i], 1e-12 * eigen.values.back()));
+  Matrix<double> R = eigen.vectors;  // R_Aᵀ = E Λ^½
+  Matrix<double> R_inverse = R;      // E Λ^{-½}, the transpose of R_A^{-ᵀ}
   for (Index i = 0; i < d; ++i)
     for (Index j = 0; j < d; ++j) {
       R(i, j) *= root[std::size_t(j)];
@@ -155,7 +173,8 @@ BalancedHead balance_grams(View<const double> first, View<const double> second, 
   const auto balanced = linalg::product(R_inverse.view(), left.view());
   const auto balanced_inverse = linalg::product(R.view(), right.view());
   const auto M_transposed = linalg::product(balanced.view(), rotation);
-  BalancedHead result{to_matrix<double>(M_transposed.view().transposed()), linalg::product(balanced_inverse.view(), rotation), std::move(singular)};
+  BalancedHead result{to_matrix<double>(M_transposed.view().transposed()),
+                      linalg::product(balanced_inverse.view(), rotation), std::move(singular)};
   const double ratio = detail::equalising_scale(first_norm, second_norm);
   for (Index i = 0; i < d * d; ++i) {
     result.M.data()[i] *= ratio;
@@ -165,14 +184,16 @@ BalancedHead balance_grams(View<const double> first, View<const double> second, 
 }
 
 template <MatrixView First, MatrixView Second>
-HeadTransform balance(First&& first, Second&& second, HeadLayout layout, View<const double> M0, BalanceOptions options, ExecutorRef executor) {
+HeadTransform balance(First&& first, Second&& second, HeadLayout layout, View<const double> M0,
+                      BalanceOptions options, ExecutorRef executor) {
   const auto grams = detail::pair_grams(as_view(first), as_view(second), layout, executor);
   const Index d = layout.head_dim;
   Matrix<double> M(layout.kv_heads * d, d);
   Matrix<double> inverse(layout.kv_heads * d, d);
   executor.parallel_for(layout.kv_heads, 1, [&](Index begin, Index end, Index) {
     for (Index kv = begin; kv < end; ++kv) {
-      const auto head = balance_grams(grams.first[std::size_t(kv)].view(), grams.second[std::size_t(kv)].view(), M0, options);
+      const auto head = balance_grams(grams.first[std::size_t(kv)].view(),
+                                      grams.second[std::size_t(kv)].view(), M0, options);
       copy(head.M.view(), M.view().row_block(kv * d, d));
       copy(head.inverse.view(), inverse.view().row_block(kv * d, d));
     }
@@ -181,7 +202,8 @@ HeadTransform balance(First&& first, Second&& second, HeadLayout layout, View<co
 }
 
 template <MatrixView First, MatrixView Second>
-HeadTransform balance_diagonal(First&& first, Second&& second, HeadLayout layout, ExecutorRef executor) {
+HeadTransform balance_diagonal(First&& first, Second&& second, HeadLayout layout,
+                               ExecutorRef executor) {
   detail::check_factors(as_view(first), as_view(second), layout);
   const auto first_norms = detail::squared_row_norms(as_view(first), executor);
   const auto second_norms = detail::squared_row_norms(as_view(second), executor);
@@ -191,7 +213,8 @@ HeadTransform balance_diagonal(First&& first, Second&& second, HeadLayout layout
   for (Index row = 0; row < M.rows(); ++row) {
     const Index i = row % d;
     double group = 0;
-    for (Index h = row / d * layout.group(); h < (row / d + 1) * layout.group(); ++h) group += first_norms[std::size_t(h * d + i)];
+    for (Index h = row / d * layout.group(); h < (row / d + 1) * layout.group(); ++h)
+      group += first_norms[std::size_t(h * d + i)];
     M(row, i) = detail::equalising_scale(group, second_norms[std::size_t(row)]);
     inverse(row, i) = 1.0 / M(row, i);
   }

@@ -1,6 +1,8 @@
-/// The one operation behind every pair: F₁ ← M⁻ᵀ F₁ and F₂ ← M F₂, head by head, which leaves each product P_h = F₁ₕᵀ F₂ₖᵥ₍ₕ₎ unchanged.
+/// The one operation behind every pair: F₁ ← M⁻ᵀ F₁ and F₂ ← M F₂, head by head, which leaves each
+/// product P_h = F₁ₕᵀ F₂ₖᵥ₍ₕ₎ unchanged.
 ///
-/// The canonical factors are those of cafeq/loss/pair_product.hpp. A bias that is added to a factor's output is one more column of the factor.
+/// The canonical factors are those of cafeq/loss/pair_product.hpp. A bias that is added to a
+/// factor's output is one more column of the factor.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +18,8 @@
 
 namespace cafeq {
 
-/// Rotary position embedding: in each head the first `dims` coordinates are rotated in pairs, the others pass.
+/// Rotary position embedding: in each head the first `dims` coordinates are rotated in pairs, the
+/// others pass.
 struct Rotary {
   enum class Pairing {
     half_split,   ///< (i, i + dims/2): Llama in the layout of transformers, GPT-NeoX
@@ -27,26 +30,33 @@ struct Rotary {
 
   Index pairs() const noexcept { return dims / 2; }
   std::pair<Index, Index> pair(Index i) const noexcept {
-    return pairing == Pairing::interleaved ? std::pair{2 * i, 2 * i + 1} : std::pair{i, i + dims / 2};
+    return pairing == Pairing::interleaved ? std::pair{2 * i, 2 * i + 1}
+                                           : std::pair{i, i + dims / 2};
   }
   std::optional<Error> fault(Index head_dim) const {
     if (dims >= 0 && dims % 2 == 0 && dims <= head_dim) return std::nullopt;
-    return Error(ErrorCode::invalid_argument, message("rotary: dims is ", dims, ", must be even and at most head_dim (", head_dim, ")"));
+    return Error(
+        ErrorCode::invalid_argument,
+        message("rotary: dims is ", dims, ", must be even and at most head_dim (", head_dim, ")"));
   }
   void check(Index head_dim) const {
     if (auto error = fault(head_dim)) raise(*error);
   }
 };
 
-/// What an attention layer does between its matrices. The default is plain softmax attention without rotary positions.
+/// What an attention layer does between its matrices. The default is plain softmax attention
+/// without rotary positions.
 struct AttentionTraits {
   std::optional<Rotary> rotary = std::nullopt;
-  bool qk_norm = false;          ///< queries or keys are normalised after their projection (Qwen3, Gemma 3, OLMo 2)
-  bool value_norm = false;       ///< values are normalised after their projection
-  bool gated_output = false;     ///< the heads' output is multiplied by a gate, channel by channel, ahead of the output projection
-  bool output_norm = false;      ///< the heads' output is normalised ahead of the output projection (sub-LayerNorm)
-  bool clipped = false;          ///< queries, keys and values are clamped (MPT, DBRX)
-  bool rows_sum_to_one = true;   ///< false with attention sinks or an off-by-one softmax
+  bool qk_norm =
+      false;  ///< queries or keys are normalised after their projection (Qwen3, Gemma 3, OLMo 2)
+  bool value_norm = false;    ///< values are normalised after their projection
+  bool gated_output = false;  ///< the heads' output is multiplied by a gate, channel by channel,
+                              ///< ahead of the output projection
+  bool output_norm =
+      false;  ///< the heads' output is normalised ahead of the output projection (sub-LayerNorm)
+  bool clipped = false;         ///< queries, keys and values are clamped (MPT, DBRX)
+  bool rows_sum_to_one = true;  ///< false with attention sinks or an off-by-one softmax
 };
 
 /// An invertible M [d, d] for each KV head, and its inverse, in fp64.
@@ -55,11 +65,13 @@ class HeadTransform {
   /// M = I.
   explicit HeadTransform(HeadLayout layout);
 
-  /// `M` [kv_heads · d, d] holds the matrices one below the other; their inverses are computed. Raises `singular` where there is none.
+  /// `M` [kv_heads · d, d] holds the matrices one below the other; their inverses are computed.
+  /// Raises `singular` where there is none.
   CAFEQ_LAZY HeadTransform(HeadLayout layout, Matrix<double> M);
   template <MatrixView Dense>
     requires(!std::is_same_v<std::remove_cvref_t<Dense>, Matrix<double>>)
-  HeadTransform(HeadLayout layout, Dense&& M) : HeadTransform(layout, to_matrix<double>(as_view(M))) {}
+  HeadTransform(HeadLayout layout, Dense&& M)
+      : HeadTransform(layout, to_matrix<double>(as_view(M))) {}
 
   /// For callers who know the inverses, stacked alike; only shapes and finiteness are checked.
   static HeadTransform with_inverse(HeadLayout layout, Matrix<double> M, Matrix<double> inverse);
@@ -112,19 +124,23 @@ inline HeadTransform::HeadTransform(HeadLayout layout) : layout_(layout) {
 }
 
 template <class>
-HeadTransform::HeadTransform(HeadLayout layout, Matrix<double> M) : layout_(layout), forward_(std::move(M)) {
+HeadTransform::HeadTransform(HeadLayout layout, Matrix<double> M)
+    : layout_(layout), forward_(std::move(M)) {
   layout.check();
   check_stacked(forward_, "M");
   inverse_ = Matrix<double>(forward_.rows(), forward_.cols());
   const Index d = layout.head_dim;
   for (Index kv = 0; kv < layout.kv_heads; ++kv) {
     const auto inverted = linalg::inverse(matrix(kv));
-    if (!inverted) raise(ErrorCode::singular, message("M: the ", d, " x ", d, " matrix of KV head ", kv, " has no inverse"));
+    if (!inverted)
+      raise(ErrorCode::singular,
+            message("M: the ", d, " x ", d, " matrix of KV head ", kv, " has no inverse"));
     copy(inverted->view(), inverse_.view().row_block(kv * d, d));
   }
 }
 
-inline HeadTransform HeadTransform::with_inverse(HeadLayout layout, Matrix<double> M, Matrix<double> inverse) {
+inline HeadTransform HeadTransform::with_inverse(HeadLayout layout, Matrix<double> M,
+                                                 Matrix<double> inverse) {
   HeadTransform result(layout);
   result.check_stacked(M, "M");
   result.check_stacked(inverse, "inverse");
@@ -136,7 +152,8 @@ inline HeadTransform HeadTransform::with_inverse(HeadLayout layout, Matrix<doubl
 inline void HeadTransform::check_stacked(const Matrix<double>& M, std::string_view name) const {
   layout_.check_second(M.rows(), name);
   if (M.cols() != layout_.head_dim)
-    raise(ErrorCode::invalid_shape, message(name, ": ", M.cols(), " columns, but head_dim is ", layout_.head_dim));
+    raise(ErrorCode::invalid_shape,
+          message(name, ": ", M.cols(), " columns, but head_dim is ", layout_.head_dim));
   check_finite(M.view(), name);
 }
 
@@ -152,7 +169,8 @@ template <class T>
 void HeadTransform::apply_first(View<T> first, ExecutorRef executor) const {
   check_view(first, "first");
   layout_.check_first(first.rows, "first");
-  apply(first, layout_.heads, executor, [this](Index h) { return inverse(layout_.kv_head(h)).transposed(); });
+  apply(first, layout_.heads, executor,
+        [this](Index h) { return inverse(layout_.kv_head(h)).transposed(); });
 }
 
 template <class T>
@@ -166,7 +184,8 @@ template <class T, class Select>
 void HeadTransform::apply(View<T> F, Index heads, ExecutorRef executor, Select select) const {
   const Index d = layout_.head_dim;
   constexpr Index step = 64;
-  // All heads of a few columns at a time: in a transposed view neighbouring heads share cache lines.
+  // All heads of a few columns at a time: in a transposed view neighbouring heads share cache
+  // lines.
   executor.parallel_for(F.cols, step, [&](Index begin, Index end, Index) {
     const Index n = end - begin;
     Matrix<double> before(d, n);
@@ -183,13 +202,16 @@ void HeadTransform::apply(View<T> F, Index heads, ExecutorRef executor, Select s
 inline HeadTransform HeadTransform::then(const HeadTransform& next) const {
   const auto& other = next.layout();
   if (other.head_dim != layout_.head_dim || other.kv_heads != layout_.kv_heads)
-    raise(ErrorCode::invalid_shape, message("next: ", other.kv_heads, " KV heads of dimension ", other.head_dim, " after ", layout_.kv_heads,
-                                            " of dimension ", layout_.head_dim));
+    raise(ErrorCode::invalid_shape,
+          message("next: ", other.kv_heads, " KV heads of dimension ", other.head_dim, " after ",
+                  layout_.kv_heads, " of dimension ", layout_.head_dim));
   HeadTransform result(layout_);
   const Index d = layout_.head_dim;
   for (Index kv = 0; kv < layout_.kv_heads; ++kv) {
-    kernel::multiply<double>(next.matrix(kv), matrix(kv), result.forward_.view().row_block(kv * d, d));
-    kernel::multiply<double>(inverse(kv), next.inverse(kv), result.inverse_.view().row_block(kv * d, d));
+    kernel::multiply<double>(next.matrix(kv), matrix(kv),
+                             result.forward_.view().row_block(kv * d, d));
+    kernel::multiply<double>(inverse(kv), next.inverse(kv),
+                             result.inverse_.view().row_block(kv * d, d));
   }
   return result;
 }
@@ -199,19 +221,23 @@ namespace detail {
 template <class T>
 void check_bias(VectorView<T> bias, Index size, std::string_view name) {
   if (bias.data != nullptr && bias.size != size)
-    raise(ErrorCode::invalid_shape, message(name, ": ", bias.size, " entries, but the matrix has ", size, " rows"));
+    raise(ErrorCode::invalid_shape,
+          message(name, ": ", bias.size, " entries, but the matrix has ", size, " rows"));
 }
 
 inline void check_same_layout(const HeadLayout& a, const HeadLayout& b) {
   if (a.head_dim != b.head_dim || a.heads != b.heads || a.kv_heads != b.kv_heads)
-    raise(ErrorCode::invalid_shape, message("M: made for ", b.heads, " heads, ", b.kv_heads, " KV heads of dimension ", b.head_dim,
-                                            ", the layout is ", a.heads, ", ", a.kv_heads, " of dimension ", a.head_dim));
+    raise(ErrorCode::invalid_shape,
+          message("M: made for ", b.heads, " heads, ", b.kv_heads, " KV heads of dimension ",
+                  b.head_dim, ", the layout is ", a.heads, ", ", a.kv_heads, " of dimension ",
+                  a.head_dim));
 }
 
 /// double to any element type; narrow ones by way of float.
 template <class T>
 T narrow(double value) noexcept {
-  return static_cast<T>(static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(value));
+  return static_cast<T>(
+      static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(value));
 }
 
 /// The element type of a matrix argument, which its biases share.

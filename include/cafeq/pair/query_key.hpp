@@ -1,7 +1,10 @@
-/// Query and key projections: W_q ← M⁻ᵀ W_q, W_k ← M W_k, biases alike, which leaves every score qᵀk unchanged.
+/// Query and key projections: W_q ← M⁻ᵀ W_q, W_k ← M W_k, biases alike, which leaves every score
+/// qᵀk unchanged.
 ///
-/// Without rotary positions any invertible M per KV head will do. With them only an M that commutes with every rotation: for each frequency
-/// pair a scaled rotation [[a, −b], [b, a]], and any block among the coordinates that are not rotated.
+/// Without rotary positions any invertible M per KV head will do. With them only an M that commutes
+/// with every rotation: for each frequency
+/// pair a scaled rotation [[a, −b], [b, a]], and any block among the coordinates that are not
+/// rotated.
 #pragma once
 
 #include <cmath>
@@ -11,7 +14,8 @@
 
 namespace cafeq {
 
-/// Biases of the query [heads · d] and the key projection [kv_heads · d]; leave empty what the model has not.
+/// Biases of the query [heads · d] and the key projection [kv_heads · d]; leave empty what the
+/// model has not.
 template <class T>
 struct QueryKeyBiases {
   VectorView<T> query{};
@@ -21,15 +25,18 @@ struct QueryKeyBiases {
 /// Whether every head's M commutes with the rotations, to 1e-6 of its largest entry.
 inline bool commutes(const HeadTransform& M, const Rotary& rotary);
 
-/// The nearest matrices (Frobenius) that commute: (a, b) of each pair by averaging, the block of unrotated coordinates as it is, zero between them.
-/// A pair or a block that this makes singular becomes the identity.
+/// The nearest matrices (Frobenius) that commute: (a, b) of each pair by averaging, the block of
+/// unrotated coordinates as it is, zero between them. A pair or a block that this makes singular
+/// becomes the identity.
 CAFEQ_LAZY HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary);
 
-/// The commuting M that serves quantization best in closed form. Each frequency pair gets the scale that equalises both factors' norms and the angle
-/// that minimises Σᵢ ‖q row i‖² ‖k row i‖², which is what the product error grows with where each row has its own scale; the unrotated
-/// coordinates are balanced as in balance().
+/// The commuting M that serves quantization best in closed form. Each frequency pair gets the scale
+/// that equalises both factors' norms and the angle that minimises Σᵢ ‖q row i‖² ‖k row i‖², which
+/// is what the product error grows with where each row has its own scale; the unrotated coordinates
+/// are balanced as in balance().
 template <MatrixView First, MatrixView Second>
-HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layout, const Rotary& rotary, BalanceOptions options = {},
+HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layout,
+                                const Rotary& rotary, BalanceOptions options = {},
                                 ExecutorRef executor = {});
 
 /// Why a layer takes no M between query and key at all, if so.
@@ -41,8 +48,8 @@ inline void check_query_key(const AttentionTraits& traits, const HeadTransform& 
 /// W_q [heads · d, in] ← M⁻ᵀ W_q, W_k [kv_heads · d, in] ← M W_k and their biases, in place.
 template <MatrixView Query, MatrixView Key>
 void transform_query_key(Query&& Wq, Key&& Wk, HeadLayout layout, const HeadTransform& M,
-                         std::type_identity_t<QueryKeyBiases<detail::ElementOf<Query>>> biases = {}, const AttentionTraits& traits = {},
-                         ExecutorRef executor = {}) {
+                         std::type_identity_t<QueryKeyBiases<detail::ElementOf<Query>>> biases = {},
+                         const AttentionTraits& traits = {}, ExecutorRef executor = {}) {
   const auto query = as_view(Wq);
   const auto key = as_view(Wk);
   layout.check();
@@ -62,16 +69,22 @@ void transform_query_key(Query&& Wq, Key&& Wk, HeadLayout layout, const HeadTran
 
 inline std::optional<Error> query_key_refusal(const AttentionTraits& traits) {
   const auto refuse = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
-  if (traits.qk_norm) return refuse("query/key: queries or keys are normalised after their projection, which does not commute with M");
-  if (traits.clipped) return refuse("query/key: queries and keys are clipped, which does not commute with M");
+  if (traits.qk_norm)
+    return refuse(
+        "query/key: queries or keys are normalised after their projection, which does not commute "
+        "with M");
+  if (traits.clipped)
+    return refuse("query/key: queries and keys are clipped, which does not commute with M");
   return std::nullopt;
 }
 
 inline void check_query_key(const AttentionTraits& traits, const HeadTransform& M) {
   if (auto refusal = query_key_refusal(traits)) raise(*refusal);
   if (traits.rotary && !commutes(M, *traits.rotary))
-    raise(ErrorCode::unsupported, message("query/key: M does not commute with the rotary embedding of ", traits.rotary->dims,
-                                          " dimensions; project_to_commuting() and balance_commuting() make one that does"));
+    raise(
+        ErrorCode::unsupported,
+        message("query/key: M does not commute with the rotary embedding of ", traits.rotary->dims,
+                " dimensions; project_to_commuting() and balance_commuting() make one that does"));
 }
 
 namespace detail {
@@ -82,12 +95,14 @@ struct ScaledRotation {
   double b = 0;
 };
 
-inline ScaledRotation nearest_scaled_rotation(View<const double> M, std::pair<Index, Index> pair) noexcept {
+inline ScaledRotation nearest_scaled_rotation(View<const double> M,
+                                              std::pair<Index, Index> pair) noexcept {
   const auto [i, j] = pair;
   return {0.5 * (M(i, i) + M(j, j)), 0.5 * (M(j, i) - M(i, j))};
 }
 
-inline void set_scaled_rotation(View<double> M, std::pair<Index, Index> pair, ScaledRotation r) noexcept {
+inline void set_scaled_rotation(View<double> M, std::pair<Index, Index> pair,
+                                ScaledRotation r) noexcept {
   const auto [i, j] = pair;
   M(i, i) = M(j, j) = r.a;
   M(j, i) = r.b;
@@ -98,14 +113,18 @@ inline void set_scaled_rotation(View<double> M, std::pair<Index, Index> pair, Sc
 inline Matrix<double> commuting_part(View<const double> M, const Rotary& rotary) {
   const Index free = M.rows - rotary.dims;
   Matrix<double> result(M.rows, M.cols);
-  for (Index p = 0; p < rotary.pairs(); ++p) set_scaled_rotation(result.view(), rotary.pair(p), nearest_scaled_rotation(M, rotary.pair(p)));
-  copy(M.block(rotary.dims, rotary.dims, free, free), result.view().block(rotary.dims, rotary.dims, free, free));
+  for (Index p = 0; p < rotary.pairs(); ++p)
+    set_scaled_rotation(result.view(), rotary.pair(p), nearest_scaled_rotation(M, rotary.pair(p)));
+  copy(M.block(rotary.dims, rotary.dims, free, free),
+       result.view().block(rotary.dims, rotary.dims, free, free));
   return result;
 }
 
-/// Angle θ for which rotating both 2 × 2 Gram matrices minimises Σᵢ (R G₁ Rᵀ)ᵢᵢ (R G₂ Rᵀ)ᵢᵢ. A Gram matrix has diagonal t/2 ± ρ cos(2θ + φ), so the
-/// sum is a constant + ρ₁ρ₂ cos(4θ + φ₁ + φ₂), least where the angle is π.
-inline double separating_angle(View<const double> G1, View<const double> G2, std::pair<Index, Index> pair) noexcept {
+/// Angle θ for which rotating both 2 × 2 Gram matrices minimises Σᵢ (R G₁ Rᵀ)ᵢᵢ (R G₂ Rᵀ)ᵢᵢ. A Gram
+/// matrix has diagonal t/2 ± ρ cos(2θ + φ), so the sum is a constant + ρ₁ρ₂ cos(4θ + φ₁ + φ₂),
+/// least where the angle is π.
+inline double separating_angle(View<const double> G1, View<const double> G2,
+                               std::pair<Index, Index> pair) noexcept {
   const auto [i, j] = pair;
   const double phase1 = std::atan2(2 * G1(i, j), G1(i, i) - G1(j, j));
   const double phase2 = std::atan2(2 * G2(i, j), G2(i, i) - G2(j, j));
@@ -139,7 +158,8 @@ HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary)
     const double small = 1e-6 * largest_magnitude(M.matrix(kv));
     for (Index p = 0; p < rotary.pairs(); ++p) {
       const auto r = detail::nearest_scaled_rotation(part.view(), rotary.pair(p));
-      if (std::hypot(r.a, r.b) <= small) detail::set_scaled_rotation(part.view(), rotary.pair(p), {});
+      if (std::hypot(r.a, r.b) <= small)
+        detail::set_scaled_rotation(part.view(), rotary.pair(p), {});
     }
     const auto block = part.view().block(rotary.dims, rotary.dims, free, free);
     if (free > 0 && !linalg::inverse(block)) {
@@ -152,7 +172,8 @@ HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary)
 }
 
 template <MatrixView First, MatrixView Second>
-HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layout, const Rotary& rotary, BalanceOptions options,
+HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layout,
+                                const Rotary& rotary, BalanceOptions options,
                                 ExecutorRef executor) {
   layout.check();
   rotary.check(layout.head_dim);
@@ -172,11 +193,13 @@ HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layou
       const double scale = detail::equalising_scale(G1(i, i) + G1(j, j), G2(i, i) + G2(j, j));
       const double angle = detail::separating_angle(G1, G2, pair);
       detail::set_scaled_rotation(M, pair, {scale * std::cos(angle), scale * std::sin(angle)});
-      detail::set_scaled_rotation(inverse, pair, {std::cos(angle) / scale, -std::sin(angle) / scale});
+      detail::set_scaled_rotation(inverse, pair,
+                                  {std::cos(angle) / scale, -std::sin(angle) / scale});
     }
     if (free > 0) {
       const Index r = rotary.dims;
-      const auto head = balance_grams(G1.block(r, r, free, free), G2.block(r, r, free, free), {}, options);
+      const auto head =
+          balance_grams(G1.block(r, r, free, free), G2.block(r, r, free, free), {}, options);
       copy(head.M.view(), M.block(r, r, free, free));
       copy(head.inverse.view(), inverse.block(r, r, free, free));
     }

@@ -1,6 +1,7 @@
 /// Value and output projections: W_v ← M W_v, W_o ← W_o M⁻¹ for any invertible M per KV head.
 ///
-/// Attention mixes tokens, M mixes the channels of a head, so the two commute and the layer's output stays. The rows of the attention matrix
+/// Attention mixes tokens, M mixes the channels of a head, so the two commute and the layer's
+/// output stays. The rows of the attention matrix
 /// sum to 1, so a value bias adds the constant Σ_h W_o,h b_v,kv(h) to every output.
 #pragma once
 
@@ -10,7 +11,8 @@
 
 namespace cafeq {
 
-/// Biases of the value [kv_heads · d] and the output projection [out]; leave empty what the model has not.
+/// Biases of the value [kv_heads · d] and the output projection [out]; leave empty what the model
+/// has not.
 template <class T>
 struct ValueOutputBiases {
   VectorView<T> value{};
@@ -20,31 +22,39 @@ struct ValueOutputBiases {
 /// Why a layer takes no M between value and output at all, if so.
 inline std::optional<Error> value_output_refusal(const AttentionTraits& traits);
 
-/// Raises `unsupported`, with the reason, where an M between value and output would change the layer. A gate on the output allows a diagonal M.
+/// Raises `unsupported`, with the reason, where an M between value and output would change the
+/// layer. A gate on the output allows a diagonal M.
 inline void check_value_output(const AttentionTraits& traits, const HeadTransform& M);
 
 /// Whether a value bias adds the same to every token, so that the output bias can take it.
 inline bool value_bias_is_constant(const AttentionTraits& traits) noexcept {
-  return traits.rows_sum_to_one && !traits.gated_output && !traits.value_norm && !traits.output_norm && !traits.clipped;
+  return traits.rows_sum_to_one && !traits.gated_output && !traits.value_norm &&
+         !traits.output_norm && !traits.clipped;
 }
 
-/// W_v [kv_heads · d, in] ← M W_v and W_o [out, heads · d] ← W_o M⁻¹ in place. Where the model has both biases and the value's adds a
+/// W_v [kv_heads · d, in] ← M W_v and W_o [out, heads · d] ← W_o M⁻¹ in place. Where the model has
+/// both biases and the value's adds a
 /// constant, b_o ← b_o + W_o b_v and b_v ← 0; else b_v ← M b_v.
 template <MatrixView Value, MatrixView Output>
-void transform_value_output(Value&& Wv, Output&& Wo, HeadLayout layout, const HeadTransform& M,
-                            std::type_identity_t<ValueOutputBiases<detail::ElementOf<Value>>> biases = {}, const AttentionTraits& traits = {},
-                            ExecutorRef executor = {});
+void transform_value_output(
+    Value&& Wv, Output&& Wo, HeadLayout layout, const HeadTransform& M,
+    std::type_identity_t<ValueOutputBiases<detail::ElementOf<Value>>> biases = {},
+    const AttentionTraits& traits = {}, ExecutorRef executor = {});
 
 /// b_o ← b_o + Σ_h W_o,h b_v,kv(h), b_v ← 0: exact in softmax attention.
 template <MatrixView Output, class T>
-void fold_value_bias(Output&& Wo, HeadLayout layout, VectorView<T> value_bias, VectorView<T> output_bias, const AttentionTraits& traits = {});
+void fold_value_bias(Output&& Wo, HeadLayout layout, VectorView<T> value_bias,
+                     VectorView<T> output_bias, const AttentionTraits& traits = {});
 
-/// For models without an output bias: a value bias for the quantized Ŵ_o under which the constant that the exact pair (W_o, b_v) adds to every
-/// output is met in least squares. Head by head, (B̂ᵀB̂)⁻¹B̂ᵀ of what the heads before have left (B̂ the sum of a group's blocks), a few rounds:
-/// never worse than a single fit of each. `fitted_bias` enters as the start (b_v in the basis of Ŵ_o; zeros will do). Returns the squared
+/// For models without an output bias: a value bias for the quantized Ŵ_o under which the constant
+/// that the exact pair (W_o, b_v) adds to every output is met in least squares. Head by head,
+/// (B̂ᵀB̂)⁻¹B̂ᵀ of what the heads before have left (B̂ the sum of a group's blocks), a few rounds:
+/// never worse than a single fit of each. `fitted_bias` enters as the start (b_v in the basis of
+/// Ŵ_o; zeros will do). Returns the squared
 /// error that is left, relative to the squared norm of the constant.
 template <MatrixView Output, MatrixView OutputHat, class T, class U>
-double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat, VectorView<U> fitted_bias, HeadLayout layout,
+double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
+                      VectorView<U> fitted_bias, HeadLayout layout,
                       const AttentionTraits& traits = {});
 
 namespace detail {
@@ -52,16 +62,19 @@ namespace detail {
 inline void check_constant_value_bias(const AttentionTraits& traits) {
   if (!value_bias_is_constant(traits))
     raise(ErrorCode::unsupported,
-          "value bias: adds no constant to the output where attention rows do not sum to 1, values or outputs are normalised, gated or clipped");
+          "value bias: adds no constant to the output where attention rows do not sum to 1, values "
+          "or outputs are normalised, gated or clipped");
 }
 
-/// B_kv [out, kv_heads · d]: the blocks of W_o that read the same KV head, summed, since the same bias reaches all of them.
+/// B_kv [out, kv_heads · d]: the blocks of W_o that read the same KV head, summed, since the same
+/// bias reaches all of them.
 template <class T>
 Matrix<double> summed_output_blocks(View<T> Wo, const HeadLayout& layout) {
   Matrix<double> sum(Wo.rows, layout.kv_heads * layout.head_dim);
   for (Index o = 0; o < Wo.rows; ++o)
     for (Index j = 0; j < Wo.cols; ++j)
-      sum(o, layout.kv_head(j / layout.head_dim) * layout.head_dim + j % layout.head_dim) += double(Wo(o, j));
+      sum(o, layout.kv_head(j / layout.head_dim) * layout.head_dim + j % layout.head_dim) +=
+          double(Wo(o, j));
   return sum;
 }
 
@@ -69,23 +82,32 @@ Matrix<double> summed_output_blocks(View<T> Wo, const HeadLayout& layout) {
 
 inline std::optional<Error> value_output_refusal(const AttentionTraits& traits) {
   const auto refuse = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
-  if (traits.value_norm) return refuse("value/output: values are normalised after their projection, which does not commute with M");
+  if (traits.value_norm)
+    return refuse(
+        "value/output: values are normalised after their projection, which does not commute with "
+        "M");
   if (traits.output_norm)
-    return refuse("value/output: the heads' output is normalised ahead of the output projection, which does not commute with M");
-  if (traits.clipped) return refuse("value/output: values are clipped, which does not commute with M");
+    return refuse(
+        "value/output: the heads' output is normalised ahead of the output projection, which does "
+        "not commute with M");
+  if (traits.clipped)
+    return refuse("value/output: values are clipped, which does not commute with M");
   return std::nullopt;
 }
 
 inline void check_value_output(const AttentionTraits& traits, const HeadTransform& M) {
   if (auto refusal = value_output_refusal(traits)) raise(*refusal);
   if (traits.gated_output && !M.is_diagonal())
-    raise(ErrorCode::unsupported, "value/output: the heads' output is gated channel by channel, which commutes with a diagonal M only");
+    raise(ErrorCode::unsupported,
+          "value/output: the heads' output is gated channel by channel, which commutes with a "
+          "diagonal M only");
 }
 
 template <MatrixView Value, MatrixView Output>
-void transform_value_output(Value&& Wv, Output&& Wo, HeadLayout layout, const HeadTransform& M,
-                            std::type_identity_t<ValueOutputBiases<detail::ElementOf<Value>>> biases, const AttentionTraits& traits,
-                            ExecutorRef executor) {
+void transform_value_output(
+    Value&& Wv, Output&& Wo, HeadLayout layout, const HeadTransform& M,
+    std::type_identity_t<ValueOutputBiases<detail::ElementOf<Value>>> biases,
+    const AttentionTraits& traits, ExecutorRef executor) {
   const auto value = as_view(Wv);
   const auto output = as_view(Wo);
   layout.check();
@@ -99,7 +121,8 @@ void transform_value_output(Value&& Wv, Output&& Wo, HeadLayout layout, const He
   check_value_output(traits, M);
 
   if (biases.value.data != nullptr) {
-    if (biases.output.data != nullptr && value_bias_is_constant(traits)) fold_value_bias(output, layout, biases.value, biases.output, traits);
+    if (biases.output.data != nullptr && value_bias_is_constant(traits))
+      fold_value_bias(output, layout, biases.value, biases.output, traits);
     else M.apply_second(biases.value);
   }
   M.apply_second(value, executor);
@@ -107,27 +130,31 @@ void transform_value_output(Value&& Wv, Output&& Wo, HeadLayout layout, const He
 }
 
 template <MatrixView Output, class T>
-void fold_value_bias(Output&& Wo, HeadLayout layout, VectorView<T> value_bias, VectorView<T> output_bias, const AttentionTraits& traits) {
+void fold_value_bias(Output&& Wo, HeadLayout layout, VectorView<T> value_bias,
+                     VectorView<T> output_bias, const AttentionTraits& traits) {
   const auto output = as_view(Wo);
   layout.check();
   check_view(output, "Wo");
   layout.check_first(output.cols, "Wo", "columns");
   layout.check_second(value_bias.size, "value bias", "entries");
   if (output_bias.size != output.rows)
-    raise(ErrorCode::invalid_shape, message("output bias: ", output_bias.size, " entries, but Wo has ", output.rows, " rows"));
+    raise(ErrorCode::invalid_shape, message("output bias: ", output_bias.size,
+                                            " entries, but Wo has ", output.rows, " rows"));
   detail::check_constant_value_bias(traits);
   const Index d = layout.head_dim;
   for (Index o = 0; o < output.rows; ++o) {
     double sum = double(output_bias[o]);
-    for (Index j = 0; j < output.cols; ++j) sum = std::fma(double(output(o, j)), double(value_bias[layout.kv_head(j / d) * d + j % d]), sum);
+    for (Index j = 0; j < output.cols; ++j)
+      sum = std::fma(double(output(o, j)), double(value_bias[layout.kv_head(j / d) * d + j % d]),
+                     sum);
     output_bias[o] = detail::narrow<T>(sum);
   }
   for (Index j = 0; j < value_bias.size; ++j) value_bias[j] = T(0.0f);
 }
 
 template <MatrixView Output, MatrixView OutputHat, class T, class U>
-double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat, VectorView<U> fitted_bias, HeadLayout layout,
-                      const AttentionTraits& traits) {
+double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
+                      VectorView<U> fitted_bias, HeadLayout layout, const AttentionTraits& traits) {
   const auto exact = as_view(Wo);
   const auto hat = as_view(Wo_hat);
   layout.check();
@@ -168,7 +195,9 @@ double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
       const auto block = B.view().col_block(kv * d, d);
       const auto projection = linalg::product(block.transposed(), residual.view());  // B̂ᵀ r
       const auto step = linalg::solve_spd(grams[std::size_t(kv)].view(), projection.view());
-      if (!step) raise(ErrorCode::not_positive_definite, message("Wo_hat: the Gram matrix of KV head ", kv, " is not positive definite"));
+      if (!step)
+        raise(ErrorCode::not_positive_definite,
+              message("Wo_hat: the Gram matrix of KV head ", kv, " is not positive definite"));
       subtract(block, step->view());
       for (Index i = 0; i < d; ++i) fitted(kv * d + i, 0) += (*step)(i, 0);
     }

@@ -15,16 +15,18 @@
 
 namespace cafeq {
 
-/// What the recipes fit: nothing (one matrix of a pair), dual scaling with a Hadamard (`fast`), a learned block-diagonal M (`learned`, `paper`), a Hadamard alone
-/// (`smallest`).
+/// What the recipes fit: nothing (one matrix of a pair), dual scaling with a Hadamard (`fast`), a
+/// learned block-diagonal M (`learned`, `paper`), a Hadamard alone (`smallest`).
 using ScaledHadamard = Composed<Diagonal, Hadamard>;
 
 /// Holds what the recipes make with bits chosen at run time, by either grid, or as trellis codes.
 class AnyQuantized {
  public:
-  using Variant = std::variant<Quantized<Identity::Fitted, Affine<>>, Quantized<Identity::Fitted, Midrise<>>, Quantized<ScaledHadamard, Affine<>>,
-                               Quantized<ScaledHadamard, Midrise<>>, Quantized<BlockDiagonal, Affine<>>, Quantized<BlockDiagonal, Midrise<>>, Quantized<Hadamard, Trellis>,
-                               Quantized<Identity::Fitted, Trellis>>;
+  using Variant =
+      std::variant<Quantized<Identity::Fitted, Affine<>>, Quantized<Identity::Fitted, Midrise<>>,
+                   Quantized<ScaledHadamard, Affine<>>, Quantized<ScaledHadamard, Midrise<>>,
+                   Quantized<BlockDiagonal, Affine<>>, Quantized<BlockDiagonal, Midrise<>>,
+                   Quantized<Hadamard, Trellis>, Quantized<Identity::Fitted, Trellis>>;
 
   template <Transform T, class Q>
     requires std::is_constructible_v<Variant, Quantized<T, Q>>

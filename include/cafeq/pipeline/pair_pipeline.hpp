@@ -1,4 +1,5 @@
-/// PairPipeline: the transform between two matrices that meet in the graph, a quantizer and a rounder for both.
+/// PairPipeline: the transform between two matrices that meet in the graph, a quantizer and a
+/// rounder for both.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +19,7 @@ namespace cafeq {
 enum class PairTransform {
   none,      ///< M = I
   balanced,  ///< balance and a randomized Hadamard a head
-  learned,   ///< a rotation learned on top of that, or of the plain factors where those round better
+  learned,  ///< a rotation learned on top of that, or of the plain factors where those round better
 };
 
 /// One matrix of a pair as stored, [rows, cols], and the side on which its heads lie.
@@ -36,9 +37,10 @@ template <class Q>
 struct RoundedPair {
   Quantized<Identity::Fitted, Q> first;   ///< the output or query projection
   Quantized<Identity::Fitted, Q> second;  ///< the value or key projection
-  HeadTransform transform;                ///< M of each KV head: `second` stands for M W, `first` for M⁻ᵀ W (heads on rows) or W M⁻¹
-  double nearest_error = 0;               ///< relative error of the product by M and rounding to nearest
-  double error = 0;                       ///< after alternating rounding; never above nearest_error
+  HeadTransform transform;   ///< M of each KV head: `second` stands for M W, `first` for M⁻ᵀ W
+                             ///< (heads on rows) or W M⁻¹
+  double nearest_error = 0;  ///< relative error of the product by M and rounding to nearest
+  double error = 0;          ///< after alternating rounding; never above nearest_error
 };
 
 namespace detail {
@@ -50,16 +52,21 @@ struct PairFactors {
   std::array<Side, 2> inner{};
   std::array<int, 2> exponent{};
 
-  PairFactor factor(std::size_t i) const noexcept { return {W[i].view(), inner[i], i == 0 ? layout.heads : layout.kv_heads}; }
+  PairFactor factor(std::size_t i) const noexcept {
+    return {W[i].view(), inner[i], i == 0 ? layout.heads : layout.kv_heads};
+  }
   View<const float> inner_first(std::size_t i) const noexcept { return factor(i).inner_first(); }
-  View<float> inner_first(std::size_t i) noexcept { return inner[i] == Side::output ? W[i].view() : W[i].view().transposed(); }
+  View<float> inner_first(std::size_t i) noexcept {
+    return inner[i] == Side::output ? W[i].view() : W[i].view().transposed();
+  }
 
   /// The first KV heads, with the heads that read them.
   PairFactors heads(Index kv_heads) const {
     PairFactors part{{layout.head_dim, kv_heads * layout.group(), kv_heads}, {}, inner, exponent};
     for (std::size_t i = 0; i < 2; ++i) {
       const Index rows = layout.head_dim * (i == 0 ? part.layout.heads : kv_heads);
-      part.W[i] = to_matrix<float>(inner[i] == Side::output ? W[i].view().row_block(0, rows) : W[i].view().col_block(0, rows));
+      part.W[i] = to_matrix<float>(inner[i] == Side::output ? W[i].view().row_block(0, rows)
+                                                            : W[i].view().col_block(0, rows));
     }
     return part;
   }
@@ -73,11 +80,14 @@ struct PairFactors {
   }
 };
 
-/// The optimizer with at most n iterations, where it says how many it takes (`max_iterations` or `steps`).
+/// The optimizer with at most n iterations, where it says how many it takes (`max_iterations` or
+/// `steps`).
 template <Optimizer O>
 O limited(O optimizer, Index n) {
-  if constexpr (requires { optimizer.max_iterations; }) optimizer.max_iterations = std::min<Index>(optimizer.max_iterations, n);
-  else if constexpr (requires { optimizer.steps; }) optimizer.steps = std::min<Index>(optimizer.steps, n);
+  if constexpr (requires { optimizer.max_iterations; })
+    optimizer.max_iterations = std::min<Index>(optimizer.max_iterations, n);
+  else if constexpr (requires { optimizer.steps; })
+    optimizer.steps = std::min<Index>(optimizer.steps, n);
   return optimizer;
 }
 
@@ -93,25 +103,36 @@ struct PairPipeline {
   R rounder{};
   int alternations = 10;
   std::uint64_t seed = 0;
-  Index trial_iterations = 10;  ///< of the optimizer from each of two starts; the better one is then learned in full
+  Index trial_iterations =
+      10;  ///< of the optimizer from each of two starts; the better one is then learned in full
 
-  /// Quantizes both. With rotary positions M is the balance that commutes with the rotation, and rounding is to nearest: the product depends on
-  /// the distance of two tokens, so there is no one product to alternate for. Memory beyond the result: each matrix in fp32 about six times.
+  /// Quantizes both. With rotary positions M is the balance that commutes with the rotation, and
+  /// rounding is to nearest: the product depends on the distance of two tokens, so there is no one
+  /// product to alternate for. Memory beyond the result: each matrix in fp32 about six times.
   template <class T, class U>
-  RoundedPair<Q> quantize(const PairInput<T>& first, const PairInput<U>& second, const HeadLayout& layout, const std::optional<Rotary>& rotary = {},
+  RoundedPair<Q> quantize(const PairInput<T>& first, const PairInput<U>& second,
+                          const HeadLayout& layout, const std::optional<Rotary>& rotary = {},
                           ExecutorRef executor = {}) const {
     check_quantizer(quantizer);
-    if (alternations < 0) raise(ErrorCode::invalid_argument, message("alternations is ", alternations, ", must not be negative"));
+    if (alternations < 0)
+      raise(ErrorCode::invalid_argument,
+            message("alternations is ", alternations, ", must not be negative"));
     detail::PairFactors plain{layout, {}, {first.inner, second.inner}, {}};
-    plain.exponent = {floor_log2(largest_magnitude(first.W)), floor_log2(largest_magnitude(second.W))};
-    plain.W = {scaled_down(first.W, plain.exponent[0], executor), scaled_down(second.W, plain.exponent[1], executor)};
+    plain.exponent = {floor_log2(largest_magnitude(first.W)),
+                      floor_log2(largest_magnitude(second.W))};
+    plain.W = {scaled_down(first.W, plain.exponent[0], executor),
+               scaled_down(second.W, plain.exponent[1], executor)};
 
-    const Candidate best = rotary ? commuting(plain, *rotary, executor) : (transform == PairTransform::learned ? learned(plain, executor) : fixed(plain, executor));
+    const Candidate best = rotary ? commuting(plain, *rotary, executor)
+                                  : (transform == PairTransform::learned ? learned(plain, executor)
+                                                                         : fixed(plain, executor));
     const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);
     const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
-      return Quantized<Identity::Fitted, Q>(encoding, {encoding.cols()}, Side::input, best.factors.exponent[i]);
+      return Quantized<Identity::Fitted, Q>(encoding, {encoding.cols()}, Side::input,
+                                            best.factors.exponent[i]);
     };
-    return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, rounded.nearest_error, rounded.error};
+    return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, rounded.nearest_error,
+            rounded.error};
   }
 
  private:
@@ -121,7 +142,8 @@ struct PairPipeline {
     HeadTransform M;
   };
 
-  AlternatedPair<Q> round(const detail::PairFactors& factors, int rounds, ExecutorRef executor) const {
+  AlternatedPair<Q> round(const detail::PairFactors& factors, int rounds,
+                          ExecutorRef executor) const {
     return alternate(factors.factor(0), factors.factor(1), quantizer, rounder, rounds, executor);
   }
 
@@ -132,41 +154,54 @@ struct PairPipeline {
 
   /// No transform, or the balanced start as it is.
   Candidate fixed(const detail::PairFactors& plain, ExecutorRef executor) const {
-    if (transform == PairTransform::none) return scaled(plain, HeadTransform(plain.layout), executor);
+    if (transform == PairTransform::none)
+      return scaled(plain, HeadTransform(plain.layout), executor);
     return rotated(plain, true, optimizer, executor);
   }
 
-  /// From the balanced start or from the plain factors: whichever rounds better after a few iterations on a quarter of the heads.
+  /// From the balanced start or from the plain factors: whichever rounds better after a few
+  /// iterations on a quarter of the heads.
   Candidate learned(const detail::PairFactors& plain, ExecutorRef executor) const {
     const O trial = detail::limited(optimizer, trial_iterations);
     const detail::PairFactors part = plain.heads(ceil_div(plain.layout.kv_heads, 4));
-    const auto error_from = [&](bool balanced) { return round(rotated(part, balanced, trial, executor).factors, 0, executor).nearest_error; };
+    const auto error_from = [&](bool balanced) {
+      return round(rotated(part, balanced, trial, executor).factors, 0, executor).nearest_error;
+    };
     return rotated(plain, error_from(true) <= error_from(false), optimizer, executor);
   }
 
-  Candidate commuting(detail::PairFactors factors, const Rotary& rotary, ExecutorRef executor) const {
+  Candidate commuting(detail::PairFactors factors, const Rotary& rotary,
+                      ExecutorRef executor) const {
     HeadTransform M(factors.layout);
     if (transform != PairTransform::none)
-      M = balance_commuting(std::as_const(factors).inner_first(0), std::as_const(factors).inner_first(1), factors.layout, rotary, {}, executor);
+      M = balance_commuting(std::as_const(factors).inner_first(0),
+                            std::as_const(factors).inner_first(1), factors.layout, rotary, {},
+                            executor);
     factors.apply(M, executor);
     return scaled(std::move(factors), std::move(M), executor);
   }
 
   /// Balance and Hadamard, or neither, then the learned rotation where one is asked for.
-  Candidate rotated(detail::PairFactors factors, bool balanced, const O& with, ExecutorRef executor) const {
+  Candidate rotated(detail::PairFactors factors, bool balanced, const O& with,
+                    ExecutorRef executor) const {
     const HeadLayout& layout = factors.layout;
     HeadTransform M(layout);
     if (balanced) {
-      M = balance(std::as_const(factors).inner_first(0), std::as_const(factors).inner_first(1), layout, {}, {}, executor);
+      M = balance(std::as_const(factors).inner_first(0), std::as_const(factors).inner_first(1),
+                  layout, {}, {}, executor);
       factors.apply(M, executor);
     }
     const auto heads = std::size_t(layout.kv_heads);
-    auto start = balanced ? hadamard_blocks(std::vector<Index>(heads, layout.head_dim), seed) : MatrixBlocks(heads, identity_matrix<double>(layout.head_dim));
+    auto start = balanced ? hadamard_blocks(std::vector<Index>(heads, layout.head_dim), seed)
+                          : MatrixBlocks(heads, identity_matrix<double>(layout.head_dim));
     const HeadTransform rotation =
         transform == PairTransform::learned
-            ? learn_head_rotation(std::as_const(factors).inner_first(0), pair_scale_sets(factors.inner[0] == Side::output, quantizer.group),
-                                  std::as_const(factors).inner_first(1), pair_scale_sets(factors.inner[1] == Side::output, quantizer.group), layout,
-                                  std::move(start), surrogate, with, executor)
+            ? learn_head_rotation(
+                  std::as_const(factors).inner_first(0),
+                  pair_scale_sets(factors.inner[0] == Side::output, quantizer.group),
+                  std::as_const(factors).inner_first(1),
+                  pair_scale_sets(factors.inner[1] == Side::output, quantizer.group), layout,
+                  std::move(start), surrogate, with, executor)
             : head_rotation(layout, start);
     factors.apply(rotation, executor);
     return scaled(std::move(factors), M.then(rotation), executor);

@@ -1,9 +1,11 @@
-/// Integer grids: Affine (scale and offset), AffineIntegerZero (scale and integer zero point), Symmetric (scale alone).
+/// Integer grids: Affine (scale and offset), AffineIntegerZero (scale and integer zero point),
+/// Symmetric (scale alone).
 ///
-///   Affine             x̂ = s·q + z,           q = clamp(round((x − z)/s), 0, 2^b − 1)      32 bits a group
-///   AffineIntegerZero  x̂ = s·(q − zero),      zero in 0 … 2^b − 1                          16 + b bits a group
-///   Symmetric          x̂ = s·q,               q in −2^(b−1) … 2^(b−1) − 1                  16 bits a group
-/// Scales and offsets are fp16; ties go to the even q. Affine<4> has four bits, Affine<>{.bits = b} those that are chosen at run time.
+///   Affine             x̂ = s·q + z,       q = clamp(round((x − z)/s), 0, 2^b − 1)    32 bits a
+///   group AffineIntegerZero  x̂ = s·(q − zero),  zero in 0 … 2^b − 1                        16 + b
+///   bits Symmetric          x̂ = s·q,           q in −2^(b−1) … 2^(b−1) − 1                16 bits
+/// Scales and offsets are fp16; ties go to the even q. Affine<4> has four bits, Affine<>{.bits = b}
+/// those that are chosen at run time.
 #pragma once
 
 #include "cafeq/kernel/pack.hpp"
@@ -38,7 +40,8 @@ struct Affine {
     detail::for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
       const std::size_t count = std::size_t(groups.count());
       Each<float> low{}, high{};
-      kernel::group_ranges(groups.x, width, std::span(low).first(count), std::span(high).first(count));
+      kernel::group_ranges(groups.x, width, std::span(low).first(count),
+                           std::span(high).first(count));
       Lines lines;
       detail::for_each_lanes([&](std::size_t g) {
         using detail::Lane;
@@ -62,10 +65,15 @@ struct Affine {
     });
   }
 
-  std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code((x - offset(p)) * kernel::inverse_scale(p.scale)); }
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    return levels().code((x - offset(p)) * kernel::inverse_scale(p.scale));
+  }
   /// The product is exact in float, so contraction cannot change the sum.
-  float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code) + offset(p); }
-  void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
+  float decode(std::uint8_t code, const Params& p) const noexcept {
+    return scale(p) * level(code) + offset(p);
+  }
+  void encode_group(std::span<const float> x, const Params& p,
+                    std::span<std::uint8_t> codes) const noexcept {
     kernel::encode(x, levels(), line(p), codes);
   }
 
@@ -77,7 +85,8 @@ struct Affine {
     Lines lines;
     detail::for_each_lanes([&](std::size_t g) {
       const fp16* p = pairs.data() + 2 * g;
-      const auto [scale, offset] = simd::unzip(simd::load_float<DefaultArch>(p), simd::load_float<DefaultArch>(p + detail::Lane::size));
+      const auto [scale, offset] = simd::unzip(
+          simd::load_float<DefaultArch>(p), simd::load_float<DefaultArch>(p + detail::Lane::size));
       detail::store(lines.scale, g, scale);
       detail::store(lines.offset, g, offset);
     });
@@ -89,21 +98,31 @@ struct Affine {
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params& p) const noexcept { return p.offset; }
   Params with_scale(const Params& p, float scale, float offset) const noexcept {
-    return std::isfinite(scale) && scale >= 0 && std::isfinite(offset) ? stored({scale, offset}) : p;
+    return std::isfinite(scale) && scale >= 0 && std::isfinite(offset) ? stored({scale, offset})
+                                                                       : p;
   }
   void check() const { check_bits(bits); }
 
  private:
-  static Params stored(Line line) noexcept { return usable({detail::finite_fp16(line.scale), detail::finite_fp16(line.offset)}); }
-  /// Steps that small would vanish in the rounding of s·q + z to float, and different codes would decode alike.
+  static Params stored(Line line) noexcept {
+    return usable({detail::finite_fp16(line.scale), detail::finite_fp16(line.offset)});
+  }
+  /// Steps that small would vanish in the rounding of s·q + z to float, and different codes would
+  /// decode alike.
   static constexpr float least_step = 0x1p-20f;
-  static Params usable(Params p) noexcept { return float(p.scale) < least_step * std::abs(float(p.offset)) ? Params{fp16(0.0f), p.offset} : p; }
+  static Params usable(Params p) noexcept {
+    return float(p.scale) < least_step * std::abs(float(p.offset)) ? Params{fp16(0.0f), p.offset}
+                                                                   : p;
+  }
   static void store(Lines& lines) noexcept {
     detail::round_to_fp16(lines.scale);
     detail::round_to_fp16(lines.offset);
     detail::for_each_lanes([&](std::size_t g) {
-      const detail::Lane scale = detail::load(lines.scale, g), offset = detail::load(lines.offset, g);
-      detail::store(lines.scale, g, xsimd::select(scale < detail::Lane(least_step) * xsimd::abs(offset), detail::Lane(0.0f), scale));
+      const detail::Lane scale = detail::load(lines.scale, g),
+                         offset = detail::load(lines.offset, g);
+      detail::store(lines.scale, g,
+                    xsimd::select(scale < detail::Lane(least_step) * xsimd::abs(offset),
+                                  detail::Lane(0.0f), scale));
     });
   }
   /// From the whole range of each group to what the search finds.
@@ -117,7 +136,8 @@ struct Affine {
     for (std::size_t g = 0; g < mean.size(); ++g) {
       const bool finite = space.typical[g] <= std::numeric_limits<float>::max();
       space.typical[g] = finite ? space.typical[g] * gaussian_step(bits) : 0.0f;
-      space.center[g] = lines.offset[g] + (finite ? mean[g] : 0.5f * levels().high * lines.scale[g]);
+      space.center[g] =
+          lines.offset[g] + (finite ? mean[g] : 0.5f * levels().high * lines.scale[g]);
     }
     lines = search_lines(groups, levels(), space, store).lines;
   }
@@ -139,7 +159,9 @@ struct AffineIntegerZero {
 
   /// The levels in units of the scale for a zero point.
   constexpr int max_code() const noexcept { return (1 << bits) - 1; }
-  constexpr Levels levels(std::uint8_t zero) const noexcept { return {-float(zero), float(max_code() - zero)}; }
+  constexpr Levels levels(std::uint8_t zero) const noexcept {
+    return {-float(zero), float(max_code() - zero)};
+  }
   std::int64_t param_bits() const noexcept { return 16 + bits; }
 
   Params fit(std::span<const float> x) const noexcept {
@@ -151,7 +173,8 @@ struct AffineIntegerZero {
     detail::for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
       const std::size_t count = std::size_t(groups.count());
       Each<float> low{}, high{}, scale{}, zero{};
-      kernel::group_ranges(groups.x, width, std::span(low).first(count), std::span(high).first(count));
+      kernel::group_ranges(groups.x, width, std::span(low).first(count),
+                           std::span(high).first(count));
       for (std::size_t g = 0; g < count; ++g) {
         const float absmax = std::max(std::abs(low[g]), std::abs(high[g]));
         low[g] = search == ScaleSearch::absmax ? -absmax : std::min(low[g], 0.0f);
@@ -161,12 +184,18 @@ struct AffineIntegerZero {
       }
       if (search == ScaleSearch::mse) search_from(scale, zero, groups);
       const Each<fp16> stored = detail::finite_fp16(scale);
-      for (std::size_t g = 0; g < count; ++g) params[first + g] = {stored[g], std::uint8_t(zero[g])};
+      for (std::size_t g = 0; g < count; ++g)
+        params[first + g] = {stored[g], std::uint8_t(zero[g])};
     });
   }
-  std::uint8_t encode(float x, const Params& p) const noexcept { return levels(p.zero).code(x * kernel::inverse_scale(p.scale)); }
-  float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * (level(code) - float(p.zero)); }
-  void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    return levels(p.zero).code(x * kernel::inverse_scale(p.scale));
+  }
+  float decode(std::uint8_t code, const Params& p) const noexcept {
+    return scale(p) * (level(code) - float(p.zero));
+  }
+  void encode_group(std::span<const float> x, const Params& p,
+                    std::span<std::uint8_t> codes) const noexcept {
     kernel::encode(x, levels(p.zero), Line{scale(p), 0}, codes);
   }
 
@@ -191,7 +220,8 @@ struct AffineIntegerZero {
 
  private:
   std::uint8_t zero_point(float scale, float offset) const noexcept {
-    return std::uint8_t(kernel::detail::clamp_level(std::nearbyint(-offset * kernel::inverse_scale(scale)), 0, float(max_code())));
+    return std::uint8_t(kernel::detail::clamp_level(
+        std::nearbyint(-offset * kernel::inverse_scale(scale)), 0, float(max_code())));
   }
   /// Shrinking the range does not move its zero point: the neighbours are tried too.
   void search_from(Each<float>& scale, Each<float>& zero, GroupSpan groups) const noexcept {
@@ -212,9 +242,11 @@ struct AffineIntegerZero {
       space.zero = &shifted;
       const auto store = [&](Lines& lines) {
         detail::round_to_fp16(lines.scale);
-        for (std::size_t g = 0; g < shifted.size(); ++g) lines.offset[g] = -shifted[g] * lines.scale[g];
+        for (std::size_t g = 0; g < shifted.size(); ++g)
+          lines.offset[g] = -shifted[g] * lines.scale[g];
       };
-      const ScoredLines found = search_lines(groups, kernel::UniformLevels<true, false>{0, float(max_code())}, space, store);
+      const ScoredLines found = search_lines(
+          groups, kernel::UniformLevels<true, false>{0, float(max_code())}, space, store);
       for (std::size_t g = 0; g < shifted.size(); ++g) {
         if (step != 0 && !(found.error[g] < least[g])) continue;
         scale[g] = found.lines.scale[g];
@@ -225,7 +257,8 @@ struct AffineIntegerZero {
   }
 };
 
-/// The search looks at both signs of the scale, since the end with one more level may be needed on either side. Codes are q + 2^(b−1).
+/// The search looks at both signs of the scale, since the end with one more level may be needed on
+/// either side. Codes are q + 2^(b−1).
 template <int Bits = runtime_bits>
 struct Symmetric {
   struct Params {
@@ -236,9 +269,12 @@ struct Symmetric {
 
   [[no_unique_address]] BitCount<Bits> bits{};
   Index group = per_row;
-  ScaleSearch search = ScaleSearch::mse;  ///< minmax and absmax: s = absmax/(2^(b−1) − 1), the lowest level unused
+  ScaleSearch search =
+      ScaleSearch::mse;  ///< minmax and absmax: s = absmax/(2^(b−1) − 1), the lowest level unused
 
-  constexpr Levels levels() const noexcept { return {-float(1 << (bits - 1)), float((1 << (bits - 1)) - 1)}; }
+  constexpr Levels levels() const noexcept {
+    return {-float(1 << (bits - 1)), float((1 << (bits - 1)) - 1)};
+  }
 
   Params fit(std::span<const float> x) const noexcept {
     Params p{};
@@ -246,22 +282,32 @@ struct Symmetric {
     return p;
   }
   void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
-    detail::fit_scales(x, width, levels(), search, levels().high, gaussian_step(bits), bits, params, detail::Signs::both);
+    detail::fit_scales(x, width, levels(), search, levels().high, gaussian_step(bits), bits, params,
+                       detail::Signs::both);
   }
-  std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(p.scale)); }
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    return levels().code(x * kernel::inverse_scale(p.scale));
+  }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
-  void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
+  void encode_group(std::span<const float> x, const Params& p,
+                    std::span<std::uint8_t> codes) const noexcept {
     kernel::encode(x, levels(), line(p), codes);
   }
 
   Line line(const Params& p) const noexcept { return {scale(p), 0}; }
-  Lines lines(std::span<const Params> params) const noexcept { return {detail::stored_scales(params), {}}; }
+  Lines lines(std::span<const Params> params) const noexcept {
+    return {detail::stored_scales(params), {}};
+  }
   /// x̂ = scale · code + offset.
-  Lines code_lines(std::span<const Params> params) const noexcept { return detail::lines_of_codes(lines(params), levels().base()); }
+  Lines code_lines(std::span<const Params> params) const noexcept {
+    return detail::lines_of_codes(lines(params), levels().base());
+  }
   float level(std::uint8_t code) const noexcept { return levels().level(code); }
   float scale(const Params& p) const noexcept { return p.scale; }
   float offset(const Params&) const noexcept { return 0; }
-  Params with_scale(const Params& p, float scale, float) const noexcept { return std::isfinite(scale) ? Params{detail::finite_fp16(scale)} : p; }
+  Params with_scale(const Params& p, float scale, float) const noexcept {
+    return std::isfinite(scale) ? Params{detail::finite_fp16(scale)} : p;
+  }
   void check() const { check_bits(bits); }
 };
 

@@ -1,7 +1,8 @@
 /// Encoding<Q>: the codes and parameters of one matrix while they are being chosen.
 ///
-/// Rounders work on it line by line: encode_column and encode_row choose the codes of a whole line at once and say what they decode to. A
-/// quantizer that chooses codes jointly specialises Encoding and keeps this interface, so every rounder takes either kind.
+/// Rounders work on it line by line: encode_column and encode_row choose the codes of a whole line
+/// at once and say what they decode to. A quantizer that chooses codes jointly specialises Encoding
+/// and keeps this interface, so every rounder takes either kind.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +27,10 @@ class Encoding<Q> {
 
   Encoding() = default;
   Encoding(const Q& quantizer, Index rows, Index cols)
-      : quantizer_(quantizer), grouping_{rows, cols, quantizer.group}, codes_(rows, cols), params_(std::size_t(grouping_.count())) {}
+      : quantizer_(quantizer),
+        grouping_{rows, cols, quantizer.group},
+        codes_(rows, cols),
+        params_(std::size_t(grouping_.count())) {}
 
   const Q& quantizer() const noexcept { return quantizer_; }
   const Grouping& grouping() const noexcept { return grouping_; }
@@ -39,13 +43,18 @@ class Encoding<Q> {
   std::span<std::uint8_t> codes(Index i) noexcept { return codes_.row(i); }
   /// The parameters of the group that holds an element.
   Params& params(Index i, Index j) noexcept { return params_[std::size_t(grouping_.index(i, j))]; }
-  const Params& params(Index i, Index j) const noexcept { return params_[std::size_t(grouping_.index(i, j))]; }
+  const Params& params(Index i, Index j) const noexcept {
+    return params_[std::size_t(grouping_.index(i, j))];
+  }
   std::span<const Params> all_params() const noexcept { return params_; }
   std::span<Params> all_params() noexcept { return params_; }
 
-  float value(Index i, Index j) const noexcept { return quantizer_.decode(code(i, j), params(i, j)); }
+  float value(Index i, Index j) const noexcept {
+    return quantizer_.decode(code(i, j), params(i, j));
+  }
 
-  /// Fits the parameters to X (rows contiguous), and any tensor-wide state before them. Codes stay as they are.
+  /// Fits the parameters to X (rows contiguous), and any tensor-wide state before them. Codes stay
+  /// as they are.
   void fit(View<const float> X, ExecutorRef executor = {}) {
     CAFEQ_ASSERT(X.rows == rows() && X.cols == cols());
     if (X.empty()) return;
@@ -57,7 +66,9 @@ class Encoding<Q> {
     }
     executor.parallel_for(rows(), row_grain(), [&](Index begin, Index end, Index) {
       const std::size_t groups = std::size_t(grouping_.per_row_count());
-      for (Index i = begin; i < end; ++i) fit_row(quantizer_, X.row(i), grouping_.width(), std::span(params_).subspan(std::size_t(i) * groups, groups));
+      for (Index i = begin; i < end; ++i)
+        fit_row(quantizer_, X.row(i), grouping_.width(),
+                std::span(params_).subspan(std::size_t(i) * groups, groups));
     });
   }
 
@@ -73,8 +84,10 @@ class Encoding<Q> {
     });
   }
 
-  /// Chooses the codes of column j, rows [row, row + n), for the targets; writes what they decode to.
-  void encode_column(Index j, Index row, std::span<const float> target, std::span<float> decoded) noexcept {
+  /// Chooses the codes of column j, rows [row, row + n), for the targets; writes what they decode
+  /// to.
+  void encode_column(Index j, Index row, std::span<const float> target,
+                     std::span<float> decoded) noexcept {
     if (target.empty()) return;
     const bool shared = grouping_.group == per_tensor;
     const Index step = shared ? 0 : grouping_.per_row_count();
@@ -87,9 +100,12 @@ class Encoding<Q> {
   }
 
   /// Chooses the codes of row i, columns [col, col + n).
-  void encode_row(Index i, Index col, std::span<const float> target, std::span<float> decoded) noexcept {
+  void encode_row(Index i, Index col, std::span<const float> target,
+                  std::span<float> decoded) noexcept {
     for (Index l = 0; l < Index(target.size());) {
-      const Index stop = std::min(Index(target.size()), (col + l) / grouping_.width() * grouping_.width() + grouping_.width() - col);
+      const Index stop =
+          std::min(Index(target.size()),
+                   (col + l) / grouping_.width() * grouping_.width() + grouping_.width() - col);
       const Params p = params(i, col + l);  // a copy: codes are bytes, which may alias anything
       const auto codes = codes_.row(i).subspan(std::size_t(col + l), std::size_t(stop - l));
       encode_group(quantizer_, target.subspan(std::size_t(l), codes.size()), p, codes);
@@ -104,22 +120,27 @@ class Encoding<Q> {
       for (Index i = begin; i < end; ++i)
         for (Index j = 0; j < cols(); j += grouping_.width()) {
           const Params& p = params(i, j);
-          for (Index l = j; l < std::min(j + grouping_.width(), cols()); ++l) out(i, l) = quantizer_.decode(codes_(i, l), p);
+          for (Index l = j; l < std::min(j + grouping_.width(), cols()); ++l)
+            out(i, l) = quantizer_.decode(codes_(i, l), p);
         }
     });
   }
 
   /// Codes, parameters and tensor-wide state, in bits.
   std::int64_t storage_bits() const {
-    return std::int64_t(rows()) * cols() * quantizer_.bits + std::int64_t(params_.size()) * param_bits(quantizer_) + tensor_bits(quantizer_);
+    return std::int64_t(rows()) * cols() * quantizer_.bits +
+           std::int64_t(params_.size()) * param_bits(quantizer_) + tensor_bits(quantizer_);
   }
 
  private:
-  Index row_grain() const noexcept { return std::max<Index>(1, 16384 / std::max<Index>(1, cols())); }
+  Index row_grain() const noexcept {
+    return std::max<Index>(1, 16384 / std::max<Index>(1, cols()));
+  }
 
   template <class F>
   void for_each_group(Index i, F&& f) {
-    for (Index j = 0; j < cols(); j += grouping_.width()) f(j, std::min(grouping_.width(), cols() - j), params(i, j));
+    for (Index j = 0; j < cols(); j += grouping_.width())
+      f(j, std::min(grouping_.width(), cols() - j), params(i, j));
   }
 
   Q quantizer_{};

@@ -1,8 +1,9 @@
-/// Rows of GGUF's block formats: weights to bytes and back, and the quantizers that stand for the formats.
+/// Rows of GGUF's block formats: weights to bytes and back, and the quantizers that stand for the
+/// formats.
 ///
-///   gguf::quantize_row(GgufType::q4_k, row, bytes);      // this library's scale search; any llama.cpp reads the bytes
-///   gguf::dequantize_row(GgufType::q4_k, bytes, row);    // the floats that ggml makes of them, bit for bit
-///   gguf::write_row(gguf::q4_k, codes, params, bytes);   // what a rounder or a pair has chosen with the quantizer gguf::q4_k
+///   gguf::quantize_row(GgufType::q4_k, row, bytes);     // this library's search, any llama.cpp
+///   gguf::dequantize_row(GgufType::q4_k, bytes, row);   // ggml's floats, bit for bit
+///   gguf::write_row(gguf::q4_k, codes, params, bytes);  // codes of a rounder or a pair
 /// A row is a whole number of blocks. Nothing here allocates.
 #pragma once
 
@@ -38,74 +39,75 @@ inline constexpr SymmetricK<6, 8> q6_k{};
 template <class F>
 decltype(auto) with_quantizer(GgufType type, F&& f) {
   switch (type) {
-    case GgufType::q8_0:
-      return f(q8_0);
-    case GgufType::q4_0:
-      return f(q4_0);
-    case GgufType::q4_1:
-      return f(q4_1);
-    case GgufType::q5_0:
-      return f(q5_0);
-    case GgufType::q5_1:
-      return f(q5_1);
-    case GgufType::iq4_nl:
-      return f(iq4_nl);
-    case GgufType::q2_k:
-      return f(q2_k);
-    case GgufType::q3_k:
-      return f(q3_k);
-    case GgufType::q4_k:
-      return f(q4_k);
-    case GgufType::q5_k:
-      return f(q5_k);
-    case GgufType::q6_k:
-      return f(q6_k);
+    case GgufType::q8_0: return f(q8_0);
+    case GgufType::q4_0: return f(q4_0);
+    case GgufType::q4_1: return f(q4_1);
+    case GgufType::q5_0: return f(q5_0);
+    case GgufType::q5_1: return f(q5_1);
+    case GgufType::iq4_nl: return f(iq4_nl);
+    case GgufType::q2_k: return f(q2_k);
+    case GgufType::q3_k: return f(q3_k);
+    case GgufType::q4_k: return f(q4_k);
+    case GgufType::q5_k: return f(q5_k);
+    case GgufType::q6_k: return f(q6_k);
     case GgufType::f32:
     case GgufType::f16:
-    case GgufType::bf16:
-      break;
+    case GgufType::bf16: break;
   }
-  raise(ErrorCode::invalid_argument, message("with_quantizer: ", gguf_type_info(type).name, " holds plain floats"));
+  raise(ErrorCode::invalid_argument,
+        message("with_quantizer: ", gguf_type_info(type).name, " holds plain floats"));
 }
 
-/// Codes of one row, one a byte, with the parameters of its groups, to bytes. Halves are multiplied by 2^exponent, that of a Quantized: exact unless
-/// the product is below 2^-14, where halves lose digits (the integer scales of K types make up for most of it), or beyond 65504, which it becomes.
-/// Raises where the groups of a block do not share their halves.
+/// Codes of one row, one a byte, with the parameters of its groups, to bytes. Halves are multiplied
+/// by 2^exponent, that of a Quantized: exact unless the product is below 2^-14, where halves lose
+/// digits (the integer scales of K types make up for most of it), or beyond 65504, which it
+/// becomes. Raises where the groups of a block do not share their halves.
 template <GgufQuantizer Q>
-void write_row(const Q& q, std::span<const std::uint8_t> codes, std::span<const typename Q::Params> params, std::span<std::byte> bytes,
+void write_row(const Q& q, std::span<const std::uint8_t> codes,
+               std::span<const typename Q::Params> params, std::span<std::byte> bytes,
                int exponent = 0);
 
 /// The inverse.
 template <GgufQuantizer Q>
-void read_row(const Q& q, std::span<const std::byte> bytes, std::span<std::uint8_t> codes, std::span<typename Q::Params> params);
+void read_row(const Q& q, std::span<const std::byte> bytes, std::span<std::uint8_t> codes,
+              std::span<typename Q::Params> params);
 
-/// Quantizes a row of finite weights at their own scale; what is too large for the type becomes the largest that it has.
+/// Quantizes a row of finite weights at their own scale; what is too large for the type becomes the
+/// largest that it has.
 CAFEQ_LAZY void quantize_row(GgufType type, std::span<const float> x, std::span<std::byte> bytes);
 
-CAFEQ_LAZY void dequantize_row(GgufType type, std::span<const std::byte> bytes, std::span<float> out);
+CAFEQ_LAZY void dequantize_row(GgufType type, std::span<const std::byte> bytes,
+                               std::span<float> out);
 
 }  // namespace gguf
 
 namespace detail {
 
-inline void check_gguf_row(const char* what, GgufType type, std::size_t weights, std::size_t bytes) {
+inline void check_gguf_row(const char* what, GgufType type, std::size_t weights,
+                           std::size_t bytes) {
   const auto& info = gguf_type_info(type);
   const auto expected = gguf_row_bytes(type, Index(weights));
   if (!expected)
-    raise(ErrorCode::invalid_shape, message(what, ": a row of ", weights, " weights is no whole number of ", info.name, " blocks of ", info.weights));
+    raise(ErrorCode::invalid_shape,
+          message(what, ": a row of ", weights, " weights is no whole number of ", info.name,
+                  " blocks of ", info.weights));
   if (*expected != Index(bytes))
-    raise(ErrorCode::invalid_shape, message(what, ": ", weights, " weights as ", info.name, " are ", *expected, " bytes, got ", bytes));
+    raise(ErrorCode::invalid_shape, message(what, ": ", weights, " weights as ", info.name, " are ",
+                                            *expected, " bytes, got ", bytes));
 }
 
 template <class Q>
-void check_gguf_row(const char* what, const Q& q, std::size_t weights, std::size_t bytes, std::size_t params) {
+void check_gguf_row(const char* what, const Q& q, std::size_t weights, std::size_t bytes,
+                    std::size_t params) {
   using Block = GgufBlock<Q>;
   check_gguf_row(what, Block::type, weights, bytes);
   if (q.group != Block::group)
     raise(ErrorCode::invalid_argument,
-          message(what, ": the quantizer has groups of ", Index(q.group), ", ", gguf_type_info(Block::type).name, " of ", Block::group));
+          message(what, ": the quantizer has groups of ", Index(q.group), ", ",
+                  gguf_type_info(Block::type).name, " of ", Block::group));
   if (Index(params) * Block::group != Index(weights))
-    raise(ErrorCode::invalid_shape, message(what, ": ", weights, " weights in groups of ", Block::group, ", got ", params, " parameters"));
+    raise(ErrorCode::invalid_shape, message(what, ": ", weights, " weights in groups of ",
+                                            Block::group, ", got ", params, " parameters"));
 }
 
 /// The halves of a group as one number.
@@ -118,7 +120,8 @@ std::uint32_t halves_of(Params params) noexcept {
 
 /// Parameters of 2^exponent times the weights, or the nearest that there are.
 template <class Q>
-typename Q::Params times_power_of_two(const Q& q, const typename Q::Params& params, int exponent) noexcept {
+typename Q::Params times_power_of_two(const Q& q, const typename Q::Params& params,
+                                      int exponent) noexcept {
   const PowerOfTwo scale(exponent);
   typename Q::Params scaled = params;
   bool exact = true;
@@ -127,11 +130,17 @@ typename Q::Params times_power_of_two(const Q& q, const typename Q::Params& para
     half = half_beyond(value);
     exact &= double(half) == value;
   });
-  return exact ? scaled : q.with_scale(scaled, float(scale(double(q.scale(params)))), float(scale(double(q.offset(params)))));
+  return exact ? scaled
+               : q.with_scale(scaled, float(scale(double(q.scale(params)))),
+                              float(scale(double(q.offset(params)))));
 }
 
-inline const std::uint8_t* octets(std::span<const std::byte> bytes) noexcept { return reinterpret_cast<const std::uint8_t*>(bytes.data()); }
-inline std::uint8_t* octets(std::span<std::byte> bytes) noexcept { return reinterpret_cast<std::uint8_t*>(bytes.data()); }
+inline const std::uint8_t* octets(std::span<const std::byte> bytes) noexcept {
+  return reinterpret_cast<const std::uint8_t*>(bytes.data());
+}
+inline std::uint8_t* octets(std::span<std::byte> bytes) noexcept {
+  return reinterpret_cast<std::uint8_t*>(bytes.data());
+}
 
 template <class Q>
 void quantize_blocks(const Q& q, std::span<const float> x, std::uint8_t* bytes) noexcept {
@@ -143,7 +152,9 @@ void quantize_blocks(const Q& q, std::span<const float> x, std::uint8_t* bytes) 
     const auto some = x.first(std::min(x.size(), at_once));
     const std::size_t count = some.size() / group;
     q.fit_row(some, Block::group, std::span(params).first(count));
-    for (std::size_t g = 0; g < count; ++g) q.encode_group(some.subspan(g * group, group), params[g], std::span(codes).subspan(g * group, group));
+    for (std::size_t g = 0; g < count; ++g)
+      q.encode_group(some.subspan(g * group, group), params[g],
+                     std::span(codes).subspan(g * group, group));
     for (std::size_t g = 0; g < count; g += std::size_t(Block::groups), bytes += Block::bytes)
       Block::write(codes.data() + g * group, params.data() + g, bytes);
     x = x.subspan(some.size());
@@ -159,7 +170,8 @@ void dequantize_blocks(const Q& q, const std::uint8_t* bytes, std::span<float> o
     Block::read(bytes, codes, params);
     for (Index g = 0; g < Block::groups; ++g) {
       const auto p = params[g];
-      for (Index l = g * Block::group; l < (g + 1) * Block::group; ++l) out[std::size_t(i + l)] = q.decode(codes[l], p);
+      for (Index l = g * Block::group; l < (g + 1) * Block::group; ++l)
+        out[std::size_t(i + l)] = q.decode(codes[l], p);
     }
   }
 }
@@ -186,7 +198,8 @@ void load_halves(const std::byte* bytes, std::span<float> out) noexcept {
 }  // namespace detail
 
 template <GgufQuantizer Q>
-void gguf::write_row(const Q& q, std::span<const std::uint8_t> codes, std::span<const typename Q::Params> params, std::span<std::byte> bytes,
+void gguf::write_row(const Q& q, std::span<const std::uint8_t> codes,
+                     std::span<const typename Q::Params> params, std::span<std::byte> bytes,
                      int exponent) {
   using Block = GgufBlock<Q>;
   detail::check_gguf_row("write_row", q, codes.size(), bytes.size(), params.size());
@@ -195,7 +208,8 @@ void gguf::write_row(const Q& q, std::span<const std::uint8_t> codes, std::span<
     typename Q::Params block[Block::groups];
     for (std::size_t k = 0; k < std::size_t(Block::groups); ++k) {
       if (detail::halves_of<Block>(params[g + k]) != detail::halves_of<Block>(params[g]))
-        raise(ErrorCode::invalid_argument, message("write_row: groups ", g, " and ", g + k, " are of one block, but their halves differ"));
+        raise(ErrorCode::invalid_argument, message("write_row: groups ", g, " and ", g + k,
+                                                   " are of one block, but their halves differ"));
       block[k] = detail::times_power_of_two(q, params[g + k], exponent);
     }
     Block::write(codes.data() + g * std::size_t(Block::group), block, to);
@@ -203,7 +217,8 @@ void gguf::write_row(const Q& q, std::span<const std::uint8_t> codes, std::span<
 }
 
 template <GgufQuantizer Q>
-void gguf::read_row(const Q& q, std::span<const std::byte> bytes, std::span<std::uint8_t> codes, std::span<typename Q::Params> params) {
+void gguf::read_row(const Q& q, std::span<const std::byte> bytes, std::span<std::uint8_t> codes,
+                    std::span<typename Q::Params> params) {
   using Block = GgufBlock<Q>;
   detail::check_gguf_row("read_row", q, codes.size(), bytes.size(), params.size());
   const std::uint8_t* from = detail::octets(bytes);
@@ -218,16 +233,21 @@ void gguf::quantize_row(GgufType type, std::span<const float> x, std::span<std::
   if (type == GgufType::f32) std::copy_n(std::as_bytes(x).begin(), bytes.size(), bytes.begin());
   else if (type == GgufType::f16) detail::store_halves<fp16>(x, fp16_max, bytes.data());
   else if (type == GgufType::bf16) detail::store_halves<bf16>(x, 0x1.fep127f, bytes.data());
-  else with_quantizer(type, [&](const auto& q) { detail::quantize_blocks(q, x, detail::octets(bytes)); });
+  else
+    with_quantizer(type,
+                   [&](const auto& q) { detail::quantize_blocks(q, x, detail::octets(bytes)); });
 }
 
 template <class>
 void gguf::dequantize_row(GgufType type, std::span<const std::byte> bytes, std::span<float> out) {
   detail::check_gguf_row("dequantize_row", type, out.size(), bytes.size());
-  if (type == GgufType::f32) std::copy(bytes.begin(), bytes.end(), std::as_writable_bytes(out).begin());
+  if (type == GgufType::f32)
+    std::copy(bytes.begin(), bytes.end(), std::as_writable_bytes(out).begin());
   else if (type == GgufType::f16) detail::load_halves<fp16>(bytes.data(), out);
   else if (type == GgufType::bf16) detail::load_halves<bf16>(bytes.data(), out);
-  else with_quantizer(type, [&](const auto& q) { detail::dequantize_blocks(q, detail::octets(bytes), out); });
+  else
+    with_quantizer(
+        type, [&](const auto& q) { detail::dequantize_blocks(q, detail::octets(bytes), out); });
 }
 
 }  // namespace cafeq

@@ -1,10 +1,11 @@
 /// The grids of GGUF's K types: integer scales under halves that the groups of a super-block share.
 ///
-///   AffineK     x̂ = (d·a)·q − dmin·b,    q in 0 … 2^bits − 1                          Q2_K, Q4_K, Q5_K
-///   SymmetricK  x̂ = (d·a)·q,             q in −2^(bits−1) … 2^(bits−1) − 1            Q3_K, Q6_K
+///   AffineK     x̂ = (d·a)·q − dmin·b,  q in 0 … 2^bits − 1                  Q2_K, Q4_K, Q5_K
+///   SymmetricK  x̂ = (d·a)·q,           q in −2^(bits−1) … 2^(bits−1) − 1    Q3_K, Q6_K
 ///
-/// d and dmin are fp16, a and b integers of the group. All products are exact in float: a half times an integer scale times a level has 24 bits at
-/// most. fit_row fits the groups of a super-block together; fit is for a group that has one to itself.
+/// d and dmin are fp16, a and b integers of the group. All products are exact in float: a half
+/// times an integer scale times a level has 24 bits at most. fit_row fits the groups of a
+/// super-block together; fit is for a group that has one to itself.
 #pragma once
 
 #include "cafeq/quant/affine.hpp"
@@ -17,9 +18,11 @@ inline constexpr Index super_block = 256;
 
 namespace detail {
 
-/// Fits a row: Alone is the grid that searches for a group by itself, store(line, d, a, dmin, b) what becomes of the result.
+/// Fits a row: Alone is the grid that searches for a group by itself, store(line, d, a, dmin, b)
+/// what becomes of the result.
 template <class Blocks, class Alone, class Params, class Store>
-void fit_super_blocks(std::span<const float> x, Index width, Index group, const Alone& alone, std::span<Params> params, Store&& store) noexcept {
+void fit_super_blocks(std::span<const float> x, Index width, Index group, const Alone& alone,
+                      std::span<Params> params, Store&& store) noexcept {
   for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
     const std::size_t count = std::size_t(groups.count());
     Blocks blocks(groups, std::size_t(super_block / group), alone.levels());
@@ -28,13 +31,15 @@ void fit_super_blocks(std::span<const float> x, Index width, Index group, const 
     alone.fit_row(blocks.weights(), width, lines);
     const IntegerLines found = blocks.fit(alone.lines(lines));
     for (std::size_t g = 0; g < count; ++g)
-      params[first + g] = store(blocks.unscaled(found.d[g], g), int(found.a[g]), blocks.unscaled(found.D[g], g), int(found.b[g]));
+      params[first + g] = store(blocks.unscaled(found.d[g], g), int(found.a[g]),
+                                blocks.unscaled(found.D[g], g), int(found.b[g]));
   });
 }
 
 /// The whole number of units nearest to a value, within bounds; 0 where the unit is 0.
 inline int whole_units(float value, float unit, int low, int high) noexcept {
-  return int(kernel::detail::clamp_level(std::nearbyint(value * kernel::inverse_scale(unit)), float(low), float(high)));
+  return int(kernel::detail::clamp_level(std::nearbyint(value * kernel::inverse_scale(unit)),
+                                         float(low), float(high)));
 }
 
 }  // namespace detail
@@ -55,7 +60,9 @@ struct AffineK {
   static constexpr int max_scale = (1 << ScaleBits) - 1;
 
   static constexpr Levels levels() noexcept { return {0, float((1 << Bits) - 1)}; }
-  static constexpr std::int64_t param_bits() noexcept { return 32 * Width / super_block + 2 * ScaleBits; }
+  static constexpr std::int64_t param_bits() noexcept {
+    return 32 * Width / super_block + 2 * ScaleBits;
+  }
 
   Params fit(std::span<const float> x) const noexcept {
     Params p{};
@@ -63,12 +70,20 @@ struct AffineK {
     return p;
   }
   void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
-    const auto stored = [](fp16 d, int a, fp16 dmin, int b) { return usable({d, dmin, std::uint8_t(a), std::uint8_t(b)}); };
-    detail::fit_super_blocks<detail::SuperBlocks<Levels, 1, max_scale>>(x, width, Width, Affine<Bits>{}, params, stored);
+    const auto stored = [](fp16 d, int a, fp16 dmin, int b) {
+      return usable({d, dmin, std::uint8_t(a), std::uint8_t(b)});
+    };
+    detail::fit_super_blocks<detail::SuperBlocks<Levels, 1, max_scale>>(
+        x, width, Width, Affine<Bits>{}, params, stored);
   }
-  std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code((x - offset(p)) * kernel::inverse_scale(scale(p))); }
-  float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code) + offset(p); }
-  void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    return levels().code((x - offset(p)) * kernel::inverse_scale(scale(p)));
+  }
+  float decode(std::uint8_t code, const Params& p) const noexcept {
+    return scale(p) * level(code) + offset(p);
+  }
+  void encode_group(std::span<const float> x, const Params& p,
+                    std::span<std::uint8_t> codes) const noexcept {
     kernel::encode(x, levels(), line(p), codes);
   }
 
@@ -89,12 +104,13 @@ struct AffineK {
   /// The halves stay as they are: they belong to the other groups too.
   Params with_scale(const Params& p, float scale, float offset) const noexcept {
     if (!std::isfinite(scale) || !std::isfinite(offset) || scale * float(p.d) < 0) return p;
-    return usable(
-        {p.d, p.dmin, std::uint8_t(detail::whole_units(scale, p.d, 0, max_scale)), std::uint8_t(detail::whole_units(-offset, p.dmin, 0, max_scale))});
+    return usable({p.d, p.dmin, std::uint8_t(detail::whole_units(scale, p.d, 0, max_scale)),
+                   std::uint8_t(detail::whole_units(-offset, p.dmin, 0, max_scale))});
   }
 
  private:
-  /// Steps that small would vanish in the rounding of the sum to float, and different codes would decode alike.
+  /// Steps that small would vanish in the rounding of the sum to float, and different codes would
+  /// decode alike.
   static Params usable(Params p) noexcept {
     const float step = float(p.d) * float(p.scale), offset = float(p.dmin) * float(p.min);
     if (std::abs(step) < 0x1p-20f * std::abs(offset)) p.scale = 0;
@@ -115,8 +131,12 @@ struct SymmetricK {
   static constexpr bool has_offset = false;
   static constexpr int max_scale = (1 << (ScaleBits - 1)) - 1;
 
-  static constexpr Levels levels() noexcept { return {-float(1 << (Bits - 1)), float((1 << (Bits - 1)) - 1)}; }
-  static constexpr std::int64_t param_bits() noexcept { return 16 * group / super_block + ScaleBits; }
+  static constexpr Levels levels() noexcept {
+    return {-float(1 << (Bits - 1)), float((1 << (Bits - 1)) - 1)};
+  }
+  static constexpr std::int64_t param_bits() noexcept {
+    return 16 * group / super_block + ScaleBits;
+  }
 
   Params fit(std::span<const float> x) const noexcept {
     Params p{};
@@ -125,11 +145,15 @@ struct SymmetricK {
   }
   void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
     const auto stored = [](fp16 d, int a, fp16, int) { return Params{d, std::int8_t(a)}; };
-    detail::fit_super_blocks<detail::SuperBlocks<Levels, -max_scale - 1, max_scale>>(x, width, group, Symmetric<Bits>{}, params, stored);
+    detail::fit_super_blocks<detail::SuperBlocks<Levels, -max_scale - 1, max_scale>>(
+        x, width, group, Symmetric<Bits>{}, params, stored);
   }
-  std::uint8_t encode(float x, const Params& p) const noexcept { return levels().code(x * kernel::inverse_scale(scale(p))); }
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    return levels().code(x * kernel::inverse_scale(scale(p)));
+  }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
-  void encode_group(std::span<const float> x, const Params& p, std::span<std::uint8_t> codes) const noexcept {
+  void encode_group(std::span<const float> x, const Params& p,
+                    std::span<std::uint8_t> codes) const noexcept {
     kernel::encode(x, levels(), line(p), codes);
   }
 
@@ -140,13 +164,18 @@ struct SymmetricK {
     return lines;
   }
   /// x̂ = scale · code + offset.
-  Lines code_lines(std::span<const Params> params) const noexcept { return detail::lines_of_codes(lines(params), levels().base()); }
+  Lines code_lines(std::span<const Params> params) const noexcept {
+    return detail::lines_of_codes(lines(params), levels().base());
+  }
   float level(std::uint8_t code) const noexcept { return levels().level(code); }
   float scale(const Params& p) const noexcept { return float(p.d) * float(p.scale); }
   float offset(const Params&) const noexcept { return 0; }
   /// d stays as it is: it belongs to the other groups too.
   Params with_scale(const Params& p, float scale, float) const noexcept {
-    return std::isfinite(scale) ? Params{p.d, std::int8_t(detail::whole_units(scale, p.d, -max_scale - 1, max_scale))} : p;
+    return std::isfinite(scale)
+               ? Params{p.d,
+                        std::int8_t(detail::whole_units(scale, p.d, -max_scale - 1, max_scale))}
+               : p;
   }
 };
 

@@ -69,7 +69,8 @@ constexpr std::optional<GgufType> gguf_type_named(std::string_view name) noexcep
   const auto small = [](char c) { return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c; };
   for (const auto& info : gguf_types) {
     bool equal = info.name.size() == name.size();
-    for (std::size_t i = 0; equal && i < name.size(); ++i) equal = small(info.name[i]) == small(name[i]);
+    for (std::size_t i = 0; equal && i < name.size(); ++i)
+      equal = small(info.name[i]) == small(name[i]);
     if (equal) return info.type;
   }
   return std::nullopt;
@@ -79,7 +80,8 @@ constexpr std::optional<GgufType> gguf_type_named(std::string_view name) noexcep
 constexpr std::optional<Index> gguf_row_bytes(GgufType type, Index cols) noexcept {
   const auto& info = gguf_type_info(type);
   Index bytes = 0;
-  if (cols % info.weights != 0 || __builtin_mul_overflow(cols / info.weights, info.bytes, &bytes)) return std::nullopt;
+  if (cols % info.weights != 0 || __builtin_mul_overflow(cols / info.weights, info.bytes, &bytes))
+    return std::nullopt;
   return bytes;
 }
 

@@ -1,6 +1,7 @@
 /// What a quantizer is: a grid, a granularity and a way to find the parameters of a group.
 ///
-/// A weight matrix X [rows, cols] is cut along its rows into groups; each group has Params (a scale, perhaps an offset), each weight a code
+/// A weight matrix X [rows, cols] is cut along its rows into groups; each group has Params (a
+/// scale, perhaps an offset), each weight a code
 /// in [0, 2^bits). The smallest complete model of Quantizer is examples/custom_quantizer.cpp.
 #pragma once
 
@@ -22,12 +23,14 @@ inline constexpr Index per_tensor = -1;
 
 /// A scalar quantizer.
 ///   bits               1 to 8 (a static constant or a member)
-///   group              per_row, per_tensor, or the number of consecutive weights of a row that share parameters (the last may be shorter)
+///   group              per_row, per_tensor, or the number of consecutive weights of a row that
+///                      share parameters (the last may be shorter)
 ///   Params             trivially copyable; its stored size is counted (see param_bits)
 ///   fit(span)          parameters for the weights of one group
 ///   encode(x, params)  the code of a weight: the nearest level, ties as the grid says
 ///   decode(code, params)
-/// Weights arrive scaled by a power of two to a largest magnitude in [2^12, 2^13), so that 16-bit scales neither overflow nor vanish.
+/// Weights arrive scaled by a power of two to a largest magnitude in [2^12, 2^13), so that 16-bit
+/// scales neither overflow nor vanish.
 /// Optional members:
 ///   param_bits()       stored bits of a Params (default: 8 · sizeof)
 ///   tensor_bits()      stored bits of the quantizer's own tensor-wide state (default 0)
@@ -35,7 +38,8 @@ inline constexpr Index per_tensor = -1;
 ///   encode_group(span, params, codes)   the codes of many weights at once, equal to encode's
 ///   check()            raises where the members contradict each other
 template <class Q>
-concept Quantizer = requires(const Q& q, std::span<const float> group, float x, std::uint8_t code, const typename Q::Params& params) {
+concept Quantizer = requires(const Q& q, std::span<const float> group, float x, std::uint8_t code,
+                             const typename Q::Params& params) {
   requires std::is_trivially_copyable_v<typename Q::Params>;
   requires std::copyable<Q>;
   { q.bits } -> std::convertible_to<int>;
@@ -45,13 +49,16 @@ concept Quantizer = requires(const Q& q, std::span<const float> group, float x, 
   { q.decode(code, params) } -> std::same_as<float>;
 };
 
-/// A quantizer whose values are scale(params) · level(code) + offset(params). Its parameters can be refitted by least squares for given codes,
+/// A quantizer whose values are scale(params) · level(code) + offset(params). Its parameters can be
+/// refitted by least squares for given codes,
 /// in any metric: what error feedback, ITQ, ALS and alternating rounding do.
 ///   has_offset                        whether the offset is stored; if not it is zero
-///   with_scale(params, scale, offset) the parameters nearest to these that can be stored; `params` itself where they cannot be (not finite, or of
+///   with_scale(params, scale, offset) the parameters nearest to these that can be stored; `params`
+///     itself where they cannot be (not finite, or of
 ///                                     a sign that the format does not have)
 template <class Q>
-concept LinearGrid = Quantizer<Q> && requires(const Q& q, std::uint8_t code, const typename Q::Params& params, float value) {
+concept LinearGrid = Quantizer<Q> && requires(const Q& q, std::uint8_t code,
+                                              const typename Q::Params& params, float value) {
   { q.level(code) } -> std::same_as<float>;
   { q.scale(params) } -> std::same_as<float>;
   { q.offset(params) } -> std::same_as<float>;
@@ -59,7 +66,8 @@ concept LinearGrid = Quantizer<Q> && requires(const Q& q, std::uint8_t code, con
   { Q::has_offset } -> std::convertible_to<bool>;
 };
 
-/// A quantizer that chooses the codes of a whole sequence at once, at any rate: it says so with `chooses_jointly`, and specialises Encoding. Trellis is one.
+/// A quantizer that chooses the codes of a whole sequence at once, at any rate: it says so with
+/// `chooses_jointly`, and specialises Encoding. Trellis is one.
 template <class Q>
 concept JointQuantizer = std::copyable<Q> && requires { requires Q::chooses_jointly; };
 
@@ -108,22 +116,29 @@ std::int64_t tensor_bits(const Q& q) {
 /// The quantizer with its tensor-wide state, if it has one, fitted to X.
 template <Quantizer Q>
 Q for_tensor(const Q& q, View<const float> X) {
-  if constexpr (requires { { q.for_tensor(X) } -> std::same_as<Q>; }) return q.for_tensor(X);
+  if constexpr (requires {
+                  { q.for_tensor(X) } -> std::same_as<Q>;
+                })
+    return q.for_tensor(X);
   else return q;
 }
 
 /// What is wrong with bits or group, if anything.
 template <Quantizer Q>
 std::optional<Error> quantizer_fault(const Q& q) {
-  if (q.bits < 1 || q.bits > 8) return Error(ErrorCode::invalid_argument, message("quantizer: bits is ", int(q.bits), ", must be 1 to 8"));
+  if (q.bits < 1 || q.bits > 8)
+    return Error(ErrorCode::invalid_argument,
+                 message("quantizer: bits is ", int(q.bits), ", must be 1 to 8"));
   if (q.group < per_tensor)
-    return Error(ErrorCode::invalid_argument, message("quantizer: group is ", Index(q.group), ", must be positive, per_row or per_tensor"));
+    return Error(ErrorCode::invalid_argument, message("quantizer: group is ", Index(q.group),
+                                                      ", must be positive, per_row or per_tensor"));
   return std::nullopt;
 }
 
 /// What a grid's check() says of its bits.
 inline void check_bits(int bits) {
-  if (bits < 2 || bits > 8) raise(ErrorCode::invalid_argument, message("quantizer: bits is ", bits, ", must be 2 to 8"));
+  if (bits < 2 || bits > 8)
+    raise(ErrorCode::invalid_argument, message("quantizer: bits is ", bits, ", must be 2 to 8"));
 }
 
 /// Raises where bits or group are out of range, or where the quantizer's own check() does.
@@ -143,9 +158,13 @@ struct Grouping {
   Index width() const noexcept { return group > 0 && group < cols ? group : (cols > 0 ? cols : 1); }
   Index per_row_count() const noexcept { return ceil_div(cols, width()); }
   /// Groups of the whole matrix.
-  Index count() const noexcept { return rows == 0 || cols == 0 ? 0 : (group == per_tensor ? 1 : rows * per_row_count()); }
+  Index count() const noexcept {
+    return rows == 0 || cols == 0 ? 0 : (group == per_tensor ? 1 : rows * per_row_count());
+  }
   /// The group of an element.
-  Index index(Index row, Index col) const noexcept { return group == per_tensor ? 0 : row * per_row_count() + col / width(); }
+  Index index(Index row, Index col) const noexcept {
+    return group == per_tensor ? 0 : row * per_row_count() + col / width();
+  }
 };
 
 }  // namespace cafeq

@@ -1,7 +1,9 @@
-/// Micro-float formats: MXFP4 and NVFP4 (E2M1 elements under a scale that is itself 8 bits) and FP8 (E4M3).
+/// Micro-float formats: MXFP4 and NVFP4 (E2M1 elements under a scale that is itself 8 bits) and FP8
+/// (E4M3).
 ///
-/// Sources: "OCP Microscaling Formats (MX) Specification" 1.0 and "OCP 8-bit Floating Point Specification (OFP8)" 1.0; NVFP4 as in NVIDIA's PTX and
-/// TensorRT: E4M3 scales for 16 elements under one fp32 scale a tensor.
+/// Sources: "OCP Microscaling Formats (MX) Specification" 1.0 and "OCP 8-bit Floating Point
+/// Specification (OFP8)" 1.0; NVFP4 as in NVIDIA's PTX and TensorRT: E4M3 scales for 16 elements
+/// under one fp32 scale a tensor.
 #pragma once
 
 #include <array>
@@ -11,8 +13,10 @@
 
 namespace cafeq {
 
-/// A sign, exponent and mantissa float of at most 8 bits with subnormals and no infinities; Reach is its largest value. Rounding is to
-/// nearest, ties to the even mantissa, and saturates. Codes are the format's own bits; zero is always +0.
+/// A sign, exponent and mantissa float of at most 8 bits with subnormals and no infinities; Reach
+/// is its largest value. Rounding is to
+/// nearest, ties to the even mantissa, and saturates. Codes are the format's own bits; zero is
+/// always +0.
 template <int ExponentBits, int MantissaBits, int Reach>
 struct MicroFloat {
   static constexpr bool has_offset = false;
@@ -31,10 +35,13 @@ struct MicroFloat {
 using E2M1 = MicroFloat<2, 1, 6>;
 using E4M3 = MicroFloat<4, 3, 448>;
 
-/// Powers of two as MX keeps them: exponent + 127, here from 2^-127 to 2^125, so that 6 times a scale is finite.
+/// Powers of two as MX keeps them: exponent + 127, here from 2^-127 to 2^125, so that 6 times a
+/// scale is finite.
 struct E8M0 {
   static constexpr int max_exponent = 125;
-  static std::uint8_t from_exponent(int exponent) noexcept { return std::uint8_t(std::min(std::max(exponent, -127), max_exponent) + 127); }
+  static std::uint8_t from_exponent(int exponent) noexcept {
+    return std::uint8_t(std::min(std::max(exponent, -127), max_exponent) + 127);
+  }
   static float to_float(std::uint8_t bits) noexcept { return std::ldexp(1.0f, int(bits) - 127); }
   /// The power of two nearest to a positive number, the smaller one of equals.
   static std::uint8_t nearest(float value) noexcept {
@@ -43,8 +50,9 @@ struct E8M0 {
   }
 };
 
-/// E2M1 with a power-of-two scale for every 32 weights: 4.25 bits a weight. absmax is the standard's choice, 2^(⌊log2 absmax⌋ − 2), which clips
-/// up to a quarter off the largest weight; mse tries the powers of two from twice to a sixteenth of that.
+/// E2M1 with a power-of-two scale for every 32 weights: 4.25 bits a weight. absmax is the
+/// standard's choice, 2^(⌊log2 absmax⌋ − 2), which clips up to a quarter off the largest weight;
+/// mse tries the powers of two from twice to a sixteenth of that.
 struct MxFp4 {
   struct Params {
     std::uint8_t scale = 0;  ///< E8M0
@@ -68,7 +76,9 @@ struct MxFp4 {
     }
     return {E8M0::nearest(best_line(x, Levels{}, std::span<const Line>(lines)).line.scale)};
   }
-  std::uint8_t encode(float x, const Params& p) const noexcept { return E2M1::to_bits(x * kernel::inverse_scale(scale(p))); }
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    return E2M1::to_bits(x * kernel::inverse_scale(scale(p)));
+  }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
 
   float level(std::uint8_t code) const noexcept { return E2M1::from_bits(code); }
@@ -79,7 +89,8 @@ struct MxFp4 {
   }
 };
 
-/// E2M1 with an E4M3 scale for every 16 weights and one fp32 scale a tensor: 4.5 bits a weight. absmax is the standard's choice; mse tries
+/// E2M1 with an E4M3 scale for every 16 weights and one fp32 scale a tensor: 4.5 bits a weight.
+/// absmax is the standard's choice; mse tries
 /// every E4M3 scale from three steps above that to eighteen below, about a fifth of it.
 struct NvFp4 {
   struct Params {
@@ -91,7 +102,8 @@ struct NvFp4 {
 
   Index group = 16;
   ScaleSearch search = ScaleSearch::mse;
-  float tensor_scale = 1;  ///< set by for_tensor(): the largest magnitude of the matrix is 448 · 6 of it
+  float tensor_scale =
+      1;  ///< set by for_tensor(): the largest magnitude of the matrix is 448 · 6 of it
 
   static constexpr std::int64_t tensor_bits() noexcept { return 32; }
 
@@ -101,7 +113,8 @@ struct NvFp4 {
       for (Index j = 0; j < X.cols; ++j) absmax = std::max(absmax, std::abs(X(i, j)));
     NvFp4 fitted = *this;
     // Bounds that keep 1/scale and 6 · 448 · tensor_scale finite.
-    fitted.tensor_scale = std::min(std::max(absmax / (E4M3::reach * E2M1::reach), 0x1p-100f), 0x1.8p116f);
+    fitted.tensor_scale =
+        std::min(std::max(absmax / (E4M3::reach * E2M1::reach), 0x1p-100f), 0x1.8p116f);
     return fitted;
   }
   Params fit(std::span<const float> x) const noexcept {
@@ -112,16 +125,24 @@ struct NvFp4 {
     std::array<Line, std::size_t(above + below + 1)> lines;
     std::size_t count = 0;
     lines[count++] = {scale(Params{std::uint8_t(standard)}), 0};
-    for (int code = std::min(standard + above, max_scale); code >= std::max(standard - below, 0); --code)
+    for (int code = std::min(standard + above, max_scale); code >= std::max(standard - below, 0);
+         --code)
       if (code != standard) lines[count++] = {scale(Params{std::uint8_t(code)}), 0};
-    return with_scale({}, best_line(x, Levels{}, std::span<const Line>(lines).first(count)).line.scale, 0);
+    return with_scale(
+        {}, best_line(x, Levels{}, std::span<const Line>(lines).first(count)).line.scale, 0);
   }
-  std::uint8_t encode(float x, const Params& p) const noexcept { return E2M1::to_bits(x * kernel::inverse_scale(scale(p))); }
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    return E2M1::to_bits(x * kernel::inverse_scale(scale(p)));
+  }
   /// Rounded from the exact product, which no contraction can reach.
-  float decode(std::uint8_t code, const Params& p) const noexcept { return float(double(scale(p)) * double(level(code))); }
+  float decode(std::uint8_t code, const Params& p) const noexcept {
+    return float(double(scale(p)) * double(level(code)));
+  }
 
   float level(std::uint8_t code) const noexcept { return E2M1::from_bits(code); }
-  float scale(const Params& p) const noexcept { return float(double(E4M3::from_bits(p.scale)) * double(tensor_scale)); }
+  float scale(const Params& p) const noexcept {
+    return float(double(E4M3::from_bits(p.scale)) * double(tensor_scale));
+  }
   float offset(const Params&) const noexcept { return 0; }
   Params with_scale(const Params& p, float scale, float) const noexcept {
     return std::isfinite(scale) && scale >= 0 ? Params{E4M3::to_bits(scale / tensor_scale)} : p;
@@ -151,7 +172,9 @@ struct Fp8E4M3 {
   void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
     detail::fit_scales(x, width, Levels{}, search, E4M3::reach, 0, bits, params);
   }
-  std::uint8_t encode(float x, const Params& p) const noexcept { return E4M3::to_bits(x * kernel::inverse_scale(p.scale)); }
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    return E4M3::to_bits(x * kernel::inverse_scale(p.scale));
+  }
   float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
 
   float level(std::uint8_t code) const noexcept { return E4M3::from_bits(code); }
@@ -165,7 +188,9 @@ struct Fp8E4M3 {
 namespace detail {
 
 /// The power of two that a float has as its exponent, subnormals aside.
-inline float binade(float u) noexcept { return std::bit_cast<float>(std::bit_cast<std::uint32_t>(u) & 0x7f800000u); }
+inline float binade(float u) noexcept {
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(u) & 0x7f800000u);
+}
 template <class A>
 Batch<float, A> binade(const Batch<float, A>& u) noexcept {
   return u & Batch<float, A>(std::numeric_limits<float>::infinity());
@@ -183,8 +208,10 @@ template <class V>
 V MicroFloat<ExponentBits, MantissaBits, Reach>::operator()(const V& u) const noexcept {
   constexpr float smallest_normal = 1.0f / float(1 << (bias - 1));
   const V clamped = kernel::detail::clamp_level(u, -reach, reach);
-  // Adding 1.5 · 2^(23 − MantissaBits) binades leaves MantissaBits of fraction, rounded as the processor does: ties to even. The product is exact.
-  const V magic = detail::at_least(detail::binade(clamped), smallest_normal) * V(1.5f * float(1 << (23 - MantissaBits)));
+  // Adding 1.5 · 2^(23 − MantissaBits) binades leaves MantissaBits of fraction, rounded as the
+  // processor does: ties to even. The product is exact.
+  const V magic = detail::at_least(detail::binade(clamped), smallest_normal) *
+                  V(1.5f * float(1 << (23 - MantissaBits)));
   return (clamped + magic) - magic;
 }
 
@@ -194,8 +221,11 @@ std::uint8_t MicroFloat<ExponentBits, MantissaBits, Reach>::to_bits(float value)
   const float rounded = MicroFloat{}(value);
   const std::uint32_t sign = rounded < 0 ? 1u << (bits - 1) : 0u;
   const float magnitude = std::abs(rounded);
-  if (magnitude < smallest_normal) return std::uint8_t(sign | std::uint32_t(magnitude * (float(1 << MantissaBits) / smallest_normal)));
-  return std::uint8_t(sign | ((std::bit_cast<std::uint32_t>(magnitude) >> (23 - MantissaBits)) - (std::uint32_t(127 - bias) << MantissaBits)));
+  if (magnitude < smallest_normal)
+    return std::uint8_t(sign |
+                        std::uint32_t(magnitude * (float(1 << MantissaBits) / smallest_normal)));
+  return std::uint8_t(sign | ((std::bit_cast<std::uint32_t>(magnitude) >> (23 - MantissaBits)) -
+                              (std::uint32_t(127 - bias) << MantissaBits)));
 }
 
 template <int ExponentBits, int MantissaBits, int Reach>
@@ -204,9 +234,13 @@ float MicroFloat<ExponentBits, MantissaBits, Reach>::from_bits(std::uint8_t code
   const std::uint32_t magnitude = code & ((1u << (bits - 1)) - 1u);
   const std::uint32_t sign = std::uint32_t((code >> (bits - 1)) & 1u) << 31;
   float value;
-  if (magnitude < (1u << MantissaBits)) value = float(magnitude) * (smallest_normal / float(1 << MantissaBits));
-  else value = std::bit_cast<float>((magnitude << (23 - MantissaBits)) + (std::uint32_t(127 - bias) << 23));
-  if (value > reach) value = std::numeric_limits<float>::quiet_NaN();  // E4M3's one pattern past 448
+  if (magnitude < (1u << MantissaBits))
+    value = float(magnitude) * (smallest_normal / float(1 << MantissaBits));
+  else
+    value = std::bit_cast<float>((magnitude << (23 - MantissaBits)) +
+                                 (std::uint32_t(127 - bias) << 23));
+  if (value > reach)
+    value = std::numeric_limits<float>::quiet_NaN();  // E4M3's one pattern past 448
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
 }
 

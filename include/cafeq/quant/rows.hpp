@@ -1,8 +1,12 @@
-/// Whole rows of a matrix at once: parameters, packed codes, values and errors, without a matrix of codes in between.
+/// Whole rows of a matrix at once: parameters, packed codes, values and errors, without a matrix of
+/// codes in between.
 ///
-/// A row x [n] falls into ⌈n / width⌉ groups of `width` weights, the last one perhaps shorter, with one Params each; codes are packed as
-/// core/packed.hpp says. Every function is what the name says done group by group with fit, encode and decode. A quantizer that knows a faster way
-/// has a member of the same name and arguments, which must give the same bits; only fit_row may find others, where neighbouring groups share what they store. Nothing here allocates unless the quantizer does.
+/// A row x [n] falls into ⌈n / width⌉ groups of `width` weights, the last one perhaps shorter, with
+/// one Params each; codes are packed as core/packed.hpp says. Every function is what the name says
+/// done group by group with fit, encode and decode. A quantizer that knows a faster way has a
+/// member of the same name and arguments, which must give the same bits; only fit_row may find
+/// others, where neighbouring groups share what they store. Nothing here allocates unless the
+/// quantizer does.
 #pragma once
 
 #include <algorithm>
@@ -30,30 +34,35 @@ void for_each_part(Index begin, Index end, Index width, F&& f) {
   }
 }
 
-/// A uniform grid whose levels are the same for every group: lines(params) are the scales and offsets of up to groups_at_once of them.
+/// A uniform grid whose levels are the same for every group: lines(params) are the scales and
+/// offsets of up to groups_at_once of them.
 template <class Q>
 concept HasLines = requires(const Q& q, std::span<const typename Q::Params> params) {
   { q.lines(params) } -> std::same_as<Lines>;
   q.levels();
 };
 
-/// Rows up to this size are asked for one row ahead: while this one, read when its parameters were found, is computed with, memory would be idle.
+/// Rows up to this size are asked for one row ahead: while this one, read when its parameters were
+/// found, is computed with, memory would be idle.
 inline constexpr Index prefetched_bytes = Index(1) << 17;
 
 /// f(number of the first group, groups, lines) for the groups of a row.
 template <class Q, class F>
-void for_each_lines(const Q& q, std::span<const float> x, Index width, std::span<const typename Q::Params> params, F&& f) {
+void for_each_lines(const Q& q, std::span<const float> x, Index width,
+                    std::span<const typename Q::Params> params, F&& f) {
   const Index following = Index(x.size_bytes());
   for_each_groups(x, width, [&](std::size_t first, const GroupSpan& groups) {
     if (following <= prefetched_bytes)
-      for (std::size_t l = 0; l < groups.x.size(); l += 16) simd::prefetch(groups.x.data() + l, following);
+      for (std::size_t l = 0; l < groups.x.size(); l += 16)
+        simd::prefetch(groups.x.data() + l, following);
     f(first, groups, q.lines(params.subspan(first, std::size_t(groups.count()))));
   });
 }
 
 }  // namespace detail
 
-/// Whether the parameters of one row depend on the others: one scale, or other state, for the whole tensor.
+/// Whether the parameters of one row depend on the others: one scale, or other state, for the whole
+/// tensor.
 template <Quantizer Q>
 bool couples_rows(const Q& q) noexcept {
   return q.group == per_tensor || requires(View<const float> X) { q.for_tensor(X); };
@@ -61,7 +70,8 @@ bool couples_rows(const Q& q) noexcept {
 
 /// The codes of the weights of one group.
 template <Quantizer Q>
-void encode_group(const Q& q, std::span<const float> x, const typename Q::Params& params, std::span<std::uint8_t> codes) {
+void encode_group(const Q& q, std::span<const float> x, const typename Q::Params& params,
+                  std::span<std::uint8_t> codes) {
   if constexpr (requires { q.encode_group(x, params, codes); }) {
     q.encode_group(x, params, codes);
   } else {
@@ -71,29 +81,35 @@ void encode_group(const Q& q, std::span<const float> x, const typename Q::Params
 
 /// params[g] = the fit to group g of x.
 template <Quantizer Q>
-void fit_row(const Q& q, std::span<const float> x, Index width, std::span<typename Q::Params> params) {
+void fit_row(const Q& q, std::span<const float> x, Index width,
+             std::span<typename Q::Params> params) {
   CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(x.size()), width));
   if constexpr (requires { q.fit_row(x, width, params); }) {
     q.fit_row(x, width, params);
   } else {
-    detail::for_each_part(0, Index(x.size()), width,
-                          [&](Index j, Index n, Index group) { params[std::size_t(group)] = q.fit(x.subspan(std::size_t(j), std::size_t(n))); });
+    detail::for_each_part(0, Index(x.size()), width, [&](Index j, Index n, Index group) {
+      params[std::size_t(group)] = q.fit(x.subspan(std::size_t(j), std::size_t(n)));
+    });
   }
 }
 
 /// The codes of x at the given parameters, packed into ⌈n · bits / 8⌉ bytes.
 template <Quantizer Q>
-void pack_row(const Q& q, std::span<const float> x, Index width, std::span<const typename Q::Params> params, std::span<std::uint8_t> packed) {
+void pack_row(const Q& q, std::span<const float> x, Index width,
+              std::span<const typename Q::Params> params, std::span<std::uint8_t> packed) {
   CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(x.size()), width));
   if constexpr (requires { q.pack_row(x, width, params, packed); }) {
     q.pack_row(x, width, params, packed);
   } else {
     if constexpr (detail::HasLines<Q>) {
       if (width % 8 == 0 || width >= Index(x.size())) {
-        detail::for_each_lines(q, x, width, params, [&](std::size_t group, const GroupSpan& groups, const Lines& lines) {
-          kernel::encode_packed(groups.x, width, q.levels(), lines.scale.data(), lines.offset.data(), q.bits,
-                                packed.subspan(group * std::size_t(width) / 8 * std::size_t(q.bits)));
-        });
+        detail::for_each_lines(
+            q, x, width, params,
+            [&](std::size_t group, const GroupSpan& groups, const Lines& lines) {
+              kernel::encode_packed(
+                  groups.x, width, q.levels(), lines.scale.data(), lines.offset.data(), q.bits,
+                  packed.subspan(group * std::size_t(width) / 8 * std::size_t(q.bits)));
+            });
         return;
       }
     }
@@ -105,14 +121,16 @@ void pack_row(const Q& q, std::span<const float> x, Index width, std::span<const
         encode_group(q, x.subspan(std::size_t(j), std::size_t(count)), params[std::size_t(group)],
                      std::span(codes).subspan(std::size_t(j - begin), std::size_t(count)));
       });
-      kernel::pack(std::span<const std::uint8_t>(codes).first(std::size_t(end - begin)), q.bits, packed.subspan(std::size_t(begin * q.bits / 8)));
+      kernel::pack(std::span<const std::uint8_t>(codes).first(std::size_t(end - begin)), q.bits,
+                   packed.subspan(std::size_t(begin * q.bits / 8)));
     }
   }
 }
 
 /// The values of packed codes, the inverse of pack_row but for the rounding.
 template <Quantizer Q>
-void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width, std::span<const typename Q::Params> params, std::span<float> out) {
+void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width,
+                std::span<const typename Q::Params> params, std::span<float> out) {
   CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(out.size()), width));
   if constexpr (requires { q.unpack_row(packed, width, params, out); }) {
     q.unpack_row(packed, width, params, out);
@@ -124,9 +142,12 @@ void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width, s
       if (width % 8 == 0 || width >= n) {
         const Index at_once = kernel::groups_at_once;
         for (Index g = 0; g < Index(params.size()); g += at_once) {
-          const Lines lines = q.code_lines(params.subspan(std::size_t(g), std::size_t(std::min(at_once, Index(params.size()) - g))));
-          kernel::decode_packed(packed.subspan(std::size_t(g * width / 8 * q.bits)), q.bits, width, lines.scale.data(), lines.offset.data(),
-                                out.subspan(std::size_t(g * width), std::size_t(std::min(at_once * width, n - g * width))));
+          const Lines lines = q.code_lines(params.subspan(
+              std::size_t(g), std::size_t(std::min(at_once, Index(params.size()) - g))));
+          kernel::decode_packed(packed.subspan(std::size_t(g * width / 8 * q.bits)), q.bits, width,
+                                lines.scale.data(), lines.offset.data(),
+                                out.subspan(std::size_t(g * width),
+                                            std::size_t(std::min(at_once * width, n - g * width))));
         }
         return;
       }
@@ -134,27 +155,35 @@ void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width, s
     std::array<std::uint8_t, std::size_t(detail::codes_at_once)> codes;
     for (Index begin = 0; begin < n; begin += detail::codes_at_once) {
       const Index end = std::min(begin + detail::codes_at_once, n);
-      unpack_codes(packed.subspan(std::size_t(begin * q.bits / 8)), q.bits, std::span(codes).first(std::size_t(end - begin)));
+      unpack_codes(packed.subspan(std::size_t(begin * q.bits / 8)), q.bits,
+                   std::span(codes).first(std::size_t(end - begin)));
       detail::for_each_part(begin, end, width, [&](Index j, Index count, Index group) {
-        for (Index l = j; l < j + count; ++l) out[std::size_t(l)] = q.decode(codes[std::size_t(l - begin)], params[std::size_t(group)]);
+        for (Index l = j; l < j + count; ++l)
+          out[std::size_t(l)] = q.decode(codes[std::size_t(l - begin)], params[std::size_t(group)]);
       });
     }
   }
 }
 
-/// errors[g] = Σ (x − x̂)² over group g at its parameters, without x̂ in memory. Uniform grids have a kernel for it.
+/// errors[g] = Σ (x − x̂)² over group g at its parameters, without x̂ in memory. Uniform grids have
+/// a kernel for it.
 template <Quantizer Q>
-void row_errors(const Q& q, std::span<const float> x, Index width, std::span<const typename Q::Params> params, std::span<double> errors) {
-  CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(x.size()), width) && errors.size() == params.size());
+void row_errors(const Q& q, std::span<const float> x, Index width,
+                std::span<const typename Q::Params> params, std::span<double> errors) {
+  CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(x.size()), width) &&
+               errors.size() == params.size());
   if constexpr (detail::HasLines<Q>) {
-    detail::for_each_lines(q, x, width, params, [&](std::size_t group, const GroupSpan& groups, const Lines& lines) {
-      kernel::group_errors(groups, q.levels(), lines.scale, lines.offset, errors.subspan(group, std::size_t(groups.count())));
-    });
+    detail::for_each_lines(
+        q, x, width, params, [&](std::size_t group, const GroupSpan& groups, const Lines& lines) {
+          kernel::group_errors(groups, q.levels(), lines.scale, lines.offset,
+                               errors.subspan(group, std::size_t(groups.count())));
+        });
   } else {
     detail::for_each_part(0, Index(x.size()), width, [&](Index j, Index n, Index group) {
       double sum = 0;
       for (const float v : x.subspan(std::size_t(j), std::size_t(n))) {
-        const double r = double(v) - double(q.decode(q.encode(v, params[std::size_t(group)]), params[std::size_t(group)]));
+        const double r = double(v) - double(q.decode(q.encode(v, params[std::size_t(group)]),
+                                                     params[std::size_t(group)]));
         sum = std::fma(r, r, sum);
       }
       errors[std::size_t(group)] = sum;

@@ -1,7 +1,8 @@
 /// A chunk of rows of X as lines: how the input side rounds blocks of lines and keeps their codes.
 ///
-/// A chunk is a BlockRounder that also says, for a refit of scales, what the codes are: `levels` and `errors`; `update_group` after parameters have
-/// changed; `store` at the end. `lanes` is the width of its lines, at least the number of rows.
+/// A chunk is a BlockRounder that also says, for a refit of scales, what the codes are: `levels`
+/// and `errors`; `update_group` after parameters have changed; `store` at the end. `lanes` is the
+/// width of its lines, at least the number of rows.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +27,8 @@ inline constexpr bool is_half = false;
 template <bool Offset>
 inline constexpr bool is_half<kernel::UniformLevels<Offset, true>> = true;
 
-/// The uniform levels of one group; q.levels(), or q.levels(params.zero) where a zero point moves them.
+/// The uniform levels of one group; q.levels(), or q.levels(params.zero) where a zero point moves
+/// them.
 template <class Q>
 auto levels_of(const Q& q, const typename Q::Params& params) noexcept {
   if constexpr (requires { q.levels(); }) return q.levels();
@@ -35,7 +37,8 @@ auto levels_of(const Q& q, const typename Q::Params& params) noexcept {
 
 }  // namespace detail
 
-/// A grid whose levels are consecutive integers, or those and a half, times a 16-bit scale, and whose encode() is that of UniformLevels on
+/// A grid whose levels are consecutive integers, or those and a half, times a 16-bit scale, and
+/// whose encode() is that of UniformLevels on
 /// (x − offset)/scale. Lines of these go through vectors.
 template <class Q>
 concept UniformGrid = LinearGrid<Q> && requires(const Q& q, const typename Q::Params& params) {
@@ -48,7 +51,11 @@ template <Quantizer Q>
 class ScalarChunk {
  public:
   ScalarChunk(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
-      : encoding_(encoding), row_(row), lanes_(rows), encode_{encoding, row, 0}, line_by_line_(encode_, rows, workspace) {}
+      : encoding_(encoding),
+        row_(row),
+        lanes_(rows),
+        encode_{encoding, row, 0},
+        line_by_line_(encode_, rows, workspace) {}
   ScalarChunk(const ScalarChunk&) = delete;
   ScalarChunk& operator=(const ScalarChunk&) = delete;
 
@@ -58,8 +65,12 @@ class ScalarChunk {
     encode_.first = first;
     return *this;
   }
-  void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T, View<float> E) { line_by_line_.feed_back(begin, X, L, T, E); }
-  void descend(Index begin, View<const float> X, View<const float> H, View<float> T, View<float> E, View<float> change) {
+  void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T,
+                 View<float> E) {
+    line_by_line_.feed_back(begin, X, L, T, E);
+  }
+  void descend(Index begin, View<const float> X, View<const float> H, View<float> T, View<float> E,
+               View<float> change) {
     line_by_line_.descend(begin, X, H, T, E, change);
   }
 
@@ -68,10 +79,12 @@ class ScalarChunk {
   Index row() const noexcept { return row_; }
   Index rows() const noexcept { return lanes_; }
   void levels(Index j, std::span<float> out) const noexcept {
-    for (Index l = 0; l < lanes_; ++l) out[std::size_t(l)] = encoding_.quantizer().level(encoding_.code(row_ + l, j));
+    for (Index l = 0; l < lanes_; ++l)
+      out[std::size_t(l)] = encoding_.quantizer().level(encoding_.code(row_ + l, j));
   }
   void errors(Index j, std::span<const float> x, std::span<float> e) const noexcept {
-    for (Index l = 0; l < lanes_; ++l) e[std::size_t(l)] = x[std::size_t(l)] - encoding_.value(row_ + l, j);
+    for (Index l = 0; l < lanes_; ++l)
+      e[std::size_t(l)] = x[std::size_t(l)] - encoding_.value(row_ + l, j);
   }
   void update_group(Index) noexcept {}
   void store() noexcept {}
@@ -93,7 +106,8 @@ class ScalarChunk {
   LineByLine<EncodeColumn> line_by_line_;
 };
 
-/// Rows of a uniform grid: blocks of lines by kernel/feedback_panel.hpp, codes kept as lines until store(). The same codes as ScalarChunk's.
+/// Rows of a uniform grid: blocks of lines by kernel/feedback_panel.hpp, codes kept as lines until
+/// store(). The same codes as ScalarChunk's.
 template <UniformGrid Q>
 class UniformChunk {
  public:
@@ -115,11 +129,15 @@ class UniformChunk {
     first_ = first;
     return *this;
   }
-  void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T, View<float> E) noexcept {
-    with_block(begin, X, L, T, E, [](const kernel::LineBlock& block) { kernel::feed_back<half>(block); });
+  void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T,
+                 View<float> E) noexcept {
+    with_block(begin, X, L, T, E,
+               [](const kernel::LineBlock& block) { kernel::feed_back<half>(block); });
   }
-  void descend(Index begin, View<const float> X, View<const float> H, View<float> T, View<float> E, View<float> change) noexcept {
-    with_block(begin, X, H, T, E, [&](const kernel::LineBlock& block) { kernel::descend<half>(block, change); });
+  void descend(Index begin, View<const float> X, View<const float> H, View<float> T, View<float> E,
+               View<float> change) noexcept {
+    with_block(begin, X, H, T, E,
+               [&](const kernel::LineBlock& block) { kernel::descend<half>(block, change); });
   }
 
   Encoding<Q>& encoding() noexcept { return encoding_; }
@@ -129,7 +147,8 @@ class UniformChunk {
     const float lowest = encoding_.quantizer().level(0);
     const std::uint8_t* codes = codes_.data() + j * lanes_;
     using V = Batch<float>;
-    for (Index l = 0; l < lanes_; l += Index(V::size)) (simd::load_float<DefaultArch>(codes + l) + V(lowest)).store_unaligned(out.data() + l);
+    for (Index l = 0; l < lanes_; l += Index(V::size))
+      (simd::load_float<DefaultArch>(codes + l) + V(lowest)).store_unaligned(out.data() + l);
   }
   void errors(Index j, std::span<const float> x, std::span<float> e) const noexcept {
     kernel::code_errors<half>(x.data(), codes_.data() + j * lanes_, grid(j), e.data(), lanes_);
@@ -151,7 +170,8 @@ class UniformChunk {
     }
   }
   void store() noexcept {
-    kernel::lines_to_rows(codes_.data(), lanes_, encoding_.cols(), rows_, [&](Index l) { return encoding_.codes(row_ + l).data(); });
+    kernel::lines_to_rows(codes_.data(), lanes_, encoding_.cols(), rows_,
+                          [&](Index l) { return encoding_.codes(row_ + l).data(); });
   }
 
  private:
@@ -163,11 +183,13 @@ class UniformChunk {
   }
 
   template <class F>
-  void with_block(Index begin, View<const float> X, View<const float> coupling, View<const float> T, View<float> E, F&& f) noexcept {
+  void with_block(Index begin, View<const float> X, View<const float> coupling, View<const float> T,
+                  View<float> E, F&& f) noexcept {
     CAFEQ_ASSERT(X.rows <= lines_a_block && X.cols == lanes_);
     kernel::LaneGrid grids[lines_a_block];
     for (Index j = 0; j < X.rows; ++j) grids[j] = grid(first_ + begin + j);
-    f(kernel::LineBlock{X, coupling, T, E, grids, codes_.data() + (first_ + begin) * lanes_, lanes_});
+    f(kernel::LineBlock{X, coupling, T, E, grids, codes_.data() + (first_ + begin) * lanes_,
+                        lanes_});
   }
 
   Encoding<Q>& encoding_;

@@ -11,13 +11,16 @@
 
 namespace cafeq {
 
-/// LDLQ in any metric on either side, then `sweeps` sweeps of coordinate descent, each preceded by a least-squares refit of the parameters
-/// where the grid allows it. With a Hessian from data as the metric this is GPTQ with refined scales; where a block of the metric is diagonal
-/// there is nothing to feed back and it rounds to nearest.
+/// LDLQ in any metric on either side, then `sweeps` sweeps of coordinate descent, each preceded by
+/// a least-squares refit of the parameters
+/// where the grid allows it. With a Hessian from data as the metric this is GPTQ with refined
+/// scales; where a block of the metric is diagonal there is nothing to feed back and it rounds to
+/// nearest.
 ///
-/// On the input side rows are independent of each other, but for a scale of the whole tensor: an encoding of some of the rows gets what an encoding of all
-/// would get for them, so a matrix may be rounded rows by rows. Scratch of a worker: 64 rows (128 where a block of the metric is wider than 256) in floats twice,
-/// and their codes; on the output side one matrix like the block's rows.
+/// On the input side rows are independent of each other, but for a scale of the whole tensor: an
+/// encoding of some of the rows gets what an encoding of all would get for them, so a matrix may be
+/// rounded rows by rows. Scratch of a worker: 64 rows (128 where a block of the metric is wider
+/// than 256) in floats twice, and their codes; on the output side one matrix like the block's rows.
 struct ErrorFeedback {
   static constexpr bool row_by_row = true;
 
@@ -25,7 +28,8 @@ struct ErrorFeedback {
   bool feedback = true;  ///< false: start from nearest codes instead (plain coordinate descent)
 
   template <Quantizer Q>
-  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
+  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
+             ExecutorRef executor = {}) const {
     check(X, metric, side);
     if (X.empty()) return;
     const rounding::MetricFloats floats(metric, sweeps > 0);
@@ -33,19 +37,25 @@ struct ErrorFeedback {
     else round_output(X, floats, encoding, executor);
   }
 
-  /// Of codes chosen jointly: each line is one sequence, so that what is fed back is exact. The encoding must have its sequences along the lines: rows on the
-  /// output side, columns on the input side (for_lines). Scales are refitted to each line's codes. Blocks of the metric go to the executor. Memory: X twice more.
+  /// Of codes chosen jointly: each line is one sequence, so that what is fed back is exact. The
+  /// encoding must have its sequences along the lines: rows on the output side, columns on the
+  /// input side (for_lines). Scales are refitted to each line's codes. Blocks of the metric go to
+  /// the executor. Memory: X twice more.
   template <JointQuantizer Q>
-  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
+  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
+             ExecutorRef executor = {}) const {
     check(X, metric, side);
     if (!(encoding.quantizer() == for_lines(encoding.quantizer(), side)))
-      raise(ErrorCode::invalid_argument, message("ErrorFeedback: sequences must be ", side == Side::input ? "columns on the input" : "rows on the output", " side"));
+      raise(ErrorCode::invalid_argument,
+            message("ErrorFeedback: sequences must be ",
+                    side == Side::input ? "columns on the input" : "rows on the output", " side"));
     if (X.empty()) return;
     const Matrix<float> lines = to_matrix<float>(side == Side::input ? X.transposed() : X);
     const rounding::MetricFloats floats(metric, sweeps > 0);
     encoding.fit(X, executor);
     WorkspacePool workspaces(executor.concurrency());
-    std::vector<std::optional<typename Encoding<Q>::LineEncoder>> encoders(static_cast<std::size_t>(executor.concurrency()));
+    std::vector<std::optional<typename Encoding<Q>::LineEncoder>> encoders(
+        static_cast<std::size_t>(executor.concurrency()));
     detail::for_each(executor, Index(floats.blocks.size()), [&](Index b, Index worker) {
       const auto& block = floats.blocks[std::size_t(b)];
       Workspace& workspace = workspaces[worker];
@@ -66,13 +76,17 @@ struct ErrorFeedback {
  private:
   void check(View<const float> X, const Metric& metric, Side side) const {
     check_metric(X, metric, side);
-    if (sweeps < 0) raise(ErrorCode::invalid_argument, message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
+    if (sweeps < 0)
+      raise(ErrorCode::invalid_argument,
+            message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
   }
 
   /// Lines are columns; rows go to the executor in chunks.
   template <Quantizer Q>
-  void round_input(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding, ExecutorRef executor) const {
-    // Wide blocks are read from memory for each chunk; more rows share that. Results do not depend on it.
+  void round_input(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding,
+                   ExecutorRef executor) const {
+    // Wide blocks are read from memory for each chunk; more rows share that. Results do not depend
+    // on it.
     Index widest = 0;
     for (const auto& block : metric.blocks) widest = std::max(widest, block.size);
     const Index rows_a_chunk = widest > 256 ? 128 : 64;
@@ -83,14 +97,17 @@ struct ErrorFeedback {
       rounding::Chunk<Q> chunk(encoding, begin, end - begin, workspace);
       const auto lines = workspace.take<float>(X.cols, chunk.lanes());
       const auto E = workspace.take<float>(X.cols, chunk.lanes());
-      for (Index j = 0; j < X.cols; ++j) std::fill(lines.row(j).begin() + (end - begin), lines.row(j).end(), 0.0f);
+      for (Index j = 0; j < X.cols; ++j)
+        std::fill(lines.row(j).begin() + (end - begin), lines.row(j).end(), 0.0f);
       kernel::rows_to_lines(X.row_block(begin, end - begin), lines.col_block(0, end - begin));
       for (const auto& block : metric.blocks)
-        start(lines.row_block(block.offset, block.size), block, E.row_block(block.offset, block.size), workspace, chunk.at(block.offset));
+        start(lines.row_block(block.offset, block.size), block,
+              E.row_block(block.offset, block.size), workspace, chunk.at(block.offset));
       for (int sweep = 0; sweep < sweeps; ++sweep) {
         if constexpr (LinearGrid<Q>) rounding::refit_chunk(lines, E, metric, chunk, workspace);
         for (const auto& block : metric.blocks)
-          improve(lines.row_block(block.offset, block.size), block, E.row_block(block.offset, block.size), workspace, chunk.at(block.offset));
+          improve(lines.row_block(block.offset, block.size), block,
+                  E.row_block(block.offset, block.size), workspace, chunk.at(block.offset));
       }
       chunk.store();
     });
@@ -98,7 +115,8 @@ struct ErrorFeedback {
 
   /// Lines are rows; blocks of the metric are independent of each other.
   template <Quantizer Q>
-  void round_output(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding, ExecutorRef executor) const {
+  void round_output(View<const float> X, const rounding::MetricFloats& metric,
+                    Encoding<Q>& encoding, ExecutorRef executor) const {
     CAFEQ_ASSERT(X.rows_contiguous());
     WorkspacePool workspaces(executor.concurrency());
     detail::for_each(executor, Index(metric.blocks.size()), [&](Index b, Index worker) {
@@ -110,9 +128,11 @@ struct ErrorFeedback {
       const auto encode = [&](Index i, std::span<const float> target, std::span<float> decoded) {
         encoding.encode_row(block.offset + i, 0, target, decoded);
       };
-      const auto refit_and_encode = [&](Index i, std::span<const float> target, std::span<float> decoded) {
+      const auto refit_and_encode = [&](Index i, std::span<const float> target,
+                                        std::span<float> decoded) {
         if constexpr (LinearGrid<Q>)
-          if (encoding.grouping().group != per_tensor) rounding::refit_row(encoding, block.offset + i, target);
+          if (encoding.grouping().group != per_tensor)
+            rounding::refit_row(encoding, block.offset + i, target);
         encode(i, target, decoded);
       };
       rounding::LineByLine first(encode, X.cols, workspace);
@@ -123,13 +143,15 @@ struct ErrorFeedback {
   }
 
   template <rounding::BlockRounder Rounder>
-  void start(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E, Workspace& workspace, Rounder& rounder) const {
+  void start(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E,
+             Workspace& workspace, Rounder& rounder) const {
     if (feedback && block.is_dense) rounding::feed_back(X, block.L, E, workspace, rounder);
     else nearest(X, E, workspace, rounder);
   }
 
   template <rounding::BlockRounder Rounder>
-  void improve(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E, Workspace& workspace, Rounder& rounder) const {
+  void improve(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E,
+               Workspace& workspace, Rounder& rounder) const {
     if (block.is_dense) rounding::descend(X, block.H.view(), E, workspace, rounder);
     else nearest(X, E, workspace, rounder);
   }
@@ -142,7 +164,8 @@ struct ErrorFeedback {
     const float one = 1;
     for (Index j = 0; j < X.rows; ++j) {
       copy(X.row_block(j, 1), target);
-      rounder.feed_back(j, X.row_block(j, 1), View<const float>{&one, 1, 1, 1, 1}, target, E.row_block(j, 1));
+      rounder.feed_back(j, X.row_block(j, 1), View<const float>{&one, 1, 1, 1, 1}, target,
+                        E.row_block(j, 1));
     }
   }
 };

@@ -10,7 +10,8 @@ struct Nearest {
   static constexpr bool row_by_row = true;
 
   template <class Q>
-  void round(View<const float> X, const Metric&, Side, Encoding<Q>& encoding, ExecutorRef executor = {}) const {
+  void round(View<const float> X, const Metric&, Side, Encoding<Q>& encoding,
+             ExecutorRef executor = {}) const {
     encoding.encode(X, executor);
   }
 };

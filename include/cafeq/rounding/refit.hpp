@@ -27,8 +27,9 @@ struct NormalEquations {
     return std::fma(s, std::fma(s, cc, 2 * std::fma(z, c1, -cx)), z * std::fma(z, n1, -2 * x1));
   }
 
-  /// The best parameters that can be stored: the least-squares solution, for affine grids also the one that keeps offset/scale (a format may round its
-  /// offset), or `params` where neither is better.
+  /// The best parameters that can be stored: the least-squares solution, for affine grids also the
+  /// one that keeps offset/scale (a format may round its offset), or `params` where neither is
+  /// better.
   template <LinearGrid Q>
   typename Q::Params solve(const Q& q, const typename Q::Params& params) const {
     typename Q::Params best = params;
@@ -45,7 +46,8 @@ struct NormalEquations {
     if constexpr (Q::has_offset) {
       const double determinant = std::fma(cc, n1, -(c1 * c1));
       if (determinant > 1e-6 * cc * n1)  // the sums carry the rounding of float products
-        offer(std::fma(cx, n1, -(c1 * x1)) / determinant, std::fma(cc, x1, -(c1 * cx)) / determinant);
+        offer(std::fma(cx, n1, -(c1 * x1)) / determinant,
+              std::fma(cc, x1, -(c1 * cx)) / determinant);
       if (q.scale(params) != 0) {
         const double r = double(q.offset(params)) / double(q.scale(params));
         const double square = std::fma(r, std::fma(r, n1, 2 * c1), cc);
@@ -58,10 +60,11 @@ struct NormalEquations {
   }
 };
 
-/// The sums of columns [begin, end), in eight lanes of doubles, column j in lane (j − begin) mod 8, then lane after lane: a fixed order that hides the
-/// latency of additions.
+/// The sums of columns [begin, end), in eight lanes of doubles, column j in lane (j − begin) mod 8,
+/// then lane after lane: a fixed order that hides the latency of additions.
 template <LinearGrid Q>
-NormalEquations row_sums(const Q& q, std::span<const std::uint8_t> codes, std::span<const float> t, Index begin, Index end) noexcept {
+NormalEquations row_sums(const Q& q, std::span<const std::uint8_t> codes, std::span<const float> t,
+                         Index begin, Index end) noexcept {
   constexpr Index lanes = 8;
   double cc[lanes] = {}, c1[lanes] = {}, cx[lanes] = {}, x1[lanes] = {};
   const auto add = [&](Index j, Index l) {
@@ -91,27 +94,30 @@ NormalEquations row_sums(const Q& q, std::span<const std::uint8_t> codes, std::s
 
 }  // namespace detail
 
-/// The parameters of row i, group by group, that fit its codes to the targets t in plain squared error: what a row of an output-side metric needs.
+/// The parameters of row i, group by group, that fit its codes to the targets t in plain squared
+/// error: what a row of an output-side metric needs.
 template <LinearGrid Q>
 void refit_row(Encoding<Q>& encoding, Index i, std::span<const float> t) {
   const Q& q = encoding.quantizer();
   const Index width = encoding.grouping().width();
   for (Index j = 0; j < encoding.cols(); j += width) {
-    const auto sums = detail::row_sums(q, encoding.codes(i), t, j, std::min(j + width, encoding.cols()));
+    const auto sums =
+        detail::row_sums(q, encoding.codes(i), t, j, std::min(j + width, encoding.cols()));
     encoding.params(i, j) = sums.solve(q, encoding.params(i, j));
   }
 }
 
-/// A metric's blocks in fp32, as the loops over lines need them: each H = scale · H, scale a power of two, so that a metric of any magnitude fits.
-/// Refers to the metric's own factors.
+/// A metric's blocks in fp32, as the loops over lines need them: each H = scale · H, scale a power
+/// of two, so that a metric of any magnitude fits. Refers to the metric's own factors.
 struct MetricFloats {
   struct Block {
     Index offset = 0;
     Index size = 0;
     double scale = 1;
     bool is_dense = false;
-    View<const float> L;         ///< H = L D Lᵀ; empty unless dense. Columns are contiguous: products read Lᵀ
-    Matrix<float> H;             ///< empty unless dense and asked for
+    View<const float>
+        L;            ///< H = L D Lᵀ; empty unless dense. Columns are contiguous: products read Lᵀ
+    Matrix<float> H;  ///< empty unless dense and asked for
     std::vector<float> weights;  ///< of a diagonal; empty for the identity and for dense
   };
   std::vector<Block> blocks;
@@ -128,11 +134,18 @@ struct MetricFloats {
     }
     for (std::size_t n = 0; n < exponents.size(); ++n) {
       const Metric::Block& block = metric.blocks()[n];
-      Block b{block.offset, block.size, std::ldexp(1.0, exponents[n] - highest), block.is_dense(), block.factor.view().transposed(), {}, {}};
+      Block b{block.offset,
+              block.size,
+              std::ldexp(1.0, exponents[n] - highest),
+              block.is_dense(),
+              block.factor.view().transposed(),
+              {},
+              {}};
       const PowerOfTwo normalize(-exponents[n]);
       if (block.is_dense() && with_H) {
         b.H = Matrix<float>(block.size, block.size);
-        for (Index i = 0; i < b.H.size(); ++i) b.H.data()[i] = float(normalize(block.dense.data()[i]));
+        for (Index i = 0; i < b.H.size(); ++i)
+          b.H.data()[i] = float(normalize(block.dense.data()[i]));
       }
       for (const double w : block.diagonal) b.weights.push_back(float(normalize(w)));
       blocks.push_back(std::move(b));
@@ -146,7 +159,10 @@ namespace detail {
 /// The sums of NormalEquations for each lane, and a part of them that is yet to be scaled.
 class LaneSums {
  public:
-  LaneSums(Index lanes, bool has_offset, Workspace& workspace) : lanes_(lanes), kinds_(has_offset ? 4 : 2), sums_(workspace.take<double>(2 * kinds_ * lanes)) {}
+  LaneSums(Index lanes, bool has_offset, Workspace& workspace)
+      : lanes_(lanes),
+        kinds_(has_offset ? 4 : 2),
+        sums_(workspace.take<double>(2 * kinds_ * lanes)) {}
 
   void clear() noexcept { std::fill(sums_.begin(), sums_.end(), 0.0), n1_ = 0; }
   std::span<double> part_cc() noexcept { return part(0); }
@@ -174,7 +190,9 @@ class LaneSums {
   }
 
  private:
-  std::span<double> part(Index kind) noexcept { return sums_.subspan(std::size_t((kinds_ + kind) * lanes_), std::size_t(lanes_)); }
+  std::span<double> part(Index kind) noexcept {
+    return sums_.subspan(std::size_t((kinds_ + kind) * lanes_), std::size_t(lanes_));
+  }
 
   Index lanes_;
   Index kinds_;
@@ -184,12 +202,15 @@ class LaneSums {
 
 }  // namespace detail
 
-/// Least-squares parameters in an input-side metric for a chunk of rows, given as lines X [cols, m]; E [cols, m] holds the errors and follows the new
-/// parameters. Groups one after another, each with the errors of the others fixed: s = (c H E′)/(c H c), E′ the error without this group (affine
-/// grids: the 2 × 2 system of slope and offset). H c is a product in float, chains of fused multiply-adds; the sums over lines that multiply it run in double
-/// from exact products, in the order of the lines. A per-tensor scale spans all rows and is left as it is.
+/// Least-squares parameters in an input-side metric for a chunk of rows, given as lines X [cols,
+/// m]; E [cols, m] holds the errors and follows the new parameters. Groups one after another, each
+/// with the errors of the others fixed: s = (c H E′)/(c H c), E′ the error without this group
+/// (affine grids: the 2 × 2 system of slope and offset). H c is a product in float, chains of fused
+/// multiply-adds; the sums over lines that multiply it run in double from exact products, in the
+/// order of the lines. A per-tensor scale spans all rows and is left as it is.
 template <class Chunk>
-void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric, Chunk& chunk, Workspace& workspace) {
+void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric, Chunk& chunk,
+                 Workspace& workspace) {
   auto& encoding = chunk.encoding();
   const auto& q = encoding.quantizer();
   constexpr bool has_offset = std::remove_cvref_t<decltype(q)>::has_offset;
@@ -208,7 +229,8 @@ void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric,
       const Workspace::Frame block_frame(workspace);
       const auto C = workspace.take<float>(b - a, m);
       for (Index j = a; j < b; ++j) chunk.levels(j, C.row(j - a));
-      // The lines that the group's part of H reaches: all of a dense block, the group's own of a diagonal. R = H·C of these; h = H·1.
+      // The lines that the group's part of H reaches: all of a dense block, the group's own of a
+      // diagonal. R = H·C of these; h = H·1.
       const Index first = block.is_dense ? block.offset : a;
       const Index last = block.is_dense ? block.offset + block.size : b;
       const auto R = workspace.take<float>(last - first, m);
@@ -216,17 +238,23 @@ void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric,
       if (block.is_dense) {
         const auto H = block.H.view().col_block(a - block.offset, b - a);
         kernel::multiply<float>(H, C, R);
-        for (std::size_t i = 0; i < h.size(); ++i) h[i] = float(kernel::moments(H.row(Index(i))).sum);
+        for (std::size_t i = 0; i < h.size(); ++i)
+          h[i] = float(kernel::moments(H.row(Index(i))).sum);
       } else {
         for (Index j = 0; j < b - a; ++j) {
-          const float w = block.weights.empty() ? 1.0f : block.weights[std::size_t(a + j - block.offset)];
+          const float w =
+              block.weights.empty() ? 1.0f : block.weights[std::size_t(a + j - block.offset)];
           for (Index l = 0; l < m; ++l) R(j, l) = w * C(j, l);
           if constexpr (has_offset) h[std::size_t(j)] = w;
         }
       }
-      const auto add = [&](Index from, Index to, View<const float> lines, std::span<double> with_c, std::span<double> with_1) {
-        kernel::add_line_products(View<const float>(R).row_block(from - first, to - from), lines, with_c);
-        if constexpr (has_offset) kernel::add_line_products(h.subspan(std::size_t(from - first), std::size_t(to - from)), lines, with_1);
+      const auto add = [&](Index from, Index to, View<const float> lines, std::span<double> with_c,
+                           std::span<double> with_1) {
+        kernel::add_line_products(View<const float>(R).row_block(from - first, to - from), lines,
+                                  with_c);
+        if constexpr (has_offset)
+          kernel::add_line_products(h.subspan(std::size_t(from - first), std::size_t(to - from)),
+                                    lines, with_1);
       };
       if constexpr (!has_offset) {
         add(a, b, C, sums.part_cc(), {});
@@ -236,7 +264,8 @@ void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric,
         sums.add_part(block.scale, 0);
       } else {
         add(a, b, C, sums.part_cc(), sums.part_c1());
-        add(first, a, View<const float>(E).row_block(first, a - first), sums.part_cx(), sums.part_x1());
+        add(first, a, View<const float>(E).row_block(first, a - first), sums.part_cx(),
+            sums.part_x1());
         add(a, b, X.row_block(a, b - a), sums.part_cx(), sums.part_x1());
         add(b, last, View<const float>(E).row_block(b, last - b), sums.part_cx(), sums.part_x1());
         double n1 = 0;
@@ -255,7 +284,8 @@ void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric,
 
 /// refit_chunk for rows [row, row + X.cols), any number of them.
 template <LinearGrid Q>
-void refit_lines(View<const float> X, View<float> E, const MetricFloats& metric, Encoding<Q>& encoding, Index row, Workspace& workspace) {
+void refit_lines(View<const float> X, View<float> E, const MetricFloats& metric,
+                 Encoding<Q>& encoding, Index row, Workspace& workspace) {
   const Workspace::Frame frame(workspace);
   ScalarChunk<Q> chunk(encoding, row, X.cols, workspace);
   refit_chunk(X, E, metric, chunk, workspace);

@@ -1,4 +1,5 @@
-/// What a rounder is: it chooses the codes of X, and may adapt the parameters, so that the error is small in a metric.
+/// What a rounder is: it chooses the codes of X, and may adapt the parameters, so that the error is
+/// small in a metric.
 #pragma once
 
 #include <concepts>
@@ -9,30 +10,35 @@
 
 namespace cafeq {
 
-/// round(X, metric, side, encoding, executor) reads the parameters in `encoding` (its fit, or those of an earlier round) and leaves codes, and
-/// perhaps better parameters, there. X [rows, cols] has contiguous rows; the metric's dimension is cols on the input side, rows on the output side.
+/// round(X, metric, side, encoding, executor) reads the parameters in `encoding` (its fit, or those
+/// of an earlier round) and leaves codes, and perhaps better parameters, there. X [rows, cols] has
+/// contiguous rows; the metric's dimension is cols on the input side, rows on the output side.
 template <class R, class Q>
-concept RounderFor = AnyQuantizer<Q> && requires(const R& r, View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding) {
-  r.round(X, metric, side, encoding, ExecutorRef{});
-};
+concept RounderFor =
+    AnyQuantizer<Q> &&
+    requires(const R& r, View<const float> X, const Metric& metric, Side side,
+             Encoding<Q>& encoding) { r.round(X, metric, side, encoding, ExecutorRef{}); };
 
-/// Whether a rounder looks at the metric at all; one that does not says so with `static constexpr bool uses_metric = false`.
+/// Whether a rounder looks at the metric at all; one that does not says so with `static constexpr
+/// bool uses_metric = false`.
 template <class R>
 inline constexpr bool uses_metric = true;
 template <class R>
   requires(!R::uses_metric)
 inline constexpr bool uses_metric<R> = false;
 
-/// Whether, on the input side, rows may be rounded in any portions with the same result; a rounder says so with
-/// `static constexpr bool row_by_row = true`, which lets pipelines work without a copy of the matrix.
+/// Whether, on the input side, rows may be rounded in any portions with the same result; a rounder
+/// says so with
+/// `static constexpr bool row_by_row = true`, which lets pipelines work without a copy of the
+/// matrix.
 template <class R>
 inline constexpr bool rounds_row_by_row = false;
 template <class R>
   requires(R::row_by_row)
 inline constexpr bool rounds_row_by_row<R> = true;
 
-/// A quantizer that chooses jointly, its sequences along the other dimension than a metric's: a rounder that feeds errors back from line to line chooses
-/// whole lines.
+/// A quantizer that chooses jointly, its sequences along the other dimension than a metric's: a
+/// rounder that feeds errors back from line to line chooses whole lines.
 template <JointQuantizer Q>
 constexpr Q for_lines(Q quantizer, Side side) noexcept {
   quantizer.sequence = side == Side::input ? Q::Sequence::column : Q::Sequence::row;
@@ -42,14 +48,15 @@ constexpr Q for_lines(Q quantizer, Side side) noexcept {
 inline void check_metric(View<const float> X, const Metric& metric, Side side) {
   const Index n = side == Side::input ? X.cols : X.rows;
   if (metric.dim() != n)
-    raise(ErrorCode::invalid_shape, message("metric: dimension ", metric.dim(), " does not fit X of ", X.rows, " x ", X.cols, " on its ",
-                                            side == Side::input ? "input" : "output", " side"));
+    raise(ErrorCode::invalid_shape,
+          message("metric: dimension ", metric.dim(), " does not fit X of ", X.rows, " x ", X.cols,
+                  " on its ", side == Side::input ? "input" : "output", " side"));
 }
 
 /// Fits the quantizer to X and rounds: codes and parameters from nothing.
 template <class Q, RounderFor<Q> R>
-Encoding<Q> round(const R& rounder, View<const float> X, const Q& quantizer, const Metric& metric, Side side = Side::input,
-                  ExecutorRef executor = {}) {
+Encoding<Q> round(const R& rounder, View<const float> X, const Q& quantizer, const Metric& metric,
+                  Side side = Side::input, ExecutorRef executor = {}) {
   check_metric(X, metric, side);
   if (!X.rows_contiguous()) {
     const Matrix<float> dense = to_matrix<float>(X);

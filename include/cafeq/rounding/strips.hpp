@@ -1,4 +1,5 @@
-/// Rounding strip by strip: codes of some hundred rows at a time, so that no copy of the matrix and no matrix of codes is needed.
+/// Rounding strip by strip: codes of some hundred rows at a time, so that no copy of the matrix and
+/// no matrix of codes is needed.
 #pragma once
 
 #include <algorithm>
@@ -16,18 +17,25 @@ class StripEncoding {
  public:
   using Params = typename Q::Params;
 
-  /// Strips of about a million weights, but an eighth of the rows at most and 128 rows a thread at least: what is rounded does not depend on it. One
-  /// strip of all rows where the rows depend on each other: through the quantizer (couples_rows), or because the rounder R does not promise to round
-  /// row by row.
+  /// Strips of about a million weights, but an eighth of the rows at most and 128 rows a thread at
+  /// least: what is rounded does not depend on it. One strip of all rows where the rows depend on
+  /// each other: through the quantizer (couples_rows), or because the rounder R does not promise to
+  /// round row by row.
   template <class R>
-  static StripEncoding for_rounder(const R&, const Q& quantizer, Index rows, Index cols, ExecutorRef executor) {
+  static StripEncoding for_rounder(const R&, const Q& quantizer, Index rows, Index cols,
+                                   ExecutorRef executor) {
     const bool whole = couples_rows(quantizer) || !rounds_row_by_row<R>;
-    const Index step = std::max(std::min((Index(1) << 20) / cols, rows / 8) / 64 * 64, 128 * executor.concurrency());
+    const Index step = std::max(std::min((Index(1) << 20) / cols, rows / 8) / 64 * 64,
+                                128 * executor.concurrency());
     return StripEncoding(quantizer, rows, cols, whole ? rows : step);
   }
 
   StripEncoding(const Q& quantizer, Index rows, Index cols, Index step)
-      : rows_(rows), cols_(cols), step_(std::min(step, rows)), full_(quantizer, step_, cols), params_(std::size_t(Grouping{rows, cols, quantizer.group}.count())) {
+      : rows_(rows),
+        cols_(cols),
+        step_(std::min(step, rows)),
+        full_(quantizer, step_, cols),
+        params_(std::size_t(Grouping{rows, cols, quantizer.group}.count())) {
     if (rows % step_ != 0) last_ = Encoding<Q>(quantizer, rows % step_, cols);
   }
 
@@ -38,15 +46,16 @@ class StripEncoding {
   /// With its tensor-wide state, once a strip was fitted.
   const Q& quantizer() const noexcept { return full_.quantizer(); }
 
-  /// f(first row, rows, encoding) strip after strip. The encoding holds the present parameters of these rows and keeps those that f leaves in it;
-  /// its codes are those of the strip before.
+  /// f(first row, rows, encoding) strip after strip. The encoding holds the present parameters of
+  /// these rows and keeps those that f leaves in it; its codes are those of the strip before.
   template <class F>
   void for_each(F&& f) {
     for (Index begin = 0; begin < rows_; begin += step_) {
       const Index n = std::min(step_, rows_ - begin);
       Encoding<Q>& encoding = n == step_ ? full_ : last_;
       const auto params = encoding.all_params();
-      const auto kept = params_.begin() + (step_ == rows_ ? 0 : begin * encoding.grouping().per_row_count());
+      const auto kept =
+          params_.begin() + (step_ == rows_ ? 0 : begin * encoding.grouping().per_row_count());
       std::copy_n(kept, params.size(), params.begin());
       f(begin, n, encoding);
       std::copy_n(params.begin(), params.size(), kept);

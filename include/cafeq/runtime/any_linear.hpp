@@ -1,4 +1,5 @@
-/// AnyLinear: Linear for a matrix whose grid, bits and transform are known when the program runs, such as one from a file.
+/// AnyLinear: Linear for a matrix whose grid, bits and transform are known when the program runs,
+/// such as one from a file.
 #pragma once
 
 #include <type_traits>
@@ -13,9 +14,12 @@ namespace cafeq {
 class AnyLinear {
  public:
   explicit AnyLinear(AnyQuantized weights, ActivationFormat format = {})
-      : linear_(weights.visit([&]<Transform T, class Q>(const Quantized<T, Q>& q) { return Variant(Linear<T, Q>(q, format)); })) {}
+      : linear_(weights.visit([&]<Transform T, class Q>(const Quantized<T, Q>& q) {
+          return Variant(Linear<T, Q>(q, format));
+        })) {}
 
-  /// f(linear), with its own type: for prepare(), which layers with one transform share, and all else that Linear has.
+  /// f(linear), with its own type: for prepare(), which layers with one transform share, and all
+  /// else that Linear has.
   template <class F>
   decltype(auto) visit(F&& f) const {
     return std::visit(std::forward<F>(f), linear_);

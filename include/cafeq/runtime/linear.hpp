@@ -1,7 +1,7 @@
 /// Linear: packed weights times activations.
 ///
 ///   const Linear q{Wq, {.precision = ActivationPrecision::int8}}, k{Wk, …}, v{Wv, …};
-///   const Activations x = q.prepare(h);              // the transform that the three share is undone once
+///   const Activations x = q.prepare(h);  // the transform that the three share is undone once
 ///   q.multiply(x, yq); k.multiply(x, yk); v.multiply(x, yv);
 #pragma once
 
@@ -25,24 +25,32 @@ Linear(Quantized<T, Q>, ActivationFormat) -> Linear<T, Q>;
 template <Transform T, class Q>
 Linear(Quantized<T, Q>) -> Linear<T, Q>;
 
-/// y = Ŵ x straight from packed codes: the transform is undone on x (or on y, for an output-side transform), once a call or once for several layers. Uniform
-/// grids, and tables of up to 16 levels, go through kernel::PackedProduct, whose error it has, wherever groups of weights and of activations meet at words
-/// of codes; other grids and widths are decoded a row at a time. The same bits for any number of threads and of vectors together. Owns the quantized matrix, and a compact inverse of a
-/// block-diagonal transform.
+/// y = Ŵ x straight from packed codes: the transform is undone on x (or on y, for an output-side
+/// transform), once a call or once for several layers. Uniform grids, and tables of up to 16
+/// levels, go through kernel::PackedProduct, whose error it has, wherever groups of weights and of
+/// activations meet at words of codes; other grids and widths are decoded a row at a time. The same
+/// bits for any number of threads and of vectors together. Owns the quantized matrix, and a compact
+/// inverse of a block-diagonal transform.
 template <Transform T, class Q>
 class Linear : public detail::LinearBase<Linear<T, Q>, T, Q> {
-  static_assert(Quantizer<Q>, "cafeq: products of trellis codes need cafeq/runtime/trellis_linear.hpp");
+  static_assert(Quantizer<Q>,
+                "cafeq: products of trellis codes need cafeq/runtime/trellis_linear.hpp");
   using Base = detail::LinearBase<Linear<T, Q>, T, Q>;
 
  public:
-  explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {}) : Base(std::move(weights), format) { examine(); }
+  explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {})
+      : Base(std::move(weights), format) {
+    examine();
+  }
   using Base::in, Base::out;
 
  private:
   friend Base;
   using Base::weights_, Base::format_;
 
-  Activations arrange(View<const float> X) const { return Activations(X, weights_.bits(), format_); }
+  Activations arrange(View<const float> X) const {
+    return Activations(X, weights_.bits(), format_);
+  }
   void multiply_arranged(const Activations& x, View<float> Y, ExecutorRef executor) const {
     std::visit([&](const auto& packed) { multiply_packed(packed, Y, executor); }, x.packed_);
   }
@@ -51,22 +59,27 @@ class Linear : public detail::LinearBase<Linear<T, Q>, T, Q> {
   struct RowLines {
     const Linear& layer;
     float lowest;  // what code 0 stands for
-    void operator()(Index row, float bias, float* scale, float* offset) const noexcept { layer.lines(row, bias + lowest, scale, offset); }
+    void operator()(Index row, float bias, float* scale, float* offset) const noexcept {
+      layer.lines(row, bias + lowest, scale, offset);
+    }
   };
 
   void examine();
   void lines(Index row, float bias, float* scale, float* offset) const noexcept;
-  Index grain() const noexcept { return std::max<Index>(1, (1 << 18) / std::max<Index>(1, in()) / 12) * 12; }
+  Index grain() const noexcept {
+    return std::max<Index>(1, (1 << 18) / std::max<Index>(1, in()) / 12) * 12;
+  }
   template <class X>
   void multiply_packed(const X& x, View<float> Y, ExecutorRef executor) const;
   template <int Bits, bool Table, class E>
-  bool multiply_words(const kernel::PackedActivations<E>& x, View<float> Y, ExecutorRef executor) const;
+  bool multiply_words(const kernel::PackedActivations<E>& x, View<float> Y,
+                      ExecutorRef executor) const;
   void multiply_decoded(View<const float> X, View<float> Y, ExecutorRef executor) const;
   void decode_row(Index row, std::span<std::uint8_t> codes, std::span<float> values) const noexcept;
 
   std::array<float, 256> levels_{};  // of a linear grid
   bool uniform_ = false;             // whether they are one apart
-  bool halves_ = false;              // whether Params are the fp16 scale, or scale and offset, themselves
+  bool halves_ = false;  // whether Params are the fp16 scale, or scale and offset, themselves
 };
 
 /// Recognises what the grid allows by asking it.
@@ -86,7 +99,8 @@ void Linear<T, Q>::examine() {
       for (const Params& p : weights_.params()) {
         const auto stored = std::bit_cast<std::array<std::uint16_t, std::size_t(fields)>>(p);
         const float offset = fields == 1 ? 0.0f : float(fp16::from_bits(stored[fields - 1]));
-        halves_ = halves_ && float(fp16::from_bits(stored[0])) == q.scale(p) && offset == q.offset(p);
+        halves_ =
+            halves_ && float(fp16::from_bits(stored[0])) == q.scale(p) && offset == q.offset(p);
       }
     }
   }
@@ -106,7 +120,8 @@ void Linear<T, Q>::lines(Index row, float bias, float* scale, float* offset) con
       for (; g + w <= count; g += w) {
         if constexpr (Q::has_offset) {
           const fp16* pairs = halves + 2 * g;
-          const auto [s, z] = simd::unzip(simd::load_float<DefaultArch>(pairs), simd::load_float<DefaultArch>(pairs + w));
+          const auto [s, z] = simd::unzip(simd::load_float<DefaultArch>(pairs),
+                                          simd::load_float<DefaultArch>(pairs + w));
           s.store_unaligned(scale + g);
           simd::fma(V(bias), s, z).store_unaligned(offset + g);
         } else {
@@ -133,7 +148,8 @@ void Linear<T, Q>::multiply_packed(const X& x, View<float> Y, ExecutorRef execut
       if (uniform_) done = multiply_words<b, false>(x, Y, executor);
       else if constexpr (b <= 4) done = multiply_words<b, true>(x, Y, executor);
     };
-    if constexpr (fixed_bits<Q>() > 0) multiply_bits(std::integral_constant<int, kernel::detail::kernel_bits(fixed_bits<Q>())>{});
+    if constexpr (fixed_bits<Q>() > 0)
+      multiply_bits(std::integral_constant<int, kernel::detail::kernel_bits(fixed_bits<Q>())>{});
     else kernel::detail::with_kernel_bits(weights_.bits(), multiply_bits);
     if (done) return;
   }
@@ -143,16 +159,21 @@ void Linear<T, Q>::multiply_packed(const X& x, View<float> Y, ExecutorRef execut
 /// Whether there is a kernel for it.
 template <Transform T, class Q>
 template <int Bits, bool Table, class E>
-bool Linear<T, Q>::multiply_words(const kernel::PackedActivations<E>& x, View<float> Y, ExecutorRef executor) const {
+bool Linear<T, Q>::multiply_words(const kernel::PackedActivations<E>& x, View<float> Y,
+                                  ExecutorRef executor) const {
   if constexpr (Table && !std::is_same_v<E, float>) {
-    return multiply_words<Bits, Table>(kernel::PackedActivations<float>(x.values(), Bits), Y, executor);
+    return multiply_words<Bits, Table>(kernel::PackedActivations<float>(x.values(), Bits), Y,
+                                       executor);
   } else {
     using Product = kernel::PackedProduct<E, Bits, DefaultArch, Table>;
     const PackedCodes& codes = weights_.codes();
-    const kernel::PackedRows W{codes.bytes().data(), out(), in(), codes.row_bytes(), weights_.bits(), weights_.grouping().width()};
+    const kernel::PackedRows W{codes.bytes().data(), out(),           in(),
+                               codes.row_bytes(),    weights_.bits(), weights_.grouping().width()};
     if (!Product::supports(W, x)) return false;
     if (x.bits() != Bits) {  // rounding rounded activations again changes none
-      return multiply_words<Bits, Table>(kernel::PackedActivations<E>(x.values(), Bits, x.group() == 0 ? in() : x.group()), Y, executor);
+      return multiply_words<Bits, Table>(
+          kernel::PackedActivations<E>(x.values(), Bits, x.group() == 0 ? in() : x.group()), Y,
+          executor);
     }
     const Product product(W, x, levels_);
     const PowerOfTwo unit(weights_.exponent());
@@ -168,20 +189,25 @@ bool Linear<T, Q>::multiply_words(const kernel::PackedActivations<E>& x, View<fl
 
 /// Levels of a linear grid in units of its scale, the weights themselves of any other.
 template <Transform T, class Q>
-void Linear<T, Q>::decode_row(Index row, std::span<std::uint8_t> codes, std::span<float> values) const noexcept {
+void Linear<T, Q>::decode_row(Index row, std::span<std::uint8_t> codes,
+                              std::span<float> values) const noexcept {
   if (weights_.bits() == 8) weights_.codes().unpack_row(row, codes);
-  else kernel::detail::unpack_row<DefaultArch>(weights_.codes().row(row).data(), weights_.bits(), in(), 0, codes.data());
+  else
+    kernel::detail::unpack_row<DefaultArch>(weights_.codes().row(row).data(), weights_.bits(), in(),
+                                            0, codes.data());
   if constexpr (LinearGrid<Q>) {
     for (std::size_t j = 0; j < codes.size(); ++j) values[j] = levels_[codes[j]];
   } else {
     const Grouping& grouping = weights_.grouping();
     for (Index j = 0; j < in(); ++j)
-      values[std::size_t(j)] = weights_.quantizer().decode(codes[std::size_t(j)], weights_.params()[std::size_t(grouping.index(row, j))]);
+      values[std::size_t(j)] = weights_.quantizer().decode(
+          codes[std::size_t(j)], weights_.params()[std::size_t(grouping.index(row, j))]);
   }
 }
 
 template <Transform T, class Q>
-void Linear<T, Q>::multiply_decoded(View<const float> X, View<float> Y, ExecutorRef executor) const {
+void Linear<T, Q>::multiply_decoded(View<const float> X, View<float> Y,
+                                    ExecutorRef executor) const {
   using V = Batch<float>;
   constexpr Index w = Index(V::size);
   const PowerOfTwo unit(weights_.exponent());
@@ -206,7 +232,8 @@ void Linear<T, Q>::multiply_decoded(View<const float> X, View<float> Y, Executor
             products = simd::fma(V::load_unaligned(values.data() + l), v, products);
             total += v;
           }
-          double product = double(simd::reduce_add(products)), all = double(simd::reduce_add(total));
+          double product = double(simd::reduce_add(products)),
+                 all = double(simd::reduce_add(total));
           for (; l < stop; ++l) {
             product += double(values[std::size_t(l)]) * double(x[l]);
             all += double(x[l]);

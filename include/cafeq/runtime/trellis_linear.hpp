@@ -12,16 +12,20 @@
 
 namespace cafeq {
 
-/// y = Ŵ x. Activations are rounded to int16, one step a vector (precision fp32: |Δy_i| <= .506 step Σ_j |ŵ_ij|, step = absmax/32767), or to int8, one
-/// step for 64 entries; see kernel/trellis_product.hpp for the errors of both. Sequences along columns are decoded to fp32 and meet x as it is: |error| <=
-/// in · 2^-24 Σ_j |ŵ_ij x_j|. The same bits for any number of threads and of vectors together.
+/// y = Ŵ x. Activations are rounded to int16, one step a vector (precision fp32: |Δy_i| <= .506
+/// step Σ_j |ŵ_ij|, step = absmax/32767), or to int8, one step for 64 entries; see
+/// kernel/trellis_product.hpp for the errors of both. Sequences along columns are decoded to fp32
+/// and meet x as it is: |error| <= in · 2^-24 Σ_j |ŵ_ij x_j|. The same bits for any number of
+/// threads and of vectors together.
 template <Transform T>
 class Linear<T, Trellis> : public detail::LinearBase<Linear<T, Trellis>, T, Trellis> {
   using Base = detail::LinearBase<Linear<T, Trellis>, T, Trellis>;
 
  public:
-  explicit Linear(Quantized<T, Trellis> weights, ActivationFormat format = {}) : Base(std::move(weights), format) {
-    for (Index i = 0; i < weights_.encoding().chunks().lines; ++i) scales_.push_back(weights_.encoding().scales()[i]);
+  explicit Linear(Quantized<T, Trellis> weights, ActivationFormat format = {})
+      : Base(std::move(weights), format) {
+    for (Index i = 0; i < weights_.encoding().chunks().lines; ++i)
+      scales_.push_back(weights_.encoding().scales()[i]);
   }
   using Base::in, Base::out;
 
@@ -32,8 +36,10 @@ class Linear<T, Trellis> : public detail::LinearBase<Linear<T, Trellis>, T, Trel
   /// As they are: each product rounds them for itself, which takes little beside it.
   Activations arrange(View<const float> X) const { return Activations(X, 8, {}); }
   void multiply_arranged(const Activations& x, View<float> Y, ExecutorRef executor) const {
-    if (weights_.quantizer().sequence == TrellisSequence::column) multiply_columns(x.values(), Y, executor);
-    else if (format_.precision == ActivationPrecision::int8) multiply_rounded<std::int8_t>(x.values(), Y, executor);
+    if (weights_.quantizer().sequence == TrellisSequence::column)
+      multiply_columns(x.values(), Y, executor);
+    else if (format_.precision == ActivationPrecision::int8)
+      multiply_rounded<std::int8_t>(x.values(), Y, executor);
     else multiply_rounded<std::int16_t>(x.values(), Y, executor);
   }
 
@@ -47,10 +53,12 @@ class Linear<T, Trellis> : public detail::LinearBase<Linear<T, Trellis>, T, Trel
       for (Index c = begin; c < end; ++c) {
         const Index first = chunks.first_line(c), n = chunks.lines_of(c);
         const auto scales = std::span(scales_).subspan(std::size_t(first), std::size_t(n));
-        kernel::multiply_trellis_rows(encoding.decoder(), encoding.chunk(c).data(), 0, scales, x, Y.col_block(first, n));
+        kernel::multiply_trellis_rows(encoding.decoder(), encoding.chunk(c).data(), 0, scales, x,
+                                      Y.col_block(first, n));
       }
       for (Index k = 0; k < Y.rows; ++k)
-        for (Index i = chunks.first_line(begin); i < chunks.first_line(end); ++i) Y(k, i) = float(unit(double(Y(k, i))));
+        for (Index i = chunks.first_line(begin); i < chunks.first_line(end); ++i)
+          Y(k, i) = float(unit(double(Y(k, i))));
     });
   }
 

@@ -1,6 +1,7 @@
 /// Undoing a transform on activations: x ← M⁻¹ x, or z ← M⁻ᵀ z for a transform of the output side.
 ///
-/// A block-diagonal transform is read as it is stored, k·dim entries of 1, 2 or 4 bytes; any other by its own apply().
+/// A block-diagonal transform is read as it is stored, k·dim entries of 1, 2 or 4 bytes; any other
+/// by its own apply().
 #pragma once
 
 #include <cmath>
@@ -14,11 +15,13 @@
 
 namespace cafeq {
 
-/// What Linear keeps of a transform besides the transform itself. Specialise it for transforms of your own that have a faster way.
+/// What Linear keeps of a transform besides the transform itself. Specialise it for transforms of
+/// your own that have a faster way.
 template <Transform T>
 class UndoTransform {
  public:
-  UndoTransform(const T&, Side side) : op_(side == Side::input ? Op::inverse_transpose : Op::inverse) {}
+  UndoTransform(const T&, Side side)
+      : op_(side == Side::input ? Op::inverse_transpose : Op::inverse) {}
   /// The rows of X, which are contiguous: (M⁻¹ x)ᵀ = xᵀ M⁻ᵀ, (M⁻ᵀ z)ᵀ = zᵀ M⁻¹.
   void operator()(const T& transform, View<float> X, ExecutorRef) const { transform.apply(X, op_); }
 
@@ -46,19 +49,25 @@ class UndoTransform<BlockDiagonal> {
       case InversePrecision::fp16: {
         auto& N = start<fp16>(transform);
         double largest = 0;
-        for (Index b = 0; b < N.blocks(); ++b) largest = std::max(largest, largest_magnitude(transform.inverse(b).view()));
+        for (Index b = 0; b < N.blocks(); ++b)
+          largest = std::max(largest, largest_magnitude(transform.inverse(b).view()));
         const int exponent = detail::half_exponent(largest);
-        fill(N, side, [&](Index b, Index r, Index c) { return fp16(float(std::ldexp(transform.inverse(b)(r, c), -exponent))); });
+        fill(N, side, [&](Index b, Index r, Index c) {
+          return fp16(float(std::ldexp(transform.inverse(b)(r, c), -exponent)));
+        });
         N.column_scales().assign(std::size_t(N.dim()), float(std::ldexp(1.0, exponent)));
         return;
       }
       case InversePrecision::int8: {
         auto& N = start<std::int8_t>(transform);
         const Int8Inverse stored = transform.int8_inverse();
-        fill(N, side, [&](Index b, Index r, Index c) { return stored.blocks[std::size_t(b)].codes[std::size_t(r * N.size(b) + c)]; });
+        fill(N, side, [&](Index b, Index r, Index c) {
+          return stored.blocks[std::size_t(b)].codes[std::size_t(r * N.size(b) + c)];
+        });
         auto& scales = side == Side::input ? N.column_scales() : N.row_scales();
         for (const auto& block : stored.blocks)
-          for (const std::uint8_t e : block.exponents) scales.push_back(float(detail::eighth_octave(8 * stored.base - int(e))));
+          for (const std::uint8_t e : block.exponents)
+            scales.push_back(float(detail::eighth_octave(8 * stored.base - int(e))));
         return;
       }
     }
@@ -93,17 +102,21 @@ class UndoTransform<BlockDiagonal> {
   static void fill(kernel::BlockPanels<Entry>& N, Side side, F&& entry) {
     for (Index b = 0; b < N.blocks(); ++b)
       for (Index r = 0; r < N.size(b); ++r)
-        for (Index c = 0; c < N.size(b); ++c) N(b, r, c) = side == Side::input ? entry(b, r, c) : entry(b, c, r);
+        for (Index c = 0; c < N.size(b); ++c)
+          N(b, r, c) = side == Side::input ? entry(b, r, c) : entry(b, c, r);
   }
 
-  std::variant<kernel::BlockPanels<float>, kernel::BlockPanels<fp16>, kernel::BlockPanels<std::int8_t>> inverse_;
+  std::variant<kernel::BlockPanels<float>, kernel::BlockPanels<fp16>,
+               kernel::BlockPanels<std::int8_t>>
+      inverse_;
 };
 
 /// M = M_a M_b: M⁻¹ x = M_b⁻¹ (M_a⁻¹ x), and M⁻ᵀ z = M_a⁻ᵀ (M_b⁻ᵀ z).
 template <Transform A, Transform B>
 class UndoTransform<Composed<A, B>> {
  public:
-  UndoTransform(const Composed<A, B>& transform, Side side) : side_(side), first_(transform.first(), side), second_(transform.second(), side) {}
+  UndoTransform(const Composed<A, B>& transform, Side side)
+      : side_(side), first_(transform.first(), side), second_(transform.second(), side) {}
   void operator()(const Composed<A, B>& transform, View<float> X, ExecutorRef executor) const {
     if (side_ == Side::input) {
       first_(transform.first(), X, executor);

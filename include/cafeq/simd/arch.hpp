@@ -5,7 +5,8 @@
 
 namespace cafeq {
 
-/// The architecture that a kernel is compiled for where the caller names none: the best that the compiler flags allow.
+/// The architecture that a kernel is compiled for where the caller names none: the best that the
+/// compiler flags allow.
 using DefaultArch = xsimd::default_arch;
 
 template <class T, class Arch = DefaultArch>

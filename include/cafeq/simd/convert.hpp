@@ -36,10 +36,12 @@ inline void store_lanes(To* p, Batch<float, Arch> v) noexcept {
 template <class Arch>
 inline Batch<std::int32_t, Arch> load_int32(const std::uint8_t* p) noexcept {
 #if defined(__AVX2__)
-  if constexpr (is_avx2<Arch>) return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  if constexpr (is_avx2<Arch>)
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 #endif
 #if defined(__AVX512F__)
-  if constexpr (is_avx512<Arch>) return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  if constexpr (is_avx512<Arch>)
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #endif
 #if defined(__SSE2__)
   if constexpr (is_sse2<Arch>) {
@@ -62,10 +64,12 @@ inline Batch<std::int32_t, Arch> load_int32(const std::uint8_t* p) noexcept {
 template <class Arch>
 inline Batch<std::int32_t, Arch> load_int32(const std::int8_t* p) noexcept {
 #if defined(__AVX2__)
-  if constexpr (is_avx2<Arch>) return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  if constexpr (is_avx2<Arch>)
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 #endif
 #if defined(__AVX512F__)
-  if constexpr (is_avx512<Arch>) return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  if constexpr (is_avx512<Arch>)
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #endif
 #if defined(__SSE2__)
   if constexpr (is_sse2<Arch>) {
@@ -86,7 +90,8 @@ inline Batch<std::int32_t, Arch> load_int32(const std::int8_t* p) noexcept {
   return detail::load_lanes<std::int32_t, Arch>(p);
 }
 
-/// Consecutive elements of any type that a matrix or a code may have, converted to floats; exact except from double.
+/// Consecutive elements of any type that a matrix or a code may have, converted to floats; exact
+/// except from double.
 template <class Arch>
 inline Batch<float, Arch> load_float(const float* p) noexcept {
   return Batch<float, Arch>::load_unaligned(p);
@@ -106,13 +111,16 @@ inline Batch<float, Arch> load_float(const double* p) noexcept {
 template <class Arch>
 inline Batch<float, Arch> load_float(const fp16* p) noexcept {
 #if defined(__F16C__) && defined(__AVX2__)
-  if constexpr (is_avx2<Arch>) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  if constexpr (is_avx2<Arch>)
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #endif
 #if defined(__AVX512F__)
-  if constexpr (is_avx512<Arch>) return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  if constexpr (is_avx512<Arch>)
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 #endif
 #if defined(__aarch64__)
-  if constexpr (is_neon64<Arch>) return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))));
+  if constexpr (is_neon64<Arch>)
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))));
 #endif
   return detail::load_lanes<float, Arch>(p);
 }
@@ -120,19 +128,24 @@ template <class Arch>
 inline Batch<float, Arch> load_float(const bf16* p) noexcept {
 #if defined(__AVX2__)
   if constexpr (is_avx2<Arch>)
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(
+        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
 #endif
 #if defined(__AVX512F__)
   if constexpr (is_avx512<Arch>)
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
 #endif
 #if defined(__aarch64__)
-  if constexpr (is_neon64<Arch>) return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)), 16));
+  if constexpr (is_neon64<Arch>)
+    return vreinterpretq_f32_u32(
+        vshll_n_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)), 16));
 #endif
   return detail::load_lanes<float, Arch>(p);
 }
 
-/// Floats stored as elements of that type, rounded as its constructor rounds: ties to even, overflow to infinity.
+/// Floats stored as elements of that type, rounded as its constructor rounds: ties to even,
+/// overflow to infinity.
 template <class Arch>
 inline void store_float(float* p, Batch<float, Arch> v) noexcept {
   v.store_unaligned(p);
@@ -144,13 +157,18 @@ inline void store_float(double* p, Batch<float, Arch> v) noexcept {
 template <class Arch>
 inline void store_float(fp16* p, Batch<float, Arch> v) noexcept {
 #if defined(__F16C__) && defined(__AVX2__)
-  if constexpr (is_avx2<Arch>) return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  if constexpr (is_avx2<Arch>)
+    return _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                            _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 #endif
 #if defined(__AVX512F__)
-  if constexpr (is_avx512<Arch>) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  if constexpr (is_avx512<Arch>)
+    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                               _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 #endif
 #if defined(__aarch64__)
-  if constexpr (is_neon64<Arch>) return vst1_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpret_u16_f16(vcvt_f16_f32(v)));
+  if constexpr (is_neon64<Arch>)
+    return vst1_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpret_u16_f16(vcvt_f16_f32(v)));
 #endif
   detail::store_lanes<fp16, Arch>(p, v);
 }
@@ -160,10 +178,12 @@ inline void store_float(bf16* p, Batch<float, Arch> v) noexcept {
   if constexpr (is_avx2<Arch>) {
     const __m256i bits = _mm256_castps_si256(v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i rounded =
+        _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
     const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
     const __m256 is_nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
-    const __m256i upper = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(is_nan)), 16);
+    const __m256i upper =
+        _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(is_nan)), 16);
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0x08);
     return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
   }
@@ -177,17 +197,18 @@ inline void store_uint8(std::uint8_t* p, Batch<float, Arch> v) noexcept {
 #if defined(__AVX2__)
   if constexpr (is_avx2<Arch>) {
     const __m256i words = _mm256_cvttps_epi32(v);
-    const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    const __m128i halves =
+        _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
   } else
 #endif
 #if defined(__AVX512F__)
-    if constexpr (is_avx512<Arch>)
+      if constexpr (is_avx512<Arch>)
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v)));
   else
 #endif
 #if defined(__SSE2__)
-    if constexpr (is_sse2<Arch> && Batch<float, Arch>::size == 4) {
+      if constexpr (is_sse2<Arch> && Batch<float, Arch>::size == 4) {
     const __m128i words = _mm_cvttps_epi32(v);
     const __m128i halves = _mm_packs_epi32(words, words);
     const std::int32_t four = _mm_cvtsi128_si32(_mm_packus_epi16(halves, halves));
@@ -195,9 +216,10 @@ inline void store_uint8(std::uint8_t* p, Batch<float, Arch> v) noexcept {
   } else
 #endif
 #if defined(__aarch64__)
-    if constexpr (is_neon64<Arch>) {
+      if constexpr (is_neon64<Arch>) {
     const uint16x4_t halves = vmovn_u32(vcvtq_u32_f32(v));
-    const std::uint32_t four = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(halves, halves))), 0);
+    const std::uint32_t four =
+        vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(halves, halves))), 0);
     std::memcpy(p, &four, sizeof four);
   } else
 #endif
@@ -214,19 +236,24 @@ struct Widened {
 template <class Arch>
 inline Widened<Arch> widen(Batch<float, Arch> v) noexcept {
 #if defined(__AVX2__)
-  if constexpr (is_avx2<Arch>) return {_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))};
+  if constexpr (is_avx2<Arch>)
+    return {_mm256_cvtps_pd(_mm256_castps256_ps128(v)),
+            _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))};
   else
 #endif
 #if defined(__AVX512F__)
-    if constexpr (is_avx512<Arch>) return {_mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(detail::upper_half(v))};
+      if constexpr (is_avx512<Arch>)
+    return {_mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(detail::upper_half(v))};
   else
 #endif
 #if defined(__SSE2__)
-    if constexpr (is_sse2<Arch> && Batch<float, Arch>::size == 4) return {_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))};
+      if constexpr (is_sse2<Arch> && Batch<float, Arch>::size == 4)
+    return {_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))};
   else
 #endif
 #if defined(__aarch64__)
-    if constexpr (is_neon64<Arch>) return {vcvt_f64_f32(vget_low_f32(v)), vcvt_high_f64_f32(v)};
+      if constexpr (is_neon64<Arch>)
+    return {vcvt_f64_f32(vget_low_f32(v)), vcvt_high_f64_f32(v)};
   else
 #endif
   {

@@ -1,7 +1,9 @@
-/// What the processor at hand can run, found out at run time, and which architecture the host wants of it.
+/// What the processor at hand can run, found out at run time, and which architecture the host wants
+/// of it.
 ///
-/// Precedence: require(), then the environment variable CAFEQ_ARCH, then the best that is there. Nothing here is compiled for more than the flags
-/// of the including file, so it may run anywhere. A feature counts only if the operating system saves its registers too.
+/// Precedence: require(), then the environment variable CAFEQ_ARCH, then the best that is there.
+/// Nothing here is compiled for more than the flags of the including file, so it may run anywhere.
+/// A feature counts only if the operating system saves its registers too.
 #pragma once
 
 #include <array>
@@ -29,7 +31,8 @@ enum class Architecture {
   avx512,   ///< x86-64-v4: AVX-512 F, BW, CD, DQ, VL
 };
 
-inline constexpr std::array architectures{Architecture::generic, Architecture::neon, Architecture::avx2, Architecture::avx512};
+inline constexpr std::array architectures{Architecture::generic, Architecture::neon,
+                                          Architecture::avx2, Architecture::avx512};
 
 constexpr std::string_view name(Architecture architecture) noexcept {
   constexpr std::string_view names[] = {"generic", "neon", "avx2", "avx512"};
@@ -46,17 +49,21 @@ namespace detail {
 
 #if CAFEQ_CPU_X86
 inline bool has_x86_64_v3() noexcept {
-  // __builtin_cpu_supports asks the operating system too, but knows F16C, MOVBE and LZCNT in newer compilers only.
+  // __builtin_cpu_supports asks the operating system too, but knows F16C, MOVBE and LZCNT in newer
+  // compilers only.
   unsigned a = 0, b = 0, c = 0, d = 0, extended = 0;
-  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || __get_cpuid(0x80000001, &a, &b, &extended, &d) == 0) return false;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || __get_cpuid(0x80000001, &a, &b, &extended, &d) == 0)
+    return false;
   constexpr unsigned movbe = 1u << 22, f16c = 1u << 29, lzcnt = 1u << 5;
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-         (c & movbe) != 0 && (c & f16c) != 0 && (extended & lzcnt) != 0;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && (c & movbe) != 0 &&
+         (c & f16c) != 0 && (extended & lzcnt) != 0;
 }
 
 inline bool has_x86_64_v4() noexcept {
-  return has_x86_64_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+  return has_x86_64_v3() && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 #endif
@@ -71,37 +78,38 @@ inline std::atomic<int>& required() noexcept {
 /// Whether code for this architecture runs here.
 inline bool supports(Architecture architecture) noexcept {
   switch (architecture) {
-    case Architecture::generic:
-      return true;
+    case Architecture::generic: return true;
 #if CAFEQ_CPU_X86
-    case Architecture::avx2:
-      return detail::has_x86_64_v3();
-    case Architecture::avx512:
-      return detail::has_x86_64_v4();
+    case Architecture::avx2: return detail::has_x86_64_v3();
+    case Architecture::avx512: return detail::has_x86_64_v4();
 #endif
 #if defined(__aarch64__)
-    case Architecture::neon:
-      return true;
+    case Architecture::neon: return true;
 #endif
-    default:
-      return false;
+    default: return false;
   }
 }
 
-/// From now on this architecture, whatever CAFEQ_ARCH says; without one, CAFEQ_ARCH or the best again. An error where the processor lacks it.
-/// Tables of kernels that were taken before stay what they are.
+/// From now on this architecture, whatever CAFEQ_ARCH says; without one, CAFEQ_ARCH or the best
+/// again. An error where the processor lacks it. Tables of kernels that were taken before stay what
+/// they are.
 inline void require(std::optional<Architecture> architecture) {
-  if (architecture && !supports(*architecture)) raise(ErrorCode::unsupported, message("cpu::require: this processor has no ", name(*architecture)));
+  if (architecture && !supports(*architecture))
+    raise(ErrorCode::unsupported,
+          message("cpu::require: this processor has no ", name(*architecture)));
   detail::required().store(architecture ? int(*architecture) : -1);
 }
 
-/// What require() or CAFEQ_ARCH asks for; nothing where neither does, or the variable is empty. An error for a name that does not exist.
+/// What require() or CAFEQ_ARCH asks for; nothing where neither does, or the variable is empty. An
+/// error for a name that does not exist.
 inline Result<std::optional<Architecture>> requested() {
-  if (const int required = detail::required().load(); required >= 0) return std::optional(Architecture(required));
+  if (const int required = detail::required().load(); required >= 0)
+    return std::optional(Architecture(required));
   const char* text = std::getenv("CAFEQ_ARCH");
   if (text == nullptr || *text == '\0') return std::optional<Architecture>();
   if (const auto architecture = from_name(text)) return architecture;
-  return Error(ErrorCode::invalid_argument, message("CAFEQ_ARCH: ", text, " is none of generic, neon, avx2, avx512"));
+  return Error(ErrorCode::invalid_argument,
+               message("CAFEQ_ARCH: ", text, " is none of generic, neon, avx2, avx512"));
 }
 
 }  // namespace cafeq::cpu

@@ -1,6 +1,8 @@
-/// Choosing one of several variants of a table of functions, each compiled for another architecture.
+/// Choosing one of several variants of a table of functions, each compiled for another
+/// architecture.
 ///
-/// Variants are compiled in units of their own (cafeq_add_dispatch() in cmake/CafeqDispatch.cmake); a Table is any struct of function pointers.
+/// Variants are compiled in units of their own (cafeq_add_dispatch() in cmake/CafeqDispatch.cmake);
+/// a Table is any struct of function pointers.
 #pragma once
 
 #include <span>
@@ -17,8 +19,8 @@ struct Variant {
   const Table* table;
 };
 
-/// The variant that require() or CAFEQ_ARCH asks for, else the best that the processor runs. An error that tells what there is where the wanted one
-/// was not compiled or does not run here.
+/// The variant that require() or CAFEQ_ARCH asks for, else the best that the processor runs. An
+/// error that tells what there is where the wanted one was not compiled or does not run here.
 template <class Table>
 Result<const Table*> try_select(std::span<const Variant<Table>> variants) {
   const auto requested = cpu::requested();
@@ -37,10 +39,14 @@ Result<const Table*> try_select(std::span<const Variant<Table>> variants) {
     available += cpu::name(variant.architecture);
   }
   if (wanted) {
-    const std::string_view fault = compiled ? ": this processor cannot run it" : ": this program was built without it";
-    return Error(ErrorCode::unsupported, message("architecture ", cpu::name(*wanted), fault, "; available:", available));
+    const std::string_view fault =
+        compiled ? ": this processor cannot run it" : ": this program was built without it";
+    return Error(ErrorCode::unsupported,
+                 message("architecture ", cpu::name(*wanted), fault, "; available:", available));
   }
-  if (best == nullptr) return Error(ErrorCode::unsupported, "no architecture that this program was built for runs on this processor");
+  if (best == nullptr)
+    return Error(ErrorCode::unsupported,
+                 "no architecture that this program was built for runs on this processor");
   return best->table;
 }
 

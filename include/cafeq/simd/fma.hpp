@@ -15,8 +15,9 @@
 
 namespace cafeq::simd {
 
-/// Whether Arch is this one or has all of it. A branch by intrinsics stands inside `#if defined(__AVX2__)` (or __AVX512F__, __aarch64__ …) and
-/// asks these besides, since a program may use a narrower architecture than its flags allow.
+/// Whether Arch is this one or has all of it. A branch by intrinsics stands inside `#if
+/// defined(__AVX2__)` (or __AVX512F__, __aarch64__ …) and asks these besides, since a program may
+/// use a narrower architecture than its flags allow.
 template <class Arch>
 inline constexpr bool is_sse2 = std::is_base_of_v<xsimd::sse2, Arch>;
 template <class Arch>
@@ -29,8 +30,10 @@ inline constexpr bool is_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
 /// Whether fma() rounds once.
 template <class Arch>
 inline constexpr bool has_fma =
-    std::is_base_of_v<xsimd::fma3<xsimd::avx2>, Arch> || std::is_base_of_v<xsimd::fma3<xsimd::avx>, Arch> ||
-    std::is_base_of_v<xsimd::fma3<xsimd::sse4_2>, Arch> || std::is_base_of_v<xsimd::fma4, Arch> || is_avx512<Arch> || is_neon64<Arch>;
+    std::is_base_of_v<xsimd::fma3<xsimd::avx2>, Arch> ||
+    std::is_base_of_v<xsimd::fma3<xsimd::avx>, Arch> ||
+    std::is_base_of_v<xsimd::fma3<xsimd::sse4_2>, Arch> || std::is_base_of_v<xsimd::fma4, Arch> ||
+    is_avx512<Arch> || is_neon64<Arch>;
 
 /// x·y + z, rounded once where the architecture can. (xsimd 8.1 rounds twice on AVX-512.)
 template <class T, class Arch>
@@ -52,10 +55,11 @@ inline Batch<T, Arch> fms(Batch<T, Arch> x, Batch<T, Arch> y, Batch<T, Arch> z) 
   return xsimd::fms(x, y, z);
 }
 
-/// x·y − z where x·y and z nearly cancel: fms(), and without fused operations the same but for an error of 2^-45 of x·y, at nine times the cost.
-/// |x| and |y| below 2^100.
+/// x·y − z where x·y and z nearly cancel: fms(), and without fused operations the same but for an
+/// error of 2^-45 of x·y, at nine times the cost. |x| and |y| below 2^100.
 template <class Arch>
-inline Batch<float, Arch> compensated_fms(Batch<float, Arch> x, Batch<float, Arch> y, Batch<float, Arch> z) noexcept {
+inline Batch<float, Arch> compensated_fms(Batch<float, Arch> x, Batch<float, Arch> y,
+                                          Batch<float, Arch> z) noexcept {
   using V = Batch<float, Arch>;
   if constexpr (has_fma<Arch>) {
     return simd::fms(x, y, z);

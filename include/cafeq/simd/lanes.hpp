@@ -1,4 +1,5 @@
-/// All lanes of a vector, or of as many vectors as there are lanes: reductions and transposes. Every tree of sums has the same order on every architecture.
+/// All lanes of a vector, or of as many vectors as there are lanes: reductions and transposes.
+/// Every tree of sums has the same order on every architecture.
 #pragma once
 
 #include <cstddef>
@@ -34,12 +35,15 @@ inline float fold_lanes_avx(__m256 v, F&& f) noexcept {
 }
 #endif
 #if defined(__AVX512F__)
-inline __m256 upper_half(__m512 v) noexcept { return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)); }
+inline __m256 upper_half(__m512 v) noexcept {
+  return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1));
+}
 #endif
 
 }  // namespace detail
 
-/// The sum of all lanes as a tree of halves: lane l plus lane l + size/2, and so on; the same order whatever the architecture.
+/// The sum of all lanes as a tree of halves: lane l plus lane l + size/2, and so on; the same order
+/// whatever the architecture.
 template <class T, class Arch>
 inline T reduce_add(Batch<T, Arch> v) noexcept {
 #if defined(__AVX2__)
@@ -47,7 +51,8 @@ inline T reduce_add(Batch<T, Arch> v) noexcept {
   if constexpr (is_avx2<Arch> && std::is_same_v<T, float>) return detail::fold_lanes_avx(v, add);
 #if defined(__AVX512F__)
   else if constexpr (is_avx512<Arch> && std::is_same_v<T, float>)
-    return detail::fold_lanes_avx(_mm256_add_ps(_mm512_castps512_ps256(v), detail::upper_half(v)), add);
+    return detail::fold_lanes_avx(_mm256_add_ps(_mm512_castps512_ps256(v), detail::upper_half(v)),
+                                  add);
 #endif
 #endif
   return detail::fold_lanes(v, [](T a, T b) { return T(a + b); });
@@ -61,7 +66,8 @@ inline T reduce_min(Batch<T, Arch> v) noexcept {
   if constexpr (is_avx2<Arch> && std::is_same_v<T, float>) return detail::fold_lanes_avx(v, min);
 #if defined(__AVX512F__)
   else if constexpr (is_avx512<Arch> && std::is_same_v<T, float>)
-    return detail::fold_lanes_avx(_mm256_min_ps(_mm512_castps512_ps256(v), detail::upper_half(v)), min);
+    return detail::fold_lanes_avx(_mm256_min_ps(_mm512_castps512_ps256(v), detail::upper_half(v)),
+                                  min);
 #endif
 #endif
   return detail::fold_lanes(v, [](T a, T b) { return b < a ? b : a; });
@@ -75,7 +81,8 @@ inline T reduce_max(Batch<T, Arch> v) noexcept {
   if constexpr (is_avx2<Arch> && std::is_same_v<T, float>) return detail::fold_lanes_avx(v, max);
 #if defined(__AVX512F__)
   else if constexpr (is_avx512<Arch> && std::is_same_v<T, float>)
-    return detail::fold_lanes_avx(_mm256_max_ps(_mm512_castps512_ps256(v), detail::upper_half(v)), max);
+    return detail::fold_lanes_avx(_mm256_max_ps(_mm512_castps512_ps256(v), detail::upper_half(v)),
+                                  max);
 #endif
 #endif
   return detail::fold_lanes(v, [](T a, T b) { return a < b ? b : a; });
@@ -84,7 +91,8 @@ inline T reduce_max(Batch<T, Arch> v) noexcept {
 namespace detail {
 
 #if defined(__AVX__)
-/// Transposes the 4 × 4 blocks that lie side by side in r[0] … r[3] (each half of a register is one block).
+/// Transposes the 4 × 4 blocks that lie side by side in r[0] … r[3] (each half of a register is one
+/// block).
 inline void transpose_in_halves(__m256* r) noexcept {
   const __m256 a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
   const __m256 c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
@@ -107,7 +115,8 @@ inline void transpose_in_quarters(__m512* r) noexcept {
 
 }  // namespace detail
 
-/// Lane j of row[i] and lane i of row[j] change places, for as many rows as there are lanes: 8 × 8 floats with AVX2, 4 × 4 with SSE and NEON,
+/// Lane j of row[i] and lane i of row[j] change places, for as many rows as there are lanes: 8 × 8
+/// floats with AVX2, 4 × 4 with SSE and NEON,
 /// 16 × 16 with AVX-512.
 template <class Arch>
 inline void transpose(Batch<float, Arch>* row) noexcept {
@@ -137,8 +146,10 @@ inline void transpose(Batch<float, Arch>* row) noexcept {
     // r[4b + i] now holds, in quarter q, the rows 4b … 4b + 3 of column 4q + i.
     CAFEQ_UNROLL
     for (int i = 0; i < 4; ++i) {
-      const __m512 even_low = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88), odd_low = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xdd);
-      const __m512 even_high = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88), odd_high = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
+      const __m512 even_low = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88),
+                   odd_low = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xdd);
+      const __m512 even_high = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88),
+                   odd_high = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
       row[i] = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
       row[i + 4] = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
       row[i + 8] = _mm512_shuffle_f32x4(even_low, even_high, 0xdd);
@@ -163,8 +174,9 @@ inline void transpose(Batch<float, Arch>* row) noexcept {
   }
 }
 
-/// Lane i of the result is row[i] folded by f as a tree of halves: f(lane l, lane l + size/2), and so on, for as many rows as there are lanes. f takes two
-/// batches and must be commutative. One reduction of each row would cost three times as much.
+/// Lane i of the result is row[i] folded by f as a tree of halves: f(lane l, lane l + size/2), and
+/// so on, for as many rows as there are lanes. f takes two batches and must be commutative. One
+/// reduction of each row would cost three times as much.
 template <class Arch, class F>
 inline Batch<float, Arch> reduce_rows(const Batch<float, Arch>* row, F&& f) noexcept {
   using V = Batch<float, Arch>;
@@ -193,7 +205,8 @@ inline Batch<float, Arch> reduce_rows(const Batch<float, Arch>* row, F&& f) noex
   return r[0];
 }
 
-/// The same vector, as a register: a value that several instructions read from memory would otherwise be loaded once for each of them.
+/// The same vector, as a register: a value that several instructions read from memory would
+/// otherwise be loaded once for each of them.
 template <class Arch>
 inline Batch<float, Arch> in_register(Batch<float, Arch> v) noexcept {
 #if defined(__AVX__) && defined(__GNUC__)

@@ -24,8 +24,8 @@ inline Batch<T, Arch> exchange_lanes(Batch<T, Arch> v, std::index_sequence<Lane.
 
 }  // namespace detail
 
-/// Lane l of the result is lane l ^ H of v, H a power of two below the number of lanes. (xsimd permutes across the whole register, at four times the
-/// latency of an exchange within its halves.)
+/// Lane l of the result is lane l ^ H of v, H a power of two below the number of lanes. (xsimd
+/// permutes across the whole register, at four times the latency of an exchange within its halves.)
 template <std::size_t H, class T, class Arch>
 inline Batch<T, Arch> exchange_lanes(Batch<T, Arch> v) noexcept {
   static_assert(H > 0 && 2 * H <= Batch<T, Arch>::size);
@@ -34,10 +34,14 @@ inline Batch<T, Arch> exchange_lanes(Batch<T, Arch> v) noexcept {
   if constexpr (is_avx512<Arch> && std::is_same_v<T, float>) {
     if constexpr (H == 1) return _mm512_maskz_permute_ps(0xFFFF, v, _MM_SHUFFLE(2, 3, 0, 1));
     else if constexpr (H == 2) return _mm512_maskz_permute_ps(0xFFFF, v, _MM_SHUFFLE(1, 0, 3, 2));
-    else return _mm512_maskz_shuffle_f32x4(0xFFFF, v, v, H == 4 ? _MM_SHUFFLE(2, 3, 0, 1) : _MM_SHUFFLE(1, 0, 3, 2));
+    else
+      return _mm512_maskz_shuffle_f32x4(0xFFFF, v, v,
+                                        H == 4 ? _MM_SHUFFLE(2, 3, 0, 1) : _MM_SHUFFLE(1, 0, 3, 2));
   } else if constexpr (is_avx512<Arch>) {
     if constexpr (H == 1) return _mm512_maskz_permute_pd(0xFF, v, 0b01010101);
-    else return _mm512_maskz_shuffle_f64x2(0xFF, v, v, H == 2 ? _MM_SHUFFLE(2, 3, 0, 1) : _MM_SHUFFLE(1, 0, 3, 2));
+    else
+      return _mm512_maskz_shuffle_f64x2(0xFF, v, v,
+                                        H == 2 ? _MM_SHUFFLE(2, 3, 0, 1) : _MM_SHUFFLE(1, 0, 3, 2));
   }
 #endif
 #if defined(__AVX2__)
@@ -62,11 +66,14 @@ inline Batch<T, Arch> exchange_lanes(Batch<T, Arch> v) noexcept {
 
 /// Of the lanes of a, then those of b, the even ones and the odd ones: what separates pairs.
 template <class Arch>
-inline std::pair<Batch<float, Arch>, Batch<float, Arch>> unzip(Batch<float, Arch> a, Batch<float, Arch> b) noexcept {
+inline std::pair<Batch<float, Arch>, Batch<float, Arch>> unzip(Batch<float, Arch> a,
+                                                               Batch<float, Arch> b) noexcept {
   using V = Batch<float, Arch>;
 #if defined(__AVX2__)
   if constexpr (is_avx2<Arch> && V::size == 8) {
-    const auto in_order = [](__m256 v) { return V(_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xd8))); };
+    const auto in_order = [](__m256 v) {
+      return V(_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xd8)));
+    };
     return {in_order(_mm256_shuffle_ps(a, b, 0x88)), in_order(_mm256_shuffle_ps(a, b, 0xdd))};
   }
 #endif
@@ -83,7 +90,8 @@ inline std::pair<Batch<float, Arch>, Batch<float, Arch>> unzip(Batch<float, Arch
 
 /// The lanes of a and b in turns, the inverse of unzip().
 template <class Arch>
-inline std::pair<Batch<float, Arch>, Batch<float, Arch>> zip(Batch<float, Arch> a, Batch<float, Arch> b) noexcept {
+inline std::pair<Batch<float, Arch>, Batch<float, Arch>> zip(Batch<float, Arch> a,
+                                                             Batch<float, Arch> b) noexcept {
   using V = Batch<float, Arch>;
 #if defined(__AVX2__)
   if constexpr (is_avx2<Arch> && V::size == 8) {

@@ -1,8 +1,10 @@
-/// BlockDiagonal: M = diag(M_1, …, M_b) with dense blocks, kept by its inverse, which is what inference stores.
+/// BlockDiagonal: M = diag(M_1, …, M_b) with dense blocks, kept by its inverse, which is what
+/// inference stores.
 ///
-/// X·M costs 2k operations an element for blocks of size k. The inverse N = M⁻¹ is rounded to a storage precision first and M is the inverse of the
-/// *stored* N, so that the error of storing N never reaches the weights: M·N = I to fp64. In fp32, M and N are kept packed, so that applying them to a
-/// few rows costs no more a row than to many.
+/// X·M costs 2k operations an element for blocks of size k. The inverse N = M⁻¹ is rounded to a
+/// storage precision first and M is the inverse of the *stored* N, so that the error of storing N
+/// never reaches the weights: M·N = I to fp64. In fp32, M and N are kept packed, so that applying
+/// them to a few rows costs no more a row than to many.
 #pragma once
 
 #include <algorithm>
@@ -22,19 +24,21 @@
 
 namespace cafeq {
 
-/// How the entries of a stored inverse are kept. 16-bit numbers share one power of two, which joins that of the weights' scales.
+/// How the entries of a stored inverse are kept. 16-bit numbers share one power of two, which joins
+/// that of the weights' scales.
 enum class InversePrecision {
   fp32,
   fp16,
   int8,  ///< as Int8Inverse
 };
 
-/// An int8 inverse: N(r, c) = codes[r·k + c] · 2^(base − exponents[c] / 8) in a block of size k, codes in [−127, 127]. A scale a column, since a column of N
-/// makes one input channel, weak or strong; an eighth of an octave keeps all but 4 % of the range of a code in use.
+/// An int8 inverse: N(r, c) = codes[r·k + c] · 2^(base − exponents[c] / 8) in a block of size k,
+/// codes in [−127, 127]. A scale a column, since a column of N makes one input channel, weak or
+/// strong; an eighth of an octave keeps all but 4 % of the range of a code in use.
 struct Int8Inverse {
   struct Block {
     Index size = 0;
-    std::vector<std::int8_t> codes;        ///< size² of them
+    std::vector<std::int8_t> codes;       ///< size² of them
     std::vector<std::uint8_t> exponents;  ///< `size` of them
   };
   int base = 0;
@@ -55,13 +59,17 @@ class BlockDiagonal {
 
   BlockDiagonal() = default;
   /// From the blocks of M, any square invertible ones; sizes may differ.
-  CAFEQ_LAZY static BlockDiagonal from_forward(std::vector<Matrix<double>> M, InversePrecision precision = InversePrecision::int8);
+  CAFEQ_LAZY static BlockDiagonal from_forward(std::vector<Matrix<double>> M,
+                                               InversePrecision precision = InversePrecision::int8);
   /// From the blocks of N = M⁻¹.
-  CAFEQ_LAZY static BlockDiagonal from_inverse(std::vector<Matrix<double>> N, InversePrecision precision = InversePrecision::int8);
+  CAFEQ_LAZY static BlockDiagonal from_inverse(std::vector<Matrix<double>> N,
+                                               InversePrecision precision = InversePrecision::int8);
   /// From what int8_inverse() gave.
   CAFEQ_LAZY static BlockDiagonal from_int8(const Int8Inverse& stored);
-  /// From the blocks of an orthogonal M: |MᵀM − I| at most 1e-6. The stored transform is orthogonal to the precision of storage.
-  CAFEQ_LAZY static BlockDiagonal orthogonal(std::vector<Matrix<double>> M, InversePrecision precision = InversePrecision::int8);
+  /// From the blocks of an orthogonal M: |MᵀM − I| at most 1e-6. The stored transform is orthogonal
+  /// to the precision of storage.
+  CAFEQ_LAZY static BlockDiagonal orthogonal(std::vector<Matrix<double>> M,
+                                             InversePrecision precision = InversePrecision::int8);
 
   Index dim() const noexcept { return dim_; }
   const std::vector<Block>& blocks() const noexcept { return blocks_; }
@@ -76,15 +84,16 @@ class BlockDiagonal {
     Workspace workspace;
     apply(X, op, workspace);
   }
-  /// The same without allocating once the workspace has grown: by 64 elements a row of the largest block, and by one packed block for a transpose or
-  /// for double.
+  /// The same without allocating once the workspace has grown: by 64 elements a row of the largest
+  /// block, and by one packed block for a transpose or for double.
   template <class E>
   void apply(View<E> X, Op op, Workspace& workspace) const;
   bool is_orthogonal() const noexcept { return is_orthogonal_; }
   /// Entries of N; for int8 an exponent a column and the base besides.
   std::int64_t storage_bits() const noexcept;
   /// The same for `entries` entries in the blocks of N.
-  static constexpr std::int64_t storage_bits(Index dim, std::int64_t entries, InversePrecision precision) noexcept {
+  static constexpr std::int64_t storage_bits(Index dim, std::int64_t entries,
+                                             InversePrecision precision) noexcept {
     if (precision == InversePrecision::int8) return 8 * (entries + std::int64_t(dim)) + 16;
     return (precision == InversePrecision::fp32 ? 32 : 16) * entries;
   }
@@ -105,16 +114,19 @@ inline void check_blocks(const std::vector<Matrix<double>>& blocks, const char* 
   for (std::size_t b = 0; b < blocks.size(); ++b) {
     const auto& A = blocks[b];
     if (A.rows() != A.cols() || A.empty())
-      raise(ErrorCode::invalid_shape, message(name, ": block ", b, " is ", A.rows(), " x ", A.cols(), ", must be square"));
+      raise(ErrorCode::invalid_shape,
+            message(name, ": block ", b, " is ", A.rows(), " x ", A.cols(), ", must be square"));
     for (Index i = 0; i < A.size(); ++i)
       if (!std::isfinite(A.data()[i]))
-        raise(ErrorCode::non_finite, message(name, ": block ", b, ", row ", i / A.cols(), ", column ", i % A.cols(), " is ", A.data()[i]));
+        raise(ErrorCode::non_finite, message(name, ": block ", b, ", row ", i / A.cols(),
+                                             ", column ", i % A.cols(), " is ", A.data()[i]));
   }
 }
 
 CAFEQ_LAZY Matrix<double> invert_block(const Matrix<double>& A, std::size_t b, const char* name) {
   auto inverse = linalg::inverse(A.view());
-  if (!inverse) raise(ErrorCode::singular, message(name, ": block ", b, " of size ", A.rows(), " is singular"));
+  if (!inverse)
+    raise(ErrorCode::singular, message(name, ": block ", b, " of size ", A.rows(), " is singular"));
   return std::move(*inverse);
 }
 
@@ -126,7 +138,9 @@ inline void round_to_half(std::vector<Matrix<double>>& blocks) {
   for (const auto& N : blocks) largest = std::max(largest, largest_magnitude(N.view()));
   const int exponent = half_exponent(largest);
   for (auto& N : blocks)
-    for (Index i = 0; i < N.size(); ++i) N.data()[i] = std::ldexp(double(float(fp16(float(std::ldexp(N.data()[i], -exponent))))), exponent);
+    for (Index i = 0; i < N.size(); ++i)
+      N.data()[i] =
+          std::ldexp(double(float(fp16(float(std::ldexp(N.data()[i], -exponent))))), exponent);
 }
 
 /// 2^(e/8) for any integer e: the same bits everywhere.
@@ -142,8 +156,8 @@ inline double eighth_octave(int e) {
   return std::ldexp(fractions[e & 7], e >> 3);
 }
 
-/// The smallest e for which codes of 2^(e/8) up to 127 reach `largest` when rounded. What is rounded that way has a code of 117 or more, so it
-/// gives the same e again.
+/// The smallest e for which codes of 2^(e/8) up to 127 reach `largest` when rounded. What is
+/// rounded that way has a code of 117 or more, so it gives the same e again.
 inline int int8_exponent(double largest) {
   int e = 8 * (floor_log2(largest) - 7);
   while (std::nearbyint(largest / eighth_octave(e)) > 127) ++e;
@@ -153,7 +167,8 @@ inline int int8_exponent(double largest) {
 inline Int8Inverse to_int8(const std::vector<Matrix<double>>& blocks) {
   int highest = std::numeric_limits<int>::min();
   for (const auto& N : blocks)
-    if (const double largest = largest_magnitude(N.view()); largest > 0) highest = std::max(highest, int8_exponent(largest));
+    if (const double largest = largest_magnitude(N.view()); largest > 0)
+      highest = std::max(highest, int8_exponent(largest));
   Int8Inverse result;
   result.base = highest == std::numeric_limits<int>::min() ? 0 : (highest + 7) >> 3;
   for (const auto& N : blocks) {
@@ -161,10 +176,12 @@ inline Int8Inverse to_int8(const std::vector<Matrix<double>>& blocks) {
     for (Index c = 0; c < N.cols(); ++c) {
       const double largest = largest_magnitude(N.view().col_block(c, 1));
       const int exponent = largest > 0 ? int8_exponent(largest) : 8 * result.base;
-      // A column 2^32 below the strongest is lifted to that: M stays its inverse, and what the channel then adds is nothing beside the others.
+      // A column 2^32 below the strongest is lifted to that: M stays its inverse, and what the
+      // channel then adds is nothing beside the others.
       block.exponents.push_back(std::uint8_t(std::min(8 * result.base - exponent, 255)));
       const double scale = eighth_octave(exponent);
-      for (Index r = 0; r < N.rows(); ++r) block.codes[std::size_t(r * N.cols() + c)] = std::int8_t(std::nearbyint(N(r, c) / scale));
+      for (Index r = 0; r < N.rows(); ++r)
+        block.codes[std::size_t(r * N.cols() + c)] = std::int8_t(std::nearbyint(N(r, c) / scale));
     }
     result.blocks.push_back(std::move(block));
   }
@@ -175,13 +192,16 @@ inline std::vector<Matrix<double>> from_int8(const Int8Inverse& stored) {
   std::vector<Matrix<double>> result;
   for (std::size_t b = 0; b < stored.blocks.size(); ++b) {
     const auto& block = stored.blocks[b];
-    if (block.size < 1 || Index(block.codes.size()) != block.size * block.size || Index(block.exponents.size()) != block.size)
-      raise(ErrorCode::corrupt, message("BlockDiagonal: block ", b, " of size ", block.size, " has ", block.codes.size(), " codes and ",
-                                        block.exponents.size(), " exponents"));
+    if (block.size < 1 || Index(block.codes.size()) != block.size * block.size ||
+        Index(block.exponents.size()) != block.size)
+      raise(ErrorCode::corrupt,
+            message("BlockDiagonal: block ", b, " of size ", block.size, " has ",
+                    block.codes.size(), " codes and ", block.exponents.size(), " exponents"));
     Matrix<double> N(block.size, block.size);
     for (Index r = 0; r < block.size; ++r)
       for (Index c = 0; c < block.size; ++c)
-        N(r, c) = double(block.codes[std::size_t(r * block.size + c)]) * eighth_octave(8 * stored.base - int(block.exponents[std::size_t(c)]));
+        N(r, c) = double(block.codes[std::size_t(r * block.size + c)]) *
+                  eighth_octave(8 * stored.base - int(block.exponents[std::size_t(c)]));
     result.push_back(std::move(N));
   }
   return result;
@@ -201,13 +221,15 @@ inline void round_inverse(std::vector<Matrix<double>>& blocks, InversePrecision 
 }  // namespace detail
 
 template <class>
-BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N, InversePrecision precision) {
+BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N,
+                                          InversePrecision precision) {
   detail::check_blocks(N, "BlockDiagonal");
   detail::round_inverse(N, precision);
   BlockDiagonal result;
   result.precision_ = precision;
   for (std::size_t b = 0; b < N.size(); ++b) {
-    Block block{result.dim_, detail::invert_block(N[b], b, "BlockDiagonal"), std::move(N[b]), {}, {}};
+    Block block{
+        result.dim_, detail::invert_block(N[b], b, "BlockDiagonal"), std::move(N[b]), {}, {}};
     block.M_packed.assign(block.M.view());
     block.N_packed.assign(block.N.view());
     result.dim_ += block.size();
@@ -217,7 +239,8 @@ BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N, Inverse
 }
 
 template <class>
-BlockDiagonal BlockDiagonal::from_forward(std::vector<Matrix<double>> M, InversePrecision precision) {
+BlockDiagonal BlockDiagonal::from_forward(std::vector<Matrix<double>> M,
+                                          InversePrecision precision) {
   detail::check_blocks(M, "BlockDiagonal");
   for (std::size_t b = 0; b < M.size(); ++b) M[b] = detail::invert_block(M[b], b, "BlockDiagonal");
   return from_inverse(std::move(M), precision);
@@ -232,7 +255,8 @@ BlockDiagonal BlockDiagonal::orthogonal(std::vector<Matrix<double>> M, InversePr
       for (Index j = 0; j < G.cols(); ++j)
         if (std::abs(G(i, j) - (i == j ? 1.0 : 0.0)) > 1e-6)
           raise(ErrorCode::invalid_argument,
-                message("BlockDiagonal: block ", b, " is not orthogonal: columns ", i, " and ", j, " have product ", G(i, j)));
+                message("BlockDiagonal: block ", b, " is not orthogonal: columns ", i, " and ", j,
+                        " have product ", G(i, j)));
     M[b] = to_matrix<double>(std::as_const(M[b]).view().transposed());
   }
   auto result = from_inverse(std::move(M), precision);
@@ -243,7 +267,8 @@ BlockDiagonal BlockDiagonal::orthogonal(std::vector<Matrix<double>> M, InversePr
 template <class E>
 void BlockDiagonal::apply(View<E> X, Op op, Workspace& workspace) const {
   if (X.cols != dim_)
-    raise(ErrorCode::invalid_shape, message("BlockDiagonal: X has ", X.cols, " columns, but the transform has dimension ", dim_));
+    raise(ErrorCode::invalid_shape, message("BlockDiagonal: X has ", X.cols,
+                                            " columns, but the transform has dimension ", dim_));
   Index largest = 0;
   for (const Block& block : blocks_) largest = std::max(largest, block.size());
   const Workspace::Frame frame(workspace);
@@ -263,7 +288,8 @@ void BlockDiagonal::apply(View<E> X, Op op, Workspace& workspace) const {
   const auto scratch = workspace.take<E>(kernel::packed_in_place_scratch<E>(largest));
   for (const Block& block : blocks_) {
     const View<const double> factor = inverse ? block.N.view() : block.M.view();
-    const auto packed = kernel::pack_panels<E>(transpose ? factor.transposed() : factor, panels.data());
+    const auto packed =
+        kernel::pack_panels<E>(transpose ? factor.transposed() : factor, panels.data());
     kernel::multiply_right_in_place<E>(X.col_block(block.offset, block.size()), packed, scratch);
   }
 }
@@ -275,14 +301,17 @@ inline std::int64_t BlockDiagonal::storage_bits() const noexcept {
 }
 
 inline Int8Inverse BlockDiagonal::int8_inverse() const {
-  if (precision_ != InversePrecision::int8) raise(ErrorCode::unsupported, "BlockDiagonal: the inverse is not stored in int8");
+  if (precision_ != InversePrecision::int8)
+    raise(ErrorCode::unsupported, "BlockDiagonal: the inverse is not stored in int8");
   std::vector<Matrix<double>> N;
   for (const Block& block : blocks_) N.push_back(block.N);
   return detail::to_int8(N);
 }
 
 template <class>
-BlockDiagonal BlockDiagonal::from_int8(const Int8Inverse& stored) { return from_inverse(detail::from_int8(stored), InversePrecision::int8); }
+BlockDiagonal BlockDiagonal::from_int8(const Int8Inverse& stored) {
+  return from_inverse(detail::from_int8(stored), InversePrecision::int8);
+}
 
 template <class>
 Metric BlockDiagonal::metric() const {
@@ -290,7 +319,8 @@ Metric BlockDiagonal::metric() const {
   std::vector<Matrix<double>> H;
   for (const Block& block : blocks_) {
     H.push_back(kernel::gram<double>(block.N.view().transposed()));  // (Nᵀ)ᵀ Nᵀ
-    if (!linalg::factor_ldl(H.back().view())) linalg::add_ridge(H.back(), 1e-9);  // channels too far apart for fp64
+    if (!linalg::factor_ldl(H.back().view()))
+      linalg::add_ridge(H.back(), 1e-9);  // channels too far apart for fp64
   }
   return Metric::block_diagonal(std::move(H));
 }

@@ -15,7 +15,8 @@ class Composed {
  public:
   Composed(A first, B second) : first_(std::move(first)), second_(std::move(second)) {
     if (first_.dim() != second_.dim())
-      raise(ErrorCode::invalid_shape, message("a * b: a has dimension ", Index(first_.dim()), " but b has ", Index(second_.dim())));
+      raise(ErrorCode::invalid_shape, message("a * b: a has dimension ", Index(first_.dim()),
+                                              " but b has ", Index(second_.dim())));
   }
 
   Index dim() const noexcept { return first_.dim(); }
@@ -24,10 +25,18 @@ class Composed {
 
   template <class E>
   void apply(View<E> X, Op op = Op::forward) const {
-    if (X.cols != dim()) raise(ErrorCode::invalid_shape, message("a * b: X has ", X.cols, " columns, but the transforms have dimension ", dim()));
-    const bool first_is_first = op == Op::forward || op == Op::inverse_transpose;  // (M_a M_b)⁻¹ = M_b⁻¹ M_a⁻¹, and so for the transpose
-    // Rows run through both while they are in cache; what is not row by row in memory is left to the two.
-    const Index step = X.rows_contiguous() ? std::clamp<Index>(panel_elements / std::max<Index>(1, X.cols), 4, 64) : std::max<Index>(1, X.rows);
+    if (X.cols != dim())
+      raise(
+          ErrorCode::invalid_shape,
+          message("a * b: X has ", X.cols, " columns, but the transforms have dimension ", dim()));
+    const bool first_is_first =
+        op == Op::forward ||
+        op == Op::inverse_transpose;  // (M_a M_b)⁻¹ = M_b⁻¹ M_a⁻¹, and so for the transpose
+    // Rows run through both while they are in cache; what is not row by row in memory is left to
+    // the two.
+    const Index step = X.rows_contiguous()
+                           ? std::clamp<Index>(panel_elements / std::max<Index>(1, X.cols), 4, 64)
+                           : std::max<Index>(1, X.rows);
     for (Index i = 0; i < X.rows; i += step) {
       const View<E> rows = X.row_block(i, std::min(step, X.rows - i));
       if (first_is_first) first_.apply(rows, op);
@@ -36,7 +45,9 @@ class Composed {
     }
   }
   bool is_orthogonal() const noexcept { return first_.is_orthogonal() && second_.is_orthogonal(); }
-  std::int64_t storage_bits() const noexcept { return first_.storage_bits() + second_.storage_bits(); }
+  std::int64_t storage_bits() const noexcept {
+    return first_.storage_bits() + second_.storage_bits();
+  }
 
  private:
   static constexpr Index panel_elements = 65536;  // 256 KiB of floats
@@ -47,7 +58,8 @@ class Composed {
 
 namespace detail {
 
-/// Whether fitting a spec reads more of W than its shape; a spec says no by `static constexpr bool depends_on_weights = false`.
+/// Whether fitting a spec reads more of W than its shape; a spec says no by `static constexpr bool
+/// depends_on_weights = false`.
 template <TransformSpec S>
 consteval bool depends_on_weights() {
   if constexpr (Transform<S>) return false;
@@ -60,7 +72,8 @@ consteval bool depends_on_weights() {
 /// The product of two specs, at least one of which waits for a matrix.
 template <TransformSpec A, TransformSpec B>
 struct ComposedSpec {
-  static constexpr bool depends_on_weights = detail::depends_on_weights<A>() || detail::depends_on_weights<B>();
+  static constexpr bool depends_on_weights =
+      detail::depends_on_weights<A>() || detail::depends_on_weights<B>();
   A first;
   B second;
 

@@ -14,7 +14,8 @@
 
 namespace cafeq {
 
-/// M = diag(d), d of any sign but not zero. Entries are stored as fp16 times one power of two, and what is stored is what is applied.
+/// M = diag(d), d of any sign but not zero. Entries are stored as fp16 times one power of two, and
+/// what is stored is what is applied.
 class Diagonal {
  public:
   Diagonal() = default;
@@ -91,7 +92,8 @@ class Permutation {
   bool is_orthogonal() const noexcept { return true; }
   /// ceil(log2 dim) an entry.
   std::int64_t storage_bits() const noexcept {
-    return dim() < 2 ? 0 : std::int64_t(dim()) * std::int64_t(std::bit_width(std::size_t(dim() - 1)));
+    return dim() < 2 ? 0
+                     : std::int64_t(dim()) * std::int64_t(std::bit_width(std::size_t(dim() - 1)));
   }
 
  private:
@@ -101,7 +103,9 @@ class Permutation {
 namespace detail {
 
 inline void check_columns(Index cols, Index dim, const char* name) {
-  if (cols != dim) raise(ErrorCode::invalid_shape, message(name, ": X has ", cols, " columns, but the transform has dimension ", dim));
+  if (cols != dim)
+    raise(ErrorCode::invalid_shape,
+          message(name, ": X has ", cols, " columns, but the transform has dimension ", dim));
 }
 
 /// f(x, d_j) for every x of column j, along whichever stride is short.
@@ -129,10 +133,12 @@ inline Diagonal::Diagonal(std::vector<double> entries) : entries_(entries.begin(
   for (std::size_t j = 0; j < entries_.size(); ++j) {
     const float d = entries_[j];
     if (d == 0 || !std::isfinite(d))
-      raise(ErrorCode::singular, message("Diagonal: entry ", j, " is ", entries[j], ", must be finite and not zero in float"));
+      raise(ErrorCode::singular, message("Diagonal: entry ", j, " is ", entries[j],
+                                         ", must be finite and not zero in float"));
     largest = std::max(largest, std::abs(d));
   }
-  // The largest entry lands in [2^14, 2^15); what would vanish 39 binary orders below it becomes the smallest half.
+  // The largest entry lands in [2^14, 2^15); what would vanish 39 binary orders below it becomes
+  // the smallest half.
   const int exponent = floor_log2(double(largest)) - 14;
   for (float& d : entries_) {
     const float magnitude = positive_fp16(std::ldexp(std::abs(d), -exponent));
@@ -144,7 +150,8 @@ inline Diagonal::Diagonal(std::vector<double> entries) : entries_(entries.begin(
 template <class E>
 void Diagonal::apply(View<E> X, Op op) const {
   detail::check_columns(X.cols, dim(), "Diagonal");
-  if (op == Op::forward || op == Op::transpose) detail::for_each_entry(X, entries_.data(), [](E& x, E d) { x *= d; });
+  if (op == Op::forward || op == Op::transpose)
+    detail::for_each_entry(X, entries_.data(), [](E& x, E d) { x *= d; });
   else detail::for_each_entry(X, entries_.data(), [](E& x, E d) { x /= d; });
 }
 
@@ -158,7 +165,8 @@ inline Signs::Signs(Index dim, std::uint64_t seed) : seed_(seed) {
 inline Signs::Signs(std::vector<float> entries) : entries_(std::move(entries)) {
   for (std::size_t j = 0; j < entries_.size(); ++j)
     if (std::abs(entries_[j]) != 1.0f)
-      raise(ErrorCode::invalid_argument, message("Signs: entry ", j, " is ", double(entries_[j]), ", must be 1 or -1"));
+      raise(ErrorCode::invalid_argument,
+            message("Signs: entry ", j, " is ", double(entries_[j]), ", must be 1 or -1"));
 }
 
 template <class E>
@@ -172,8 +180,10 @@ inline Permutation::Permutation(std::vector<Index> order) : order_(std::move(ord
   for (std::size_t j = 0; j < order_.size(); ++j) {
     const Index from = order_[j];
     if (from < 0 || from >= dim())
-      raise(ErrorCode::invalid_argument, message("Permutation: order[", j, "] is ", from, ", must be below ", dim()));
-    if (seen[std::size_t(from)]) raise(ErrorCode::invalid_argument, message("Permutation: order[", j, "] repeats ", from));
+      raise(ErrorCode::invalid_argument,
+            message("Permutation: order[", j, "] is ", from, ", must be below ", dim()));
+    if (seen[std::size_t(from)])
+      raise(ErrorCode::invalid_argument, message("Permutation: order[", j, "] repeats ", from));
     seen[std::size_t(from)] = true;
   }
 }
@@ -181,7 +191,8 @@ inline Permutation::Permutation(std::vector<Index> order) : order_(std::move(ord
 template <class E>
 void Permutation::apply(View<E> X, Op op) const {
   detail::check_columns(X.cols, dim(), "Permutation");
-  const bool gather = op == Op::forward || op == Op::inverse_transpose;  // a permutation is orthogonal
+  const bool gather =
+      op == Op::forward || op == Op::inverse_transpose;  // a permutation is orthogonal
   Buffer<E> row(order_.size());
   detail::on_row_panels(X, [&](View<E> rows) {
     for (Index i = 0; i < rows.rows; ++i) {

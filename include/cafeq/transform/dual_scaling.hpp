@@ -1,10 +1,14 @@
-/// Dual scaling (Sinkhorn-like): input and output scales that even out the standard deviations of columns and rows.
+/// Dual scaling (Sinkhorn-like): input and output scales that even out the standard deviations of
+/// columns and rows.
 ///
-/// W(i, j) = r_i c_j X(i, j); each round divides the columns of X by their standard deviation (over the median of them all), then its rows by theirs.
-/// Quantizing W / √c keeps outlier input channels from setting the scale of every row; r is left to the quantizer's row scales.
+/// W(i, j) = r_i c_j X(i, j); each round divides the columns of X by their standard deviation (over
+/// the median of them all), then its rows by theirs. Quantizing W / √c keeps outlier input channels
+/// from setting the scale of every row; r is left to the quantizer's row scales.
 ///
-/// A round is one pass over W: while sixteen rows are in cache their deviations are found with the present c, and the moments of the columns at once with
-/// the new r. Sums run in fp32 over 16 terms a lane, then in fp64 (kernel/columns.hpp): deviations are good to 1e-6, and the same on any number of threads.
+/// A round is one pass over W: while sixteen rows are in cache their deviations are found with the
+/// present c, and the moments of the columns at once with the new r. Sums run in fp32 over 16 terms
+/// a lane, then in fp64 (kernel/columns.hpp): deviations are good to 1e-6, and the same on any
+/// number of threads.
 #pragma once
 
 #include <algorithm>
@@ -23,9 +27,10 @@ struct DualScales {
   std::vector<double> columns;  ///< c
 };
 
-/// r and c after `rounds` rounds, or sooner: once no c changes by more than `tolerance` of itself. W of any element type, strides and magnitude, in place.
-/// A column that does not vary, to about 0.3 % of its mean, keeps its factor (1 at first); so does a row. Memory: 256 bytes a column, and 16 rows a
-/// worker where rows are not contiguous.
+/// r and c after `rounds` rounds, or sooner: once no c changes by more than `tolerance` of itself.
+/// W of any element type, strides and magnitude, in place. A column that does not vary, to about
+/// 0.3 % of its mean, keeps its factor (1 at first); so does a row. Memory: 256 bytes a column, and
+/// 16 rows a worker where rows are not contiguous.
 template <class T>
 DualScales dual_scales(View<T> W, int rounds = 24, ExecutorRef executor = {}, double tolerance = 0);
 
@@ -33,7 +38,8 @@ DualScales dual_scales(View<T> W, int rounds = 24, ExecutorRef executor = {}, do
 struct DualScaling {
   double power = 0.5;
   int rounds = 24;
-  double tolerance = 5e-3;  ///< rounds end when no c changes by more; further ones change the quantization error by less than 0.1 %
+  double tolerance = 5e-3;  ///< rounds end when no c changes by more; further ones change the
+                            ///< quantization error by less than 0.1 %
 
   template <class T>
   Diagonal fit(View<T> W, ExecutorRef executor = {}) const;
@@ -60,7 +66,8 @@ inline double positive_median(std::vector<double> values) {
   return *middle;
 }
 
-/// The passes over W. In a unit of the size of the weights, what is summed stays within float's range.
+/// The passes over W. In a unit of the size of the weights, what is summed stays within float's
+/// range.
 template <class T>
 class DualScalingPasses {
  public:
@@ -78,7 +85,8 @@ class DualScalingPasses {
     }
   }
 
-  /// One round, r of the round before found on the way: in the first one r is 1. Returns the largest change of a c, relative.
+  /// One round, r of the round before found on the way: in the first one r is 1. Returns the
+  /// largest change of a c, relative.
   double round(bool first) {
     pass(!first, true);
     std::vector<kernel::Moments> moments(columns_.size());
@@ -88,7 +96,8 @@ class DualScalingPasses {
         moments[j].sum_squares += slab.squares[j];
       }
     std::vector<double> spread(columns_.size());
-    for (std::size_t j = 0; j < spread.size(); ++j) spread[j] = deviation(moments[j], W_.rows) / columns_[j];
+    for (std::size_t j = 0; j < spread.size(); ++j)
+      spread[j] = deviation(moments[j], W_.rows) / columns_[j];
     const double median = positive_median(spread);
     double change = 0;
     for (std::size_t j = 0; j < spread.size(); ++j) {
@@ -117,12 +126,16 @@ class DualScalingPasses {
     Buffer<double> squares;
   };
 
-  /// What an element read as a float is multiplied by for a scale of `value`; doubles are brought to the unit when they are read.
-  float factor(double value) const noexcept { return float(1 / (is_double ? value : std::ldexp(value, exponent_))); }
+  /// What an element read as a float is multiplied by for a scale of `value`; doubles are brought
+  /// to the unit when they are read.
+  float factor(double value) const noexcept {
+    return float(1 / (is_double ? value : std::ldexp(value, exponent_)));
+  }
 
   void pass(bool with_rows, bool with_columns) {
     Buffer<float> column_factor(columns_.size());
-    std::transform(columns_.begin(), columns_.end(), column_factor.begin(), [this](double c) { return factor(c); });
+    std::transform(columns_.begin(), columns_.end(), column_factor.begin(),
+                   [this](double c) { return factor(c); });
     executor_.parallel_for(Index(slab_.size()), 1, [&](Index s, Index, Index) {
       Slab& slab = slab_[std::size_t(s)];
       std::fill(slab.sum.begin(), slab.sum.end(), 0.0);
@@ -133,7 +146,9 @@ class DualScalingPasses {
       for (Index i = s * slab_rows_; i < end; i += block) {
         const View<const T> rows = W_.row_block(i, std::min(block, end - i));
         if (direct) run_block(rows, i, column_factor.data(), with_rows, with_columns, slab);
-        else run_block(read(rows, panel.view()), i, column_factor.data(), with_rows, with_columns, slab);
+        else
+          run_block(read(rows, panel.view()), i, column_factor.data(), with_rows, with_columns,
+                    slab);
       }
     });
   }
@@ -151,17 +166,21 @@ class DualScalingPasses {
   }
 
   template <class E>
-  void run_block(View<const E> rows, Index first, const float* column_factor, bool with_rows, bool with_columns, Slab& slab) noexcept {
+  void run_block(View<const E> rows, Index first, const float* column_factor, bool with_rows,
+                 bool with_columns, Slab& slab) noexcept {
     float row_factor[block];
     for (Index i = 0; i < rows.rows; ++i) {
       double& r = rows_[std::size_t(first + i)];
       if (with_rows) {
-        const double d = deviation(kernel::scaled_row_moments(rows.data + i * rows.row_stride, column_factor, rows.cols), rows.cols);
+        const double d = deviation(
+            kernel::scaled_row_moments(rows.data + i * rows.row_stride, column_factor, rows.cols),
+            rows.cols);
         if (d > 0) r = d;
       }
       row_factor[i] = factor(r);
     }
-    if (with_columns) kernel::column_moments(rows, row_factor, slab.sum.data(), slab.squares.data());
+    if (with_columns)
+      kernel::column_moments(rows, row_factor, slab.sum.data(), slab.squares.data());
   }
 
   View<const T> W_;
@@ -174,7 +193,8 @@ class DualScalingPasses {
 };
 
 template <class T>
-DualScalingPasses<T> run_dual_scaling(View<const T> W, int rounds, ExecutorRef executor, double tolerance) {
+DualScalingPasses<T> run_dual_scaling(View<const T> W, int rounds, ExecutorRef executor,
+                                      double tolerance) {
   if (rounds < 0) raise(ErrorCode::invalid_argument, message("dual_scales: rounds is ", rounds));
   check_view(W, "W");
   const WeightScan scan = scan_weights(W, executor);
@@ -189,7 +209,8 @@ DualScalingPasses<T> run_dual_scaling(View<const T> W, int rounds, ExecutorRef e
 
 template <class T>
 DualScales dual_scales(View<T> W, int rounds, ExecutorRef executor, double tolerance) {
-  auto passes = detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance);
+  auto passes =
+      detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance);
   if (rounds > 0) passes.finish_rows();
   auto rows = std::move(passes).take_rows();
   return {std::move(rows), std::move(passes).take_columns()};
@@ -197,8 +218,11 @@ DualScales dual_scales(View<T> W, int rounds, ExecutorRef executor, double toler
 
 template <class T>
 Diagonal DualScaling::fit(View<T> W, ExecutorRef executor) const {
-  if (!std::isfinite(power)) raise(ErrorCode::invalid_argument, message("DualScaling: power is ", power));
-  auto columns = detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance).take_columns();
+  if (!std::isfinite(power))
+    raise(ErrorCode::invalid_argument, message("DualScaling: power is ", power));
+  auto columns =
+      detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance)
+          .take_columns();
   for (double& c : columns) c = std::pow(c, -power);
   return Diagonal(std::move(columns));
 }

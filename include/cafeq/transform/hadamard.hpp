@@ -1,7 +1,9 @@
-/// The randomized Hadamard transform: M = D H, D = diag(±1), H block-diagonal with orthonormal Hadamard blocks.
+/// The randomized Hadamard transform: M = D H, D = diag(±1), H block-diagonal with orthonormal
+/// Hadamard blocks.
 ///
-/// A block of size n = m · 2^p is (H_m ⊗ H_{2^p}) / √n, H_m from Paley or Williamson (m minimal), H_{2^p} in Sylvester order. It spreads outliers
-/// over the block for n (m/4 + p + 5) additions a row, in one pass over memory where the block is a power of two. Specs: RandomizedHadamard (one
+/// A block of size n = m · 2^p is (H_m ⊗ H_{2^p}) / √n, H_m from Paley or Williamson (m minimal),
+/// H_{2^p} in Sylvester order. It spreads outliers over the block for n (m/4 + p + 5) additions a
+/// row, in one pass over memory where the block is a power of two. Specs: RandomizedHadamard (one
 /// block over the whole width) and BlockHadamard{64}.
 #pragma once
 
@@ -31,14 +33,18 @@ class Hadamard {
   };
 
   Hadamard() = default;
-  /// One block over all of signs.dim(). Where no Hadamard matrix of that size is known: blocks of the largest power of two that divides it, or, where
-  /// that is below 64, powers of two, largest first.
+  /// One block over all of signs.dim(). Where no Hadamard matrix of that size is known: blocks of
+  /// the largest power of two that divides it, or, where that is below 64, powers of two, largest
+  /// first.
   explicit Hadamard(Signs signs);
   /// Blocks of the given sizes, which add up to signs.dim().
   Hadamard(Signs signs, std::span<const Index> sizes);
 
   /// M = I: signs of 1, blocks of 1.
-  static Hadamard identity(Index dim) { return Hadamard(Signs(std::vector<float>(std::size_t(dim), 1.0f)), std::vector<Index>(std::size_t(dim), 1)); }
+  static Hadamard identity(Index dim) {
+    return Hadamard(Signs(std::vector<float>(std::size_t(dim), 1.0f)),
+                    std::vector<Index>(std::size_t(dim), 1));
+  }
 
   Index dim() const noexcept { return signs_.dim(); }
   const Signs& signs() const noexcept { return signs_; }
@@ -78,9 +84,11 @@ class Hadamard {
   std::vector<std::shared_ptr<const Core>> cores_;  // of the orders above 1 that occur
 };
 
-/// Spec: one Hadamard block over the whole width. A constant W, which every grid holds as it is, is left alone.
+/// Spec: one Hadamard block over the whole width. A constant W, which every grid holds as it is, is
+/// left alone.
 struct RandomizedHadamard {
-  static constexpr bool depends_on_weights = false;  // but for W being constant, which no transform before this changes
+  static constexpr bool depends_on_weights =
+      false;  // but for W being constant, which no transform before this changes
   std::uint64_t seed = 0;
   template <class T>
   Hadamard fit(View<T> W, ExecutorRef = {}) const {
@@ -111,14 +119,17 @@ inline Hadamard::Hadamard(Signs signs, std::span<const Index> sizes) : signs_(st
     if (size < 1) raise(ErrorCode::invalid_argument, message("Hadamard: a block of size ", size));
     add_block(size);
   }
-  if (covered_ != dim()) raise(ErrorCode::invalid_shape, message("Hadamard: blocks cover ", covered_, " of dimension ", dim()));
+  if (covered_ != dim())
+    raise(ErrorCode::invalid_shape,
+          message("Hadamard: blocks cover ", covered_, " of dimension ", dim()));
 }
 
 inline void Hadamard::add_block(Index size) {
   const Index order = hadamard_core_order(size);
   if (order == 0) {
     const Index divisor = size & -size;  // the largest power of two that divides it
-    for (const Index part : uneven_blocks(size, divisor >= 64 ? divisor : floor_power_of_two(size))) add_block(part);
+    for (const Index part : uneven_blocks(size, divisor >= 64 ? divisor : floor_power_of_two(size)))
+      add_block(part);
     return;
   }
   if (runs_.empty() || runs_.back().size != size) runs_.push_back({covered_, 0, size, order});
@@ -127,12 +138,14 @@ inline void Hadamard::add_block(Index size) {
   const auto same_order = [order](const auto& core) { return core->order == order; };
   if (order > 1 && std::none_of(cores_.begin(), cores_.end(), same_order)) {
     const auto H = hadamard_core(order);
-    cores_.push_back(std::make_shared<const Core>(Core{order, kernel::sign_codes(H.view()), kernel::sign_codes(H.view().transposed())}));
+    cores_.push_back(std::make_shared<const Core>(
+        Core{order, kernel::sign_codes(H.view()), kernel::sign_codes(H.view().transposed())}));
   }
 }
 
 inline const Hadamard::Core& Hadamard::core_of(const Run& run) const {
-  return **std::find_if(cores_.begin(), cores_.end(), [&](const auto& core) { return core->order == run.order; });
+  return **std::find_if(cores_.begin(), cores_.end(),
+                        [&](const auto& core) { return core->order == run.order; });
 }
 
 template <class E>
@@ -146,7 +159,8 @@ void Hadamard::apply(View<E> X, Op op) const {
       largest_order = std::max(largest_order, run.order);
       narrow = narrow || run.size / run.order < 8;
     }
-  Pass<E> pass{op == Op::forward || op == Op::inverse_transpose, nullptr, Buffer<E>(std::size_t(kernel::sign_product_scratch<E>(largest_order)))};
+  Pass<E> pass{op == Op::forward || op == Op::inverse_transpose, nullptr,
+               Buffer<E>(std::size_t(kernel::sign_product_scratch<E>(largest_order)))};
   Buffer<E> signs;
   if constexpr (std::is_same_v<E, float>) {
     pass.signs = signs_.entries().data();
@@ -167,7 +181,8 @@ void Hadamard::apply(View<E> X, Op op) const {
   }
 }
 
-/// X ← X·op(M), rows contiguous. Blocks with a core are x [order, 2^p]: x ← H_mᵀ·x·H_{2^p}, or H_m·x·H_{2^p} for the transpose.
+/// X ← X·op(M), rows contiguous. Blocks with a core are x [order, 2^p]: x ← H_mᵀ·x·H_{2^p}, or
+/// H_m·x·H_{2^p} for the transpose.
 template <class E>
 void Hadamard::apply_rows(View<E> X, Pass<E>& pass) const {
   for (const Run& run : runs_) {
@@ -186,8 +201,10 @@ void Hadamard::apply_rows(View<E> X, Pass<E>& pass) const {
       E* row = columns.data + i * columns.row_stride;
       if (pass.forward)
         for (Index j = 0; j < columns.cols; ++j) row[j] *= signs[j];
-      for (Index b = 0; b < columns.cols; b += run.size) kernel::sign_product<E>(codes, {row + b, run.order, sylvester, sylvester, 1}, pass.scratch);
-      kernel::fwht_blocks(row, sylvester, columns.cols / sylvester, scale, {nullptr, after}, i + 1 < columns.rows);
+      for (Index b = 0; b < columns.cols; b += run.size)
+        kernel::sign_product<E>(codes, {row + b, run.order, sylvester, sylvester, 1}, pass.scratch);
+      kernel::fwht_blocks(row, sylvester, columns.cols / sylvester, scale, {nullptr, after},
+                          i + 1 < columns.rows);
     }
   }
 }
@@ -215,7 +232,10 @@ void Hadamard::apply_columns(View<E> X, Pass<E>& pass) const {
           for (E& x : panel.row(i)) x *= signs[i];
       for (Index b = 0; b < panel.rows; b += run.size)
         for (Index s = b; s < b + sylvester; ++s)
-          kernel::sign_product<E>(codes, {panel.data + s * panel.row_stride, run.order, panel.cols, sylvester * panel.row_stride, 1}, pass.scratch);
+          kernel::sign_product<E>(codes,
+                                  {panel.data + s * panel.row_stride, run.order, panel.cols,
+                                   sylvester * panel.row_stride, 1},
+                                  pass.scratch);
       kernel::fwht_columns(panel, sylvester, scale, {nullptr, after});
     }
   }

@@ -1,10 +1,11 @@
 /// Hadamard matrices whose order is no power of two: ±1 entries, H Hᵀ = order · I.
 ///
 /// Constructions, in the order in which they are tried:
-///   Paley I     order q + 1, q ≡ 3 (mod 4) a prime power            12, 20, 28, 44, 60, 108, 344, …
+///   Paley I     order q + 1, q ≡ 3 (mod 4) a prime power            12, 20, 28, 44, 60, 108, …
 ///   Paley II    order 2 (q + 1), q ≡ 1 (mod 4) a prime power        36, 52, 76, 100, 148, …
 ///   Williamson  order 4 w from four symmetric circulants of order w 92, 116, 156, 172
-/// (R. E. A. C. Paley, "On orthogonal matrices", 1933; J. Williamson, "Hadamard's determinant theorem and the sum of four squares", 1944.)
+/// (R. E. A. C. Paley, "On orthogonal matrices", 1933; J. Williamson, "Hadamard's determinant
+/// theorem and the sum of four squares", 1944.)
 #pragma once
 
 #include <array>
@@ -16,7 +17,8 @@
 
 namespace cafeq {
 
-/// The largest order that hadamard_core() builds: applying a core of order m costs m operations an element.
+/// The largest order that hadamard_core() builds: applying a core of order m costs m operations an
+/// element.
 inline constexpr Index max_hadamard_core = 1024;
 
 namespace detail {
@@ -40,8 +42,10 @@ inline std::optional<PrimePower> as_prime_power(Index q) {
 /// GF(q), q odd: the element Σ c_i x^i is the number Σ c_i p^i.
 class FiniteField {
  public:
-  explicit FiniteField(Index q) : q_(q), prime_(as_prime_power(q)->prime), character_(std::size_t(q)) {
-    // If x^e = r(x) leaves x with all q − 1 powers distinct, every non-zero element is one of them: the ring is the field and x generates it.
+  explicit FiniteField(Index q)
+      : q_(q), prime_(as_prime_power(q)->prime), character_(std::size_t(q)) {
+    // If x^e = r(x) leaves x with all q − 1 powers distinct, every non-zero element is one of them:
+    // the ring is the field and x generates it.
     Index r = 1;
     while (!try_reduction(r)) ++r;
   }
@@ -123,7 +127,8 @@ inline Matrix<float> paley_second(Index order) {
   return H;
 }
 
-/// First rows of four symmetric circulants A, B, C, D with A² + B² + C² + D² = 4 w I: bit j − 1 is set where entry ±j is −1; entry 0 is 1.
+/// First rows of four symmetric circulants A, B, C, D with A² + B² + C² + D² = 4 w I: bit j − 1 is
+/// set where entry ±j is −1; entry 0 is 1.
 /// Found by an exhaustive search over power spectra.
 struct WilliamsonRows {
   Index w;
@@ -160,23 +165,29 @@ inline const WilliamsonRows* find_williamson(Index order) {
   return nullptr;
 }
 
-inline bool has_paley_first(Index order) { return order % 4 == 0 && as_prime_power(order - 1).has_value(); }
+inline bool has_paley_first(Index order) {
+  return order % 4 == 0 && as_prime_power(order - 1).has_value();
+}
 inline bool has_paley_second(Index order) {
   return order % 4 == 0 && (order / 2 - 1) % 4 == 1 && as_prime_power(order / 2 - 1).has_value();
 }
 
 }  // namespace detail
 
-/// Whether hadamard_core(order) exists: 1, or a multiple of 4 up to max_hadamard_core with a known construction.
+/// Whether hadamard_core(order) exists: 1, or a multiple of 4 up to max_hadamard_core with a known
+/// construction.
 inline bool has_hadamard_core(Index order) {
   if (order == 1) return true;
   if (order < 4 || order > max_hadamard_core) return false;
-  return detail::has_paley_first(order) || detail::has_paley_second(order) || detail::find_williamson(order) != nullptr;
+  return detail::has_paley_first(order) || detail::has_paley_second(order) ||
+         detail::find_williamson(order) != nullptr;
 }
 
-/// A Hadamard matrix of that order (not symmetric in general), in which a Sylvester matrix is not split off.
+/// A Hadamard matrix of that order (not symmetric in general), in which a Sylvester matrix is not
+/// split off.
 inline Matrix<float> hadamard_core(Index order) {
-  if (!has_hadamard_core(order)) raise(ErrorCode::unsupported, message("hadamard_core: no construction for order ", order));
+  if (!has_hadamard_core(order))
+    raise(ErrorCode::unsupported, message("hadamard_core: no construction for order ", order));
   if (order == 1) return identity_matrix<float>(1);
   if (detail::has_paley_first(order)) return detail::paley_first(order);
   if (detail::has_paley_second(order)) return detail::paley_second(order);

@@ -1,4 +1,5 @@
-/// Dense rotations: one orthogonal matrix over the whole width, and Kronecker products of two transforms.
+/// Dense rotations: one orthogonal matrix over the whole width, and Kronecker products of two
+/// transforms.
 #pragma once
 
 #include <utility>
@@ -7,7 +8,8 @@
 
 namespace cafeq {
 
-/// A dense orthogonal M [n, n]: n operations an element, so for small n or as a factor of a Kronecker product.
+/// A dense orthogonal M [n, n]: n operations an element, so for small n or as a factor of a
+/// Kronecker product.
 class DenseOrthogonal {
  public:
   DenseOrthogonal() = default;
@@ -15,12 +17,16 @@ class DenseOrthogonal {
   CAFEQ_LAZY DenseOrthogonal(Index dim, std::uint64_t seed) : seeded_(true) {
     if (dim < 0) raise(ErrorCode::invalid_shape, message("DenseOrthogonal: dim is ", dim));
     const CounterRng rng(seed, stream_of("rotation"));
-    if (dim > 0) matrix_ = BlockDiagonal::orthogonal(one(linalg::random_orthogonal(dim, rng)), InversePrecision::fp32);
+    if (dim > 0)
+      matrix_ = BlockDiagonal::orthogonal(one(linalg::random_orthogonal(dim, rng)),
+                                          InversePrecision::fp32);
   }
   /// The caller's, checked: |MᵀM − I| at most 1e-6. Its transpose is stored in fp16.
   template <class M>
     requires MatrixView<M>
-  explicit DenseOrthogonal(M&& matrix) : matrix_(BlockDiagonal::orthogonal(one(to_matrix<double>(as_view(matrix))), InversePrecision::fp16)) {}
+  explicit DenseOrthogonal(M&& matrix)
+      : matrix_(BlockDiagonal::orthogonal(one(to_matrix<double>(as_view(matrix))),
+                                          InversePrecision::fp16)) {}
 
   Index dim() const noexcept { return matrix_.dim(); }
   template <class E>
@@ -52,7 +58,8 @@ struct RandomRotation {
   }
 };
 
-/// M = A ⊗ B: a row x, read as [a, b], becomes Aᵀ x B. a + b operations an element where A and B are dense.
+/// M = A ⊗ B: a row x, read as [a, b], becomes Aᵀ x B. a + b operations an element where A and B
+/// are dense.
 template <Transform A, Transform B>
 class Kronecker {
  public:
@@ -67,7 +74,9 @@ class Kronecker {
     const Index a = left_.dim();
     const Index b = right_.dim();
     if (X.cols != dim())
-      raise(ErrorCode::invalid_shape, message("Kronecker: X has ", X.cols, " columns, but the transform has dimension ", a, " * ", b));
+      raise(ErrorCode::invalid_shape,
+            message("Kronecker: X has ", X.cols, " columns, but the transform has dimension ", a,
+                    " * ", b));
     detail::on_row_panels(X, [&](View<E> rows) {
       for (Index i = 0; i < rows.rows; ++i) {
         const View<E> x{rows.data + i * rows.row_stride, a, b, b, 1};
@@ -77,7 +86,9 @@ class Kronecker {
     });
   }
   bool is_orthogonal() const noexcept { return left_.is_orthogonal() && right_.is_orthogonal(); }
-  std::int64_t storage_bits() const noexcept { return left_.storage_bits() + right_.storage_bits(); }
+  std::int64_t storage_bits() const noexcept {
+    return left_.storage_bits() + right_.storage_bits();
+  }
 
  private:
   A left_;
@@ -96,7 +107,9 @@ struct RandomKronecker {
     if (a == 0)
       for (Index d = 1; d * d <= std::max<Index>(W.cols, 1); ++d)
         if (W.cols % d == 0) a = d;
-    if (a < 1 || W.cols % a != 0) raise(ErrorCode::invalid_argument, message("RandomKronecker: left is ", left, ", must divide the width ", W.cols));
+    if (a < 1 || W.cols % a != 0)
+      raise(ErrorCode::invalid_argument,
+            message("RandomKronecker: left is ", left, ", must divide the width ", W.cols));
     return {DenseOrthogonal(a, seed), DenseOrthogonal(W.cols / a, ~seed)};
   }
 };

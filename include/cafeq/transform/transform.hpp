@@ -1,7 +1,9 @@
-/// What a transform is: an invertible [dim, dim] matrix M that is applied, undone and stored without being formed.
+/// What a transform is: an invertible [dim, dim] matrix M that is applied, undone and stored
+/// without being formed.
 ///
-/// `W M` is quantized and `M⁻¹` is undone. A transform implements one operation, X ← X·op(M) on rows in place; the left side is the right side of
-/// the transposed view. Specs (a BlockHadamard with no dimension yet, a dual scaling, a learned block-diagonal) become transforms by fit().
+/// `W M` is quantized and `M⁻¹` is undone. A transform implements one operation, X ← X·op(M) on
+/// rows in place; the left side is the right side of the transposed view. Specs (a BlockHadamard
+/// with no dimension yet, a dual scaling, a learned block-diagonal) become transforms by fit().
 #pragma once
 
 #include <concepts>
@@ -48,38 +50,46 @@ concept Transform = requires(const T& t, View<float> x, View<double> y, Op op) {
 
 namespace detail {
 template <class S>
-using FittedOf = decltype(std::declval<const S&>().fit(std::declval<View<const float>>(), std::declval<ExecutorRef>()));
+using FittedOf = decltype(std::declval<const S&>().fit(std::declval<View<const float>>(),
+                                                       std::declval<ExecutorRef>()));
 }
 
-/// Something that becomes a transform once it sees the matrix whose columns it acts on. A spec that looks at the shape of W alone says so with
-/// `static constexpr bool depends_on_weights = false`, which saves compositions a copy of W.
+/// Something that becomes a transform once it sees the matrix whose columns it acts on. A spec that
+/// looks at the shape of W alone says so with `static constexpr bool depends_on_weights = false`,
+/// which saves compositions a copy of W.
 template <class S>
 concept TransformSpec = Transform<S> || requires { requires Transform<detail::FittedOf<S>>; };
 
-/// The transform that a spec becomes for W [n, dim]; a transform of known dimension is returned as it is.
+/// The transform that a spec becomes for W [n, dim]; a transform of known dimension is returned as
+/// it is.
 template <TransformSpec S>
 auto fit_transform(const S& spec, View<const float> W, ExecutorRef executor = {}) {
   if constexpr (Transform<S>) {
     if (spec.dim() != W.cols)
-      raise(ErrorCode::invalid_shape, message("transform: dimension ", Index(spec.dim()), " does not fit ", W.cols, " columns"));
+      raise(ErrorCode::invalid_shape, message("transform: dimension ", Index(spec.dim()),
+                                              " does not fit ", W.cols, " columns"));
     return spec;
   } else {
     return spec.fit(W, executor);
   }
 }
 
-/// A spec that reads weights where they lie: any element type, layout and magnitude. Its fit() is a template.
+/// A spec that reads weights where they lie: any element type, layout and magnitude. Its fit() is a
+/// template.
 template <class S>
-concept FitsAnyView = !Transform<S> && requires(const S& spec, View<const fp16> a, View<const double> b, ExecutorRef executor) {
+concept FitsAnyView = !Transform<S> && requires(const S& spec, View<const fp16> a,
+                                                View<const double> b, ExecutorRef executor) {
   spec.fit(a, executor);
   spec.fit(b, executor);
 };
 
-/// A spec fitted to weights as a caller has them. One that is written for floats alone is given a dense copy whose largest magnitude lies in [1, 2).
+/// A spec fitted to weights as a caller has them. One that is written for floats alone is given a
+/// dense copy whose largest magnitude lies in [1, 2).
 template <TransformSpec S, class T>
 auto fit_to_weights(const S& spec, View<const T> W, ExecutorRef executor = {}) {
   if constexpr (Transform<S>) {
-    return fit_transform(spec, View<const float>{nullptr, W.rows, W.cols, W.cols, 1}, executor);  // only the shape counts
+    return fit_transform(spec, View<const float>{nullptr, W.rows, W.cols, W.cols, 1},
+                         executor);  // only the shape counts
   } else if constexpr (FitsAnyView<S>) {
     return spec.fit(W, executor);
   } else {
@@ -88,7 +98,8 @@ auto fit_to_weights(const S& spec, View<const T> W, ExecutorRef executor = {}) {
   }
 }
 
-/// A spec that says what the transform that it fits to `dim` columns will store: storage_bits(dim). (A constant matrix may take less.)
+/// A spec that says what the transform that it fits to `dim` columns will store: storage_bits(dim).
+/// (A constant matrix may take less.)
 template <class S>
 concept PlansStorage = TransformSpec<S> && requires(const S& spec, Index dim) {
   { spec.storage_bits(dim) } -> std::convertible_to<std::int64_t>;
@@ -101,17 +112,25 @@ using FittedTransform = decltype(fit_transform(std::declval<const S&>(), View<co
 template <Transform T, class E>
 void apply_right(const T& t, View<E> X, Op op = Op::forward, ExecutorRef executor = {}) {
   if (X.cols != t.dim())
-    raise(ErrorCode::invalid_shape, message("apply_right: ", X.cols, " columns, but the transform has dimension ", Index(t.dim())));
-  // Rows enough for a block product to share its factors, or, where they lie side by side, for a stretch of memory worth fetching.
-  const Index grain = std::max<Index>(X.row_stride == 1 ? 128 : 48, 131072 / std::max<Index>(1, X.cols));
-  executor.parallel_for(X.rows, grain, [&](Index begin, Index end, Index) { t.apply(X.row_block(begin, end - begin), op); });
+    raise(ErrorCode::invalid_shape,
+          message("apply_right: ", X.cols, " columns, but the transform has dimension ",
+                  Index(t.dim())));
+  // Rows enough for a block product to share its factors, or, where they lie side by side, for a
+  // stretch of memory worth fetching.
+  const Index grain =
+      std::max<Index>(X.row_stride == 1 ? 128 : 48, 131072 / std::max<Index>(1, X.cols));
+  executor.parallel_for(X.rows, grain, [&](Index begin, Index end, Index) {
+    t.apply(X.row_block(begin, end - begin), op);
+  });
 }
 
 /// X ← op(M)·X, columns in parallel.
 template <Transform T, class E>
 void apply_left(const T& t, View<E> X, Op op = Op::forward, ExecutorRef executor = {}) {
   if (X.rows != t.dim())
-    raise(ErrorCode::invalid_shape, message("apply_left: ", X.rows, " rows, but the transform has dimension ", Index(t.dim())));
+    raise(
+        ErrorCode::invalid_shape,
+        message("apply_left: ", X.rows, " rows, but the transform has dimension ", Index(t.dim())));
   apply_right(t, X.transposed(), transposed(op), executor);  // op(M)·X = (Xᵀ·op(M)ᵀ)ᵀ
 }
 
@@ -143,7 +162,8 @@ struct Identity {
 
 namespace detail {
 
-/// Runs f on dense row panels of X: X itself where its rows are contiguous, copies of a few rows at a time elsewhere.
+/// Runs f on dense row panels of X: X itself where its rows are contiguous, copies of a few rows at
+/// a time elsewhere.
 template <class E, class F>
 void on_row_panels(View<E> X, F&& f) {
   if (X.empty()) return;

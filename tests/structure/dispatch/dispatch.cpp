@@ -1,5 +1,5 @@
-// The table of one architecture against the scalar references: dispatch <architecture>, which CAFEQ_ARCH names too. This program itself is compiled
-// for the baseline.
+// The table of one architecture against the scalar references: dispatch <architecture>, which
+// CAFEQ_ARCH names too. This program itself is compiled for the baseline.
 #include "cafeq/kernel/dispatch.hpp"
 
 #include <algorithm>
@@ -37,16 +37,21 @@ Matrix<float> matrix(Index rows, Index cols, std::uint64_t seed) {
   return m;
 }
 
-/// Equal, or, where the architecture has no fused multiply-add, the same to a few units in the last place of a sum of n terms near 1.
+/// Equal, or, where the architecture has no fused multiply-add, the same to a few units in the last
+/// place of a sum of n terms near 1.
 bool agree(const Table& table, const float* a, const float* b, Index size, Index n) {
   if (table.architecture != cpu::Architecture::generic) return std::equal(a, a + size, b);
   for (Index i = 0; i < size; ++i)
     if (!(std::abs(a[i] - b[i]) <= 1e-6f * (float(n) + std::abs(b[i])))) return false;
   return true;
 }
-bool agree(const Table& table, const Matrix<float>& a, const Matrix<float>& b, Index n) { return agree(table, a.data(), b.data(), a.size(), n); }
+bool agree(const Table& table, const Matrix<float>& a, const Matrix<float>& b, Index n) {
+  return agree(table, a.data(), b.data(), a.size(), n);
+}
 bool agree(const Table& table, double a, double b) {
-  return table.architecture != cpu::Architecture::generic ? a == b : std::abs(a - b) <= 1e-5 * (std::abs(b) + 1);
+  return table.architecture != cpu::Architecture::generic
+             ? a == b
+             : std::abs(a - b) <= 1e-5 * (std::abs(b) + 1);
 }
 
 constexpr Index sizes[] = {0, 1, 7, 17, 33, 64, 129, 1000};
@@ -83,14 +88,17 @@ void groups(const Table& table) {
     const kernel::Range range = table.range(part), expected = kernel::range_reference(part);
     check(range.min == expected.min && range.max == expected.max, "range", n);
     const kernel::Moments moments = table.moments(part), sums = kernel::moments_reference(part);
-    check(agree(table, moments.sum, sums.sum) && agree(table, moments.sum_squares, sums.sum_squares), "moments", n);
+    check(
+        agree(table, moments.sum, sums.sum) && agree(table, moments.sum_squares, sums.sum_squares),
+        "moments", n);
 
     for (const Index width : {16, 24, 128}) {
       std::vector<float> low(std::size_t(ceil_div(n, width))), high = low;
       table.group_ranges(part, width, low, high);
       for (std::size_t g = 0; g < low.size(); ++g) {
         const std::size_t begin = g * std::size_t(width);
-        const kernel::Range of_group = kernel::range_reference(part.subspan(begin, std::min(std::size_t(width), part.size() - begin)));
+        const kernel::Range of_group = kernel::range_reference(
+            part.subspan(begin, std::min(std::size_t(width), part.size() - begin)));
         check(low[g] == of_group.min && high[g] == of_group.max, "group_ranges", n);
       }
     }
@@ -116,11 +124,14 @@ void packed_rows(const Table& table, Entry entry, const char* name) {
       const float half = float(1 << (bits - 1));
       const Levels levels = Levels::has_offset ? Levels{0, 2 * half - 1} : Levels{-half, half - 1};
       const std::vector<float> x = numbers(n, 17), scale{0.5f, 0.25f, 0.0f, 0.125f};
-      const std::vector<float> offset = Levels::has_offset ? std::vector<float>{-1, -0.5f, 0.25f, -2} : std::vector<float>(4);
-      std::vector<std::uint8_t> codes(static_cast<std::size_t>(n)), packed(std::size_t(ceil_div(n * bits, 8))), expected = packed;
+      const std::vector<float> offset =
+          Levels::has_offset ? std::vector<float>{-1, -0.5f, 0.25f, -2} : std::vector<float>(4);
+      std::vector<std::uint8_t> codes(static_cast<std::size_t>(n)),
+          packed(std::size_t(ceil_div(n * bits, 8))), expected = packed;
       std::vector<float> values(codes.size()), wanted = values;
       for (std::size_t i = 0; i < codes.size(); ++i) {
-        kernel::encode_reference(std::span(x).subspan(i, 1), levels, {scale[i / 64], offset[i / 64]}, std::span(codes).subspan(i, 1));
+        kernel::encode_reference(std::span(x).subspan(i, 1), levels,
+                                 {scale[i / 64], offset[i / 64]}, std::span(codes).subspan(i, 1));
         wanted[i] = float(codes[i]) * scale[i / 64] + offset[i / 64];
       }
       pack_codes(codes, bits, expected);
@@ -143,8 +154,10 @@ void columns(const Table& table) {
     table.column_ranges(X.view(), low.data(), high.data());
     for (Index j = 0; j < n; ++j) {
       const kernel::Range range = kernel::column_range_reference(X.view(), j, {});
-      check(peak[std::size_t(j)] == kernel::column_absmax_reference(X.view(), j, 0.0f), "column_absmax", n);
-      check(low[std::size_t(j)] == range.min && high[std::size_t(j)] == range.max, "column_ranges", n);
+      check(peak[std::size_t(j)] == kernel::column_absmax_reference(X.view(), j, 0.0f),
+            "column_absmax", n);
+      check(low[std::size_t(j)] == range.min && high[std::size_t(j)] == range.max, "column_ranges",
+            n);
     }
   }
 }
@@ -157,7 +170,8 @@ void products(const Table& table) {
     kernel::multiply_reference<float>(A.view(), B.view(), D.view());
     check(agree(table, C, D, 19), "multiply", n);
     std::vector<float> packed(std::size_t(kernel::panels_size<float>(19, n)));
-    table.multiply_packed(A.view(), table.pack_panels(B.view(), packed.data()), C.view(), kernel::Store::add);
+    table.multiply_packed(A.view(), table.pack_panels(B.view(), packed.data()), C.view(),
+                          kernel::Store::add);
     kernel::multiply_reference<float>(A.view(), B.view(), D.view(), kernel::Store::add);
     check(agree(table, C, D, 2 * 19), "multiply_packed", n);
 
@@ -169,7 +183,8 @@ void products(const Table& table) {
     check(agree(table, X, Y, 16), "multiply_right_in_place", n);
     packed.resize(std::size_t(kernel::panels_size<float>(16, 16)));
     Y = X;
-    table.multiply_packed_right_in_place(X.view(), table.pack_panels(M.view(), packed.data()), scratch);
+    table.multiply_packed_right_in_place(X.view(), table.pack_panels(M.view(), packed.data()),
+                                         scratch);
     kernel::multiply_right_in_place_reference<float>(Y.view(), M.view());
     check(agree(table, X, Y, 64), "multiply_packed_right_in_place", n);
     X = Y = matrix(16, n, 8);
@@ -185,11 +200,13 @@ void activations(const Table& table) {
     PackedCodes codes(rows, cols, bits);
     std::vector<std::uint8_t> row(static_cast<std::size_t>(cols));
     for (Index i = 0; i < rows; ++i) {
-      for (Index j = 0; j < cols; ++j) row[std::size_t(j)] = std::uint8_t(std::uint64_t(i * 131 + j * 89) % (1u << bits));
+      for (Index j = 0; j < cols; ++j)
+        row[std::size_t(j)] = std::uint8_t(std::uint64_t(i * 131 + j * 89) % (1u << bits));
       codes.pack_row(i, row);
     }
     const kernel::PackedRows W{codes.bytes().data(), rows, cols, codes.row_bytes(), bits, group};
-    const Matrix<float> scale = matrix(rows, 3, 11), offset = matrix(rows, 3, 12), X = matrix(5, cols, 13);
+    const Matrix<float> scale = matrix(rows, 3, 11), offset = matrix(rows, 3, 12),
+                        X = matrix(5, cols, 13);
     const auto lines = [&](Index i, float, float* s, float* o) {
       for (Index g = 0; g < 3; ++g) {
         s[g] = scale(i, g);
@@ -197,25 +214,31 @@ void activations(const Table& table) {
       }
     };
     Matrix<float> Y(5, rows), rounded(5, rows);
-    const bool supported = table.multiply_codes(W, scale.view(), offset.view(), X.view(), Y.view()) &&
-                           table.multiply_codes_int8(W, scale.view(), offset.view(), X.view(), group, rounded.view());
+    const bool supported =
+        table.multiply_codes(W, scale.view(), offset.view(), X.view(), Y.view()) &&
+        table.multiply_codes_int8(W, scale.view(), offset.view(), X.view(), group, rounded.view());
     check(supported, "multiply_codes is there", bits);
     for (Index n = 0; n < 5; ++n)
       for (Index i = 0; i < rows; ++i) {
         const double expected = kernel::packed_product_reference(W, i, lines, X.view().row(n));
-        double magnitude = 0, roundings = 0;  // of the terms, and of what rounding X to steps of absmax/127 does to them
+        double magnitude = 0,
+               roundings =
+                   0;  // of the terms, and of what rounding X to steps of absmax/127 does to them
         for (Index j = 0; j < cols; ++j) {
           const Index g = j / group;
-          const double weight = std::abs(double(scale(i, g))) * ((1 << bits) - 1) + std::abs(double(offset(i, g)));
+          const double weight =
+              std::abs(double(scale(i, g))) * ((1 << bits) - 1) + std::abs(double(offset(i, g)));
           magnitude += weight * std::abs(double(X(n, j)));
           roundings += weight * double(kernel::row_peak_reference(&X(n, g * group), group)) / 254;
         }
         check(std::abs(double(Y(n, i)) - expected) < 4e-6 * magnitude, "multiply_codes", bits);
-        check(std::abs(double(rounded(n, i)) - expected) < 4e-6 * magnitude + roundings, "multiply_codes_int8", bits);
+        check(std::abs(double(rounded(n, i)) - expected) < 4e-6 * magnitude + roundings,
+              "multiply_codes_int8", bits);
       }
     const Matrix<float> threes(rows, 128);
     const kernel::PackedRows odd{W.data, rows, cols, W.row_bytes, bits, 3};
-    check(!table.multiply_codes(odd, threes.view(), {}, X.view(), Y.view()), "multiply_codes of groups of 3", bits);
+    check(!table.multiply_codes(odd, threes.view(), {}, X.view(), Y.view()),
+          "multiply_codes of groups of 3", bits);
   }
 }
 
@@ -252,7 +275,8 @@ int main(int argc, char** argv) {
   transforms(table);
   groups(table);
   packed_rows<kernel::AffineLevels>(table, table.encode_packed_affine, "encode_packed_affine");
-  packed_rows<kernel::SymmetricLevels>(table, table.encode_packed_symmetric, "encode_packed_symmetric");
+  packed_rows<kernel::SymmetricLevels>(table, table.encode_packed_symmetric,
+                                       "encode_packed_symmetric");
   packed_rows<kernel::MidriseLevels>(table, table.encode_packed_midrise, "encode_packed_midrise");
   columns(table);
   products(table);

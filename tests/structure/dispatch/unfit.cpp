@@ -1,4 +1,5 @@
-// A unit that may not be linked: its constructor runs before any table is chosen, whatever the processor.
+// A unit that may not be linked: its constructor runs before any table is chosen, whatever the
+// processor.
 #include <cstdlib>
 
 extern "C" {
