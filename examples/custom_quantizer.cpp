@@ -29,7 +29,7 @@ struct PowersOfTwo {
     return std::ldexp(code & 4 ? -p.scale : float(p.scale), -(code & 3));
   }
 };
-static_assert(cafeq::Quantizer<PowersOfTwo>);
+static_assert(cafeq::ScalarQuantizer<PowersOfTwo>);
 
 int main() {
   cafeq::Matrix<float> W(512, 512);

@@ -29,7 +29,7 @@ struct JobOptions {
 };
 
 /// Raises unless the file holds exactly what `quantized` decodes to.
-template <Transform T, Quantizer Q>
+template <Transform T, ScalarQuantizer Q>
 void check_stored(const QuantizedFileReader& file, const std::string& name,
                   const Quantized<T, Q>& quantized) {
   const auto reloaded = file.load_as<T, Q>(name);

@@ -2,10 +2,9 @@
 /// cannot fetch it.
 ///
 /// Weights have heavy tails (a normal with log-normal scale, kurtosis 5.7), a few residual channels
-/// that are written four times as strongly
-/// and a few that are read so. Deviations are chosen, and the head is centred, so that activations
-/// are as large as in the published model. It
-/// has learned nothing: its vectors tell sentences apart by the words they share.
+/// that are written four times as strongly and a few that are read so. Deviations are chosen, and
+/// the head is centred, so that activations are as large as in the published model. It has learned
+/// nothing: its vectors tell sentences apart by the words they share.
 #pragma once
 
 #include <cmath>
@@ -69,8 +68,7 @@ inline LayerNorm generate_norm(std::string_view name, Index size, float scale,
 }
 
 /// Shifts and scales the head so that its logits have mean 0 and deviation 1 over random sentences;
-/// without that, what is common to all
-/// sentences would drown what is not.
+/// without that, what is common to all sentences would drown what is not.
 inline void centre_head(EncoderWeights& weights) {
   constexpr std::uint64_t count = 64, length = 12;
   const CounterRng rng(2024, stream_of("sentences"));

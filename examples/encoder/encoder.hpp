@@ -151,8 +151,7 @@ inline Matrix<float> pool(const Matrix<float>& x, const Offsets& offsets) {
 }  // namespace detail
 
 /// What the head sees before its tanh, [sentences, out]; sentences are run through the layers as
-/// one batch. Every row is the same, bit for
-/// bit, whichever sentences share its batch.
+/// one batch. Every row is the same, bit for bit, whichever sentences share its batch.
 inline Matrix<float> encode_logits(const EncoderWeights& weights,
                                    std::span<const Tokens> sentences) {
   detail::Offsets offsets{0};

@@ -109,8 +109,7 @@ inline Tokens UnigramTokenizer::operator()(std::string_view sentence) const {
 }
 
 /// The tokenizer of a vocab.json: an array of [piece, score]. The published one has null scores,
-/// which its own tokenizer adds as 0; so does
-/// this one.
+/// which its own tokenizer adds as 0; so does this one.
 inline UnigramTokenizer load_tokenizer(const std::string& path) {
   const auto bytes = read_file(path);
   const auto entries =

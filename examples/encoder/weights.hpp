@@ -29,8 +29,7 @@ struct LayerNorm {
 };
 
 /// One transformer layer. The rows of `qkv` are queries, keys, values, each of them heads ×
-/// head_dim rows, head after head; the columns of
-/// `o` are heads × head_dim likewise.
+/// head_dim rows, head after head; the columns of `o` are heads × head_dim likewise.
 struct EncoderLayer {
   LayerNorm attention_norm;
   Dense qkv;  // [3 · heads · head_dim, in]

@@ -17,9 +17,8 @@
 namespace cafeq::example {
 
 /// Counts up to `total`, in whatever unit the caller counts: bytes, weights, sentences. May be
-/// advanced from any thread. The destructor ends
-/// the line: with the time taken where the job is done, with the percentage reached where an
-/// exception cut it short.
+/// advanced from any thread. The destructor ends the line: with the time taken where the job is
+/// done, with the percentage reached where an exception cut it short.
 class ProgressBar {
  public:
   struct Output {

@@ -12,8 +12,8 @@
 namespace cafeq::example {
 
 /// The columns that UTF-8 text takes on a terminal: none for combining marks and control
-/// characters, two for the wide scripts of East Asia
-/// and for emoji, one for all else; invalid bytes count one each.
+/// characters, two for the wide scripts of East Asia and for emoji, one for all else; invalid bytes
+/// count one each.
 inline std::size_t display_width(std::string_view text) {
   const auto within = [](std::uint32_t c, std::uint32_t first, std::uint32_t last) {
     return c >= first && c <= last;

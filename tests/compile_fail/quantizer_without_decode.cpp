@@ -1,5 +1,5 @@
 // A quantizer that can only encode.
-// expect: Quantizer
+// expect: ScalarQuantizer
 #include <cstdint>
 #include <span>
 

@@ -40,7 +40,7 @@ struct Ternary {
   }
   float decode(std::uint8_t code, Params p) const { return p.scale * float(int(code) - 1); }
 };
-static_assert(cafeq::Quantizer<Ternary>);
+static_assert(cafeq::ScalarQuantizer<Ternary>);
 // [ternary end]
 
 // [linear_ternary]

@@ -39,7 +39,7 @@ class Hash {
   std::uint64_t value_ = 0xcbf29ce484222325u;
 };
 
-template <Transform T, Quantizer Q>
+template <Transform T, ScalarQuantizer Q>
 void add_codes(Hash& hash, const Quantized<T, Q>& q) {
   for (Index i = 0; i < q.rows(); ++i) hash.add(std::as_bytes(std::span(q.codes().row(i))));
   for (const auto& params : q.params()) {

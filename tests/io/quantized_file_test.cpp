@@ -84,7 +84,7 @@ TEST_CASE("quantized matrices come back bit for bit, whatever their grid, bits a
   CHECK(reader.metadata().at("made for") == "a test");
   REQUIRE(reader.tensors().size() == 1);
   CHECK(reader.tensors().at("norm.scales").shape == std::vector<Index>{16});
-  each([&]<Transform T, Quantizer Q>(const std::string& name, const Quantized<T, Q>& q) {
+  each([&]<Transform T, ScalarQuantizer Q>(const std::string& name, const Quantized<T, Q>& q) {
     INFO(name);
     REQUIRE(reader.has_matrix(name));
     check_same(q, reader.load(name));

@@ -124,7 +124,7 @@ TEST_CASE("Error feedback rounds in the metric that the transform induces") {
 /// The same rounder without the promise to work row by row: pipelines then keep all of X at once.
 struct AllRowsAtOnce {
   ErrorFeedback rounder;
-  template <Quantizer Q>
+  template <ScalarQuantizer Q>
   void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
              ExecutorRef executor = {}) const {
     rounder.round(X, metric, side, encoding, executor);

@@ -16,7 +16,7 @@ bool same_bytes(std::span<const Params> a, std::span<const Params> b) {
 }
 
 /// fit, encode and decode of a whole matrix do to every group what the quantizer does to it.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 void check_encoding(const Q& quantizer, Index rows, Index cols) {
   CAPTURE(rows, cols, Index(quantizer.group));
   const auto W = test::heavy_tailed(rows, cols, 3, cols > 0 ? 1 : 0, 1000.0);

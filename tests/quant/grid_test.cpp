@@ -30,7 +30,7 @@ struct SignedPowers {
     return std::ldexp(code >= 4 ? -1.0f : 1.0f, int(p.exponent) - int(code & 3));
   }
 };
-static_assert(Quantizer<SignedPowers> && !LinearGrid<SignedPowers>);
+static_assert(ScalarQuantizer<SignedPowers> && !LinearGrid<SignedPowers>);
 
 struct NoDecode {
   struct Params {};
@@ -39,7 +39,7 @@ struct NoDecode {
   Params fit(std::span<const float>) const { return {}; }
   std::uint8_t encode(float, const Params&) const { return 0; }
 };
-static_assert(!Quantizer<NoDecode> && !Quantizer<int>);
+static_assert(!ScalarQuantizer<NoDecode> && !ScalarQuantizer<int>);
 
 struct Wide : SignedPowers {
   static constexpr int bits = 9;

@@ -113,7 +113,7 @@ void check_laws(Q q) {
   }
 }
 
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 double matrix_error(const Q& q, View<const float> X) {
   Encoding<Q> encoding(q, X.rows, X.cols);
   encoding.fit(X);

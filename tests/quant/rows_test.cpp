@@ -13,7 +13,7 @@ namespace {
 
 /// fit_row, pack_row, unpack_row and row_errors do to every group what fit, encode and decode do to
 /// its weights.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 void check_row(const Q& quantizer, std::span<const float> x, Index width) {
   using Params = typename Q::Params;
   const Q q =
@@ -62,7 +62,7 @@ void check_row(const Q& quantizer, std::span<const float> x, Index width) {
   CHECK(same_errors);
 }
 
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 void check_rows(Q q) {
   for (const ScaleSearch search : {ScaleSearch::minmax, ScaleSearch::mse}) {
     q.search = search;

@@ -16,7 +16,7 @@ namespace {
 
 /// A rounder of the caller's own: every code the lowest.
 struct Lowest {
-  template <Quantizer Q>
+  template <ScalarQuantizer Q>
   void round(View<const float>, const Metric&, Side, Encoding<Q>& encoding,
              ExecutorRef = {}) const {
     for (Index i = 0; i < encoding.rows(); ++i)

@@ -9,8 +9,8 @@ using namespace cafeq;
 TEST_CASE("AnyLinear multiplies as Linear does, to the bit, whatever it holds") {
   const auto W = test::heavy_tailed(40, 128, 1, 2);
   const auto X = test::gaussian<float>(3, 128, 2);
-  const auto check = [&]<Transform T, Quantizer Q>(const Quantized<T, Q>& q,
-                                                   ActivationFormat format) {
+  const auto check = [&]<Transform T, ScalarQuantizer Q>(const Quantized<T, Q>& q,
+                                                         ActivationFormat format) {
     const Linear<T, Q> plain(q, format);
     const AnyLinear any(q, format);
     CHECK(any.in() == 128);

@@ -1,6 +1,5 @@
 // Runs both, and compares what they compute. Where the CPU has no AVX2 it is enough that the
-// program links (and all of it may be code for
-// AVX2: the linker chooses).
+// program links (and all of it may be code for AVX2: the linker chooses).
 #include "two_flags.hpp"
 
 #include <cmath>

@@ -1,8 +1,8 @@
 /// How the library reports what went wrong: Error, raise(), Result.
 ///
 /// With exceptions, raise() throws cafeq::Error. Without (-fno-exceptions) it calls the handler
-/// that the host has set, which must not
-/// return. Pipeline-level entry points have a `try_` twin that returns a Result instead.
+/// that the host has set, which must not return. Pipeline-level entry points have a `try_` twin
+/// that returns a Result instead.
 #pragma once
 
 #include <atomic>
@@ -106,8 +106,8 @@ class [[nodiscard]] Result {
 };
 
 /// Runs f and turns an Error that it throws into a Result. Without exceptions an Error still
-/// reaches the handler, so entry points
-/// validate their arguments first and return that Error themselves.
+/// reaches the handler, so entry points validate their arguments first and return that Error
+/// themselves.
 template <class F>
 auto catch_error(F&& f) -> Result<std::invoke_result_t<F>> {
 #if CAFEQ_EXCEPTIONS

@@ -1,8 +1,7 @@
 /// Who runs the loops: the host's thread pool, a small pool of our own, or the calling thread.
 ///
 /// Work is cut into chunks of `grain` iterations, never by the number of threads, and reductions
-/// add their chunks in order. Results
-/// therefore do not depend on the executor.
+/// add their chunks in order. Results therefore do not depend on the executor.
 #pragma once
 
 #include <algorithm>
@@ -128,9 +127,8 @@ inline void spin_pause() noexcept {
 }  // namespace detail
 
 /// A fixed set of threads; the caller of parallel_for works too, so `threads` is the number of
-/// cores in use. A loop started from inside a
-/// loop runs on its own thread. The first exception of a body is rethrown to the caller once every
-/// chunk has ended.
+/// cores in use. A loop started from inside a loop runs on its own thread. The first exception of a
+/// body is rethrown to the caller once every chunk has ended.
 ///
 /// Optimizers start many short loops one after another, so whoever waits looks for about a
 /// millisecond before it sleeps: waking up takes tens of microseconds. Not where there are more

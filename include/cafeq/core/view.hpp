@@ -2,10 +2,9 @@
 /// matrix.
 ///
 /// Accepted: View; Eigen's Matrix, Map, Ref, Block and their transposes (recognised by data(),
-/// rowStride() and colStride(), Eigen itself
-/// is not included); mdspan of rank 2; a pointer with strides; a span with a row length;
-/// cafeq::Matrix. Expression templates have no
-/// storage and owning temporaries lose theirs: both are rejected at compile time.
+/// rowStride() and colStride(), Eigen itself is not included); mdspan of rank 2; a pointer with
+/// strides; a span with a row length; cafeq::Matrix. Expression templates have no storage and
+/// owning temporaries lose theirs: both are rejected at compile time.
 /// Longer than most headers: the checks and scans of a view are what every caller of one needs with
 /// it.
 #pragma once
@@ -336,8 +335,8 @@ void copy_line(const T* from, FromStep from_step, U* to, ToStep to_step, Index n
 }  // namespace detail
 
 /// Copies element by element, converting through float (or double where both ends hold it); shapes
-/// must agree. Where the two memory orders
-/// differ the copy walks in tiles, so that neither side is read a cache line an element.
+/// must agree. Where the two memory orders differ the copy walks in tiles, so that neither side is
+/// read a cache line an element.
 template <class T, class U>
 void copy(View<T> from, View<U> to) {
   check_same_shape(from, "from", to, "to");

@@ -138,8 +138,8 @@ class MappedFile {
 };
 
 /// A file written under a temporary name beside its target, which it replaces on commit(). Until
-/// then, and whenever something fails, the
-/// target is untouched; the temporary file goes with this object.
+/// then, and whenever something fails, the target is untouched; the temporary file goes with this
+/// object.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path) : path_(std::move(path)) {

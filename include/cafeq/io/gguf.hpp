@@ -2,12 +2,11 @@
 /// that llama.cpp runs.
 ///
 /// "GGUF", u32 version, u64 number of tensors, u64 number of fields; each field: name, u32 type,
-/// value; each tensor: name (below 64 bytes),
-/// u32 rank, u64 sizes from the fastest to the slowest, u32 type, u64 offset. The data starts at
-/// the next multiple of `general.alignment`
-/// (32 where it is not given) and holds the tensors in the order of their list, each at such a
-/// multiple. A string is a u64 length and its bytes. Shapes of this header are [.., rows, cols]:
-/// slowest dimension first, as everywhere in the library.
+/// value; each tensor: name (below 64 bytes), u32 rank, u64 sizes from the fastest to the slowest,
+/// u32 type, u64 offset. The data starts at the next multiple of `general.alignment` (32 where it
+/// is not given) and holds the tensors in the order of their list, each at such a multiple. A
+/// string is a u64 length and its bytes. Shapes of this header are [.., rows, cols]: slowest
+/// dimension first, as everywhere in the library.
 #pragma once
 
 #include <algorithm>

@@ -1,8 +1,7 @@
 /// The keys and values at the head of a GGUF file.
 ///
 /// A value keeps the bytes that it has in a file, so that whatever is carried from one file to
-/// another stays as it is, and is decoded where
-/// it is asked for.
+/// another stays as it is, and is decoded where it is asked for.
 #pragma once
 
 #include <array>

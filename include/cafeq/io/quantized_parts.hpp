@@ -75,7 +75,7 @@ std::vector<Params> load_params(const StoredMatrix& stored, const std::vector<In
   return params;
 }
 
-template <Transform T, Quantizer Q>
+template <Transform T, ScalarQuantizer Q>
 MatrixParts parts_of(const Quantized<T, Q>& q, const std::string& name) {
   static_assert(
       requires { GridName<Q>::name; }, "cafeq: the quantized file has no words for this grid");
@@ -86,7 +86,7 @@ MatrixParts parts_of(const Quantized<T, Q>& q, const std::string& name) {
   return parts;
 }
 
-template <Transform T, Quantizer Q>
+template <Transform T, ScalarQuantizer Q>
 Quantized<T, Q> load_quantized(const StoredMatrix& stored) {
   stored.check_grid(GridName<Q>::name);
   constexpr Index most = Index(1) << 40;

@@ -1,10 +1,9 @@
 /// Reader and writer of safetensors files; sharded models are in sharded_safetensors.hpp.
 ///
 /// A file is a 64-bit little-endian length, a JSON header of that many bytes, and the tensors'
-/// bytes. The header maps each name to
-/// {"dtype", "shape", "data_offsets": [begin, end]}, relative to the end of the header, and
-/// "__metadata__" to strings; the tensors cover
-/// what follows the header without gap or overlap.
+/// bytes. The header maps each name to {"dtype", "shape", "data_offsets": [begin, end]}, relative
+/// to the end of the header, and "__metadata__" to strings; the tensors cover what follows the
+/// header without gap or overlap.
 #pragma once
 
 #include <algorithm>
@@ -75,8 +74,8 @@ struct SafetensorsEntry {
 /// Writes a safetensors file: first all that is known of it, then the tensors one after the other.
 ///
 /// In the file larger element types come first, entries as they were given among equals, and the
-/// data starts at a multiple of 64, so that
-/// every tensor of a mapped file is aligned for its elements.
+/// data starts at a multiple of 64, so that every tensor of a mapped file is aligned for its
+/// elements.
 class SafetensorsWriter : public TensorFileWriter {
  public:
   /// Raises invalid_argument for a name that is taken or not UTF-8, or for a shape of no size.

@@ -1,6 +1,5 @@
 /// Models whose tensors lie in one or several safetensors files of a directory, as Hugging Face
-/// lays them out: read as one list, written back
-/// in the same layout.
+/// lays them out: read as one list, written back in the same layout.
 ///
 /// `model.safetensors.index.json` maps each tensor's name to its file in "weight_map"; readers do
 /// not need the "metadata" beside it.

@@ -15,13 +15,12 @@
 namespace cafeq {
 
 /// Writes one tensor after the other to places fixed in advance, so that memory never holds more of
-/// the file than the caller does. The
-/// file appears whole or not at all: under a temporary name, synced, then renamed over its target
-/// by commit().
+/// the file than the caller does. The file appears whole or not at all: under a temporary name,
+/// synced, then renamed over its target by commit().
 ///
 /// Every error ends the writer, leaves nothing behind and the target as it was: invalid_argument
-/// for a tensor that was not declared, has
-/// another size, comes twice or is missing at commit(); io where the file cannot be written.
+/// for a tensor that was not declared, has another size, comes twice or is missing at commit(); io
+/// where the file cannot be written.
 class TensorFileWriter {
  public:
   /// All bytes of one tensor, in any order of tensors.

@@ -1,6 +1,5 @@
 /// Reader of TensorFlow.js models: a model.json whose "weightsManifest" lists groups of tensors,
-/// each group's bytes being its shard files
-/// one after the other.
+/// each group's bytes being its shard files one after the other.
 ///
 /// Weights stored quantized (uint8 or uint16 with scale and min, or float16) are returned as the
 /// float32 or int32 that they stand for.

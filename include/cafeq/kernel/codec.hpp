@@ -1,10 +1,9 @@
 /// Levels of a grid, codes of weights and weights of codes.
 ///
 /// A grid is given by its levels in units of the scale: a function object that takes u = (x −
-/// offset)/scale, a float or a vector, to the
-/// nearest level. The value of a weight is x̂ = scale · level + offset. u is computed as (x −
-/// offset) · (1/scale), which no FMA can contract, so a compiler has no say in which code a weight
-/// gets.
+/// offset)/scale, a float or a vector, to the nearest level. The value of a weight is x̂ = scale ·
+/// level + offset. u is computed as (x − offset) · (1/scale), which no FMA can contract, so a
+/// compiler has no say in which code a weight gets.
 #pragma once
 
 #include <cstdint>

@@ -174,8 +174,7 @@ void column_moments(View<const T> X, const float* factor, double* sum, double* s
 }
 
 /// Σ_j f_j x_j and Σ_j (f_j x_j)² of one row: 16 lanes of fused multiply-adds in fp32 over blocks
-/// of 256, then fp64; the
-/// relative error of the squares is below 22·2^-24.
+/// of 256, then fp64; the relative error of the squares is below 22·2^-24.
 template <class Arch = DefaultArch, class T>
 Moments scaled_row_moments(const T* x, const float* factor, Index n) noexcept {
   using V = Batch<float, Arch>;

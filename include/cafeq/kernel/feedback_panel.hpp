@@ -2,13 +2,12 @@
 /// of uniform levels.
 ///
 /// A line is what is rounded at once; its lanes are independent of each other and run through
-/// vectors. Lane l of a line has the values
-/// scale·(k + ½) + offset or scale·k + offset, k = low … high: the operations are those of
-/// UniformLevels::code and the quantizers' decode, so the codes are those of rounding weight by
-/// weight. All targets are single chains of explicit fused multiply-adds, in an order that depends
-/// on the block alone: every architecture that fuses gets the same bits, at any number of lanes.
-/// Longer than most headers: both orders of rounding and their references share the step that
-/// rounds a vector of lanes.
+/// vectors. Lane l of a line has the values scale·(k + ½) + offset or scale·k + offset, k = low …
+/// high: the operations are those of UniformLevels::code and the quantizers' decode, so the codes
+/// are those of rounding weight by weight. All targets are single chains of explicit fused
+/// multiply-adds, in an order that depends on the block alone: every architecture that fuses gets
+/// the same bits, at any number of lanes. Longer than most headers: both orders of rounding and
+/// their references share the step that rounds a vector of lanes.
 #pragma once
 
 #include <algorithm>
@@ -169,8 +168,8 @@ inline void for_each_strip(Index width, F&& f) noexcept {
 }  // namespace detail
 
 /// Error feedback inside the block, last line first: t_j = T_j + Σ_{i>j} L_ij e_i, i descending, is
-/// rounded and leaves e_j = x_j − x̂_j. T holds X and what lines outside add to it. Lanes a
-/// multiple of lane_multiple.
+/// rounded and leaves e_j = x_j − x̂_j. T holds X and what lines outside add to it. Lanes a multiple
+/// of lane_multiple.
 template <bool Half, class Arch = DefaultArch>
 void feed_back(const LineBlock& block) noexcept {
   detail::for_each_strip<Arch>(block.X.cols, [&](auto count, Index l) {

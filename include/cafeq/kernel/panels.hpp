@@ -80,8 +80,7 @@ inline void pack_panel(View<const U> B, T* to) noexcept {
 }  // namespace detail
 
 /// Writes the panels of B, of any strides, to `to` [panels_size<T>(rows, cols)]; elements are
-/// converted to T. Tiles read it fastest
-/// where it starts at a cache line.
+/// converted to T. Tiles read it fastest where it starts at a cache line.
 template <class T, class Arch = DefaultArch, class U>
 Panels<T> pack_panels(View<const U> B, T* to) noexcept {
   constexpr Index width = panel_width<T>;

@@ -5,9 +5,8 @@
 /// caller knows once the sum is complete; row_gradient() does all of it while the row is in cache.
 /// Sums of a row run in 16 lanes, element i in lane i mod 16, in fp32 over blocks of 1,024, then in
 /// fp64: relative error below 64·2^-24 by rounding, and the same bits on every architecture that
-/// has fused multiply-adds. (One running fp32 sum of 16 million terms is off by 2.6e-4.)
-/// Longer than most headers: both ranges and all ways to pass over a row stand on one loop of
-/// terms.
+/// has fused multiply-adds. (One running fp32 sum of 16 million terms is off by 2.6e-4.) Longer
+/// than most headers: both ranges and all ways to pass over a row stand on one loop of terms.
 #pragma once
 
 #include <algorithm>

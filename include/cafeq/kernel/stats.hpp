@@ -297,8 +297,8 @@ inline void group_ranges_block(const float* x, Width width, float* low, float* h
 }  // namespace detail
 
 /// low[g] and high[g] = range() of group g of x, ⌈n / width⌉ groups of which the last may be
-/// shorter. Groups of a multiple of 16 up to
-/// 512 are taken a vector of groups at a time, others one by one.
+/// shorter. Groups of a multiple of 16 up to 512 are taken a vector of groups at a time, others one
+/// by one.
 template <class Arch = DefaultArch>
 void group_ranges(std::span<const float> x, Index width, std::span<float> low,
                   std::span<float> high) noexcept {

@@ -33,9 +33,8 @@ struct PlanOptions {
 inline constexpr Index least_head_dim = 32;
 
 /// Whether a pair is only balanced, which is exact and costs nothing, and each of its matrices then
-/// quantized by itself. The others round
-/// the two together, without a transform to store. Matrices that become GGUF have no transform but
-/// M.
+/// quantized by itself. The others round the two together, without a transform to store. Matrices
+/// that become GGUF have no transform but M.
 inline bool is_balanced(const Choice& choice, const PairRole& pair) noexcept {
   return !choice.type && (choice.method == Method::fast || pair.layout.head_dim < least_head_dim);
 }

@@ -21,10 +21,10 @@ namespace cafeq {
 /// any case ‖M⁻¹‖_F is that of M₀.
 ///
 /// With Z = (I − A)⁻¹ and T = M₀ Z: C = 2 Z − I, M = 2 T − M₀, and the gradient by a skew P is
-/// twice the upper triangle of Y − Yᵀ,
-/// Y = Zᵀ M₀ᵀ ∇_M (I + C)ᵀ = 2 Tᵀ ∇_M Zᵀ. A is skew, so I − A has no singular value below 1 and the
-/// inverse is always well conditioned. An inverse and three [k, k] products a matrix, in fp64, from
-/// transposes that lie ready; nothing is allocated but by the constructor and the first call.
+/// twice the upper triangle of Y − Yᵀ, Y = Zᵀ M₀ᵀ ∇_M (I + C)ᵀ = 2 Tᵀ ∇_M Zᵀ. A is skew, so I − A
+/// has no singular value below 1 and the inverse is always well conditioned. An inverse and three
+/// [k, k] products a matrix, in fp64, from transposes that lie ready; nothing is allocated but by
+/// the constructor and the first call.
 class CayleyParametrization {
  public:
   explicit CayleyParametrization(const std::vector<Matrix<double>>& start,

@@ -2,8 +2,8 @@
 /// ALS (general inverse).
 ///
 /// Both walk over W in strips of some hundred rows: X = W M, codes of X, and what they add to the
-/// sums over the rows. Where rows depend
-/// on each other (rounding/strips.hpp) the strip is all of W. W may stand for W·diag(column_scale).
+/// sums over the rows. Where rows depend on each other (rounding/strips.hpp) the strip is all of W.
+/// W may stand for W·diag(column_scale).
 #pragma once
 
 #include <algorithm>

@@ -63,9 +63,8 @@ class RangeProblem {
   }
 
   /// What a transform that is not orthogonal adds to the error: Σ_t log(Σ_b ‖M_b⁻¹‖²_F / Σ_b
-  /// sizes), which makes f + penalty blind to the
-  /// scale of M. Adds its gradient, −2 NᵀN Nᵀ / Σ‖N‖² with N = M⁻¹, to `gradient`. Infinite where a
-  /// matrix is singular.
+  /// sizes), which makes f + penalty blind to the scale of M. Adds its gradient, −2 NᵀN Nᵀ / Σ‖N‖²
+  /// with N = M⁻¹, to `gradient`. Infinite where a matrix is singular.
   double inverse_penalty(std::span<const Matrix<double>> M,
                          std::span<Matrix<double>> gradient = {}) const {
     check_matrices(M, "M");

@@ -27,9 +27,8 @@ struct BalancedHead {
 };
 
 /// The balance of one head from its Gram matrices `first` = BᵀB and `second` = A Aᵀ alone. With A
-/// Aᵀ = E Λ Eᵀ and
-/// Λ^½ Eᵀ BᵀB E Λ^½ = V S² Vᵀ: M = M₀ᵀ S^½ Vᵀ Λ^{-½} Eᵀ (that is M₀ᵀ S^½ Vᵀ R_A^{-ᵀ} with R_A = Λ^½
-/// Eᵀ), M⁻¹ = E Λ^½ V S^{-½} M₀.
+/// Aᵀ = E Λ Eᵀ and Λ^½ Eᵀ BᵀB E Λ^½ = V S² Vᵀ: M = M₀ᵀ S^½ Vᵀ Λ^{-½} Eᵀ (that is M₀ᵀ S^½ Vᵀ
+/// R_A^{-ᵀ} with R_A = Λ^½ Eᵀ), M⁻¹ = E Λ^½ V S^{-½} M₀.
 /// Gram matrices cost half the digits of a QR: singular values are good to 1e-8 of the largest,
 /// three digits below the floor. Directions that A lacks are floored too, so M is finite and
 /// invertible for every input; where a factor or the product is zero, M = M₀ᵀ.

@@ -3,8 +3,8 @@
 ///
 /// down(act(gate x) ∘ (up x)): channels are multiplied, never mixed, so M is diagonal (any sign),
 /// W_up ← D W_up, W_down ← W_down D⁻¹, and all three matrices may be permuted together. An MLP
-/// without a gate, down(act(up x)), allows a positive D where act is positively homogeneous,
-/// and permutations otherwise. In the canonical form this is one head of dimension 1 a channel:
+/// without a gate, down(act(up x)), allows a positive D where act is positively homogeneous, and
+/// permutations otherwise. In the canonical form this is one head of dimension 1 a channel:
 /// channel_layout().
 #pragma once
 

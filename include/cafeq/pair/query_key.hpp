@@ -2,9 +2,8 @@
 /// qᵀk unchanged.
 ///
 /// Without rotary positions any invertible M per KV head will do. With them only an M that commutes
-/// with every rotation: for each frequency
-/// pair a scaled rotation [[a, −b], [b, a]], and any block among the coordinates that are not
-/// rotated.
+/// with every rotation: for each frequency pair a scaled rotation [[a, −b], [b, a]], and any block
+/// among the coordinates that are not rotated.
 #pragma once
 
 #include <cmath>

@@ -1,8 +1,8 @@
 /// Value and output projections: W_v ← M W_v, W_o ← W_o M⁻¹ for any invertible M per KV head.
 ///
 /// Attention mixes tokens, M mixes the channels of a head, so the two commute and the layer's
-/// output stays. The rows of the attention matrix
-/// sum to 1, so a value bias adds the constant Σ_h W_o,h b_v,kv(h) to every output.
+/// output stays. The rows of the attention matrix sum to 1, so a value bias adds the constant Σ_h
+/// W_o,h b_v,kv(h) to every output.
 #pragma once
 
 #include <vector>
@@ -33,8 +33,7 @@ inline bool value_bias_is_constant(const AttentionTraits& traits) noexcept {
 }
 
 /// W_v [kv_heads · d, in] ← M W_v and W_o [out, heads · d] ← W_o M⁻¹ in place. Where the model has
-/// both biases and the value's adds a
-/// constant, b_o ← b_o + W_o b_v and b_v ← 0; else b_v ← M b_v.
+/// both biases and the value's adds a constant, b_o ← b_o + W_o b_v and b_v ← 0; else b_v ← M b_v.
 template <MatrixView Value, MatrixView Output>
 void transform_value_output(
     Value&& Wv, Output&& Wo, HeadLayout layout, const HeadTransform& M,
@@ -50,8 +49,8 @@ void fold_value_bias(Output&& Wo, HeadLayout layout, VectorView<T> value_bias,
 /// that the exact pair (W_o, b_v) adds to every output is met in least squares. Head by head,
 /// (B̂ᵀB̂)⁻¹B̂ᵀ of what the heads before have left (B̂ the sum of a group's blocks), a few rounds:
 /// never worse than a single fit of each. `fitted_bias` enters as the start (b_v in the basis of
-/// Ŵ_o; zeros will do). Returns the squared
-/// error that is left, relative to the squared norm of the constant.
+/// Ŵ_o; zeros will do). Returns the squared error that is left, relative to the squared norm of the
+/// constant.
 template <MatrixView Output, MatrixView OutputHat, class T, class U>
 double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
                       VectorView<U> fitted_bias, HeadLayout layout,

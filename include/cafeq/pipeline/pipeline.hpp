@@ -120,10 +120,10 @@ void for_each_panel(View<const T> W, int e, const M& transform, ExecutorRef exec
 
 /// W → transform → grid → rounding → packed result. Parts are specs: a transform without a
 /// dimension, a quantizer without scales.
-template <TransformSpec T, AnyQuantizer Q, class R = Nearest>
+template <TransformSpec T, Quantizer Q, class R = Nearest>
 struct Pipeline;
 
-template <TransformSpec T, Quantizer Q, RounderFor<Q> R>
+template <TransformSpec T, ScalarQuantizer Q, RounderFor<Q> R>
 struct Pipeline<T, Q, R> {
   T transform;
   Q quantizer;

@@ -175,11 +175,11 @@ class QuantizedQueryKey : public detail::QuantizedPair<Q> {
 };
 
 /// Quantizes W_v [kv_heads · head_dim, in] and W_o [out, heads · head_dim] so that the error of
-/// their products, head by head, is small
-/// (CafeQ, arXiv 2511.19705: a dual transform, then alternating rounding). One M serves all query
-/// heads of a group. A value bias moves into the output bias, which is exact; where the model has
-/// no output bias the value bias is fitted to what the quantized W_o makes of it. Raises for wrong
-/// layouts, values that are not finite, and layers for which the method is not exact.
+/// their products, head by head, is small (CafeQ, arXiv 2511.19705: a dual transform, then
+/// alternating rounding). One M serves all query heads of a group. A value bias moves into the
+/// output bias, which is exact; where the model has no output bias the value bias is fitted to what
+/// the quantized W_o makes of it. Raises for wrong layouts, values that are not finite, and layers
+/// for which the method is not exact.
 template <MatrixView Value, MatrixView Output, PairRecipe R>
 auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe,
                            const ValueOutputOptions& options = {}, ExecutorRef executor = {}) {
@@ -214,9 +214,8 @@ auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, co
 }
 
 /// Quantizes W_q [heads · head_dim, in] and W_k [kv_heads · head_dim, in] so that the error of the
-/// scores' bilinear forms is small. With
-/// rotary positions (options.traits) M is restricted to what commutes with them. Raises as
-/// quantize_value_output() does.
+/// scores' bilinear forms is small. With rotary positions (options.traits) M is restricted to what
+/// commutes with them. Raises as quantize_value_output() does.
 template <MatrixView Query, MatrixView Key, PairRecipe R>
 auto quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe,
                         const QueryKeyOptions& options = {}, ExecutorRef executor = {}) {

@@ -21,7 +21,7 @@ namespace detail {
 
 /// What codes (rows start at a byte), parameters, tensor-wide state and an exponent of 16 bits
 /// take.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 std::int64_t storage_bits(const Q& quantizer, const Grouping& grouping) {
   return 8 * std::int64_t(grouping.rows) * ceil_div(grouping.cols * Index(quantizer.bits), 8) +
          std::int64_t(grouping.count()) * param_bits(quantizer) + tensor_bits(quantizer) + 16;
@@ -138,18 +138,17 @@ class Reconstruction {
 }  // namespace detail
 
 /// Codes, parameters, one power-of-two exponent and the fitted transform. It stands for `Ŵ =
-/// 2^exponent · X̂ M⁻¹` (input side) or
-/// `2^exponent · M⁻ᵀ X̂` (output side), X̂ the decoded codes.
+/// 2^exponent · X̂ M⁻¹` (input side) or `2^exponent · M⁻ᵀ X̂` (output side), X̂ the decoded codes.
 template <Transform T, class Q>
 class Quantized;
 
-template <AnyQuantizer Q, Transform T>
-Quantized(const Encoding<Q>&, T, Side, int) -> Quantized<T, Q>;
 template <Quantizer Q, Transform T>
+Quantized(const Encoding<Q>&, T, Side, int) -> Quantized<T, Q>;
+template <ScalarQuantizer Q, Transform T>
 Quantized(Q, Index, PackedCodes, std::vector<typename Q::Params>, T, Side, int) -> Quantized<T, Q>;
 
 /// Of a scalar quantizer: packed codes, and the parameters of every group.
-template <Transform T, Quantizer Q>
+template <Transform T, ScalarQuantizer Q>
 class Quantized<T, Q> : public detail::Reconstruction<Quantized<T, Q>> {
  public:
   using Params = typename Q::Params;

@@ -14,13 +14,13 @@
 
 namespace cafeq {
 
-template <AnyQuantizer Q>
+template <Quantizer Q>
 class Encoding;
 
-template <AnyQuantizer Q>
+template <Quantizer Q>
 Encoding(const Q&, Index, Index) -> Encoding<Q>;
 
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 class Encoding<Q> {
  public:
   using Params = typename Q::Params;

@@ -1,8 +1,8 @@
 /// What a quantizer is: a grid, a granularity and a way to find the parameters of a group.
 ///
 /// A weight matrix X [rows, cols] is cut along its rows into groups; each group has Params (a
-/// scale, perhaps an offset), each weight a code
-/// in [0, 2^bits). The smallest complete model of Quantizer is examples/custom_quantizer.cpp.
+/// scale, perhaps an offset), each weight a code in [0, 2^bits). The smallest complete model of
+/// ScalarQuantizer is examples/custom_quantizer.cpp.
 #pragma once
 
 #include <concepts>
@@ -38,8 +38,8 @@ inline constexpr Index per_tensor = -1;
 ///   encode_group(span, params, codes)   the codes of many weights at once, equal to encode's
 ///   check()            raises where the members contradict each other
 template <class Q>
-concept Quantizer = requires(const Q& q, std::span<const float> group, float x, std::uint8_t code,
-                             const typename Q::Params& params) {
+concept ScalarQuantizer = requires(const Q& q, std::span<const float> group, float x,
+                                   std::uint8_t code, const typename Q::Params& params) {
   requires std::is_trivially_copyable_v<typename Q::Params>;
   requires std::copyable<Q>;
   { q.bits } -> std::convertible_to<int>;
@@ -50,15 +50,15 @@ concept Quantizer = requires(const Q& q, std::span<const float> group, float x, 
 };
 
 /// A quantizer whose values are scale(params) · level(code) + offset(params). Its parameters can be
-/// refitted by least squares for given codes,
-/// in any metric: what error feedback, ITQ, ALS and alternating rounding do.
+/// refitted by least squares for given codes, in any metric: what error feedback, ITQ, ALS and
+/// alternating rounding do.
 ///   has_offset                        whether the offset is stored; if not it is zero
 ///   with_scale(params, scale, offset) the parameters nearest to these that can be stored; `params`
 ///     itself where they cannot be (not finite, or of
 ///                                     a sign that the format does not have)
 template <class Q>
-concept LinearGrid = Quantizer<Q> && requires(const Q& q, std::uint8_t code,
-                                              const typename Q::Params& params, float value) {
+concept LinearGrid = ScalarQuantizer<Q> && requires(const Q& q, std::uint8_t code,
+                                                    const typename Q::Params& params, float value) {
   { q.level(code) } -> std::same_as<float>;
   { q.scale(params) } -> std::same_as<float>;
   { q.offset(params) } -> std::same_as<float>;
@@ -72,7 +72,7 @@ template <class Q>
 concept JointQuantizer = std::copyable<Q> && requires { requires Q::chooses_jointly; };
 
 template <class Q>
-concept AnyQuantizer = Quantizer<Q> || JointQuantizer<Q>;
+concept Quantizer = ScalarQuantizer<Q> || JointQuantizer<Q>;
 
 /// As an argument of a grid: its bits are a member, 2 to 8, chosen at run time.
 inline constexpr int runtime_bits = 0;
@@ -101,20 +101,20 @@ consteval int fixed_bits() {
   else return 0;
 }
 
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 std::int64_t param_bits(const Q& q) {
   if constexpr (requires { q.param_bits(); }) return q.param_bits();
   else return 8 * std::int64_t(sizeof(typename Q::Params));
 }
 
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 std::int64_t tensor_bits(const Q& q) {
   if constexpr (requires { q.tensor_bits(); }) return q.tensor_bits();
   else return 0;
 }
 
 /// The quantizer with its tensor-wide state, if it has one, fitted to X.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 Q for_tensor(const Q& q, View<const float> X) {
   if constexpr (requires {
                   { q.for_tensor(X) } -> std::same_as<Q>;
@@ -124,7 +124,7 @@ Q for_tensor(const Q& q, View<const float> X) {
 }
 
 /// What is wrong with bits or group, if anything.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 std::optional<Error> quantizer_fault(const Q& q) {
   if (q.bits < 1 || q.bits > 8)
     return Error(ErrorCode::invalid_argument,
@@ -142,7 +142,7 @@ inline void check_bits(int bits) {
 }
 
 /// Raises where bits or group are out of range, or where the quantizer's own check() does.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 void check_quantizer(const Q& q) {
   if (auto fault = quantizer_fault(q)) raise(*fault);
   if constexpr (requires { q.check(); }) q.check();

@@ -14,9 +14,8 @@
 namespace cafeq {
 
 /// A sign, exponent and mantissa float of at most 8 bits with subnormals and no infinities; Reach
-/// is its largest value. Rounding is to
-/// nearest, ties to the even mantissa, and saturates. Codes are the format's own bits; zero is
-/// always +0.
+/// is its largest value. Rounding is to nearest, ties to the even mantissa, and saturates. Codes
+/// are the format's own bits; zero is always +0.
 template <int ExponentBits, int MantissaBits, int Reach>
 struct MicroFloat {
   static constexpr bool has_offset = false;
@@ -90,8 +89,8 @@ struct MxFp4 {
 };
 
 /// E2M1 with an E4M3 scale for every 16 weights and one fp32 scale a tensor: 4.5 bits a weight.
-/// absmax is the standard's choice; mse tries
-/// every E4M3 scale from three steps above that to eighteen below, about a fifth of it.
+/// absmax is the standard's choice; mse tries every E4M3 scale from three steps above that to
+/// eighteen below, about a fifth of it.
 struct NvFp4 {
   struct Params {
     std::uint8_t scale = 0;  ///< E4M3, not negative

@@ -1,6 +1,6 @@
-/// Midrise<Bits>: x̂ = (c + ½)·s with c = clamp(⌊x/s⌋, −m, m − 1), m = 2^(Bits−1). An even number
-/// of levels, symmetric about a zero that is none of them; one positive fp16 scale a group, 16/g
-/// bits a weight.
+/// Midrise<Bits>: x̂ = (c + ½)·s with c = clamp(⌊x/s⌋, −m, m − 1), m = 2^(Bits−1). An even number of
+/// levels, symmetric about a zero that is none of them; one positive fp16 scale a group, 16/g bits
+/// a weight.
 #pragma once
 
 #include "cafeq/kernel/pack.hpp"

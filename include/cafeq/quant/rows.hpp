@@ -63,13 +63,13 @@ void for_each_lines(const Q& q, std::span<const float> x, Index width,
 
 /// Whether the parameters of one row depend on the others: one scale, or other state, for the whole
 /// tensor.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 bool couples_rows(const Q& q) noexcept {
   return q.group == per_tensor || requires(View<const float> X) { q.for_tensor(X); };
 }
 
 /// The codes of the weights of one group.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 void encode_group(const Q& q, std::span<const float> x, const typename Q::Params& params,
                   std::span<std::uint8_t> codes) {
   if constexpr (requires { q.encode_group(x, params, codes); }) {
@@ -80,7 +80,7 @@ void encode_group(const Q& q, std::span<const float> x, const typename Q::Params
 }
 
 /// params[g] = the fit to group g of x.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 void fit_row(const Q& q, std::span<const float> x, Index width,
              std::span<typename Q::Params> params) {
   CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(x.size()), width));
@@ -94,7 +94,7 @@ void fit_row(const Q& q, std::span<const float> x, Index width,
 }
 
 /// The codes of x at the given parameters, packed into ⌈n · bits / 8⌉ bytes.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 void pack_row(const Q& q, std::span<const float> x, Index width,
               std::span<const typename Q::Params> params, std::span<std::uint8_t> packed) {
   CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(x.size()), width));
@@ -128,7 +128,7 @@ void pack_row(const Q& q, std::span<const float> x, Index width,
 }
 
 /// The values of packed codes, the inverse of pack_row but for the rounding.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width,
                 std::span<const typename Q::Params> params, std::span<float> out) {
   CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(out.size()), width));
@@ -165,9 +165,9 @@ void unpack_row(const Q& q, std::span<const std::uint8_t> packed, Index width,
   }
 }
 
-/// errors[g] = Σ (x − x̂)² over group g at its parameters, without x̂ in memory. Uniform grids have
-/// a kernel for it.
-template <Quantizer Q>
+/// errors[g] = Σ (x − x̂)² over group g at its parameters, without x̂ in memory. Uniform grids have a
+/// kernel for it.
+template <ScalarQuantizer Q>
 void row_errors(const Q& q, std::span<const float> x, Index width,
                 std::span<const typename Q::Params> params, std::span<double> errors) {
   CAFEQ_ASSERT(width > 0 && Index(params.size()) == ceil_div(Index(x.size()), width) &&

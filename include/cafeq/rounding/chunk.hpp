@@ -38,8 +38,8 @@ auto levels_of(const Q& q, const typename Q::Params& params) noexcept {
 }  // namespace detail
 
 /// A grid whose levels are consecutive integers, or those and a half, times a 16-bit scale, and
-/// whose encode() is that of UniformLevels on
-/// (x − offset)/scale. Lines of these go through vectors.
+/// whose encode() is that of UniformLevels on (x − offset)/scale. Lines of these go through
+/// vectors.
 template <class Q>
 concept UniformGrid = LinearGrid<Q> && requires(const Q& q, const typename Q::Params& params) {
   requires detail::is_uniform<typename Q::Levels>;
@@ -47,7 +47,7 @@ concept UniformGrid = LinearGrid<Q> && requires(const Q& q, const typename Q::Pa
 };
 
 /// Rows of any quantizer: each line by Encoding::encode_column, weight by weight.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 class ScalarChunk {
  public:
   ScalarChunk(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
@@ -215,7 +215,7 @@ struct ChunkOf<Q> {
 
 }  // namespace detail
 
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 using Chunk = typename detail::ChunkOf<Q>::type;
 
 }  // namespace cafeq::rounding

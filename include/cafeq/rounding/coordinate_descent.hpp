@@ -13,7 +13,7 @@ struct CoordinateDescent {
 
   int sweeps = 4;
 
-  template <Quantizer Q>
+  template <ScalarQuantizer Q>
   void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
              ExecutorRef executor = {}) const {
     ErrorFeedback{.sweeps = sweeps, .feedback = false}.round(X, metric, side, encoding, executor);

@@ -12,10 +12,9 @@
 namespace cafeq {
 
 /// LDLQ in any metric on either side, then `sweeps` sweeps of coordinate descent, each preceded by
-/// a least-squares refit of the parameters
-/// where the grid allows it. With a Hessian from data as the metric this is GPTQ with refined
-/// scales; where a block of the metric is diagonal there is nothing to feed back and it rounds to
-/// nearest.
+/// a least-squares refit of the parameters where the grid allows it. With a Hessian from data as
+/// the metric this is GPTQ with refined scales; where a block of the metric is diagonal there is
+/// nothing to feed back and it rounds to nearest.
 ///
 /// On the input side rows are independent of each other, but for a scale of the whole tensor: an
 /// encoding of some of the rows gets what an encoding of all would get for them, so a matrix may be
@@ -27,7 +26,7 @@ struct ErrorFeedback {
   int sweeps = 1;
   bool feedback = true;  ///< false: start from nearest codes instead (plain coordinate descent)
 
-  template <Quantizer Q>
+  template <ScalarQuantizer Q>
   void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
              ExecutorRef executor = {}) const {
     check(X, metric, side);
@@ -82,7 +81,7 @@ struct ErrorFeedback {
   }
 
   /// Lines are columns; rows go to the executor in chunks.
-  template <Quantizer Q>
+  template <ScalarQuantizer Q>
   void round_input(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding,
                    ExecutorRef executor) const {
     // Wide blocks are read from memory for each chunk; more rows share that. Results do not depend
@@ -114,7 +113,7 @@ struct ErrorFeedback {
   }
 
   /// Lines are rows; blocks of the metric are independent of each other.
-  template <Quantizer Q>
+  template <ScalarQuantizer Q>
   void round_output(View<const float> X, const rounding::MetricFloats& metric,
                     Encoding<Q>& encoding, ExecutorRef executor) const {
     CAFEQ_ASSERT(X.rows_contiguous());

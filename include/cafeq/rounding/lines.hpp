@@ -87,9 +87,8 @@ class LineByLine {
 };
 
 /// LDLQ, which equals GPTQ's order of updates (Chee et al., "QuIP", arXiv 2307.13304, section 3): H
-/// = L D Lᵀ with L unit lower; for
-/// j = n−1 … 0 the target is t = x_j + Σ_{i>j} L_ij e_i; it is rounded and e_j = x_j − x̂_j. E [n,
-/// m] receives the errors.
+/// = L D Lᵀ with L unit lower; for j = n−1 … 0 the target is t = x_j + Σ_{i>j} L_ij e_i; it is
+/// rounded and e_j = x_j − x̂_j. E [n, m] receives the errors.
 template <BlockRounder Rounder>
 void feed_back(View<const float> X, View<const float> L, View<float> E, Workspace& workspace,
                Rounder&& rounder) {

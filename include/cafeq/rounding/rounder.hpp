@@ -14,10 +14,10 @@ namespace cafeq {
 /// of an earlier round) and leaves codes, and perhaps better parameters, there. X [rows, cols] has
 /// contiguous rows; the metric's dimension is cols on the input side, rows on the output side.
 template <class R, class Q>
-concept RounderFor =
-    AnyQuantizer<Q> &&
-    requires(const R& r, View<const float> X, const Metric& metric, Side side,
-             Encoding<Q>& encoding) { r.round(X, metric, side, encoding, ExecutorRef{}); };
+concept RounderFor = Quantizer<Q> && requires(const R& r, View<const float> X, const Metric& metric,
+                                              Side side, Encoding<Q>& encoding) {
+  r.round(X, metric, side, encoding, ExecutorRef{});
+};
 
 /// Whether a rounder looks at the metric at all; one that does not says so with `static constexpr
 /// bool uses_metric = false`.
@@ -28,9 +28,8 @@ template <class R>
 inline constexpr bool uses_metric<R> = false;
 
 /// Whether, on the input side, rows may be rounded in any portions with the same result; a rounder
-/// says so with
-/// `static constexpr bool row_by_row = true`, which lets pipelines work without a copy of the
-/// matrix.
+/// says so with `static constexpr bool row_by_row = true`, which lets pipelines work without a copy
+/// of the matrix.
 template <class R>
 inline constexpr bool rounds_row_by_row = false;
 template <class R>

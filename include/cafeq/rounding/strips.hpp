@@ -12,7 +12,7 @@
 namespace cafeq {
 
 /// The parameters of all rows of a matrix [rows, cols], and the codes of one strip of them.
-template <Quantizer Q>
+template <ScalarQuantizer Q>
 class StripEncoding {
  public:
   using Params = typename Q::Params;

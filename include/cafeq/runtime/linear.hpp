@@ -33,7 +33,7 @@ Linear(Quantized<T, Q>) -> Linear<T, Q>;
 /// inverse of a block-diagonal transform.
 template <Transform T, class Q>
 class Linear : public detail::LinearBase<Linear<T, Q>, T, Q> {
-  static_assert(Quantizer<Q>,
+  static_assert(ScalarQuantizer<Q>,
                 "cafeq: products of trellis codes need cafeq/runtime/trellis_linear.hpp");
   using Base = detail::LinearBase<Linear<T, Q>, T, Q>;
 

@@ -116,8 +116,7 @@ inline void transpose_in_quarters(__m512* r) noexcept {
 }  // namespace detail
 
 /// Lane j of row[i] and lane i of row[j] change places, for as many rows as there are lanes: 8 × 8
-/// floats with AVX2, 4 × 4 with SSE and NEON,
-/// 16 × 16 with AVX-512.
+/// floats with AVX2, 4 × 4 with SSE and NEON, 16 × 16 with AVX-512.
 template <class Arch>
 inline void transpose(Batch<float, Arch>* row) noexcept {
   constexpr std::size_t size = Batch<float, Arch>::size;
