@@ -75,10 +75,10 @@ class DnnlInt8 {
 /// Nibbles one by one.
 void plain_loop(const Quantized<Identity::Fitted, Affine<4>>& W, const float* x, float* y) {
   for (Index i = 0; i < rows; ++i) {
-    const std::uint8_t* codes = W.codes().row(i).data();
+    const std::uint8_t* codes = W.codes().packed().row(i).data();
     float sum = 0;
     for (Index g = 0; g < cols / group; ++g) {
-      const auto& params = W.params()[std::size_t(i * (cols / group) + g)];
+      const auto& params = W.codes().params()[std::size_t(i * (cols / group) + g)];
       float products = 0, total = 0;
       for (Index j = g * group; j < (g + 1) * group; j += 2) {
         products += float(codes[j / 2] & 15) * x[j] + float(codes[j / 2] >> 4) * x[j + 1];

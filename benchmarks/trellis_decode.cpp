@@ -8,7 +8,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
-#include "cafeq/kernel/trellis_product.hpp"
+#include "cafeq/trellis/product.hpp"
 #include "support/bench.hpp"
 
 namespace {

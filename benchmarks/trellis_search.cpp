@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "cafeq/kernel/trellis_search.hpp"
+#include "cafeq/trellis/search.hpp"
 #include "support/bench.hpp"
 
 namespace {

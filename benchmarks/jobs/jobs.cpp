@@ -78,12 +78,11 @@ void grow(const std::string& name, const R& recipe, Index rows, Index cols,
 /// Whether two results have the same codes.
 template <class Q>
 bool same_codes(const Q& a, const Q& b) {
-  if constexpr (requires { a.codes(); }) {
-    return std::ranges::equal(a.codes().bytes(), b.codes().bytes());
+  if constexpr (requires { a.codes().packed(); }) {
+    return std::ranges::equal(a.codes().packed().bytes(), b.codes().packed().bytes());
   } else {
-    for (Index c = 0; c < a.encoding().chunks().count(); ++c)
-      if (!std::ranges::equal(a.encoding().chunk(c), b.encoding().chunk(c))) return false;
-    return std::ranges::equal(a.encoding().scales().codes(), b.encoding().scales().codes());
+    return a.codes().stored_chunks() == b.codes().stored_chunks() &&
+           std::ranges::equal(a.codes().scales().codes(), b.codes().scales().codes());
   }
 }
 

@@ -200,7 +200,7 @@ class Job {
     results_.seconds += seconds;
     const double error = quantized.error(W, executor_);
     results_.matrices.push_back(
-        {name, W.rows(), W.cols(), recipe_name, grid, quantized.quantizer().group, quantized.bits(),
+        {name, W.rows(), W.cols(), recipe_name, grid, quantized.quantizer().group, int(quantized.quantizer().bits),
          quantized.bits_per_weight(), error, rtn_error > 0 ? rtn_error : error, seconds});
     return quantized;
   }

@@ -1,4 +1,4 @@
-// design-trellis: finds the constants of a trellis code (core/trellis_code.hpp): a multiplier and a
+// design-trellis: finds the constants of a trellis code (trellis/code.hpp): a multiplier and a
 // table of magnitudes with which simulated Gaussians are coded with little error. Prints the code
 // as it stands in that header, and its error on other Gaussians.
 //
@@ -14,7 +14,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
-#include "cafeq/kernel/trellis_search.hpp"
+#include "cafeq/trellis/search.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
 

@@ -336,8 +336,8 @@ TEST_CASE("docs: an executor of one's own") {
   MyPool pool{3};
   const auto here = quantize(W, recipes::fast<3>{});
   const auto there = quantize(W, recipes::fast<3>{}, pool);
-  CHECK(std::equal(here.codes().bytes().begin(), here.codes().bytes().end(),
-                   there.codes().bytes().begin()));
+  CHECK(std::equal(here.codes().packed().bytes().begin(), here.codes().packed().bytes().end(),
+                   there.codes().packed().bytes().begin()));
 }
 
 TEST_CASE("docs: a recipe of one's own") {

@@ -109,8 +109,8 @@ TEST_CASE("docs: thread pool") {
   const auto q = cafeq::quantize(W, cafeq::recipes::fast<4>{}, pool);
   // [thread_pool end]
   const auto alone = cafeq::quantize(W, cafeq::recipes::fast<4>{});
-  CHECK(std::equal(q.codes().bytes().begin(), q.codes().bytes().end(),
-                   alone.codes().bytes().begin()));
+  CHECK(std::equal(q.codes().packed().bytes().begin(), q.codes().packed().bytes().end(),
+                   alone.codes().packed().bytes().begin()));
 }
 
 TEST_CASE("docs: smallest") {
@@ -156,7 +156,8 @@ TEST_CASE("docs: a Hessian") {
   const auto encoding =
       cafeq::round(cafeq::ErrorFeedback{}, X.view(), cafeq::Affine<3>{.group = 64},
                    cafeq::Metric::dense(H), cafeq::Side::input);
-  const cafeq::Quantized q(encoding, cafeq::Identity::Fitted{in}, cafeq::Side::input, exponent);
+  const cafeq::Quantized q(encoding.pack(), cafeq::Identity::Fitted{in}, cafeq::Side::input,
+                           exponent);
   // [gptq end]
   const auto nearest = cafeq::quantize(W, cafeq::recipes::mse<3>{.group = 64});
 
@@ -177,7 +178,7 @@ TEST_CASE("docs: a Hessian") {
   cafeq::apply_left(M, H.view(), cafeq::Op::inverse);  // M⁻¹ H M⁻ᵀ
   const auto rotated = cafeq::round(cafeq::ErrorFeedback{}, X.view(),
                                     cafeq::Midrise<3>{.group = 64}, cafeq::Metric::dense(H));
-  const cafeq::Quantized r(rotated, M, cafeq::Side::input, exponent);
+  const cafeq::Quantized r(rotated.pack(), M, cafeq::Side::input, exponent);
   // [gptq_rotated end]
   r.dequantize(restored);
   const double in_metric = cafeq::relative_error(W, restored, metric, cafeq::Side::input);

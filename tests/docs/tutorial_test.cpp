@@ -18,9 +18,9 @@ template <class Q>
 float decode_by_hand(const Q& q, cafeq::Index i, cafeq::Index j) {
   // [decode]
   std::vector<std::uint8_t> codes(std::size_t(q.cols()));
-  q.codes().unpack_row(i, codes);  // q.codes().row(i): the packed bytes
-  const auto& params =
-      q.params()[std::size_t(q.grouping().index(i, j))];  // of the group that holds column j
+  q.codes().packed().unpack_row(i, codes);  // q.codes().packed().row(i): the packed bytes
+  const auto& params = q.codes().params()[std::size_t(
+      q.codes().grouping().index(i, j))];  // of the group that holds column j
   const float x = std::ldexp(q.quantizer().decode(codes[std::size_t(j)], params),
                              q.exponent());  // an entry of 2^exponent · X̂ = Ŵ M
   // [decode end]
@@ -87,9 +87,10 @@ TEST_CASE("docs: tutorial, one matrix") {
   CHECK(decode_by_hand(r, 3, 200) == Approx(restored(3, 200)).epsilon(1e-3).margin(1e-4));
 
   // [rebuild]
-  std::vector<cafeq::Midrise<4>::Params> params(r.params().begin(), r.params().end());
-  const cafeq::Quantized copy(r.quantizer(), r.cols(), r.codes(), std::move(params), r.transform(),
-                              r.side(), r.exponent());
+  std::vector<cafeq::Midrise<4>::Params> params(r.codes().params().begin(),
+                                                r.codes().params().end());
+  const cafeq::Codes codes(r.quantizer(), r.cols(), r.codes().packed(), std::move(params));
+  const cafeq::Quantized copy(codes, r.transform(), r.side(), r.exponent());
   // [rebuild end]
   CHECK(copy.error(W) == r.error(W));
 }

@@ -41,8 +41,9 @@ class Hash {
 
 template <Transform T, ScalarQuantizer Q>
 void add_codes(Hash& hash, const Quantized<T, Q>& q) {
-  for (Index i = 0; i < q.rows(); ++i) hash.add(std::as_bytes(std::span(q.codes().row(i))));
-  for (const auto& params : q.params()) {
+  for (Index i = 0; i < q.rows(); ++i)
+    hash.add(std::as_bytes(std::span(q.codes().packed().row(i))));
+  for (const auto& params : q.codes().params()) {
     if constexpr (LinearGrid<Q>) {
       hash.add(q.quantizer().scale(params));
       hash.add(q.quantizer().offset(params));
@@ -51,11 +52,11 @@ void add_codes(Hash& hash, const Quantized<T, Q>& q) {
 }
 template <Transform T>
 void add_codes(Hash& hash, const Quantized<T, Trellis>& q) {
-  for (Index c = 0; c < q.encoding().chunks().count(); ++c)
-    hash.add(std::as_bytes(q.encoding().chunk(c)));
-  hash.add(std::as_bytes(q.encoding().scales().codes()));
-  hash.add(q.encoding().scales().base());
-  hash.add(q.encoding().scales().step());
+  const auto& codes = q.codes();
+  for (Index c = 0; c < codes.chunks().count(); ++c) hash.add(std::as_bytes(codes.chunk(c)));
+  hash.add(std::as_bytes(codes.scales().codes()));
+  hash.add(codes.scales().base());
+  hash.add(codes.scales().step());
 }
 
 template <Transform T, class Q>
@@ -196,8 +197,7 @@ TEST_CASE("smallest gives the same bytes as ever") {
   add_recipe(set, "smallest 2.4 window 10",
              recipes::smallest{.bits = 2.4, .window = 10, .seed = 1});
   add_recipe(set, "smallest 4.4 window 14", recipes::smallest{.bits = 4.4, .window = 14});
-  const Trellis columns{
-      .rate = {40}, .scale_bits = 6, .window = 10, .sequence = TrellisSequence::column};
+  const Trellis columns{.rate = {40}, .scale_bits = 6, .window = 10, .sequence = Sequence::column};
   add_pipeline(set, "trellis columns", RandomizedHadamard{}, columns, Nearest{});
   add_pipeline(set, "trellis output side", BlockHadamard{8}, Trellis{.rate = {50}, .window = 10},
                Nearest{}, Side::output);
@@ -256,7 +256,7 @@ TEST_CASE("Every quantizer, rounder and side gives the same bytes as ever") {
                AffineIntegerZero<>{.bits = 3, .group = 64}, feedback);
   add_pipeline(set, "scaled nf4 feedback", DualScaling{}, nf4(), feedback);
   add_pipeline(set, "scaled midrise descent", DualScaling{}, Midrise<>{.bits = 3},
-               CoordinateDescent{.sweeps = 2});
+               ErrorFeedback{.sweeps = 2, .feedback = false});
   add_pipeline(set, "output side", DualScaling{}, Affine<>{.bits = 3, .group = 32}, feedback,
                Side::output);
   add_pipeline(set, "output side nearest", BlockHadamard{32} * DualScaling{}, Midrise<>{.bits = 4},
@@ -269,8 +269,8 @@ TEST_CASE("Every quantizer, rounder and side gives the same bytes as ever") {
       for (Index k = 0; k < 300; ++k) H(i, j) += factor(i, k) * factor(j, k);
   const Metric metric = Metric::dense(H);
   const auto add_metric = [&](const std::string& name, const auto& q) {
-    set.add(name, Quantized(round(feedback, weights().view(), q, metric), Identity::Fitted{256},
-                            Side::input, 0));
+    set.add(name, Quantized(round(feedback, weights().view(), q, metric).pack(),
+                            Identity::Fitted{256}, Side::input, 0));
   };
   add_metric("hessian affine", Affine<>{.bits = 3, .group = 64});
   add_metric("hessian midrise", Midrise<>{.bits = 2});
@@ -321,11 +321,10 @@ TEST_CASE("Quantized files are the same bytes as ever") {
       "symmetric",
       Pipeline{BlockHadamard{16}, Symmetric<8>{}, Nearest{}, Side::output}.quantize(weights()));
   writer.add("smallest", quantize(weights(), recipes::smallest{}));
-  writer.add(
-      "columns",
-      Pipeline{Identity{}, Trellis{.rate = {40}, .window = 10, .sequence = TrellisSequence::column},
-               Nearest{}}
-          .quantize(odd_weights()));
+  writer.add("columns",
+             Pipeline{Identity{}, Trellis{.rate = {40}, .window = 10, .sequence = Sequence::column},
+                      Nearest{}}
+                 .quantize(odd_weights()));
   const std::string path = directory / "golden.safetensors";
   writer.write(path);
   const auto bytes = read_file(path);

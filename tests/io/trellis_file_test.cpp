@@ -146,9 +146,8 @@ TEST_CASE("trellis codes come back bit for bit, and mean what the page on the fo
         if (test::sanitized && window == 14 && rows > 3) continue;  // too slow
         const auto W = test::heavy_tailed(rows, cols, std::uint64_t(rate), 0, 1000);
         Trellis quantizer{.rate = {rate}, .scale_bits = rate % 2 == 0 ? 8 : 6, .window = window};
-        for (const auto sequence :
-             {TrellisSequence::rows, TrellisSequence::row, TrellisSequence::column}) {
-          if (sequence != TrellisSequence::rows && rate % 3 != 0) continue;
+        for (const auto sequence : {Sequence::rows, Sequence::row, Sequence::column}) {
+          if (sequence != Sequence::rows && rate % 3 != 0) continue;
           quantizer.sequence = sequence;
           add(message("plain ", window, " ", rate, " ", rows, " ", int(sequence)),
               Pipeline{Identity{}, quantizer, Nearest{}}.quantize(W));

@@ -24,9 +24,9 @@ void check_blocks(const Quantized<Identity::Fitted, Q>& result) {
   std::vector<std::byte> bytes(std::size_t(*gguf_row_bytes(Block::type, result.cols())));
   const std::size_t groups = codes.size() / std::size_t(Block::group);
   for (Index i = 0; i < result.rows(); ++i) {
-    result.codes().unpack_row(i, codes);
+    result.codes().packed().unpack_row(i, codes);
     gguf::write_row(result.quantizer(), codes,
-                    result.params().subspan(std::size_t(i) * groups, groups), bytes,
+                    result.codes().params().subspan(std::size_t(i) * groups, groups), bytes,
                     result.exponent());
     gguf::dequantize_row(Block::type, bytes, row);
     REQUIRE(std::equal(row.begin(), row.end(), expected.row(i).begin()));
@@ -35,7 +35,7 @@ void check_blocks(const Quantized<Identity::Fitted, Q>& result) {
 
 template <class Q>
 Quantized<Identity::Fitted, Q> packed(const Encoding<Q>& encoding, int exponent) {
-  return {encoding, {encoding.cols()}, Side::input, exponent};
+  return {encoding.pack(), {encoding.cols()}, Side::input, exponent};
 }
 
 /// The same grid, but weight by weight.

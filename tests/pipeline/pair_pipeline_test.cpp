@@ -165,8 +165,9 @@ TEST_CASE("Any view and element type, and any power of two as a scale") {
   const auto other = pipeline.quantize(PairInput{transposed.view().transposed(), Side::input},
                                        PairInput{wide.view(), Side::output}, grouped);
   CHECK(other.error == expected.error);
-  CHECK(std::equal(other.first.codes().bytes().begin(), other.first.codes().bytes().end(),
-                   expected.first.codes().bytes().begin()));
+  CHECK(std::equal(other.first.codes().packed().bytes().begin(),
+                   other.first.codes().packed().bytes().end(),
+                   expected.first.codes().packed().bytes().begin()));
 
   auto scaled = pair;
   for (Index i = 0; i < scaled.first.size(); ++i) scaled.first.data()[i] *= 0x1p-90f;
@@ -184,8 +185,9 @@ TEST_CASE("Threads change nothing, the seed does") {
     ThreadPool pool(threads);
     const auto rounded = pair.quantize(pipeline, pool);
     CHECK(rounded.error == expected.error);
-    CHECK(std::equal(rounded.second.codes().bytes().begin(), rounded.second.codes().bytes().end(),
-                     expected.second.codes().bytes().begin()));
+    CHECK(std::equal(rounded.second.codes().packed().bytes().begin(),
+                     rounded.second.codes().packed().bytes().end(),
+                     expected.second.codes().packed().bytes().begin()));
   }
   pipeline.transform = PairTransform::balanced;
   const double before = pair.quantize(pipeline).error;

@@ -69,7 +69,7 @@ TEST_CASE("Bits are counted one by one") {
   const auto a = Pipeline{RandomizedHadamard{}, Affine<4>{}, Nearest{}}.quantize(W);
   CHECK(a.storage_bits() == 10 * 100 * 4 + 10 * 32 + 16 + 64);  // the seed of the signs
   CHECK(a.bits_per_weight() == Approx(double(a.storage_bits()) / 1000));
-  CHECK(Index(q.codes().bytes().size()) == 10 * 38);
+  CHECK(Index(q.codes().packed().bytes().size()) == 10 * 38);
 }
 
 TEST_CASE("Any view and element type: the same numbers give the same result") {

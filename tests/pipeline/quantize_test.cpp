@@ -1,4 +1,5 @@
 #include "cafeq/pipeline/quantize.hpp"
+#include "cafeq/pipeline/recipes.hpp"
 
 #include "support/catch.hpp"
 #include "support/random.hpp"

@@ -180,8 +180,9 @@ TEST_CASE("A seed decides everything, and nothing else does") {
   const auto c = quantize(W, recipes::learned<3>{.seed = 6});
   CHECK(a.error(W) == b.error(W));
   CHECK(a.error(W) != c.error(W));
-  REQUIRE(a.codes().bytes().size() == b.codes().bytes().size());
-  CHECK(std::equal(a.codes().bytes().begin(), a.codes().bytes().end(), b.codes().bytes().begin()));
+  REQUIRE(a.codes().packed().bytes().size() == b.codes().packed().bytes().size());
+  CHECK(std::equal(a.codes().packed().bytes().begin(), a.codes().packed().bytes().end(),
+                   b.codes().packed().bytes().begin()));
 }
 
 TEST_CASE("The fast recipe reads the weights where they are: hardly any memory beyond the result") {
@@ -209,16 +210,16 @@ TEST_CASE("bf16 and fp16 weights are quantized as the floats that they stand for
   const auto wide = to_matrix<float>(narrow.view());
   const auto a = quantize(narrow, recipes::fast<4>{});
   const auto b = quantize(wide, recipes::fast<4>{});
-  CHECK(std::equal(a.codes().bytes().begin(), a.codes().bytes().end(), b.codes().bytes().begin(),
-                   b.codes().bytes().end()));
+  CHECK(std::equal(a.codes().packed().bytes().begin(), a.codes().packed().bytes().end(),
+                   b.codes().packed().bytes().begin(), b.codes().packed().bytes().end()));
   CHECK(a.error(narrow) == b.error(wide));
   // Neither strides nor a power of two change a code.
   Matrix<float> scaled(96, 40);
   for (Index i = 0; i < 40; ++i)
     for (Index j = 0; j < 96; ++j) scaled(j, i) = std::ldexp(wide(i, j), 60);
   const auto c = quantize(scaled.view().transposed(), recipes::fast<4>{});
-  CHECK(std::equal(c.codes().bytes().begin(), c.codes().bytes().end(), b.codes().bytes().begin(),
-                   b.codes().bytes().end()));
+  CHECK(std::equal(c.codes().packed().bytes().begin(), c.codes().packed().bytes().end(),
+                   b.codes().packed().bytes().begin(), b.codes().packed().bytes().end()));
   CHECK(c.exponent() == b.exponent() + 60);
 }
 
@@ -227,8 +228,8 @@ TEST_CASE("Bits chosen at run time give what bits of the type give") {
   const auto check = [&](const auto& of_type, const auto& at_run_time) {
     const auto a = quantize(W, of_type);
     const auto b = quantize(W, at_run_time);
-    CHECK(a.bits() == b.bits());
-    CHECK(std::ranges::equal(a.codes().bytes(), b.codes().bytes()));
+    CHECK(int(a.quantizer().bits) == int(b.quantizer().bits));
+    CHECK(std::ranges::equal(a.codes().packed().bytes(), b.codes().packed().bytes()));
     CHECK(a.bits_per_weight() == b.bits_per_weight());
     CHECK(a.error(W) == b.error(W));
   };

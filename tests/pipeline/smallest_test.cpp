@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "cafeq/pipeline/quantize.hpp"
+#include "cafeq/pipeline/recipes.hpp"
 #include "pipeline/dequantized.hpp"
 #include "support/build.hpp"
 #include "support/catch.hpp"

@@ -1,7 +1,9 @@
 #include <cmath>
 
 #include "cafeq/pipeline/quantize_pair.hpp"
-#include "cafeq/runtime/trellis_linear.hpp"
+#include "cafeq/pipeline/recipes.hpp"
+#include "cafeq/runtime/linear.hpp"
+#include "cafeq/trellis/multiply.hpp"
 #include "pipeline/dequantized.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
@@ -66,7 +68,7 @@ TEST_CASE("A trellis in a pipeline uses the metric of a stored inverse") {
   const Trellis quantizer{.rate = {48}, .window = 10};
   const auto nearest = Pipeline{learned, quantizer, Nearest{}}.quantize(W);
   const auto fed_back = Pipeline{learned, quantizer, ErrorFeedback{.sweeps = 0}}.quantize(W);
-  CHECK(fed_back.quantizer().sequence == TrellisSequence::column);
+  CHECK(fed_back.quantizer().sequence == Sequence::column);
   CHECK(fed_back.error(W) < 0.03);
   CHECK(nearest.error(W) < 0.04);
   const auto x = test::gaussian<float>(3, 64, 6);
@@ -106,8 +108,8 @@ TEST_CASE("smallest rounds value and output projections together") {
   CHECK(q.bits_per_weight() > 3.05);
   CHECK(q.error() <= q.nearest_error());
   CHECK(q.error() < 0.035);
-  CHECK(q.output().quantizer().sequence == TrellisSequence::column);
-  CHECK(q.value().quantizer().sequence == TrellisSequence::row);
+  CHECK(q.output().quantizer().sequence == Sequence::column);
+  CHECK(q.value().quantizer().sequence == Sequence::row);
   // The error is that of the products of what inference decodes.
   const auto V = dequantized(q.value()), O = dequantized(q.output());
   double error = 0, norm = 0;

@@ -46,8 +46,9 @@ void check_encoding(const Q& quantizer, Index rows, Index cols) {
   CHECK(scales_agree);
   CHECK(codes_agree);
   CHECK(values_agree);
-  CHECK(encoding.storage_bits() ==
-        rows * cols * q.bits + encoding.grouping().count() * param_bits(q) + tensor_bits(q));
+  const Index row_bytes = ceil_div(cols * Index(q.bits), Index(8));  // a row starts at a byte
+  CHECK(encoding.pack().storage_bits() ==
+        8 * rows * row_bytes + encoding.grouping().count() * param_bits(q) + tensor_bits(q));
 
   if (X.empty()) return;
 

@@ -121,7 +121,7 @@ TEST_CASE("NVFP4 has one scale for the tensor above its E4M3 scales") {
   CHECK(q.tensor_scale == absmax / 2688);
   CHECK(tensor_bits(q) == 32);
   Encoding<NvFp4> encoding(q, 8, 64);
-  CHECK(encoding.storage_bits() == 8 * 64 * 4 + 8 * 4 * 8 + 32);
+  CHECK(encoding.pack().storage_bits() == 8 * 64 * 4 + 8 * 4 * 8 + 32);
   encoding.fit(X);
   int largest = 0;
   for (const auto& p : encoding.all_params()) largest = std::max(largest, int(p.scale));

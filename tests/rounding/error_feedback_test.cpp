@@ -1,6 +1,6 @@
 #include "cafeq/rounding/error_feedback.hpp"
 
-#include "cafeq/rounding/coordinate_descent.hpp"
+#include "cafeq/rounding/error_feedback.hpp"
 #include "cafeq/rounding/nearest.hpp"
 
 #include "cafeq/kernel/gram.hpp"
@@ -97,7 +97,8 @@ TEST_CASE("Error feedback beats nearest in its metric, on both sides and for eve
       const auto near = round(Nearest{}, X.view(), quantizer, metric, side);
       const auto fed = round(ErrorFeedback{.sweeps = 0}, X.view(), quantizer, metric, side);
       const auto swept = round(ErrorFeedback{.sweeps = 3}, X.view(), quantizer, metric, side);
-      const auto descent = round(CoordinateDescent{.sweeps = 1}, X.view(), quantizer, metric, side);
+      const auto descent =
+          round(ErrorFeedback{.sweeps = 1, .feedback = false}, X.view(), quantizer, metric, side);
       const double e0 = metric_error(X.view(), near, H.view(), side);
       const double e1 = metric_error(X.view(), fed, H.view(), side);
       const double e2 = metric_error(X.view(), swept, H.view(), side);
@@ -129,7 +130,8 @@ TEST_CASE("Adaptive rounding is never worse than nearest, whatever the grid and 
     const auto metric = Metric::dense(H);
     const auto compare = [&](const auto& quantizer) {
       const auto near = round(Nearest{}, X.view(), quantizer, metric);
-      const auto fed = round(CoordinateDescent{.sweeps = 2}, X.view(), quantizer, metric);
+      const auto fed =
+          round(ErrorFeedback{.sweeps = 2, .feedback = false}, X.view(), quantizer, metric);
       CHECK(metric_error(X.view(), fed, H.view(), Side::input) <=
             metric_error(X.view(), near, H.view(), Side::input) * (1 + 1e-6));
     };

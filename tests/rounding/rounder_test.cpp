@@ -1,7 +1,6 @@
 #include "cafeq/rounding/rounder.hpp"
 
 #include "cafeq/quant/midrise.hpp"
-#include "cafeq/rounding/coordinate_descent.hpp"
 #include "cafeq/rounding/error_feedback.hpp"
 #include "cafeq/rounding/nearest.hpp"
 #include "support/catch.hpp"
@@ -28,14 +27,12 @@ struct Incomplete {
 };
 
 static_assert(RounderFor<Lowest, ToyMidrise>);
-static_assert(RounderFor<Nearest, ToyMidrise> && RounderFor<ErrorFeedback, ToyMidrise> &&
-              RounderFor<CoordinateDescent, Midrise<3>>);
+static_assert(RounderFor<Nearest, ToyMidrise> && RounderFor<ErrorFeedback, ToyMidrise>);
 static_assert(!RounderFor<Incomplete, ToyMidrise>);
 static_assert(!RounderFor<Lowest, int>);
 
 // Only one that says so is spared the metric.
-static_assert(uses_metric<Lowest> && uses_metric<ErrorFeedback> && uses_metric<CoordinateDescent> &&
-              !uses_metric<Nearest>);
+static_assert(uses_metric<Lowest> && uses_metric<ErrorFeedback> && !uses_metric<Nearest>);
 
 }  // namespace
 

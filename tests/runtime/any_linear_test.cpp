@@ -1,6 +1,7 @@
 #include "cafeq/runtime/any_linear.hpp"
 
 #include "cafeq/pipeline/quantize.hpp"
+#include "cafeq/pipeline/recipes.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 

@@ -29,9 +29,6 @@ class QuantizedFileWriter {
     for (auto& [suffix, tensor] : parts.tensors)
       add_tensor(message(name, ".", suffix), std::move(tensor));
   }
-  void add(const std::string& name, const AnyQuantized& quantized) {
-    quantized.visit([&](const auto& q) { add(name, q); });
-  }
   /// A tensor that stays as it is.
   void add_tensor(const std::string& name, Tensor tensor) {
     if (!tensors_.emplace(name, std::move(tensor)).second)
@@ -88,12 +85,13 @@ class QuantizedFileReader {
 
   /// The matrix of that name. Raises invalid_argument where there is none, corrupt where parts are
   /// missing or contradict each other.
-  AnyQuantized load(std::string_view name) const { return detail::load_any(parts(name)); }
+  AnyQuantized load(std::string_view name) const {
+    return load_as<AnyTransform, AnyQuantizer>(name);
+  }
   /// The same, which must be of type Quantized<T, Q>.
   template <Transform T, class Q>
   Quantized<T, Q> load_as(std::string_view name) const {
-    if constexpr (std::is_same_v<Q, Trellis>) return detail::load_trellis<T>(parts(name));
-    else return detail::load_quantized<T, Q>(parts(name));
+    return detail::load_quantized<T, Q>(parts(name));
   }
 
  private:

@@ -73,6 +73,13 @@ struct StoredMatrix {
   Index number(const char* key, Index least, Index most) const {
     return number(description, key, least, most);
   }
+  float real(const char* key, double least, double most) const {
+    const Json* member = find_member(description, key);
+    if (member == nullptr || !member->is_number() ||
+        !(member->get<double>() >= least && member->get<double>() <= most))
+      fail(message("has no number ", key));
+    return member->get<float>();
+  }
   std::string text(const char* key) const {
     const std::string* found = find_string(description, key);
     if (found == nullptr) fail(message("has no text ", key));

@@ -6,15 +6,16 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "cafeq/io/stored_matrix.hpp"
-#include "cafeq/transform/block_diagonal.hpp"
-#include "cafeq/transform/compose.hpp"
-#include "cafeq/transform/hadamard.hpp"
+#include "cafeq/transform/any_transform.hpp"
 
 namespace cafeq::detail {
 
@@ -41,11 +42,6 @@ inline void put_transform(MatrixParts&, Json& factors, const Hadamard& t) {
           "quantized file: only Hadamards whose signs come from a seed are stored");
   factors.push_back({{"kind", "hadamard"}, {"sizes", Json::array()}});
 }
-template <Transform A, Transform B>
-void put_transform(MatrixParts& parts, Json& factors, const Composed<A, B>& t) {
-  put_transform(parts, factors, t.first());
-  put_transform(parts, factors, t.second());
-}
 inline void put_transform(MatrixParts& parts, Json& factors, const BlockDiagonal& t) {
   const Int8Inverse stored = t.int8_inverse();
   std::vector<Index> sizes;
@@ -61,12 +57,26 @@ inline void put_transform(MatrixParts& parts, Json& factors, const BlockDiagonal
   factors.push_back({{"kind", "block_diagonal"}, {"sizes", sizes}, {"base", stored.base}});
 }
 
+template <Transform A, Transform B>
+void put_transform(MatrixParts& parts, Json& factors, const Composed<A, B>& t) {
+  put_transform(parts, factors, t.first());
+  put_transform(parts, factors, t.second());
+}
+inline void put_transform(MatrixParts& parts, Json& factors, const AnyTransform& t) {
+  t.visit([&](const auto& own) { put_transform(parts, factors, own); });
+}
+
 /// The factors of a stored transform, taken one after the other.
 class StoredFactors {
  public:
   StoredFactors(const StoredMatrix& stored, Index dim)
       : stored_(stored), dim_(dim), factors_(find_member(stored.description, "transform")) {
     if (factors_ == nullptr || !factors_->is_array()) stored.fail("has no list transform");
+  }
+
+  [[noreturn]] void raise_unknown(std::string_view kinds) const {
+    raise(ErrorCode::unsupported,
+          message(stored_.where, ": its transform is ", kinds, "; load_as() can load it"));
   }
 
   /// The kinds, joined by "*".
@@ -151,8 +161,16 @@ class StoredFactors {
   std::size_t taken_ = 0;
 };
 
+/// How a type of transform is recognised and read. Identity, Diagonal, Hadamard and BlockDiagonal
+/// are single factors (none for the identity), compositions one after the other.
 template <class T>
 struct TransformLoader {
+  static std::string kinds() {
+    if constexpr (std::is_same_v<T, Identity::Fitted>) return "";
+    else if constexpr (std::is_same_v<T, Diagonal>) return "diagonal";
+    else if constexpr (std::is_same_v<T, Hadamard>) return "hadamard";
+    else return "block_diagonal";
+  }
   static T load(StoredFactors& factors) {
     T t;
     factors.take(t);
@@ -161,26 +179,34 @@ struct TransformLoader {
 };
 template <class A, class B>
 struct TransformLoader<Composed<A, B>> {
+  static std::string kinds() {
+    return TransformLoader<A>::kinds() + "*" + TransformLoader<B>::kinds();
+  }
   static Composed<A, B> load(StoredFactors& factors) {
     A a = TransformLoader<A>::load(factors);
     return {std::move(a), TransformLoader<B>::load(factors)};
   }
 };
+/// Whichever of those that AnyTransform holds has the kinds of the factors.
+template <>
+struct TransformLoader<AnyTransform> {
+  static AnyTransform load(StoredFactors& factors) {
+    return load(factors, std::type_identity<AnyTransform::Variant>{});
+  }
 
-/// What every matrix has: shape, side, exponent and transform.
-template <class Q>
-MatrixParts common_parts(const Q& q, const std::string& name, const char* grid) {
-  if (name.empty()) raise(ErrorCode::invalid_argument, "a matrix without a name");
-  MatrixParts parts;
-  Json factors = Json::array();
-  put_transform(parts, factors, q.transform());
-  parts.description = {{"rows", q.rows()},
-                       {"cols", q.cols()},
-                       {"grid", grid},
-                       {"side", q.side() == Side::input ? "input" : "output"},
-                       {"exponent", q.exponent()},
-                       {"transform", std::move(factors)}};
-  return parts;
-}
+ private:
+  template <class... T>
+  static AnyTransform load(StoredFactors& factors, std::type_identity<std::variant<T...>>) {
+    const std::string kinds = factors.kinds();
+    std::optional<AnyTransform> found;
+    const auto try_one = [&]<class One>(std::type_identity<One>) {
+      if (TransformLoader<One>::kinds() != kinds) return false;
+      found = TransformLoader<One>::load(factors);
+      return true;
+    };
+    if (!(try_one(std::type_identity<T>{}) || ...)) factors.raise_unknown(kinds);
+    return *found;
+  }
+};
 
 }  // namespace cafeq::detail

@@ -146,8 +146,8 @@ inline std::string transform_name(const Choice& choice, Index rows, Index cols) 
 }
 
 inline std::string trellis_name(const Trellis& q) {
-  return message("trellis", q.rate.bits(),
-                 q.sequence == TrellisSequence::column ? " column" : " row", q.scale_bits);
+  return message("trellis", q.rate.bits(), q.sequence == Sequence::column ? " column" : " row",
+                 q.scale_bits);
 }
 
 /// Grid and granularity for W [rows, cols] in a few words.

@@ -1,4 +1,5 @@
-/// AnyQuantized: a quantized matrix whose grid, bits and transform are known when the program runs.
+/// AnyQuantized: a quantized matrix whose quantizer and transform are known when the program runs,
+/// such as one from a file.
 #pragma once
 
 #include <type_traits>
@@ -6,61 +7,94 @@
 #include <variant>
 
 #include "cafeq/pipeline/quantized.hpp"
-#include "cafeq/pipeline/trellis_pipeline.hpp"
 #include "cafeq/quant/affine.hpp"
+#include "cafeq/quant/joint_codes.hpp"
 #include "cafeq/quant/midrise.hpp"
-#include "cafeq/transform/block_diagonal.hpp"
-#include "cafeq/transform/compose.hpp"
-#include "cafeq/transform/hadamard.hpp"
+#include "cafeq/transform/any_transform.hpp"
+#include "cafeq/trellis/trellis.hpp"
 
 namespace cafeq {
 
-/// What the recipes fit: nothing (one matrix of a pair), dual scaling with a Hadamard (`fast`), a
-/// learned block-diagonal M (`learned`, `paper`), a Hadamard alone (`smallest`).
-using ScaledHadamard = Composed<Diagonal, Hadamard>;
+/// A list of types.
+template <class... T>
+struct TypeList {
+  template <template <class...> class Template>
+  using Apply = Template<T...>;
+  template <template <class> class Template>
+  using Map = TypeList<Template<T>...>;
 
-/// Holds what the recipes make with bits chosen at run time, by either grid, or as trellis codes.
-class AnyQuantized {
+  /// f(std::type_identity<Type>) for each of them until one returns true.
+  template <class F>
+  static bool any_of(F&& f) {
+    return (f(std::type_identity<T>{}) || ...);
+  }
+};
+
+/// The quantizers that files and programs choose at run time, bits and all. A new one is a line
+/// here.
+using RuntimeQuantizers = TypeList<Affine<>, Midrise<>, Trellis>;
+
+/// Stands for one of RuntimeQuantizers in the type of a result.
+class AnyQuantizer {
  public:
-  using Variant =
-      std::variant<Quantized<Identity::Fitted, Affine<>>, Quantized<Identity::Fitted, Midrise<>>,
-                   Quantized<ScaledHadamard, Affine<>>, Quantized<ScaledHadamard, Midrise<>>,
-                   Quantized<BlockDiagonal, Affine<>>, Quantized<BlockDiagonal, Midrise<>>,
-                   Quantized<Hadamard, Trellis>, Quantized<Identity::Fitted, Trellis>>;
+  using Variant = RuntimeQuantizers::Apply<std::variant>;
 
-  template <Transform T, class Q>
-    requires std::is_constructible_v<Variant, Quantized<T, Q>>
-  AnyQuantized(Quantized<T, Q> quantized) : quantized_(std::move(quantized)) {}
+  template <Quantizer Q>
+    requires std::is_constructible_v<Variant, Q>
+  AnyQuantizer(Q quantizer)  // NOLINT(google-explicit-constructor)
+      : quantizer_(std::move(quantizer)) {}
 
-  /// f(quantized), with its own type.
+  /// f(quantizer), with its own type.
   template <class F>
   decltype(auto) visit(F&& f) const {
-    return std::visit(std::forward<F>(f), quantized_);
+    return std::visit(std::forward<F>(f), quantizer_);
+  }
+
+  /// How their codes are multiplied: runtime/any_linear.hpp.
+  class Product;
+
+ private:
+  Variant quantizer_;
+};
+
+/// The codes of one of them.
+template <>
+class Codes<AnyQuantizer> {
+ public:
+  using Variant = RuntimeQuantizers::Map<Codes>::Apply<std::variant>;
+
+  template <Quantizer Q>
+    requires std::is_constructible_v<Variant, Codes<Q>>
+  Codes(Codes<Q> codes)  // NOLINT(google-explicit-constructor)
+      : codes_(std::move(codes)) {}
+
+  /// f(codes), with their own type.
+  template <class F>
+  decltype(auto) visit(F&& f) const {
+    return std::visit(std::forward<F>(f), codes_);
   }
 
   Index rows() const {
-    return visit([](const auto& q) { return q.rows(); });
+    return visit([](const auto& codes) { return codes.rows(); });
   }
   Index cols() const {
-    return visit([](const auto& q) { return q.cols(); });
+    return visit([](const auto& codes) { return codes.cols(); });
   }
   std::int64_t storage_bits() const {
-    return visit([](const auto& q) { return q.storage_bits(); });
+    return visit([](const auto& codes) { return codes.storage_bits(); });
   }
-  double bits_per_weight() const {
-    return visit([](const auto& q) { return q.bits_per_weight(); });
+  AnyQuantizer quantizer() const {
+    return visit([](const auto& codes) { return AnyQuantizer(codes.quantizer()); });
   }
-  template <MatrixView M>
-  void dequantize(M&& out, ExecutorRef executor = {}) const {
-    visit([&](const auto& q) { q.dequantize(out, executor); });
-  }
-  template <MatrixView M>
-  double error(M&& W, ExecutorRef executor = {}) const {
-    return visit([&](const auto& q) { return q.error(W, executor); });
+  void decode_rows(Index begin, View<float> out) const {
+    visit([&](const auto& codes) { codes.decode_rows(begin, out); });
   }
 
  private:
-  Variant quantized_;
+  Variant codes_;
 };
+
+/// Holds what the recipes make with bits chosen at run time.
+using AnyQuantized = Quantized<AnyTransform, AnyQuantizer>;
 
 }  // namespace cafeq

@@ -22,6 +22,15 @@ enum class PairTransform {
   learned,  ///< a rotation learned on top of that, or of the plain factors where those round better
 };
 
+/// The shapes of two matrices that meet in the graph, both with the shared dimension first: entries
+/// of it (`lines`), and what the matrix has beside it (`length`).
+struct PairShape {
+  Index first_lines = 1;
+  Index first_length = 1;
+  Index second_lines = 1;
+  Index second_length = 1;
+};
+
 /// One matrix of a pair as stored, [rows, cols], and the side on which its heads lie.
 template <class T>
 struct PairInput {
@@ -113,10 +122,8 @@ struct PairPipeline {
   RoundedPair<Q> quantize(const PairInput<T>& first, const PairInput<U>& second,
                           const HeadLayout& layout, const std::optional<Rotary>& rotary = {},
                           ExecutorRef executor = {}) const {
-    check_quantizer(quantizer);
-    if (alternations < 0)
-      raise(ErrorCode::invalid_argument,
-            message("alternations is ", alternations, ", must not be negative"));
+    if (auto fault = this->fault(shape_of(first, second))) raise(*fault);
+
     detail::PairFactors plain{layout, {}, {first.inner, second.inner}, {}};
     plain.exponent = {floor_log2(largest_magnitude(first.W)),
                       floor_log2(largest_magnitude(second.W))};
@@ -128,14 +135,38 @@ struct PairPipeline {
                                                                          : fixed(plain, executor));
     const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);
     const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
-      return Quantized<Identity::Fitted, Q>(encoding, {encoding.cols()}, Side::input,
+      return Quantized<Identity::Fitted, Q>(encoding.pack(executor), {encoding.cols()}, Side::input,
                                             best.factors.exponent[i]);
     };
     return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, rounded.nearest_error,
             rounded.error};
   }
 
+  /// What is wrong with one of the members, if anything.
+  std::optional<Error> fault(const PairShape& shape) const {
+    const Index rows = shape.first_lines, cols = shape.first_length;
+    if constexpr (ScalarQuantizer<Q>)
+      if (auto fault = quantizer_fault(quantizer)) return fault;
+    if (auto fault = fault_of(quantizer, rows, cols)) return fault;
+    if (auto fault = fault_of(surrogate, rows, cols)) return fault;
+    if (auto fault = fault_of(optimizer, rows, cols)) return fault;
+    if (auto fault = fault_of(rounder, rows, cols)) return fault;
+    if (alternations < 0)
+      return Error(ErrorCode::invalid_argument,
+                   message("alternations is ", alternations, ", must not be negative"));
+    return std::nullopt;
+  }
+
  private:
+  template <class T, class U>
+  static PairShape shape_of(const PairInput<T>& first, const PairInput<U>& second) noexcept {
+    const bool columns = first.inner == Side::input;
+    return {.first_lines = columns ? first.W.cols : first.W.rows,
+            .first_length = columns ? first.W.rows : first.W.cols,
+            .second_lines = second.W.rows,
+            .second_length = second.W.cols};
+  }
+
   /// The factors as they go to the grid, and the M that made them.
   struct Candidate {
     detail::PairFactors factors;
@@ -198,9 +229,9 @@ struct PairPipeline {
         transform == PairTransform::learned
             ? learn_head_rotation(
                   std::as_const(factors).inner_first(0),
-                  pair_scale_sets(factors.inner[0] == Side::output, quantizer.group),
+                  pair_scale_sets(factors.inner[0] == Side::output, group_of(quantizer)),
                   std::as_const(factors).inner_first(1),
-                  pair_scale_sets(factors.inner[1] == Side::output, quantizer.group), layout,
+                  pair_scale_sets(factors.inner[1] == Side::output, group_of(quantizer)), layout,
                   std::move(start), surrogate, with, executor)
             : head_rotation(layout, start);
     factors.apply(rotation, executor);

@@ -1,15 +1,19 @@
 /// quantize(): one matrix by a recipe or a pipeline.
 #pragma once
 
-#include "cafeq/pipeline/recipes.hpp"
+#include <optional>
+
+#include "cafeq/pipeline/recipe.hpp"
 
 namespace cafeq {
 
-/// Something with pipeline(rows, cols), a Pipeline for matrices of that shape; or a pipeline
-/// itself.
-template <class R>
-concept Recipe = requires(const R& r, Index n) { r.pipeline(n, n); } ||
-                 requires(const R& r, View<const float> W) { r.quantize(W, ExecutorRef{}); };
+/// What keeps a recipe from quantizing a matrix [rows, cols], if anything: what it says itself, or
+/// what its pipeline says.
+template <Recipe R>
+std::optional<Error> recipe_fault(const R& recipe, Index rows, Index cols) {
+  if (auto fault = fault_of(recipe, rows, cols)) return fault;
+  return recipe.pipeline(rows, cols).fault(rows, cols);
+}
 
 /// Quantizes W [out, in] by a recipe: `quantize(W, recipes::learned<3>{})`. Throws Error for an
 /// empty matrix, a layout whose elements overlap, a value that is not finite, or members of the
@@ -18,23 +22,18 @@ template <MatrixView M, Recipe R>
 auto quantize(M&& W, const R& recipe, ExecutorRef executor = {}) {
   const auto view = as_view(W);
   if (auto fault = layout_fault(view, "W")) raise(*fault);
-  if constexpr (requires { recipe.pipeline(view.rows, view.cols); })
-    return recipe.pipeline(view.rows, view.cols).quantize(view, executor);
-  else return recipe.quantize(view, executor);
+  if (auto fault = recipe_fault(recipe, view.rows, view.cols)) raise(*fault);
+  return recipe.pipeline(view.rows, view.cols).quantize(view, executor);
 }
 
-/// quantize() for callers without exceptions: what is wrong with W, bits or group comes back as an
-/// Error (with exceptions, whatever else is, too).
+/// quantize() for callers without exceptions: whatever is wrong with W or with the recipe's members
+/// comes back as an Error (with exceptions, whatever else is, too).
 template <MatrixView M, Recipe R>
 auto try_quantize(M&& W, const R& recipe, ExecutorRef executor = {})
     -> Result<decltype(quantize(W, recipe, executor))> {
   const auto view = as_view(W);
   if (auto fault = weights_fault(view, "W")) return *fault;
-  if constexpr (requires { recipe.pipeline(view.rows, view.cols).quantizer; }) {
-    const auto pipeline = catch_error([&] { return recipe.pipeline(view.rows, view.cols); });
-    if (!pipeline) return pipeline.error();
-    if (auto fault = quantizer_fault(pipeline.value().quantizer)) return *fault;
-  }
+  if (auto fault = recipe_fault(recipe, view.rows, view.cols)) return *fault;
   return catch_error([&] { return quantize(W, recipe, executor); });
 }
 

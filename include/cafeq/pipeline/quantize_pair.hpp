@@ -2,47 +2,17 @@
 /// by a recipe.
 #pragma once
 
-#include <optional>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
-#include "cafeq/pair/value_output.hpp"
-#include "cafeq/pipeline/pair_pipeline.hpp"
-#include "cafeq/pipeline/quantize.hpp"
+#include "cafeq/pipeline/pair_faults.hpp"
 
 namespace cafeq {
 
-/// Something with pair(): the PairPipeline for two matrices that meet; or, where that depends on
-/// their shapes, with pair(first_lines, first_length, second_lines, second_length), lines being
-/// entries of the shared dimension.
 template <class R>
-concept PairRecipe =
-    requires(const R& r) { r.pair(); } || requires(const R& r, Index n) { r.pair(n, n, n, n); };
-
-namespace detail {
-template <PairRecipe R>
-auto pair_pipeline(const R& recipe, Index first_lines, Index first_length, Index second_lines,
-                   Index second_length) {
-  if constexpr (requires { recipe.pair(); }) return recipe.pair();
-  else return recipe.pair(first_lines, first_length, second_lines, second_length);
-}
-}  // namespace detail
-
-template <class R>
-using PairQuantizerOf = std::remove_cvref_t<
-    decltype(detail::pair_pipeline(std::declval<const R&>(), 1, 1, 1, 1).quantizer)>;
-
-/// Biases and habits of the layer around a value/output pair.
-struct ValueOutputOptions {
-  VectorView<const float> value_bias{};   ///< [kv_heads · head_dim]; empty if the model has none
-  VectorView<const float> output_bias{};  ///< [out]; empty if the model has none
-  AttentionTraits traits{};
-};
-
-struct QueryKeyOptions {
-  VectorView<const float> query_bias{};  ///< [heads · head_dim]; empty if the model has none
-  VectorView<const float> key_bias{};    ///< [kv_heads · head_dim]; empty if the model has none
-  AttentionTraits traits{};
-};
+using PairQuantizerOf =
+    std::remove_cvref_t<decltype(std::declval<const R&>().pair(PairShape{}).quantizer)>;
 
 namespace detail {
 
@@ -77,59 +47,6 @@ inline std::vector<float> copy_bias(VectorView<const float> bias) {
 }
 inline VectorView<float> bias_view(std::vector<float>& bias) noexcept {
   return {bias.empty() ? nullptr : bias.data(), Index(bias.size()), 1};
-}
-
-inline std::optional<Error> bias_fault(VectorView<const float> bias, Index size,
-                                       std::string_view name) {
-  if (bias.size == 0) return std::nullopt;
-  if (bias.data == nullptr)
-    return Error(ErrorCode::invalid_stride, message(name, ": no data for ", bias.size, " entries"));
-  if (bias.size != size)
-    return Error(ErrorCode::invalid_shape,
-                 message(name, ": ", bias.size, " entries, but the matrix has ", size, " rows"));
-  return finite_fault(View<const float>{bias.data, bias.size, 1, bias.stride, 1}, name);
-}
-
-/// What keeps a value/output pair from being quantized, if anything.
-template <class T, class U>
-std::optional<Error> value_output_fault(View<T> value, View<U> output, const HeadLayout& layout,
-                                        VectorView<const float> value_bias,
-                                        VectorView<const float> output_bias,
-                                        const AttentionTraits& traits) {
-  if (auto fault = layout.fault()) return fault;
-  if (auto fault = weights_fault(value, "Wv")) return fault;
-  if (auto fault = weights_fault(output, "Wo")) return fault;
-  if (auto fault = layout.second_fault(value.rows, "Wv")) return fault;
-  if (auto fault = layout.first_fault(output.cols, "Wo", "columns")) return fault;
-  if (auto fault = bias_fault(value_bias, value.rows, "value bias")) return fault;
-  if (auto fault = bias_fault(output_bias, output.rows, "output bias")) return fault;
-  // Alternating rounding mixes the channels of a head, so that even M = I would not do here.
-  if (traits.gated_output)
-    return Error(ErrorCode::unsupported,
-                 "value/output: the heads' output is gated channel by channel, which does not "
-                 "commute with what the pair does");
-  return value_output_refusal(traits);
-}
-
-/// What keeps a query/key pair from being quantized, if anything.
-template <class T, class U>
-std::optional<Error> query_key_fault(View<T> query, View<U> key, const HeadLayout& layout,
-                                     VectorView<const float> query_bias,
-                                     VectorView<const float> key_bias,
-                                     const AttentionTraits& traits) {
-  if (auto fault = layout.fault()) return fault;
-  if (auto fault = weights_fault(query, "Wq")) return fault;
-  if (auto fault = weights_fault(key, "Wk")) return fault;
-  if (auto fault = layout.first_fault(query.rows, "Wq")) return fault;
-  if (auto fault = layout.second_fault(key.rows, "Wk")) return fault;
-  if (query.cols != key.cols)
-    return Error(ErrorCode::invalid_shape,
-                 message("Wq has ", query.cols, " columns but Wk has ", key.cols));
-  if (auto fault = bias_fault(query_bias, query.rows, "query bias")) return fault;
-  if (auto fault = bias_fault(key_bias, key.rows, "key bias")) return fault;
-  if (traits.rotary)
-    if (auto fault = traits.rotary->fault(layout.head_dim)) return fault;
-  return query_key_refusal(traits);
 }
 
 }  // namespace detail
@@ -185,11 +102,10 @@ auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, co
                            const ValueOutputOptions& options = {}, ExecutorRef executor = {}) {
   const auto value = as_view(Wv);
   const auto output = as_view(Wo);
-  if (auto fault = detail::value_output_fault(value, output, layout, options.value_bias,
-                                              options.output_bias, options.traits))
+  if (auto fault = detail::value_output_fault(value, output, layout, recipe, options))
     raise(*fault);
-  const auto pipeline =
-      detail::pair_pipeline(recipe, output.cols, output.rows, value.rows, value.cols);
+
+  const auto pipeline = recipe.pair(detail::value_output_shape(value, output));
   auto rounded = pipeline.quantize(PairInput{output, Side::input}, PairInput{value, Side::output},
                                    layout, {}, executor);
   check_value_output(options.traits, rounded.transform);
@@ -221,10 +137,9 @@ auto quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R&
                         const QueryKeyOptions& options = {}, ExecutorRef executor = {}) {
   const auto query = as_view(Wq);
   const auto key = as_view(Wk);
-  if (auto fault = detail::query_key_fault(query, key, layout, options.query_bias, options.key_bias,
-                                           options.traits))
-    raise(*fault);
-  const auto pipeline = detail::pair_pipeline(recipe, query.rows, query.cols, key.rows, key.cols);
+  if (auto fault = detail::query_key_fault(query, key, layout, recipe, options)) raise(*fault);
+
+  const auto pipeline = recipe.pair(detail::query_key_shape(query, key));
   auto rounded = pipeline.quantize(PairInput{query, Side::output}, PairInput{key, Side::output},
                                    layout, options.traits.rotary, executor);
   check_query_key(options.traits, rounded.transform);
@@ -241,8 +156,7 @@ template <MatrixView Value, MatrixView Output, PairRecipe R>
 auto try_quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe,
                                const ValueOutputOptions& options = {}, ExecutorRef executor = {})
     -> Result<decltype(quantize_value_output(Wv, Wo, layout, recipe, options, executor))> {
-  if (auto fault = detail::value_output_fault(as_view(Wv), as_view(Wo), layout, options.value_bias,
-                                              options.output_bias, options.traits))
+  if (auto fault = detail::value_output_fault(as_view(Wv), as_view(Wo), layout, recipe, options))
     return *fault;
   return catch_error(
       [&] { return quantize_value_output(Wv, Wo, layout, recipe, options, executor); });
@@ -253,8 +167,7 @@ template <MatrixView Query, MatrixView Key, PairRecipe R>
 auto try_quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe,
                             const QueryKeyOptions& options = {}, ExecutorRef executor = {})
     -> Result<decltype(quantize_query_key(Wq, Wk, layout, recipe, options, executor))> {
-  if (auto fault = detail::query_key_fault(as_view(Wq), as_view(Wk), layout, options.query_bias,
-                                           options.key_bias, options.traits))
+  if (auto fault = detail::query_key_fault(as_view(Wq), as_view(Wk), layout, recipe, options))
     return *fault;
   return catch_error([&] { return quantize_query_key(Wq, Wk, layout, recipe, options, executor); });
 }

@@ -1,16 +1,27 @@
-/// Encoding<Q>: the codes and parameters of one matrix while they are being chosen.
+/// Encoding<Q>: the codes and scales of one matrix while they are being chosen.
 ///
-/// Rounders work on it line by line: encode_column and encode_row choose the codes of a whole line
-/// at once and say what they decode to. A quantizer that chooses codes jointly specialises Encoding
-/// and keeps this interface, so every rounder takes either kind.
+/// Every encoding, whatever the quantizer, has
+///   Encoding(quantizer, rows, cols)
+///   fit(X, executor)         scales for X
+///   encode(X, executor)      the nearest codes of X that the quantizer finds
+///   encode_line(line, target, decoded, encoder)
+///                            chooses the codes of a whole line at once and says what they decode
+///                            to; a line is a row, or a column of sequences along columns
+///   LineEncoder              what a worker needs for that, made from the quantizer
+///   decode(out, executor)    X̂
+///   pack(executor)           the codes as they are stored
+/// Rounders work on it. Here is the one of a scalar quantizer, a byte a code, in which rounders may
+/// also change single codes and parameters; that of a joint one is in quant/joint_encoding.hpp.
 #pragma once
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/quant/rows.hpp"
+#include "cafeq/quant/codes.hpp"
+#include "cafeq/quant/joint.hpp"
 
 namespace cafeq {
 
@@ -24,6 +35,10 @@ template <ScalarQuantizer Q>
 class Encoding<Q> {
  public:
   using Params = typename Q::Params;
+  /// Each weight is coded by itself: there is nothing to prepare.
+  struct LineEncoder {
+    explicit LineEncoder(const Q&) noexcept {}
+  };
 
   Encoding() = default;
   Encoding(const Q& quantizer, Index rows, Index cols)
@@ -113,6 +128,11 @@ class Encoding<Q> {
     }
   }
 
+  void encode_line(Index row, std::span<const float> target, std::span<float> decoded,
+                   LineEncoder&) noexcept {
+    encode_row(row, 0, target, decoded);
+  }
+
   /// X̂, into a view of any strides.
   void decode(View<float> out, ExecutorRef executor = {}) const {
     CAFEQ_ASSERT(out.rows == rows() && out.cols == cols());
@@ -126,10 +146,12 @@ class Encoding<Q> {
     });
   }
 
-  /// Codes, parameters and tensor-wide state, in bits.
-  std::int64_t storage_bits() const {
-    return std::int64_t(rows()) * cols() * quantizer_.bits +
-           std::int64_t(params_.size()) * param_bits(quantizer_) + tensor_bits(quantizer_);
+  Codes<Q> pack(ExecutorRef executor = {}) const {
+    PackedCodes packed(rows(), cols(), quantizer_.bits);
+    executor.parallel_for(rows(), row_grain(), [&](Index begin, Index end, Index) {
+      for (Index i = begin; i < end; ++i) packed.pack_row(i, codes_.row(i));
+    });
+    return {quantizer_, cols(), std::move(packed), params_};
   }
 
  private:

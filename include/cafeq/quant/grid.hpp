@@ -66,14 +66,6 @@ concept LinearGrid = ScalarQuantizer<Q> && requires(const Q& q, std::uint8_t cod
   { Q::has_offset } -> std::convertible_to<bool>;
 };
 
-/// A quantizer that chooses the codes of a whole sequence at once, at any rate: it says so with
-/// `chooses_jointly`, and specialises Encoding. Trellis is one.
-template <class Q>
-concept JointQuantizer = std::copyable<Q> && requires { requires Q::chooses_jointly; };
-
-template <class Q>
-concept Quantizer = ScalarQuantizer<Q> || JointQuantizer<Q>;
-
 /// As an argument of a grid: its bits are a member, 2 to 8, chosen at run time.
 inline constexpr int runtime_bits = 0;
 

@@ -31,13 +31,6 @@ struct PairFactor {
 
 namespace detail {
 
-/// The quantizer for a factor: one that chooses whole sequences has them along the outer dimension.
-template <class Q>
-Q for_factor(const Q& quantizer, Side inner) {
-  if constexpr (JointQuantizer<Q>) return for_lines(quantizer, inner);
-  else return quantizer;
-}
-
 /// F_h F_hᵀ of each head, [d, d], in fp64.
 inline std::vector<Matrix<double>> head_squares(View<const float> factor, Index heads,
                                                 ExecutorRef executor) {
@@ -169,7 +162,7 @@ AlternatedPair<Q> alternate(const PairFactor& first, const PairFactor& second, c
 
     State(const PairFactor& f, const Q& q, ExecutorRef e)
         : factor(f),
-          encoding(detail::for_factor(q, f.inner), f.X.rows, f.X.cols),
+          encoding(for_lines(q, f.inner), f.X.rows, f.X.cols),
           target(f.X.rows, f.X.cols),
           rounded(f.X.rows, f.X.cols) {
       encoding.fit(f.X, e);

@@ -4,10 +4,10 @@
 #include <optional>
 #include <vector>
 
-#include "cafeq/rounding/chunk.hpp"
 #include "cafeq/rounding/lines.hpp"
 #include "cafeq/rounding/refit.hpp"
 #include "cafeq/rounding/rounder.hpp"
+#include "cafeq/rounding/row_tile.hpp"
 
 namespace cafeq {
 
@@ -26,114 +26,101 @@ struct ErrorFeedback {
   int sweeps = 1;
   bool feedback = true;  ///< false: start from nearest codes instead (plain coordinate descent)
 
-  template <ScalarQuantizer Q>
+  /// The encoding of a joint quantizer must have its sequences along the lines, so that what is fed
+  /// back is exact: rows on the output side, columns on the input side (for_lines). Blocks of the
+  /// metric then go to the executor, and X is in memory twice more.
+  template <Quantizer Q>
   void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
              ExecutorRef executor = {}) const {
-    check(X, metric, side);
+    check_metric(X, metric, side);
+    check(*this, X.rows, X.cols);
     if (X.empty()) return;
     const rounding::MetricFloats floats(metric, sweeps > 0);
-    if (side == Side::input) round_input(X, floats, encoding, executor);
-    else round_output(X, floats, encoding, executor);
-  }
 
-  /// Of codes chosen jointly: each line is one sequence, so that what is fed back is exact. The
-  /// encoding must have its sequences along the lines: rows on the output side, columns on the
-  /// input side (for_lines). Scales are refitted to each line's codes. Blocks of the metric go to
-  /// the executor. Memory: X twice more.
-  template <JointQuantizer Q>
-  void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
-             ExecutorRef executor = {}) const {
-    check(X, metric, side);
-    if (!(encoding.quantizer() == for_lines(encoding.quantizer(), side)))
-      raise(ErrorCode::invalid_argument,
+    if constexpr (ScalarQuantizer<Q>) {
+      if (side == Side::input) return round_tiles(X, floats, encoding, executor);
+      return round_lines(X, floats, encoding, executor);
+    } else {
+      if (!(encoding.quantizer() == for_lines(encoding.quantizer(), side)))
+        raise(
+            ErrorCode::invalid_argument,
             message("ErrorFeedback: sequences must be ",
                     side == Side::input ? "columns on the input" : "rows on the output", " side"));
-    if (X.empty()) return;
-    const Matrix<float> lines = to_matrix<float>(side == Side::input ? X.transposed() : X);
-    const rounding::MetricFloats floats(metric, sweeps > 0);
-    encoding.fit(X, executor);
-    WorkspacePool workspaces(executor.concurrency());
-    std::vector<std::optional<typename Encoding<Q>::LineEncoder>> encoders(
-        static_cast<std::size_t>(executor.concurrency()));
-    detail::for_each(executor, Index(floats.blocks.size()), [&](Index b, Index worker) {
-      const auto& block = floats.blocks[std::size_t(b)];
-      Workspace& workspace = workspaces[worker];
-      const Workspace::Frame frame(workspace);
-      auto& encoder = encoders[std::size_t(worker)];
-      if (!encoder) encoder.emplace(encoding.quantizer());
-      const auto encode = [&](Index j, std::span<const float> target, std::span<float> decoded) {
-        encoding.encode_line(block.offset + j, target, decoded, *encoder);
-      };
-      const auto X_block = lines.view().row_block(block.offset, block.size);
-      const auto E = workspace.take<float>(block.size, lines.cols());
-      rounding::LineByLine rounder(encode, lines.cols(), workspace);
-      start(X_block, block, E, workspace, rounder);
-      for (int sweep = 0; sweep < sweeps; ++sweep) improve(X_block, block, E, workspace, rounder);
-    });
+      const Matrix<float> lines = to_matrix<float>(side == Side::input ? X.transposed() : X);
+      encoding.fit(X, executor);
+      round_lines(lines.view(), floats, encoding, executor);
+    }
+  }
+
+  std::optional<Error> fault(Index, Index) const {
+    if (sweeps >= 0) return std::nullopt;
+    return Error(ErrorCode::invalid_argument,
+                 message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
   }
 
  private:
-  void check(View<const float> X, const Metric& metric, Side side) const {
-    check_metric(X, metric, side);
-    if (sweeps < 0)
-      raise(ErrorCode::invalid_argument,
-            message("ErrorFeedback: sweeps is ", sweeps, ", must not be negative"));
-  }
-
-  /// Lines are columns; rows go to the executor in chunks.
+  /// Lines are columns of X; rows are independent of each other and go to the executor in tiles.
   template <ScalarQuantizer Q>
-  void round_input(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding,
+  void round_tiles(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding,
                    ExecutorRef executor) const {
-    // Wide blocks are read from memory for each chunk; more rows share that. Results do not depend
+    // Wide blocks are read from memory for each tile; more rows share that. Results do not depend
     // on it.
     Index widest = 0;
     for (const auto& block : metric.blocks) widest = std::max(widest, block.size);
-    const Index rows_a_chunk = widest > 256 ? 128 : 64;
+    const Index rows_a_tile = widest > 256 ? 128 : 64;
     WorkspacePool workspaces(executor.concurrency());
-    executor.parallel_for(X.rows, rows_a_chunk, [&](Index begin, Index end, Index worker) {
+    executor.parallel_for(X.rows, rows_a_tile, [&](Index begin, Index end, Index worker) {
       Workspace& workspace = workspaces[worker];
       const Workspace::Frame frame(workspace);
-      rounding::Chunk<Q> chunk(encoding, begin, end - begin, workspace);
-      const auto lines = workspace.take<float>(X.cols, chunk.lanes());
-      const auto E = workspace.take<float>(X.cols, chunk.lanes());
+      rounding::RowTile<Q> tile(encoding, begin, end - begin, workspace);
+      const auto lines = workspace.take<float>(X.cols, tile.lanes());
+      const auto E = workspace.take<float>(X.cols, tile.lanes());
       for (Index j = 0; j < X.cols; ++j)
         std::fill(lines.row(j).begin() + (end - begin), lines.row(j).end(), 0.0f);
       kernel::rows_to_lines(X.row_block(begin, end - begin), lines.col_block(0, end - begin));
       for (const auto& block : metric.blocks)
         start(lines.row_block(block.offset, block.size), block,
-              E.row_block(block.offset, block.size), workspace, chunk.at(block.offset));
+              E.row_block(block.offset, block.size), workspace, tile.at(block.offset));
       for (int sweep = 0; sweep < sweeps; ++sweep) {
-        if constexpr (LinearGrid<Q>) rounding::refit_chunk(lines, E, metric, chunk, workspace);
+        if constexpr (LinearGrid<Q>) rounding::refit_tile(lines, E, metric, tile, workspace);
         for (const auto& block : metric.blocks)
           improve(lines.row_block(block.offset, block.size), block,
-                  E.row_block(block.offset, block.size), workspace, chunk.at(block.offset));
+                  E.row_block(block.offset, block.size), workspace, tile.at(block.offset));
       }
-      chunk.store();
+      tile.store();
     });
   }
 
-  /// Lines are rows; blocks of the metric are independent of each other.
-  template <ScalarQuantizer Q>
-  void round_output(View<const float> X, const rounding::MetricFloats& metric,
-                    Encoding<Q>& encoding, ExecutorRef executor) const {
+  /// X has the lines as its rows; blocks of the metric are independent of each other. Each sweep
+  /// refits the scales of a line before it codes it, where the grid allows that.
+  template <Quantizer Q>
+  void round_lines(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding,
+                   ExecutorRef executor) const {
     CAFEQ_ASSERT(X.rows_contiguous());
     WorkspacePool workspaces(executor.concurrency());
+    std::vector<std::optional<typename Encoding<Q>::LineEncoder>> encoders(
+        std::size_t(executor.concurrency()));
+
     detail::for_each(executor, Index(metric.blocks.size()), [&](Index b, Index worker) {
       const auto& block = metric.blocks[std::size_t(b)];
       Workspace& workspace = workspaces[worker];
       const Workspace::Frame frame(workspace);
-      const auto lines = X.row_block(block.offset, block.size);
-      const auto E = workspace.take<float>(block.size, X.cols);
-      const auto encode = [&](Index i, std::span<const float> target, std::span<float> decoded) {
-        encoding.encode_row(block.offset + i, 0, target, decoded);
+      auto& encoder = encoders[std::size_t(worker)];
+      if (!encoder) encoder.emplace(encoding.quantizer());
+
+      const auto encode = [&](Index j, std::span<const float> target, std::span<float> decoded) {
+        encoding.encode_line(block.offset + j, target, decoded, *encoder);
       };
-      const auto refit_and_encode = [&](Index i, std::span<const float> target,
+      const auto refit_and_encode = [&](Index j, std::span<const float> target,
                                         std::span<float> decoded) {
         if constexpr (LinearGrid<Q>)
           if (encoding.grouping().group != per_tensor)
-            rounding::refit_row(encoding, block.offset + i, target);
-        encode(i, target, decoded);
+            rounding::refit_row(encoding, block.offset + j, target);
+        encode(j, target, decoded);
       };
+
+      const auto lines = X.row_block(block.offset, block.size);
+      const auto E = workspace.take<float>(block.size, X.cols);
       rounding::LineByLine first(encode, X.cols, workspace);
       rounding::LineByLine then(refit_and_encode, X.cols, workspace);
       start(lines, block, E, workspace, first);

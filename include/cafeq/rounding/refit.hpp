@@ -11,7 +11,7 @@
 #include "cafeq/kernel/stats.hpp"
 #include "cafeq/linalg/metric.hpp"
 #include "cafeq/quant/encoding.hpp"
-#include "cafeq/rounding/chunk.hpp"
+#include "cafeq/rounding/row_tile.hpp"
 
 namespace cafeq::rounding {
 
@@ -202,16 +202,16 @@ class LaneSums {
 
 }  // namespace detail
 
-/// Least-squares parameters in an input-side metric for a chunk of rows, given as lines X [cols,
+/// Least-squares parameters in an input-side metric for a tile of rows, given as lines X [cols,
 /// m]; E [cols, m] holds the errors and follows the new parameters. Groups one after another, each
 /// with the errors of the others fixed: s = (c H E′)/(c H c), E′ the error without this group
 /// (affine grids: the 2 × 2 system of slope and offset). H c is a product in float, chains of fused
 /// multiply-adds; the sums over lines that multiply it run in double from exact products, in the
 /// order of the lines. A per-tensor scale spans all rows and is left as it is.
-template <class Chunk>
-void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric, Chunk& chunk,
-                 Workspace& workspace) {
-  auto& encoding = chunk.encoding();
+template <class Tile>
+void refit_tile(View<const float> X, View<float> E, const MetricFloats& metric, Tile& tile,
+                Workspace& workspace) {
+  auto& encoding = tile.encoding();
   const auto& q = encoding.quantizer();
   constexpr bool has_offset = std::remove_cvref_t<decltype(q)>::has_offset;
   if (encoding.grouping().group == per_tensor) return;
@@ -228,7 +228,7 @@ void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric,
       if (a >= b) continue;
       const Workspace::Frame block_frame(workspace);
       const auto C = workspace.take<float>(b - a, m);
-      for (Index j = a; j < b; ++j) chunk.levels(j, C.row(j - a));
+      for (Index j = a; j < b; ++j) tile.levels(j, C.row(j - a));
       // The lines that the group's part of H reaches: all of a dense block, the group's own of a
       // diagonal. R = H·C of these; h = H·1.
       const Index first = block.is_dense ? block.offset : a;
@@ -273,22 +273,22 @@ void refit_chunk(View<const float> X, View<float> E, const MetricFloats& metric,
         sums.add_part(block.scale, n1);
       }
     }
-    for (Index l = 0; l < chunk.rows(); ++l) {
-      auto& params = encoding.params(chunk.row() + l, begin);
+    for (Index l = 0; l < tile.rows(); ++l) {
+      auto& params = encoding.params(tile.row() + l, begin);
       params = sums.lane(l).solve(q, params);
     }
-    chunk.update_group(begin);
-    for (Index j = begin; j < end; ++j) chunk.errors(j, X.row(j), E.row(j));
+    tile.update_group(begin);
+    for (Index j = begin; j < end; ++j) tile.errors(j, X.row(j), E.row(j));
   }
 }
 
-/// refit_chunk for rows [row, row + X.cols), any number of them.
+/// refit_tile for rows [row, row + X.cols), any number of them.
 template <LinearGrid Q>
 void refit_lines(View<const float> X, View<float> E, const MetricFloats& metric,
                  Encoding<Q>& encoding, Index row, Workspace& workspace) {
   const Workspace::Frame frame(workspace);
-  ScalarChunk<Q> chunk(encoding, row, X.cols, workspace);
-  refit_chunk(X, E, metric, chunk, workspace);
+  ScalarTile<Q> tile(encoding, row, X.cols, workspace);
+  refit_tile(X, E, metric, tile, workspace);
 }
 
 }  // namespace cafeq::rounding

@@ -36,14 +36,6 @@ template <class R>
   requires(R::row_by_row)
 inline constexpr bool rounds_row_by_row<R> = true;
 
-/// A quantizer that chooses jointly, its sequences along the other dimension than a metric's: a
-/// rounder that feeds errors back from line to line chooses whole lines.
-template <JointQuantizer Q>
-constexpr Q for_lines(Q quantizer, Side side) noexcept {
-  quantizer.sequence = side == Side::input ? Q::Sequence::column : Q::Sequence::row;
-  return quantizer;
-}
-
 inline void check_metric(View<const float> X, const Metric& metric, Side side) {
   const Index n = side == Side::input ? X.cols : X.rows;
   if (metric.dim() != n)

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/quant/rows.hpp"
+#include "cafeq/quant/joint_encoding.hpp"
 #include "cafeq/rounding/rounder.hpp"
 
 namespace cafeq {
@@ -70,5 +70,28 @@ class StripEncoding {
   Encoding<Q> last_;  // of the rows that are left
   std::vector<Params> params_;
 };
+
+/// Codes of X [rows, metric.dim()] on the input side, strip by strip: read(first row, X, executor)
+/// writes the rows of a strip. For rounders and quantizers whose rows do not depend on each other.
+/// Memory beyond the result: a strip of X, its codes, and what the rounder takes.
+template <ScalarQuantizer Q, RounderFor<Q> R, class Read>
+Codes<Q> round_rows(const R& rounder, const Q& quantizer, const Metric& metric, Index rows,
+                    Read&& read, ExecutorRef executor = {}) {
+  const Index cols = metric.dim();
+  auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, rows, cols, executor);
+  Matrix<float> strip(encodings.step(), cols);
+  PackedCodes packed(rows, cols, quantizer.bits);
+
+  encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
+    const View<float> X = strip.view().row_block(0, n);
+    read(begin, X, executor);
+    encoding.fit(X, executor);
+    rounder.round(View<const float>(X), metric, Side::input, encoding, executor);
+    executor.parallel_for(n, 16, [&](Index first, Index last, Index) {
+      for (Index i = first; i < last; ++i) packed.pack_row(begin + i, encoding.codes(i));
+    });
+  });
+  return {quantizer, cols, std::move(packed), std::move(encodings).take_params()};
+}
 
 }  // namespace cafeq

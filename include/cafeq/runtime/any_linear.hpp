@@ -1,4 +1,4 @@
-/// AnyLinear: Linear for a matrix whose grid, bits and transform are known when the program runs,
+/// AnyLinear: Linear for a matrix whose quantizer and transform are known when the program runs,
 /// such as one from a file.
 #pragma once
 
@@ -7,55 +7,62 @@
 #include <variant>
 
 #include "cafeq/pipeline/any_quantized.hpp"
-#include "cafeq/runtime/trellis_linear.hpp"
+#include "cafeq/runtime/linear.hpp"
+#include "cafeq/trellis/multiply.hpp"
 
 namespace cafeq {
 
-class AnyLinear {
+/// The products of the quantizers that AnyQuantizer stands for.
+class AnyQuantizer::Product {
  public:
-  explicit AnyLinear(AnyQuantized weights, ActivationFormat format = {})
-      : linear_(weights.visit([&]<Transform T, class Q>(const Quantized<T, Q>& q) {
-          return Variant(Linear<T, Q>(q, format));
-        })) {}
+  explicit Product(const Codes<AnyQuantizer>& codes)
+      : product_(
+            codes.visit([]<class Q>(const Codes<Q>& own) { return Variant(ProductOf<Q>(own)); })) {}
 
-  /// f(linear), with its own type: for prepare(), which layers with one transform share, and all
-  /// else that Linear has.
-  template <class F>
-  decltype(auto) visit(F&& f) const {
-    return std::visit(std::forward<F>(f), linear_);
+  Activations arrange(const Codes<AnyQuantizer>& codes, View<const float> X,
+                      ActivationFormat format) const {
+    return codes.visit(
+        [&]<class Q>(const Codes<Q>& own) { return of<Q>().arrange(own, X, format); });
   }
-  Index in() const {
-    return visit([](const auto& linear) { return linear.in(); });
-  }
-  Index out() const {
-    return visit([](const auto& linear) { return linear.out(); });
-  }
-  /// y ← Ŵ x, see Linear::multiply().
-  template <class X, class Y>
-  void multiply(X&& x, Y&& y, ExecutorRef executor = {}) const {
-    visit([&](const auto& linear) { linear.multiply(x, y, executor); });
-  }
-  /// Y ← X Ŵᵀ, see Linear::multiply_batch().
-  void multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor = {}) const {
-    visit([&](const auto& linear) { linear.multiply_batch(X, Y, executor); });
+  void multiply(const Codes<AnyQuantizer>& codes, const Activations& x, ActivationFormat format,
+                PowerOfTwo unit, View<float> Y, ExecutorRef executor) const {
+    codes.visit(
+        [&]<class Q>(const Codes<Q>& own) { of<Q>().multiply(own, x, format, unit, Y, executor); });
   }
 
  private:
-  template <class V>
-  struct LinearOf;
-  template <class... Q>
-  struct LinearOf<std::variant<Q...>> {
-    template <class T>
-    struct One;
-    template <Transform T, class G>
-    struct One<Quantized<T, G>> {
-      using type = Linear<T, G>;
-    };
-    using type = std::variant<typename One<Q>::type...>;
-  };
-  using Variant = typename LinearOf<AnyQuantized::Variant>::type;
+  using Variant = RuntimeQuantizers::Map<ProductOf>::Apply<std::variant>;
 
-  Variant linear_;
+  template <class Q>
+  const ProductOf<Q>& of() const {
+    return *std::get_if<ProductOf<Q>>(&product_);
+  }
+
+  Variant product_;
 };
+
+/// Undoes whichever transform it is as Linear undoes that one.
+template <>
+class UndoTransform<AnyTransform> {
+ public:
+  UndoTransform(const AnyTransform& transform, Side side)
+      : undo_(transform.visit(
+            [&]<Transform T>(const T& own) { return Variant(UndoTransform<T>(own, side)); })) {}
+
+  void operator()(const AnyTransform& transform, View<float> X, ExecutorRef executor) const {
+    transform.visit([&]<Transform T>(const T& own) {
+      (*std::get_if<UndoTransform<T>>(&undo_))(own, X, executor);
+    });
+  }
+
+ private:
+  template <class... T>
+  static std::variant<UndoTransform<T>...> undo_of(const std::variant<T...>&);
+  using Variant = decltype(undo_of(std::declval<AnyTransform::Variant>()));
+
+  Variant undo_;
+};
+
+using AnyLinear = Linear<AnyTransform, AnyQuantizer>;
 
 }  // namespace cafeq

@@ -1,11 +1,11 @@
-/// States of a trellis code as the bits of a chunk (core/trellis_code.hpp).
+/// States of a trellis code as the bits of a chunk (trellis/code.hpp).
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 #include <span>
 
-#include "cafeq/core/trellis_code.hpp"
+#include "cafeq/trellis/code.hpp"
 
 namespace cafeq::kernel {
 

@@ -1,4 +1,4 @@
-#include "cafeq/kernel/trellis_decode.hpp"
+#include "cafeq/trellis/decode.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cafeq/kernel/trellis_product.hpp"
+#include "cafeq/trellis/product.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"

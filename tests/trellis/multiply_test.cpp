@@ -1,8 +1,9 @@
-#include "cafeq/runtime/trellis_linear.hpp"
+#include "cafeq/trellis/multiply.hpp"
 
 #include <cmath>
 
 #include "cafeq/pipeline/quantize.hpp"
+#include "cafeq/pipeline/recipes.hpp"
 #include "cafeq/runtime/any_linear.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"

@@ -1,4 +1,4 @@
-/// Logarithmic scales: one byte or less for each line of a trellis.
+/// Logarithmic scales: one byte or less for each line of a joint quantizer.
 #pragma once
 
 #include <algorithm>
@@ -14,16 +14,16 @@ namespace cafeq {
 
 /// One scale a line: exp(base − step·code), base and step two halves of the matrix; the last code
 /// is 0.
-class TrellisScales {
+class LineScales {
  public:
   /// Lines whose scale is e^-12 of the largest or less count too little to widen the steps for.
   static constexpr float longest_range = 12;
 
-  TrellisScales() = default;
-  TrellisScales(int bits, float base, float step, std::vector<std::uint8_t> codes)
+  LineScales() = default;
+  LineScales(int bits, float base, float step, std::vector<std::uint8_t> codes)
       : bits_(bits), base_(base), step_(step), codes_(std::move(codes)) {}
   /// The nearest to `values`, which are not negative; steps as small as they allow.
-  TrellisScales(int bits, std::span<const float> values, float room = 1)
+  LineScales(int bits, std::span<const float> values, float room = 1)
       : bits_(bits), codes_(values.size()) {
     float largest = 0;
     for (const float v : values) largest = std::max(largest, room * v);

@@ -1,4 +1,4 @@
-#include "cafeq/kernel/trellis_search.hpp"
+#include "cafeq/trellis/search.hpp"
 
 #include <cmath>
 #include <numeric>

@@ -7,7 +7,7 @@
 /// 32-bit lane and two shifts bring each of them into its half. A product of 16 bits gives h of 16
 /// weights; the bytes h of two groups are mapped to magnitudes by look-ups in tables of 16. Where
 /// bytes cannot be shuffled, weights are looked up one by one.
-/// A chunk must have the memory form of core/trellis_code.hpp: loads of 16 bytes begin at the first
+/// A chunk must have the memory form of trellis/code.hpp: loads of 16 bytes begin at the first
 /// byte of a group that has a weight of the chunk. Longer than most headers: how windows are laid
 /// out, read and looked up is one contract.
 #pragma once
@@ -19,9 +19,9 @@
 #include <span>
 #include <type_traits>
 
-#include "cafeq/core/trellis_code.hpp"
 #include "cafeq/simd/bytes.hpp"
 #include "cafeq/simd/compat.hpp"
+#include "cafeq/trellis/code.hpp"
 
 namespace cafeq::kernel {
 
@@ -243,6 +243,9 @@ class TrellisDecoder {
 
   /// What a level of a row with that scale is multiplied by: unit · scale, in fp32.
   float factor(float scale) const noexcept { return plan_.unit * scale; }
+
+  /// What a level is multiplied by beside the scale of its row.
+  float unit() const noexcept { return plan_.unit; }
 
   /// The levels, −127 … 127, of the weights from `first` on. They are the same on every
   /// architecture.

@@ -1,6 +1,6 @@
-/// A chunk of rows of X as lines: how the input side rounds blocks of lines and keeps their codes.
+/// A tile of rows of X as lines: how the input side rounds blocks of lines and keeps their codes.
 ///
-/// A chunk is a BlockRounder that also says, for a refit of scales, what the codes are: `levels`
+/// A tile is a BlockRounder that also says, for a refit of scales, what the codes are: `levels`
 /// and `errors`; `update_group` after parameters have changed; `store` at the end. `lanes` is the
 /// width of its lines, at least the number of rows.
 #pragma once
@@ -48,20 +48,20 @@ concept UniformGrid = LinearGrid<Q> && requires(const Q& q, const typename Q::Pa
 
 /// Rows of any quantizer: each line by Encoding::encode_column, weight by weight.
 template <ScalarQuantizer Q>
-class ScalarChunk {
+class ScalarTile {
  public:
-  ScalarChunk(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
+  ScalarTile(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
       : encoding_(encoding),
         row_(row),
         lanes_(rows),
         encode_{encoding, row, 0},
         line_by_line_(encode_, rows, workspace) {}
-  ScalarChunk(const ScalarChunk&) = delete;
-  ScalarChunk& operator=(const ScalarChunk&) = delete;
+  ScalarTile(const ScalarTile&) = delete;
+  ScalarTile& operator=(const ScalarTile&) = delete;
 
   Index lanes() const noexcept { return lanes_; }
   /// Line numbers of the calls that follow count from here.
-  ScalarChunk& at(Index first) noexcept {
+  ScalarTile& at(Index first) noexcept {
     encode_.first = first;
     return *this;
   }
@@ -107,13 +107,13 @@ class ScalarChunk {
 };
 
 /// Rows of a uniform grid: blocks of lines by kernel/feedback_panel.hpp, codes kept as lines until
-/// store(). The same codes as ScalarChunk's.
+/// store(). The same codes as ScalarTile's.
 template <UniformGrid Q>
-class UniformChunk {
+class UniformTile {
  public:
   static constexpr bool half = detail::is_half<typename Q::Levels>;
 
-  UniformChunk(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
+  UniformTile(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
       : encoding_(encoding),
         row_(row),
         rows_(rows),
@@ -125,7 +125,7 @@ class UniformChunk {
   }
 
   Index lanes() const noexcept { return lanes_; }
-  UniformChunk& at(Index first) noexcept {
+  UniformTile& at(Index first) noexcept {
     first_ = first;
     return *this;
   }
@@ -205,17 +205,17 @@ class UniformChunk {
 namespace detail {
 
 template <class Q>
-struct ChunkOf {
-  using type = ScalarChunk<Q>;
+struct TileOf {
+  using type = ScalarTile<Q>;
 };
 template <UniformGrid Q>
-struct ChunkOf<Q> {
-  using type = UniformChunk<Q>;
+struct TileOf<Q> {
+  using type = UniformTile<Q>;
 };
 
 }  // namespace detail
 
 template <ScalarQuantizer Q>
-using Chunk = typename detail::ChunkOf<Q>::type;
+using RowTile = typename detail::TileOf<Q>::type;
 
 }  // namespace cafeq::rounding

@@ -1,10 +1,10 @@
-#include "cafeq/rounding/chunk.hpp"
+#include "cafeq/rounding/row_tile.hpp"
 
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/codebook.hpp"
 #include "cafeq/quant/midrise.hpp"
-#include "cafeq/rounding/coordinate_descent.hpp"
+#include "cafeq/rounding/error_feedback.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
@@ -73,7 +73,8 @@ TEST_CASE("Lines through vectors get the codes and parameters of weight by weigh
     check_same(ErrorFeedback{.sweeps = 1}, Symmetric<4>{.group = group}, X, metric);
     check_same(ErrorFeedback{.sweeps = 2}, Affine<3>{.group = group}, X, metric);
     check_same(ErrorFeedback{.sweeps = 1}, AffineIntegerZero<8>{.group = group}, X, metric);
-    check_same(CoordinateDescent{.sweeps = 2}, AffineIntegerZero<3>{.group = group}, X, metric);
+    check_same(ErrorFeedback{.sweeps = 2, .feedback = false}, AffineIntegerZero<3>{.group = group},
+               X, metric);
   };
   for (const Index rows : {1, 7, 17, 65}) check(weights(rows, 48), in_blocks({16, 25, 7}), 16);
   for (const Index group : {per_row, per_tensor, Index(1), Index(7), Index(32)})
@@ -123,15 +124,15 @@ TEST_CASE("A warm workspace is all the memory that loops over lines need") {
   Workspace workspace;
   const auto run = [&] {
     const Workspace::Frame frame(workspace);
-    rounding::Chunk<Midrise<3>> chunk(encoding, 0, 24, workspace);
-    const auto lines = workspace.take<float>(150, chunk.lanes());
-    const auto E = workspace.take<float>(150, chunk.lanes());
+    rounding::RowTile<Midrise<3>> tile(encoding, 0, 24, workspace);
+    const auto lines = workspace.take<float>(150, tile.lanes());
+    const auto E = workspace.take<float>(150, tile.lanes());
     for (Index i = 0; i < lines.size(); ++i) lines.data[i] = 0;
     kernel::rows_to_lines(X.view(), lines.col_block(0, 24));
-    rounding::feed_back(lines, floats.blocks[0].L, E, workspace, chunk);
-    rounding::refit_chunk(lines, E, floats, chunk, workspace);
-    rounding::descend(lines, floats.blocks[0].H.view(), E, workspace, chunk);
-    chunk.store();
+    rounding::feed_back(lines, floats.blocks[0].L, E, workspace, tile);
+    rounding::refit_tile(lines, E, floats, tile, workspace);
+    rounding::descend(lines, floats.blocks[0].H.view(), E, workspace, tile);
+    tile.store();
   };
   run();
   CHECK(test::allocations_of(run) == 0);

@@ -31,7 +31,7 @@
 #include <type_traits>
 
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/kernel/trellis_decode.hpp"
+#include "cafeq/trellis/decode.hpp"
 
 namespace cafeq::kernel {
 

@@ -1,4 +1,4 @@
-/// The search for the states of a trellis code (core/trellis_code.hpp): given targets x, the cyclic
+/// The search for the states of a trellis code (trellis/code.hpp): given targets x, the cyclic
 /// chain of states with small Σ (x_t − level · unit)².
 ///
 /// Viterbi's algorithm. With v_t[p] the least cost of a chain up to weight t − 1 whose next state
@@ -34,9 +34,9 @@
 #include <vector>
 
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/core/trellis_code.hpp"
-#include "cafeq/kernel/trellis_pack.hpp"
 #include "cafeq/simd/words16.hpp"
+#include "cafeq/trellis/code.hpp"
+#include "cafeq/trellis/pack.hpp"
 
 namespace cafeq::kernel {
 

@@ -1,4 +1,4 @@
-#include "cafeq/quant/trellis.hpp"
+#include "cafeq/trellis/trellis.hpp"
 
 #include <cmath>
 #include <numeric>
@@ -14,19 +14,19 @@ namespace {
 
 /// ‖X − X̂‖² / ‖X‖² of the whole way: chunks, least-squares scales, their codes.
 double coded_error(const Matrix<float>& X, const Trellis& quantizer) {
-  Encoding<Trellis> encoding(quantizer, X.rows(), X.cols());
-  TrellisEncoder encoder(quantizer);
+  Codes<Trellis> codes(quantizer, X.rows(), X.cols());
+  ChunkEncoder encoder(quantizer);
   std::vector<float> scales(static_cast<std::size_t>(X.rows()));
-  for (Index c = 0; c < encoding.chunks().count(); ++c) {
-    const Index first = encoding.chunks().first_line(c), n = encoding.chunks().lines_of(c);
-    encoder.encode(X.view().row_block(first, n), encoding.chunk(c),
+  for (Index c = 0; c < codes.chunks().count(); ++c) {
+    const Index first = codes.chunks().first_line(c), n = codes.chunks().lines_of(c);
+    encoder.encode(X.view().row_block(first, n), codes.chunk(c),
                    std::span(scales).subspan(std::size_t(first), std::size_t(n)));
   }
-  encoding.set_scales(TrellisScales(quantizer.scale_bits, scales));
+  codes.scales() = LineScales(quantizer.scale_bits, scales);
   double error = 0, norm = 0;
   std::vector<float> row(static_cast<std::size_t>(X.cols()));
   for (Index i = 0; i < X.rows(); ++i) {
-    encoding.decode_line(i, 0, row);
+    codes.decode_line(i, 0, row);
     for (Index j = 0; j < X.cols(); ++j) {
       error += std::pow(double(X(i, j)) - double(row[std::size_t(j)]), 2);
       norm += double(X(i, j)) * double(X(i, j));
@@ -47,7 +47,7 @@ TEST_CASE("Chunks are whole rows, even, and cover the matrix") {
                                    {3, 5000},
                                    {4096, 17}}) {
     INFO(rows << " x " << cols);
-    const TrellisChunks chunks({.rate = {35}}, rows, cols);
+    const Chunks chunks(Trellis{.rate = {35}}, rows, cols);
     REQUIRE(chunks.count() >= 1);
     REQUIRE(chunks.count() <= rows);
     CHECK(std::abs(double(chunks.count()) -
@@ -73,14 +73,14 @@ TEST_CASE("Logarithmic scales are near, and zero stays zero") {
       std::vector<float> values;
       for (int i = 0; i < 60; ++i) values.push_back(3.7f * float(std::exp(-range * i / 59)));
       values.push_back(0);
-      const TrellisScales scales(bits, values);
+      const LineScales scales(bits, values);
       const double most = range / ((1 << bits) - 2) / 2;  // half a step
       for (std::size_t i = 0; i < 60; ++i)
         CHECK(std::abs(std::log(double(scales[Index(i)]) / double(values[i]))) <=
               most * 1.01 + 4e-3);
       CHECK(scales[60] == 0);
     }
-  const TrellisScales far(
+  const LineScales far(
       6, std::vector<float>{
              1, 1e-20f, 4e-6f, 6e-6f,
              1e-5f});  // what is too small for the longest range counts as the least scale, or as 0
@@ -89,8 +89,8 @@ TEST_CASE("Logarithmic scales are near, and zero stays zero") {
   CHECK(far[2] == 0);
   CHECK(double(far[3]) == Approx(1e-5).epsilon(.02));
   CHECK(double(far[4]) == Approx(1e-5).epsilon(.02));
-  CHECK(TrellisScales(8, std::vector<float>{0, 0})[1] == 0);
-  CHECK(TrellisScales::storage_bits(6, 5) == 32 + 8 * 4);
+  CHECK(LineScales(8, std::vector<float>{0, 0})[1] == 0);
+  CHECK(LineScales::storage_bits(6, 5) == 32 + 8 * 4);
 }
 
 TEST_CASE("A Gaussian is coded as well as the design says") {
@@ -137,7 +137,7 @@ TEST_CASE("Rows of very different size: no row is worse off than if it were drop
       encoding.encode(X.view());
       std::vector<float> row(64);
       for (Index i = 0; i < X.rows(); ++i) {
-        encoding.decode_line(i, 0, row);
+        encoding.codes().decode_line(i, 0, row);
         double error = 0, norm = 0;
         for (Index j = 0; j < 64; ++j) {
           error += std::pow(double(X(i, j)) - double(row[std::size_t(j)]), 2);
@@ -154,25 +154,25 @@ TEST_CASE("Rows of any scale, and of zeros, in one chunk") {
     for (float& x : X.row(i)) x *= i % 5 == 0 ? 0.0f : float(std::exp(-0.2 * double(i)));
   for (const int sixteenths : {33, 50, 67})
     CHECK(coded_error(X, {.rate = {sixteenths}}) < 0.085 * std::exp2(-2 * (sixteenths / 16.0 - 2)));
-  TrellisEncoder encoder(Trellis{});
-  Encoding<Trellis> encoding({}, 1, 40);
+  ChunkEncoder encoder(Trellis{});
+  Codes<Trellis> codes({}, 1, 40);
   std::vector<float> scale{7};
   const Matrix<float> zeros(1, 40);
-  encoder.encode(zeros.view(), encoding.chunk(0), scale);
+  encoder.encode(zeros.view(), codes.chunk(0), scale);
   CHECK(scale[0] == 0);
 }
 
 TEST_CASE("Scales refitted to the codes are no worse than the root mean square") {
   const auto X = test::heavy_tailed(40, 200, 9, 0, 1000);
   const Trellis quantizer{.rate = {33}};
-  Encoding<Trellis> encoding(quantizer, X.rows(), X.cols());
-  TrellisEncoder encoder(quantizer);
+  Codes<Trellis> codes(quantizer, X.rows(), X.cols());
+  ChunkEncoder encoder(quantizer);
   std::vector<float> scales(40);
-  REQUIRE(encoding.chunks().count() == 1);
-  encoder.encode(X.view(), encoding.chunk(0), scales);
+  REQUIRE(codes.chunks().count() == 1);
+  encoder.encode(X.view(), codes.chunk(0), scales);
   for (Index i = 0; i < X.rows(); ++i) {
     std::vector<std::int8_t> levels(200);
-    encoding.decoder().levels(encoding.chunk(0).data(), i * 200, levels);
+    codes.decoder().levels(codes.chunk(0).data(), i * 200, levels);
     double squares = 0;
     for (const float x : X.row(i)) squares += double(x) * double(x);
     const auto error = [&](double scale) {
@@ -190,11 +190,11 @@ TEST_CASE("Scales refitted to the codes are no worse than the root mean square")
 }
 
 TEST_CASE("A trellis says what is wrong with it") {
-  CHECK_THAT(quantizer_fault(Trellis{.rate = {31}})->message(), Contains("rate is 31 sixteenths"));
-  CHECK_THAT(quantizer_fault(Trellis{.rate = {81}})->message(), Contains("rate is 81"));
-  CHECK_THAT(quantizer_fault(Trellis{.scale_bits = 7})->message(), Contains("scale_bits is 7"));
-  CHECK_THAT(quantizer_fault(Trellis{.window = 11})->message(), Contains("window is 11"));
-  CHECK_FALSE(quantizer_fault(Trellis{}));
+  CHECK_THAT(fault_of(Trellis{.rate = {31}}, 8, 8)->message(), Contains("rate is 31 sixteenths"));
+  CHECK_THAT(fault_of(Trellis{.rate = {81}}, 8, 8)->message(), Contains("rate is 81"));
+  CHECK_THAT(fault_of(Trellis{.scale_bits = 7}, 8, 8)->message(), Contains("scale_bits is 7"));
+  CHECK_THAT(fault_of(Trellis{.window = 11}, 8, 8)->message(), Contains("window is 11"));
+  CHECK_FALSE(fault_of(Trellis{}, 8, 8));
 }
 
 TEST_CASE("Codes are centred, ascending and made for weights of variance one") {

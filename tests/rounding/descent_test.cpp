@@ -1,4 +1,4 @@
-#include "cafeq/rounding/coordinate_descent.hpp"
+#include "cafeq/rounding/error_feedback.hpp"
 
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/rounding/nearest.hpp"
@@ -37,7 +37,8 @@ TEST_CASE("No sweeps at all are rounding to nearest") {
   const auto X = test::gaussian<float>(17, 33, 1);
   for (const Side side : {Side::input, Side::output}) {
     const auto metric = Metric::dense(metric_matrix(side == Side::input ? 33 : 17, 2));
-    const auto a = round(CoordinateDescent{.sweeps = 0}, X.view(), ToyMidrise{}, metric, side);
+    const auto a =
+        round(ErrorFeedback{.sweeps = 0, .feedback = false}, X.view(), ToyMidrise{}, metric, side);
     const auto b = round(Nearest{}, X.view(), ToyMidrise{}, metric, side);
     for (Index i = 0; i < 17; ++i)
       for (Index j = 0; j < 33; ++j) REQUIRE(a.code(i, j) == b.code(i, j));
@@ -56,8 +57,8 @@ TEST_CASE("Never worse than nearest, nor than fewer sweeps, for any shape") {
                  side);
         for (const int sweeps : {1, 2, 4, 8}) {
           const double now = loss(X.view(),
-                                  round(CoordinateDescent{.sweeps = sweeps}, X.view(), quantizer,
-                                        Metric::dense(H), side),
+                                  round(ErrorFeedback{.sweeps = sweeps, .feedback = false},
+                                        X.view(), quantizer, Metric::dense(H), side),
                                   H.view(), side);
           INFO(n << " rows, side " << int(side) << ", group " << group << ", " << sweeps
                  << " sweeps");
@@ -73,7 +74,7 @@ TEST_CASE("Where it ends no change of one code lowers the loss") {
   for (const Side side : {Side::input, Side::output}) {
     const auto H = metric_matrix(side == Side::input ? 12 : 6, 8);
     // A scale for the whole matrix is never refitted, so codes alone are chosen.
-    auto encoding = round(CoordinateDescent{.sweeps = 30}, X.view(),
+    auto encoding = round(ErrorFeedback{.sweeps = 30, .feedback = false}, X.view(),
                           ToyMidrise{.bits = 3, .group = per_tensor}, Metric::dense(H), side);
     const double best = loss(X.view(), encoding, H.view(), side);
     for (Index i = 0; i < 6; ++i)

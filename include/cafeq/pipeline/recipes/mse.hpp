@@ -1,0 +1,39 @@
+#pragma once
+
+#include "cafeq/pipeline/recipe.hpp"
+#include "cafeq/quant/affine.hpp"
+
+namespace cafeq::recipes {
+
+/// Round to nearest with scales by MSE search. b + 32/group bits. Pairs are rounded one by one,
+/// their error measured as that of any other pair: what those are compared with.
+template <int Bits = runtime_bits, class Grid = Affine<Bits>>
+struct mse {
+  static constexpr std::string_view name = "mse";
+  static constexpr std::string_view description = "round to nearest with scales by MSE search";
+  static constexpr double work = 1;
+
+  [[no_unique_address]] BitCount<Bits> bits{};
+  Index group = per_row;
+
+  auto pipeline(Index, Index) const {
+    return Pipeline{Identity{}, detail::grid_of<Grid>(bits, group), Nearest{}};
+  }
+  auto pair(const PairShape&) const {
+    return PairPipeline<Grid>{.quantizer = detail::grid_of<Grid>(bits, group),
+                              .transform = PairTransform::none,
+                              .alternations = 0};
+  }
+
+  std::string transform(Index, Index) const { return "none"; }
+  PairAdvice pair_advice(Index) const {
+    return {PairForm::apart, "rounding to nearest has no use for it"};
+  }
+  template <class Self, class F>
+  static void options(Self& recipe, F&& f) {
+    f("bits", recipe.bits);
+    f("group", recipe.group);
+  }
+};
+
+}  // namespace cafeq::recipes

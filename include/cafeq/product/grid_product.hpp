@@ -1,0 +1,244 @@
+/// Products with the packed codes of a grid.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "cafeq/core/scale.hpp"
+#include "cafeq/product/activations.hpp"
+#include "cafeq/quant/codes.hpp"
+#include "cafeq/simd/fma.hpp"
+
+namespace cafeq {
+
+/// Y ← X X̂ᵀ · unit straight from packed codes. Uniform grids, and tables of up to 16 levels, go
+/// through kernel::PackedProduct, whose error it has, wherever groups of weights and of activations
+/// meet at words of codes; other grids and widths are decoded a row at a time. The same bits for
+/// any number of threads and of vectors together.
+template <ScalarQuantizer Q>
+class GridProduct {
+ public:
+  explicit GridProduct(const Codes<Q>& codes) { examine(codes); }
+
+  Activations arrange(const Codes<Q>& codes, View<const float> X, ActivationFormat format) const {
+    return Activations(X, codes.quantizer().bits, format);
+  }
+  void multiply(const Codes<Q>& codes, const Activations& x, ActivationFormat, PowerOfTwo unit,
+                View<float> Y, ExecutorRef executor) const {
+    const Task task{codes, unit, Y, executor};
+    std::visit([&](const auto& packed) { multiply_packed(packed, task); }, x.packed());
+  }
+
+ private:
+  /// What is multiplied, but for the activations, and where the result goes.
+  struct Task {
+    const Codes<Q>& codes;
+    PowerOfTwo unit;
+    View<float> Y;
+    ExecutorRef executor;
+
+    Index in() const noexcept { return codes.cols(); }
+    Index out() const noexcept { return codes.rows(); }
+    int bits() const noexcept { return codes.quantizer().bits; }
+    Index grain() const noexcept {
+      return std::max<Index>(1, (1 << 18) / std::max<Index>(1, in()) / 12) * 12;
+    }
+  };
+  /// Writes the scale and the offset of every group of a row; see kernel::PackedProduct.
+  struct RowLines {
+    const GridProduct& product;
+    const Codes<Q>& codes;
+    float lowest;  // what code 0 stands for
+    void operator()(Index row, float bias, float* scale, float* offset) const noexcept {
+      product.lines(codes, row, bias + lowest, scale, offset);
+    }
+  };
+
+  void examine(const Codes<Q>& codes);
+  void lines(const Codes<Q>& codes, Index row, float bias, float* scale,
+             float* offset) const noexcept;
+  template <class X>
+  void multiply_packed(const X& x, const Task& task) const;
+  template <int Bits, bool Table, class E>
+  bool multiply_words(const kernel::PackedActivations<E>& x, const Task& task) const;
+  void multiply_decoded(View<const float> X, const Task& task) const;
+  void decode_row(const Codes<Q>& codes, Index row, std::span<std::uint8_t> row_codes,
+                  std::span<float> values) const noexcept;
+
+  std::array<float, 256> levels_{};  // of a linear grid
+  bool uniform_ = false;             // whether they are one apart
+  bool halves_ = false;  // whether Params are the fp16 scale, or scale and offset, themselves
+};
+
+/// Recognises what the grid allows by asking it.
+template <ScalarQuantizer Q>
+void GridProduct<Q>::examine(const Codes<Q>& codes) {
+  if constexpr (LinearGrid<Q>) {
+    const Q& q = codes.quantizer();
+    uniform_ = true;
+    for (int c = 0; c < 1 << q.bits; ++c) {
+      levels_[std::size_t(c)] = q.level(std::uint8_t(c));
+      uniform_ = uniform_ && levels_[std::size_t(c)] == levels_[0] + float(c);
+    }
+    using Params = typename Q::Params;
+    constexpr Index fields = Q::has_offset ? 2 : 1;
+    if constexpr (sizeof(Params) == std::size_t(fields) * sizeof(fp16)) {
+      halves_ = true;
+      for (const Params& p : codes.params()) {
+        const auto stored = std::bit_cast<std::array<std::uint16_t, std::size_t(fields)>>(p);
+        const float offset = fields == 1 ? 0.0f : float(fp16::from_bits(stored[fields - 1]));
+        halves_ =
+            halves_ && float(fp16::from_bits(stored[0])) == q.scale(p) && offset == q.offset(p);
+      }
+    }
+  }
+}
+
+template <ScalarQuantizer Q>
+void GridProduct<Q>::lines(const Codes<Q>& codes, Index row, float bias, float* scale,
+                           float* offset) const noexcept {
+  if constexpr (LinearGrid<Q>) {
+    const Grouping& grouping = codes.grouping();
+    const Index count = grouping.per_row_count();
+    const auto* params = codes.params().data() + grouping.index(row, 0);
+    Index g = 0;
+    if (halves_) {
+      using V = Batch<float>;
+      constexpr Index w = Index(V::size);
+      const auto* halves = reinterpret_cast<const fp16*>(params);
+      for (; g + w <= count; g += w) {
+        if constexpr (Q::has_offset) {
+          const fp16* pairs = halves + 2 * g;
+          const auto [s, z] = simd::unzip(simd::load_float<DefaultArch>(pairs),
+                                          simd::load_float<DefaultArch>(pairs + w));
+          s.store_unaligned(scale + g);
+          simd::fma(V(bias), s, z).store_unaligned(offset + g);
+        } else {
+          const V s = simd::load_float<DefaultArch>(halves + g);
+          s.store_unaligned(scale + g);
+          (V(bias) * s).store_unaligned(offset + g);
+        }
+      }
+    }
+    for (; g < count; ++g) {
+      scale[g] = codes.quantizer().scale(params[g]);
+      offset[g] = bias * scale[g] + codes.quantizer().offset(params[g]);
+    }
+  }
+}
+
+template <ScalarQuantizer Q>
+template <class X>
+void GridProduct<Q>::multiply_packed(const X& x, const Task& task) const {
+  if constexpr (LinearGrid<Q>) {
+    bool done = false;
+    const auto multiply_bits = [&](auto bits) {
+      constexpr int b = decltype(bits)::value;
+      if (uniform_) done = multiply_words<b, false>(x, task);
+      else if constexpr (b <= 4) done = multiply_words<b, true>(x, task);
+    };
+    if constexpr (fixed_bits<Q>() > 0)
+      multiply_bits(std::integral_constant<int, kernel::detail::kernel_bits(fixed_bits<Q>())>{});
+    else kernel::detail::with_kernel_bits(task.bits(), multiply_bits);
+    if (done) return;
+  }
+  multiply_decoded(x.values(), task);
+}
+
+/// Whether there is a kernel for it.
+template <ScalarQuantizer Q>
+template <int Bits, bool Table, class E>
+bool GridProduct<Q>::multiply_words(const kernel::PackedActivations<E>& x, const Task& task) const {
+  if constexpr (Table && !std::is_same_v<E, float>) {
+    return multiply_words<Bits, Table>(kernel::PackedActivations<float>(x.values(), Bits), task);
+  } else {
+    using Product = kernel::PackedProduct<E, Bits, DefaultArch, Table>;
+    const PackedCodes& packed = task.codes.packed();
+    const kernel::PackedRows W{packed.bytes().data(), task.out(),  task.in(),
+                               packed.row_bytes(),    task.bits(), task.codes.grouping().width()};
+    if (!Product::supports(W, x)) return false;
+    if (x.bits() != Bits) {  // rounding rounded activations again changes none
+      return multiply_words<Bits, Table>(
+          kernel::PackedActivations<E>(x.values(), Bits, x.group() == 0 ? task.in() : x.group()),
+          task);
+    }
+    const Product product(W, x, levels_);
+    const View<float> Y = task.Y;
+    task.executor.parallel_for(task.out(), task.grain(), [&](Index begin, Index end, Index) {
+      Buffer<std::byte> scratch(std::size_t(product.scratch()));
+      product.multiply_rows(begin, end, RowLines{*this, task.codes, uniform_ ? levels_[0] : 0.0f},
+                            Y, scratch);
+      for (Index n = 0; n < Y.rows; ++n)
+        for (Index i = begin; i < end; ++i) Y(n, i) = float(task.unit(double(Y(n, i))));
+    });
+    return true;
+  }
+}
+
+/// Levels of a linear grid in units of its scale, the weights themselves of any other.
+template <ScalarQuantizer Q>
+void GridProduct<Q>::decode_row(const Codes<Q>& codes, Index row, std::span<std::uint8_t> row_codes,
+                                std::span<float> values) const noexcept {
+  const int bits = codes.quantizer().bits;
+  if (bits == 8) codes.packed().unpack_row(row, row_codes);
+  else
+    kernel::detail::unpack_row<DefaultArch>(codes.packed().row(row).data(), bits, codes.cols(), 0,
+                                            row_codes.data());
+
+  if constexpr (LinearGrid<Q>) {
+    for (std::size_t j = 0; j < row_codes.size(); ++j) values[j] = levels_[row_codes[j]];
+  } else {
+    const Grouping& grouping = codes.grouping();
+    for (Index j = 0; j < codes.cols(); ++j)
+      values[std::size_t(j)] = codes.quantizer().decode(
+          row_codes[std::size_t(j)], codes.params()[std::size_t(grouping.index(row, j))]);
+  }
+}
+
+template <ScalarQuantizer Q>
+void GridProduct<Q>::multiply_decoded(View<const float> X, const Task& task) const {
+  using V = Batch<float>;
+  constexpr Index w = Index(V::size);
+  const Index in = task.in();
+  const Index width = LinearGrid<Q> ? task.codes.grouping().width() : std::max<Index>(1, in);
+  task.executor.parallel_for(task.out(), task.grain(), [&](Index begin, Index end, Index) {
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(in));
+    Buffer<float> values(codes.size());
+    const auto groups = std::size_t(ceil_div(in, width));
+    std::vector<float> scale(groups, 1.0f), offset(groups, 0.0f);
+    for (Index i = begin; i < end; ++i) {
+      decode_row(task.codes, i, codes, values);
+      if constexpr (LinearGrid<Q>) lines(task.codes, i, 0, scale.data(), offset.data());
+      for (Index n = 0; n < X.rows; ++n) {
+        const float* x = X.data + n * X.row_stride;
+        double sum = 0;
+        for (Index j = 0, g = 0; j < in; j += width, ++g) {
+          const Index stop = std::min(j + width, in);
+          V products(0.0f), total(0.0f);
+          Index l = j;
+          for (; l + w <= stop; l += w) {
+            const V v = V::load_unaligned(x + l);
+            products = simd::fma(V::load_unaligned(values.data() + l), v, products);
+            total += v;
+          }
+          double product = double(simd::reduce_add(products)),
+                 all = double(simd::reduce_add(total));
+          for (; l < stop; ++l) {
+            product += double(values[std::size_t(l)]) * double(x[l]);
+            all += double(x[l]);
+          }
+          sum += double(scale[std::size_t(g)]) * product + double(offset[std::size_t(g)]) * all;
+        }
+        task.Y(n, i) = float(task.unit(sum));
+      }
+    }
+  });
+}
+
+}  // namespace cafeq

@@ -1,0 +1,82 @@
+/// Trellis: a joint quantizer whose weights are functions of a window of bits that slides along a
+/// stream (trellis/code.hpp).
+///
+/// On weights like a Gaussian's — a randomized Hadamard makes them so — the relative error is .0500
+/// at 2 1/4 bits, .0129 at 3 1/4, .0033 at 4 1/4, where no scalar grid has less than .1175, .0346
+/// and .0095 at 2, 3 and 4.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "cafeq/quant/joint_encoding.hpp"
+#include "cafeq/trellis/code.hpp"
+#include "cafeq/trellis/decode.hpp"
+#include "cafeq/trellis/search.hpp"
+
+namespace cafeq {
+
+/// Rate, width of the scales, length of the windows, order of the weights. With windows of 10 bits
+/// the search is about three times as fast and the error 4 to 7 % larger, with 14 four times as
+/// slow and the error 2 % smaller; decoding does not mind.
+struct Trellis {
+  static constexpr std::string_view name = "trellis";
+
+  TrellisRate rate{};
+  int scale_bits = 8;  ///< of a line: 8, or 6 for narrow rows
+  int window = 12;
+  Sequence sequence = Sequence::rows;
+
+  const TrellisCode& code() const noexcept { return trellis_code(rate, window); }
+
+  Index chunk_bits(Index n) const noexcept { return trellis_bits(n, rate, window); }
+  Index chunk_bytes(Index n) const noexcept { return trellis_chunk_bytes(chunk_bits(n), window); }
+  void complete(std::span<std::uint8_t> chunk, Index n) const noexcept {
+    close_trellis_chunk(chunk, chunk_bits(n), window);
+  }
+
+  /// Searches chunks: .1 to 9 MB by window and rate.
+  class Encoder {
+   public:
+    explicit Encoder(const Trellis& q) : search_(q.code(), q.rate) {}
+    void encode(std::span<const float> x, std::span<std::uint8_t> chunk) {
+      search_.encode(x, chunk);
+    }
+
+   private:
+    kernel::TrellisSearch<> search_;
+  };
+  /// Decodes chunks.
+  struct Decoder : kernel::TrellisDecoder<> {
+    using Level = std::int8_t;
+    explicit Decoder(const Trellis& q) noexcept : kernel::TrellisDecoder<>(q.code(), q.rate) {}
+  };
+
+  /// How its codes are multiplied: trellis/multiply.hpp.
+  class Product;
+
+  template <class Self, class F>
+  static void fields(Self& q, F&& f) {
+    f("rate", q.rate.sixteenths, TrellisRate::least, TrellisRate::most);
+    f("window", q.window, 10, 14);
+  }
+  std::optional<Error> fault(Index, Index) const {
+    if (!rate.is_valid())
+      return Error(ErrorCode::invalid_argument,
+                   message("trellis: rate is ", rate.sixteenths, " sixteenths of a bit, must be ",
+                           TrellisRate::least, " to ", TrellisRate::most));
+    if (scale_bits != 8 && scale_bits != 6)
+      return Error(ErrorCode::invalid_argument,
+                   message("trellis: scale_bits is ", scale_bits, ", must be 8 or 6"));
+    if (!is_trellis_window(window))
+      return Error(ErrorCode::invalid_argument,
+                   message("trellis: window is ", window, ", must be 10, 12 or 14"));
+    return std::nullopt;
+  }
+  bool operator==(const Trellis&) const = default;
+};
+static_assert(JointQuantizer<Trellis>);
+
+}  // namespace cafeq
