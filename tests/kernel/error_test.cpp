@@ -9,7 +9,7 @@
 using namespace cafeq;
 using kernel::Each;
 using kernel::GroupSpan;
-using kernel::Line;
+using kernel::ScaleOffset;
 using kernel::Units;
 
 namespace {
@@ -35,17 +35,23 @@ bool same(double a, double b) {
 #endif
 }
 
-const std::array<Line, 9> candidates{Line{0.7f, -2.1f}, {0.4f, 0},    {0.2f, -1},
-                                     {1.5f, 3},         {0.1f, 0.5f}, {0, 0.3f},
-                                     {3e-3f, 0},        {100, -50},   {0.33f, -0.9f}};
+const std::array<ScaleOffset, 9> candidates{ScaleOffset{0.7f, -2.1f},
+                                            {0.4f, 0},
+                                            {0.2f, -1},
+                                            {1.5f, 3},
+                                            {0.1f, 0.5f},
+                                            {0, 0.3f},
+                                            {3e-3f, 0},
+                                            {100, -50},
+                                            {0.33f, -0.9f}};
 
 template <class Levels>
 Units units_at(const Levels& levels, std::size_t shift) {
   Units units{};
   for (std::size_t g = 0; g < units.inverse.size(); ++g) {
-    const Line line = candidates[(g + shift) % lines.size()];
-    units.inverse[g] = kernel::inverse_scale(line.scale);
-    units.shift[g] = std::fma(-line.offset, units.inverse[g], -kernel::level_bias(levels));
+    const ScaleOffset at = candidates[(g + shift) % candidates.size()];
+    units.inverse[g] = kernel::inverse_scale(at.scale);
+    units.shift[g] = std::fma(-at.offset, units.inverse[g], -kernel::level_bias(levels));
   }
   return units;
 }
@@ -97,12 +103,12 @@ void check_error_kernels(const Levels& levels) {
 }
 
 template <class Levels>
-double error_of(std::span<const float> x, const Levels& levels, Line line) {
+double error_of(std::span<const float> x, const Levels& levels, ScaleOffset at) {
   double sum = 0;
   for (const float v : x) {
-    const float y = Levels::has_offset ? v - line.offset : v;
+    const float y = Levels::has_offset ? v - at.offset : v;
     const double r =
-        double(y) - double(line.scale) * double(levels(y * kernel::inverse_scale(line.scale)));
+        double(y) - double(at.scale) * double(levels(y * kernel::inverse_scale(at.scale)));
     sum += r * r;
   }
   return sum;
@@ -114,9 +120,9 @@ void check_errors(const Levels& levels) {
   for (const Index n : {0, 1, 7, 16, 17, 33, 64, 129, 4096, 4099, 8300}) {
     const auto x = data.row(0).subspan(1, std::size_t(n));
     CAPTURE(n);
-    std::array<double, lines.size()> errors{};
+    std::array<double, candidates.size()> errors{};
     kernel::squared_errors(x, levels, candidates, errors);
-    for (std::size_t c = 0; c < lines.size(); ++c)
+    for (std::size_t c = 0; c < candidates.size(); ++c)
       CHECK(errors[c] == Approx(error_of(x, levels, candidates[c])).epsilon(1e-4));
     for (const Index width : {1, 13, 32, 64, 128, 5000}) {
       const GroupSpan groups{
@@ -124,8 +130,8 @@ void check_errors(const Levels& levels) {
       if (groups.x.empty() || (width > 4096 && groups.count() > 1)) continue;
       Each<float> scale{}, offset{};
       for (std::size_t g = 0; g < scale.size(); ++g) {
-        scale[g] = candidates[g % lines.size()].scale;
-        offset[g] = candidates[g % lines.size()].offset;
+        scale[g] = candidates[g % candidates.size()].scale;
+        offset[g] = candidates[g % candidates.size()].offset;
       }
       Each<double> each{};
       kernel::group_errors(groups, levels, scale, offset,

@@ -13,10 +13,10 @@
 namespace cafeq::kernel {
 
 /// x̂ = scale · level + offset.
-struct Line {
+struct ScaleOffset {
   float scale = 0;
   float offset = 0;
-  bool operator==(const Line&) const = default;
+  bool operator==(const ScaleOffset&) const = default;
 };
 
 /// 1/scale, and 0 for scale 0: then every weight is encoded as zero is.
@@ -174,15 +174,15 @@ inline void encode_64_nibbles(const float* x, const Levels& levels, __m256 inver
 
 /// codes[i] = the number, from the lowest level up, of the level nearest to (x[i] − offset)/scale.
 template <class Arch = DefaultArch, bool Offset, bool Half>
-void encode(std::span<const float> x, const UniformLevels<Offset, Half>& levels, Line line,
+void encode(std::span<const float> x, const UniformLevels<Offset, Half>& levels, ScaleOffset at,
             std::span<std::uint8_t> codes) noexcept {
   CAFEQ_ASSERT(codes.size() == x.size() && (!Offset || levels.low == 0));
   using V = Batch<float, Arch>;
   using Levels = UniformLevels<Offset, Half>;
-  const float per_unit = inverse_scale(line.scale);
+  const float per_unit = inverse_scale(at.scale);
 #if defined(__AVX2__)
   if constexpr (simd::is_avx2<Arch> || simd::is_avx512<Arch>) {
-    const __m256 inverse = _mm256_set1_ps(per_unit), offset = _mm256_set1_ps(line.offset);
+    const __m256 inverse = _mm256_set1_ps(per_unit), offset = _mm256_set1_ps(at.offset);
     std::size_t done = 0;
     for (; done + 32 <= x.size(); done += 32)
       detail::encode_32<Arch>(x.data() + done, levels, inverse, offset, codes.data() + done);
@@ -191,7 +191,7 @@ void encode(std::span<const float> x, const UniformLevels<Offset, Half>& levels,
   }
 #endif
   if (x.empty()) return;
-  const V inverse(per_unit), offset(line.offset), base(levels.base());
+  const V inverse(per_unit), offset(at.offset), base(levels.base());
   alignas(64) std::int32_t wide[detail::lanes];
   std::uint8_t* out = codes.data();
   Index left = Index(codes.size());
@@ -208,10 +208,10 @@ void encode(std::span<const float> x, const UniformLevels<Offset, Half>& levels,
 
 template <bool Offset, bool Half>
 void encode_reference(std::span<const float> x, const UniformLevels<Offset, Half>& levels,
-                      Line line, std::span<std::uint8_t> codes) noexcept {
+                      ScaleOffset at, std::span<std::uint8_t> codes) noexcept {
   for (std::size_t i = 0; i < x.size(); ++i)
-    codes[i] = levels.code(detail::above_offset<UniformLevels<Offset, Half>>(x[i], line.offset) *
-                           inverse_scale(line.scale));
+    codes[i] = levels.code(detail::above_offset<UniformLevels<Offset, Half>>(x[i], at.offset) *
+                           inverse_scale(at.scale));
 }
 
 }  // namespace cafeq::kernel

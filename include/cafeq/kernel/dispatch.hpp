@@ -47,9 +47,10 @@ struct Table {
   void (*column_ranges)(View<const float> X, float* low, float* high) noexcept;
 
   // codec.hpp
-  void (*encode_affine)(In x, const AffineLevels& levels, Line line, Codes codes) noexcept;
-  void (*encode_symmetric)(In x, const SymmetricLevels& levels, Line line, Codes codes) noexcept;
-  void (*encode_midrise)(In x, const MidriseLevels& levels, Line line, Codes codes) noexcept;
+  void (*encode_affine)(In x, const AffineLevels& levels, ScaleOffset at, Codes codes) noexcept;
+  void (*encode_symmetric)(In x, const SymmetricLevels& levels, ScaleOffset at,
+                           Codes codes) noexcept;
+  void (*encode_midrise)(In x, const MidriseLevels& levels, ScaleOffset at, Codes codes) noexcept;
 
   // pack.hpp; scale and offset of consecutive groups of `width`
   void (*pack)(std::span<const std::uint8_t> codes, int bits, Codes packed) noexcept;
@@ -146,12 +147,12 @@ constexpr Table make_table(cpu::Architecture architecture) noexcept {
       .column_absmax = [](Matrix X, float* peak) noexcept { column_absmax<Arch>(X, peak); },
       .column_ranges = [](Matrix X, float* low,
                           float* high) noexcept { column_ranges<Arch>(X, low, high); },
-      .encode_affine = [](In x, const AffineLevels& levels, Line line,
-                          Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
-      .encode_symmetric = [](In x, const SymmetricLevels& levels, Line line,
-                             Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
-      .encode_midrise = [](In x, const MidriseLevels& levels, Line line,
-                           Codes codes) noexcept { encode<Arch>(x, levels, line, codes); },
+      .encode_affine = [](In x, const AffineLevels& levels, ScaleOffset at,
+                          Codes codes) noexcept { encode<Arch>(x, levels, at, codes); },
+      .encode_symmetric = [](In x, const SymmetricLevels& levels, ScaleOffset at,
+                             Codes codes) noexcept { encode<Arch>(x, levels, at, codes); },
+      .encode_midrise = [](In x, const MidriseLevels& levels, ScaleOffset at,
+                           Codes codes) noexcept { encode<Arch>(x, levels, at, codes); },
       .pack = [](std::span<const std::uint8_t> codes, int bits,
                  Codes packed) noexcept { pack<Arch>(codes, bits, packed); },
       .encode_packed_affine = detail::encode_packed<Arch, AffineLevels>,

@@ -1,5 +1,5 @@
-/// What a scale costs a group: squared errors at many lines in one pass, and the sums from which
-/// least squares finds a better one.
+/// What a scale costs a group: squared errors at many scales and offsets in one pass, and the sums
+/// from which least squares finds a better one.
 ///
 /// A weight in units of the scale is u = fma(y, 1/s, shift) with y = x − pivot: its level c is the
 /// nearest, its error (u − c)·s. `levels` is a function object as kernel/codec.hpp has them; those
@@ -363,18 +363,18 @@ double squared_distance(std::span<const float> x, float value) noexcept {
 
 }  // namespace detail
 
-/// errors[c] = Σ (x − x̂)² of one group at lines[c].
+/// errors[c] = Σ (x − x̂)² of one group at candidates[c].
 template <class Arch = DefaultArch, class Levels>
-void squared_errors(std::span<const float> x, const Levels& levels, std::span<const Line> lines,
-                    std::span<double> errors) noexcept {
-  CAFEQ_ASSERT(errors.size() == lines.size());
+void squared_errors(std::span<const float> x, const Levels& levels,
+                    std::span<const ScaleOffset> candidates, std::span<double> errors) noexcept {
+  CAFEQ_ASSERT(errors.size() == candidates.size());
   constexpr std::size_t many = 16;
-  const float pivot = lines.empty() ? 0.0f : lines[0].offset;
+  const float pivot = candidates.empty() ? 0.0f : candidates[0].offset;
   const float bias = level_bias(levels);
   std::array<Units, many> units;
   std::array<Each<float>, many> sums;
-  for (std::size_t begin = 0; begin < lines.size(); begin += many) {
-    const auto some = lines.subspan(begin, std::min(many, lines.size() - begin));
+  for (std::size_t begin = 0; begin < candidates.size(); begin += many) {
+    const auto some = candidates.subspan(begin, std::min(many, candidates.size() - begin));
     for (std::size_t c = 0; c < some.size(); ++c) {
       units[c].inverse[0] = inverse_scale(some[c].scale);
       units[c].shift[0] =

@@ -68,9 +68,9 @@ void pack(std::span<const std::uint8_t> codes, int bits, std::span<std::uint8_t>
   pack_codes(codes.subspan(done), bits, packed.subspan(done / 8 * std::size_t(bits)));
 }
 
-/// The codes of consecutive groups of `width` weights at their lines, packed, the last group
-/// perhaps shorter; width a multiple of 8. Fused for 4 bits and groups of a multiple of 64 with
-/// AVX2; elsewhere a few codes at a time wait on the stack.
+/// The codes of consecutive groups of `width` weights at their scales and offsets, packed, the last
+/// group perhaps shorter; width a multiple of 8. Fused for 4 bits and groups of a multiple of 64
+/// with AVX2; elsewhere a few codes at a time wait on the stack.
 template <class Arch = DefaultArch, class Levels>
 void encode_packed(std::span<const float> x, Index width, const Levels& levels, const float* scale,
                    const float* offset, int bits, std::span<std::uint8_t> packed) noexcept {
@@ -102,7 +102,7 @@ void encode_packed(std::span<const float> x, Index width, const Levels& levels, 
       if (j == next_group) ++g, next_group += width;
       const Index stop = std::min(end, next_group);
       encode<Arch>(x.subspan(std::size_t(j), std::size_t(stop - j)), levels,
-                   Line{scale[g], offset[g]},
+                   ScaleOffset{scale[g], offset[g]},
                    std::span(codes).subspan(std::size_t(j - begin), std::size_t(stop - j)));
       j = stop;
     }

@@ -31,7 +31,7 @@ enum class ScaleSearch {
 using kernel::Each;
 using kernel::each_alignment;
 using kernel::GroupSpan;
-using kernel::Line;
+using Line = kernel::ScaleOffset;
 
 /// A line for each of some groups.
 struct Lines {

@@ -105,9 +105,9 @@ void groups(const Table& table) {
 
     const auto encode = [&](auto entry, auto levels, const char* name) {
       std::vector<std::uint8_t> codes(static_cast<std::size_t>(n)), wanted = codes;
-      const kernel::Line line{0.31f, decltype(levels)::has_offset ? -0.2f : 0.0f};
-      entry(part, levels, line, codes);
-      kernel::encode_reference(part, levels, line, std::span(wanted));
+      const kernel::ScaleOffset at{0.31f, decltype(levels)::has_offset ? -0.2f : 0.0f};
+      entry(part, levels, at, codes);
+      kernel::encode_reference(part, levels, at, std::span(wanted));
       check(codes == wanted, name, n);
     };
     encode(table.encode_affine, kernel::UniformLevels<true, false>{0, 15}, "encode_affine");
