@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "accuracy/subject.hpp"
-#include "cafeq/io/open_model.hpp"
+#include "cafeq/io/model_file.hpp"
 #include "engine/llama2c.hpp"
 #include "engine/packed.hpp"
 #include "engine/perplexity.hpp"

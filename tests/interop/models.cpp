@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cafeq/core/rng.hpp"
-#include "cafeq/io/open_model.hpp"
+#include "cafeq/io/model_file.hpp"
 #include "cafeq/model/quantize_model.hpp"
 #include "support/program.hpp"
 

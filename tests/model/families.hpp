@@ -32,6 +32,12 @@ class Tensors {
     list_.push_back({std::move(name), std::move(type), std::move(shape)});
     return *this;
   }
+  /// A buffer whose elements are no weights: integers, flags, or what no reader knows.
+  Tensors& unloadable(std::string name, std::string type, std::vector<Index> shape) {
+    buffer(std::move(name), std::move(type), std::move(shape));
+    list_.back().loadable = false;
+    return *this;
+  }
   const std::vector<TensorInfo>& list() const noexcept { return list_; }
 
  private:
@@ -248,7 +254,7 @@ inline Family gpt2() {
 
 inline Family bert() {
   Tensors t("F32");
-  t.buffer("bert.embeddings.position_ids", "I64", {1, 16});
+  t.unloadable("bert.embeddings.position_ids", "I64", {1, 16});
   t.matrix("bert.embeddings.word_embeddings", 64, 32)
       .matrix("bert.embeddings.position_embeddings", 16, 32);
   t.matrix("bert.embeddings.token_type_embeddings", 2, 32);

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cafeq/core/rng.hpp"
-#include "cafeq/io/model_config.hpp"
+#include "cafeq/io/json_config.hpp"
 #include "cafeq/model/model.hpp"
 #include "model/families.hpp"
 
@@ -42,8 +42,11 @@ class MemoryModel {
     Tensor tensor{scalar_type_of<T>, shape, Buffer<std::byte>(values.size() * sizeof(T))};
     for (std::size_t i = 0; i < values.size(); ++i)
       reinterpret_cast<T*>(tensor.bytes.data())[i] = element<T>(values[i]);
-    infos_.push_back(
-        {name, std::string(name_of(tensor.type)), std::move(shape), Index(tensor.bytes.size())});
+    infos_.push_back({.name = name,
+                      .type = std::string(name_of(tensor.type)),
+                      .shape = std::move(shape),
+                      .bytes = Index(tensor.bytes.size()),
+                      .loadable = is_element(tensor.type)});
     tensors_.emplace(name, std::move(tensor));
   }
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <set>
 
-#include "cafeq/io/model_config.hpp"
+#include "cafeq/io/json_config.hpp"
 #include "model/families.hpp"
 #include "support/catch.hpp"
 

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/io/bytes.hpp"
+#include "cafeq/io/byte_cursor.hpp"
 #include "cafeq/io/named_list.hpp"
 
 namespace cafeq {

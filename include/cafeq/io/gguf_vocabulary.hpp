@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/io/bytes.hpp"
+#include "cafeq/io/byte_cursor.hpp"
 #include "cafeq/io/file.hpp"
 #include "cafeq/io/gguf_metadata.hpp"
 

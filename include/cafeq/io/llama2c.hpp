@@ -19,11 +19,11 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/core/tensor.hpp"
-#include "cafeq/io/bytes.hpp"
+#include "cafeq/io/byte_cursor.hpp"
 #include "cafeq/io/file.hpp"
 #include "cafeq/io/named_list.hpp"
 #include "cafeq/io/tensor_file_writer.hpp"
+#include "cafeq/model/tensor.hpp"
 
 namespace cafeq {
 

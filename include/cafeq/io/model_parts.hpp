@@ -9,7 +9,7 @@
 #include <variant>
 #include <vector>
 
-#include "cafeq/io/open_model.hpp"
+#include "cafeq/io/model_file.hpp"
 #include "cafeq/io/part_store.hpp"
 #include "cafeq/io/quantized_file.hpp"
 #include "cafeq/model/quantize_model.hpp"
@@ -30,8 +30,7 @@ inline ScalarType stored_type(const ModelFile& model, std::string_view name) {
   if (const auto* file = model.as<TfjsReader>()) return file->tensor(name).type;
   const auto* file = model.as<GgufReader>();
   const GgufType type = file == nullptr ? GgufType::f32 : file->tensor(name).type;
-  if (!detail::is_known(type))
-    detail::raise_not_weights(name, detail::tensor_info(file->tensor(name)).type);
+  if (file != nullptr) detail::check_loadable(detail::tensor_info(file->tensor(name)));
   return type == GgufType::f16    ? ScalarType::f16
          : type == GgufType::bf16 ? ScalarType::bf16
                                   : ScalarType::f32;

@@ -13,11 +13,11 @@
 #include <variant>
 #include <vector>
 
-#include "cafeq/core/tensor.hpp"
-#include "cafeq/io/bytes.hpp"
+#include "cafeq/io/byte_cursor.hpp"
 #include "cafeq/io/file.hpp"
 #include "cafeq/io/json.hpp"
 #include "cafeq/io/tensor_file_writer.hpp"
+#include "cafeq/model/tensor.hpp"
 
 namespace cafeq {
 
@@ -230,7 +230,7 @@ inline TensorFileWriter::Layout SafetensorsWriter::layout(std::span<const Safete
             message("entries: ", name, " cannot name a tensor of a safetensors file"));
     if (!bytes)
       raise(ErrorCode::invalid_argument,
-            message("entries: ", name, ": ", describe(type, shape), " has no size"));
+            message("entries: ", name, ": ", detail::describe(type, shape), " has no size"));
     const Index begin = layout.append(name, *bytes);
     header[name] = {{"dtype", std::string(name_of(type))},
                     {"shape", shape},

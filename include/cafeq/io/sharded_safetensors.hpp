@@ -120,8 +120,7 @@ inline std::optional<Index> shard_count(std::string_view name) noexcept {
 }
 
 inline SafetensorsFiles read_safetensors_index(const std::string& path) {
-  const auto text = read_file(path);
-  const Json index = parse_json(as_text(text), path);
+  const Json index = read_json(path);
   const Json* entries = find_member(index, "weight_map");
   if (entries == nullptr || !entries->is_object())
     raise(ErrorCode::corrupt, message(path, ": has no object weight_map"));

@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/core/tensor.hpp"
 #include "cafeq/io/json.hpp"
 #include "cafeq/linalg/metric.hpp"
+#include "cafeq/model/tensor.hpp"
 
 namespace cafeq::detail {
 

@@ -14,11 +14,11 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/core/tensor.hpp"
-#include "cafeq/io/bytes.hpp"
+#include "cafeq/io/byte_cursor.hpp"
 #include "cafeq/io/file.hpp"
 #include "cafeq/io/json.hpp"
 #include "cafeq/io/named_list.hpp"
+#include "cafeq/model/tensor.hpp"
 
 namespace cafeq {
 
@@ -233,8 +233,7 @@ inline void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte>
 }  // namespace detail
 
 inline TfjsReader::TfjsReader(const std::string& path) {
-  const auto text = read_file(path);
-  const detail::Json model = detail::parse_json(detail::as_text(text), path);
+  const detail::Json model = detail::read_json(path);
   const detail::Json* manifest = detail::find_member(model, "weightsManifest");
   if (manifest == nullptr || !manifest->is_array())
     detail::raise_tfjs(path, "has no array weightsManifest");

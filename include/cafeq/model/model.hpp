@@ -1,5 +1,5 @@
-/// A model as this floor sees it, whatever file it lies in: named tensors, and what its
-/// configuration says about its layers.
+/// A model as this floor sees it, whatever file it lies in: a list of named tensors, what its
+/// configuration says about its layers, and a reader that loads one tensor at a time.
 #pragma once
 
 #include <concepts>
@@ -11,64 +11,69 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/core/tensor.hpp"
+#include "cafeq/model/tensor.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
 #include "cafeq/pair/heads.hpp"
 
 namespace cafeq {
 
-/// Every number is 0, and every flag as it is here, where the configuration does not say.
+/// What a model's configuration says of its layers. Where it says nothing, a number is 0 and a flag
+/// as it is here.
 struct ModelConfig {
-  std::string architecture;  ///< "llama", "gemma2", "gpt2", "bert" …: model_type of transformers,
-                             ///< general.architecture of GGUF
+  std::string architecture;  ///< "llama", "gemma2", "gpt2", "bert" …, as the model's files name it
   Index layers = 0;
-  Index hidden = 0;  ///< width of the residual stream
-  Index intermediate = 0;
-  Index vocabulary = 0;
-  Index heads = 0;
-  Index kv_heads = 0;  ///< = heads where the heads are not grouped
-  Index head_dim = 0;
-  Index experts = 0;  ///< of each layer that has any
-  Index context = 0;
+  Index hidden = 0;        ///< width of the residual stream
+  Index intermediate = 0;  ///< width of the MLPs between their two or three matrices
+  Index vocabulary = 0;    ///< tokens, each of which is a row of the embedding
+  Index heads = 0;         ///< of the queries
+  Index kv_heads = 0;      ///< of keys and values: fewer than `heads` where queries share them
+  Index head_dim = 0;      ///< rows of a query, key or value matrix that make one head
+  Index experts = 0;       ///< in each layer that has any
+  Index context = 0;       ///< the most tokens that the model was made for
   double norm_epsilon = 0;
   double rope_base = 0;
-  bool tied_embeddings = false;
+  bool tied_embeddings = false;  ///< the unembedding is the embedding
   AttentionTraits attention{};
   MlpTraits mlp{};
-  /// Why `attention`, or `mlp`, may not tell all that its layers do, so that no pair of them is
-  /// known to be exact; empty where they do.
+  /// Why `attention`, or `mlp`, may not tell all that the layers of the model do, so that no pair
+  /// of them is known to be exact. Empty where they tell everything.
   std::string attention_doubt = "the architecture is not known";
   std::string mlp_doubt = attention_doubt;
-  /// Layers whose traits differ from `attention`: no rotary positions in every fourth layer, and so
-  /// on.
+  /// Layers whose traits differ from `attention`, by number: some models have rotary positions in
+  /// most of their layers and none in every fourth.
   std::vector<std::pair<Index, AttentionTraits>> other_attention{};
 
+  /// What the attention of one layer does.
   const AttentionTraits& attention_of(Index layer) const noexcept {
     for (const auto& [number, traits] : other_attention)
       if (number == layer) return traits;
     return attention;
   }
+  /// How the rows of queries, keys and values divide into heads.
   HeadLayout head_layout() const noexcept {
     return {.head_dim = head_dim, .heads = heads, .kv_heads = kv_heads > 0 ? kv_heads : heads};
   }
 };
 
+/// A tensor as it is listed before anything of it is read.
 struct TensorInfo {
   std::string name;
-  std::string type;          ///< of its elements, as its file spells it
+  std::string type;          ///< of its elements, as the file spells it: only for messages
   std::vector<Index> shape;  ///< slowest dimension first
   Index bytes = 0;           ///< in the file
+  bool loadable = true;      ///< whether load() gives its elements: not where they are integers, or
+                             ///< of a type that the reader does not know
 };
 
-/// Elements of a floating-point type: a view of the file's pages, or of memory that comes with it
-/// where the file holds another format.
+/// A tensor of floating-point elements: a view of the file's pages, or of memory that comes with it
+/// where the elements do not lie in the file as they are.
 struct LoadedTensor {
   TensorView view;
   std::shared_ptr<const Tensor> owner{};
 };
 
-/// What reads a model. Nothing of a tensor is in memory until load(), and its pages leave it with
-/// release().
+/// Anything that reads a model. Nothing of a tensor is in memory until load(), and its pages leave
+/// memory with release().
 template <class R>
 concept ModelReader = requires(const R& reader, std::string_view name) {
   { reader.tensors() } -> std::convertible_to<std::span<const TensorInfo>>;  // in the file's order

@@ -1,4 +1,6 @@
-/// When two matrices of a layer are a pair, and why they are not.
+/// The rules by which two matrices of a layer are a pair, and what is said where they are none.
+///
+/// Each rule returns an Error of code unsupported, or nothing where it has no objection.
 #pragma once
 
 #include <optional>
@@ -8,33 +10,24 @@
 #include <utility>
 
 #include "cafeq/model/model.hpp"
-#include "cafeq/model/tensor_names.hpp"
+#include "cafeq/model/naming_schemes.hpp"
+#include "cafeq/model/roles.hpp"
 #include "cafeq/pair/query_key.hpp"
 #include "cafeq/pair/value_output.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
-enum class PairKind { value_output, query_key, up_down };
-
-constexpr std::string_view name_of(PairKind kind) noexcept {
-  switch (kind) {
-    case PairKind::value_output: return "value/output";
-    case PairKind::query_key: return "query/key";
-    default: return "up/down";
-  }
-}
-
-namespace detail {
-
-/// What the tensors of a module tell of it, beside the configuration.
+/// What the tensors of a module tell of it, beside what the configuration says.
 struct ModuleSigns {
   std::set<Sign> present{};
-  std::optional<Index> norm_size{};   ///< of the norms of queries and keys, 0 where they differ
-  std::string_view unknown_tensor{};  ///< one whose purpose is not known
+  std::optional<Index> norm_size{};   ///< entries of the norms of queries and keys; 0 where these
+                                      ///< differ
+  std::string_view unknown_tensor{};  ///< a tensor whose purpose is not known
 
   bool has(Sign sign) const { return present.count(sign) > 0; }
 };
 
+/// Traits as the configuration has them, and as the tensors of the module contradict it.
 inline AttentionTraits with_signs(AttentionTraits traits, const ModuleSigns& signs) {
   traits.qk_norm |= signs.has(Sign::qk_norm);
   traits.value_norm |= signs.has(Sign::value_norm);
@@ -42,6 +35,7 @@ inline AttentionTraits with_signs(AttentionTraits traits, const ModuleSigns& sig
   traits.rows_sum_to_one &= !signs.has(Sign::sinks);
   return traits;
 }
+/// The same for an MLP.
 inline MlpTraits with_signs(MlpTraits traits, const ModuleSigns& signs) {
   traits.inner_norm |= signs.has(Sign::inner_norm);
   return traits;
@@ -55,11 +49,12 @@ struct Factor {
   std::string_view unit;  ///< what the shared dimension counts: "rows" or "columns"
 };
 
-/// As the configuration has it; where that leaves out the number of heads, from their size and the
-/// shapes. head_dim 0 where neither tells.
+/// How the rows of a pair divide into heads: as the configuration says, and where that leaves out
+/// the number of heads as their size and the shapes say. head_dim is 0 where neither tells.
 inline HeadLayout head_layout(const ModelConfig& config, const ModuleSigns& signs,
                               const Factor& first, const Factor& second) noexcept {
   if (config.heads > 0 && config.head_dim > 0) return config.head_layout();
+
   // A norm as long as all heads together works across them and tells nothing of their size.
   const Index norm_size =
       signs.norm_size.value_or(0) < first.size ? signs.norm_size.value_or(0) : 0;
@@ -67,6 +62,7 @@ inline HeadLayout head_layout(const ModelConfig& config, const ModuleSigns& sign
   if (config.heads > 0 || head_dim <= 0 || first.size % head_dim != 0 ||
       second.size % head_dim != 0)
     return {};
+
   return {.head_dim = head_dim, .heads = first.size / head_dim, .kv_heads = second.size / head_dim};
 }
 
@@ -74,6 +70,7 @@ inline std::optional<Error> unsupported(std::string text) {
   return Error(ErrorCode::unsupported, std::move(text));
 }
 
+/// Why an M that commutes with the rotary positions of a query/key pair is not known.
 inline std::optional<Error> rotary_refusal(const AttentionTraits& traits, const ModuleSigns& signs,
                                            Index head_dim) {
   if (!traits.rotary) return std::nullopt;
@@ -86,7 +83,7 @@ inline std::optional<Error> rotary_refusal(const AttentionTraits& traits, const 
   return traits.rotary->fault(head_dim);
 }
 
-/// Of a value/output or a query/key pair.
+/// Why a value/output or a query/key pair is not exact.
 inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first,
                                               const Factor& second, const HeadLayout& layout,
                                               const AttentionTraits& traits,
@@ -96,6 +93,7 @@ inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first
   if (auto fault = layout.fault()) return fault;
   if (auto fault = layout.first_fault(first.size, first.tensor, first.unit)) return fault;
   if (auto fault = layout.second_fault(second.size, second.tensor, second.unit)) return fault;
+
   if (kind == PairKind::value_output) {
     if (traits.gated_output)
       return unsupported(
@@ -103,6 +101,7 @@ inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first
           "with M");
     return value_output_refusal(traits);
   }
+
   if (first.width != second.width)
     return unsupported(message(first.tensor, ": ", first.width, " inputs, but ", second.tensor,
                                " has ", second.width));
@@ -110,7 +109,8 @@ inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first
   return rotary_refusal(traits, signs, layout.head_dim);
 }
 
-/// Of an up/down pair; `gate_size` is the number of the gate's rows, 0 where there is no gate.
+/// Why an up/down pair is not exact; `gate_size` is the number of the gate's rows, 0 where there is
+/// no gate.
 inline std::optional<Error> mlp_refusal(const Factor& down, const Factor& up, Index gate_size,
                                         const MlpTraits& traits, const ModelConfig& config) {
   if (!config.mlp_doubt.empty()) return unsupported(config.mlp_doubt);
@@ -125,5 +125,4 @@ inline std::optional<Error> mlp_refusal(const Factor& down, const Factor& up, In
   return up_down_refusal(traits);
 }
 
-}  // namespace detail
-}  // namespace cafeq
+}  // namespace cafeq::detail

@@ -1,8 +1,6 @@
 /// What will be done with each tensor of a model, and why, before any of it is.
 #pragma once
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <array>
 #include <map>
@@ -14,8 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "cafeq/model/find_roles.hpp"
 #include "cafeq/model/method.hpp"
-#include "cafeq/model/roles.hpp"
+#include "cafeq/model/name_pattern.hpp"
 
 namespace cafeq {
 
@@ -223,7 +222,7 @@ class Planner {
           raise(ErrorCode::invalid_argument, message("plan: no tensor is named like ", pattern));
   }
   static bool matches(const std::string& pattern, const std::string& name) {
-    return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+    return matches_pattern(pattern, name);
   }
   static bool match_any(const std::vector<std::string>& patterns, const std::string& name) {
     return std::any_of(patterns.begin(), patterns.end(),

@@ -1,28 +1,58 @@
-/// Which matrices a model's tensors hold, what each one does, and which of them meet so that an M
-/// between them leaves the model unchanged.
-///
-/// Names say the roles, shapes and the configuration where packed tensors part and how rows divide
-/// into heads. A pair that is not known to be exact is listed with the reason.
+/// What the tensors of a model are: which matrices they hold, what each matrix does in its layer,
+/// and which of them meet so that an M between the two leaves the model unchanged. This is what
+/// find_roles() (cafeq/model/find_roles.hpp) finds out.
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <map>
+#include <cstddef>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "cafeq/model/model.hpp"
-#include "cafeq/model/pair_rules.hpp"
-#include "cafeq/model/tensor_names.hpp"
-#include "cafeq/model/tensor_parts.hpp"
+#include "cafeq/core/numeric.hpp"
+#include "cafeq/pair/gated_mlp.hpp"
+#include "cafeq/pair/heads.hpp"
 
 namespace cafeq {
 
-/// A matrix [out, in] as a part of a tensor: its rows [begin, begin + out), or these columns where
+/// What a matrix, or another tensor, does in its layer.
+enum class Role {
+  query,
+  key,
+  value,
+  output,
+  gate,  ///< of an MLP: its outputs pass the activation and are multiplied with those of `up`
+  up,
+  down,
+  embedding,
+  position,  ///< learned vectors of positions, or of segments
+  unembedding,
+  router,  ///< chooses the experts that a token goes to
+  norm,
+  bias,
+  other,
+};
+
+constexpr std::string_view name_of(Role role) noexcept {
+  constexpr std::array<std::string_view, 14> names{
+      "query",     "key",      "value",       "output", "gate", "up",   "down",
+      "embedding", "position", "unembedding", "router", "norm", "bias", "other"};
+  return names[std::size_t(role)];
+}
+
+/// Which matrices meet: see cafeq/loss/pair_product.hpp.
+enum class PairKind { value_output, query_key, up_down };
+
+constexpr std::string_view name_of(PairKind kind) noexcept {
+  switch (kind) {
+    case PairKind::value_output: return "value/output";
+    case PairKind::query_key: return "query/key";
+    default: return "up/down";
+  }
+}
+
+/// Where a matrix [out, in] lies in a tensor: its rows [begin, begin + out), or these columns where
 /// the tensor is stored [in, out].
 struct MatrixPlace {
   std::string tensor;
@@ -34,25 +64,26 @@ struct MatrixPlace {
   Index in = 0;
 };
 
-/// The bias of a matrix: as many entries as it has rows, from `begin`.
+/// Where the bias of a matrix lies: as many entries as the matrix has rows, from `begin`.
 struct BiasPlace {
   std::string tensor;
   Index slice = -1;
   Index begin = 0;
 };
 
+/// A matrix of weights.
 struct MatrixRole {
   Role role = Role::other;
-  Index layer = -1;  ///< -1 outside of the layers
-  Index expert = -1;
+  Index layer = -1;      ///< -1 outside of the layers
+  Index expert = -1;     ///< -1 where it belongs to no expert
   std::string module{};  ///< "model.layers.0.self_attn": its matrices work together, those of each
                          ///< expert by themselves
   MatrixPlace place{};
   std::optional<BiasPlace> bias{};
-  std::string note{};
+  std::string note{};  ///< what a reader of the plan should know of it
 };
 
-/// A tensor that is no matrix of weights.
+/// A tensor that holds no matrix of weights.
 struct KeptTensor {
   std::string tensor;
   Role role = Role::other;
@@ -68,227 +99,14 @@ struct PairRole {
   HeadLayout layout{};
   AttentionTraits attention{};  ///< of value/output and query/key
   MlpTraits mlp{};              ///< of up/down
-  std::string refusal{};        ///< why it is not exact, or not known to be; empty if it is
+  std::string refusal{};        ///< why M is not exact, or not known to be; empty where it is
 };
 
-/// Each element of each tensor belongs to one of the matrices, or the tensor is one of the others.
+/// Each element of each tensor belongs to one of the matrices, or its tensor is one of the others.
 struct ModelRoles {
   std::vector<MatrixRole> matrices;
   std::vector<PairRole> pairs;
   std::vector<KeptTensor> others;
 };
-
-/// No model is refused: what has no known name is Role::other, and where shapes, names and
-/// configuration contradict each other the pair says so.
-inline ModelRoles find_roles(std::span<const TensorInfo> tensors, const ModelConfig& config);
-
-namespace detail {
-
-class RoleFinder {
- public:
-  RoleFinder(std::span<const TensorInfo> tensors, const ModelConfig& config);
-  ModelRoles find();
-
- private:
-  void place(const TensorInfo& tensor);
-  void note_sign(const NameMatch& match, const TensorInfo& tensor);
-  void cut(const TensorInfo& tensor, const ParsedName& name);
-  /// The tensor that holds the biases of all rows of another one.
-  const TensorInfo* bias_of(const TensorInfo& tensor, const ParsedName& name, Index rows);
-  void note_tied_embeddings();
-  void find_pairs(std::span<const std::size_t> group);
-  std::string refusal_of(PairRole& pair, Index gate_size) const;
-  ModuleSigns signs_of(const std::string& module) const;
-
-  std::span<const TensorInfo> tensors_;
-  const ModelConfig& config_;
-  std::map<std::string_view, const TensorInfo*> by_name_;
-  bool conv1d_ = false;  ///< GPT-2's modules are stored [in, out]
-  std::map<std::string_view, ModuleSigns> signs_;
-  std::vector<std::string_view> unknown_;
-  ModelRoles roles_;
-};
-
-inline RoleFinder::RoleFinder(std::span<const TensorInfo> tensors, const ModelConfig& config)
-    : tensors_(tensors), config_(config) {
-  for (const TensorInfo& tensor : tensors) {
-    by_name_.emplace(tensor.name, &tensor);
-    const Leaf* leaf = parse_name(tensor.name).leaf();
-    // The name does not tell, but what is packed has more outputs than inputs.
-    if (leaf != nullptr && leaf->conv1d && leaf->packing != Packing::none &&
-        tensor.shape.size() == 2)
-      conv1d_ |= tensor.shape[1] > tensor.shape[0];
-  }
-}
-
-inline ModelRoles RoleFinder::find() {
-  for (const TensorInfo& tensor : tensors_) place(tensor);
-  std::sort(unknown_.begin(), unknown_.end());
-  note_tied_embeddings();
-
-  std::map<std::pair<std::string_view, Index>, std::size_t> numbers;
-  std::vector<std::vector<std::size_t>> groups;
-  for (std::size_t i = 0; i < roles_.matrices.size(); ++i) {
-    const MatrixRole& matrix = roles_.matrices[i];
-    if (matrix.layer < 0) continue;
-    const auto [entry, is_new] = numbers.try_emplace({matrix.module, matrix.expert}, groups.size());
-    if (is_new) groups.emplace_back();
-    groups[entry->second].push_back(i);
-  }
-  for (const auto& group : groups) find_pairs(group);
-  return std::move(roles_);
-}
-
-inline void RoleFinder::place(const TensorInfo& tensor) {
-  const ParsedName name = parse_name(tensor.name);
-  const Leaf* leaf = name.leaf();
-  if (leaf == nullptr) unknown_.push_back(tensor.name);
-  else note_sign(*name.match, tensor);
-
-  if (name.is_bias) {
-    roles_.others.push_back({tensor.name, Role::bias, "bias"});
-  } else if (leaf != nullptr && !leaf->kept.empty()) {
-    roles_.others.push_back({tensor.name, leaf->role, std::string(leaf->kept)});
-  } else if (std::string problem = matrix_problem(tensor, leaf); !problem.empty()) {
-    const Role role = leaf != nullptr           ? leaf->role
-                      : is_norm_name(name.stem) ? Role::norm
-                                                : Role::other;
-    roles_.others.push_back({tensor.name, role, role == Role::norm ? "norm" : std::move(problem)});
-  } else {
-    cut(tensor, name);
-  }
-}
-
-inline void RoleFinder::note_sign(const NameMatch& match, const TensorInfo& tensor) {
-  if (match.leaf->sign == Sign::none) return;
-  ModuleSigns& signs = signs_[match.module];
-  signs.present.insert(match.leaf->sign);
-  if (match.leaf->sign != Sign::qk_norm) return;
-  const Index size = tensor.shape.size() == 1 ? tensor.shape[0] : 0;
-  signs.norm_size = signs.norm_size.value_or(size) == size ? size : 0;
-}
-
-inline void RoleFinder::cut(const TensorInfo& tensor, const ParsedName& name) {
-  const Leaf* leaf = name.leaf();
-  const bool stacked = tensor.shape.size() == 3;
-  const bool transposed = leaf != nullptr && leaf->conv1d && conv1d_;
-  Index out = tensor.shape[tensor.shape.size() - 2];
-  Index in = tensor.shape.back();
-  if (transposed) std::swap(out, in);
-
-  const TensorInfo* bias = bias_of(tensor, name, out);
-  const auto parts = parts_of(leaf, out, config_);
-  for (Index slice = stacked ? 0 : -1; slice < (stacked ? tensor.shape[0] : 0); ++slice) {
-    Index begin = 0;
-    for (const auto& [role, rows] : parts) {
-      MatrixRole matrix{.role = role, .place = {tensor.name, slice, transposed, begin, rows, in}};
-      if (name.match) {
-        matrix.layer = name.match->layer;
-        matrix.expert = stacked ? slice : name.match->expert;
-        matrix.module = name.match->module;
-      }
-      if (leaf == nullptr) matrix.note = "its name is not known";
-      else if (leaf->packing != Packing::none && role == Role::other)
-        matrix.note = "packed, and where its matrices part is not known";
-      if (bias != nullptr) matrix.bias = BiasPlace{bias->name, slice, begin};
-      roles_.matrices.push_back(std::move(matrix));
-      begin += rows;
-    }
-  }
-}
-
-inline const TensorInfo* RoleFinder::bias_of(const TensorInfo& tensor, const ParsedName& name,
-                                             Index rows) {
-  const auto found = by_name_.find(message(name.stem, ".bias"));
-  if (found == by_name_.end()) return nullptr;
-  std::vector<Index> shape(tensor.shape.begin(), tensor.shape.end() - 2);
-  shape.push_back(rows);
-  if (found->second->shape == shape) return found->second;
-  unknown_.push_back(found->first);
-  return nullptr;
-}
-
-inline void RoleFinder::note_tied_embeddings() {
-  const auto is_unembedding = [](const MatrixRole& matrix) {
-    return matrix.role == Role::unembedding;
-  };
-  const bool has_unembedding =
-      std::any_of(roles_.matrices.begin(), roles_.matrices.end(), is_unembedding);
-  for (MatrixRole& matrix : roles_.matrices) {
-    if (matrix.role == Role::embedding && !has_unembedding)
-      matrix.note = config_.tied_embeddings ? "tied: also the unembedding"
-                                            : "the model has no unembedding of its own";
-    if (is_unembedding(matrix) && config_.tied_embeddings)
-      matrix.note = "tied: the embedding again";
-  }
-}
-
-inline void RoleFinder::find_pairs(std::span<const std::size_t> group) {
-  struct Kind {
-    PairKind kind;
-    Role first;
-    Role second;
-  };
-  constexpr std::array<Kind, 3> kinds{{{PairKind::value_output, Role::output, Role::value},
-                                       {PairKind::query_key, Role::query, Role::key},
-                                       {PairKind::up_down, Role::down, Role::up}}};
-  const auto find_all = [&](Role role) {
-    std::vector<std::size_t> found;
-    for (const std::size_t i : group)
-      if (roles_.matrices[i].role == role) found.push_back(i);
-    return found;
-  };
-  const auto gates = find_all(Role::gate);
-  for (const auto& [kind, first_role, second_role] : kinds) {
-    const auto firsts = find_all(first_role);
-    const auto seconds = find_all(second_role);
-    if (firsts.empty() || seconds.empty()) continue;
-    PairRole pair{.kind = kind, .first = firsts[0], .second = seconds[0]};
-    pair.refusal = refusal_of(pair, gates.empty() ? 0 : roles_.matrices[gates[0]].place.out);
-    if (firsts.size() + seconds.size() > 2 || (kind == PairKind::up_down && gates.size() > 1))
-      pair.refusal = "the module has several matrices of one role";
-    roles_.pairs.push_back(std::move(pair));
-  }
-}
-
-inline std::string RoleFinder::refusal_of(PairRole& pair, Index gate_size) const {
-  const MatrixRole& first = roles_.matrices[pair.first];
-  const MatrixRole& second = roles_.matrices[pair.second];
-  const ModuleSigns signs = signs_of(second.module);
-  const bool by_rows = pair.kind == PairKind::query_key;
-  const Factor factor{first.place.tensor, by_rows ? first.place.out : first.place.in,
-                      by_rows ? first.place.in : first.place.out, by_rows ? "rows" : "columns"};
-  const Factor other{second.place.tensor, second.place.out, second.place.in, "rows"};
-  std::optional<Error> refusal;
-  if (pair.kind == PairKind::up_down) {
-    pair.layout = channel_layout(other.size);
-    pair.mlp = with_signs(config_.mlp, signs);
-    refusal = mlp_refusal(factor, other, gate_size, pair.mlp, config_);
-  } else {
-    pair.layout = head_layout(config_, signs, factor, other);
-    pair.attention = with_signs(config_.attention_of(second.layer), signs);
-    refusal =
-        attention_refusal(pair.kind, factor, other, pair.layout, pair.attention, config_, signs);
-  }
-  if (refusal) return refusal->message();
-  return signs.unknown_tensor.empty()
-             ? std::string()
-             : message("what ", signs.unknown_tensor, " does is not known");
-}
-
-inline ModuleSigns RoleFinder::signs_of(const std::string& module) const {
-  const auto found = signs_.find(module);
-  ModuleSigns signs = found == signs_.end() ? ModuleSigns{} : found->second;
-  const std::string prefix = module + ".";
-  const auto unknown = std::lower_bound(unknown_.begin(), unknown_.end(), prefix);
-  if (unknown != unknown_.end() && unknown->starts_with(prefix)) signs.unknown_tensor = *unknown;
-  return signs;
-}
-
-}  // namespace detail
-
-inline ModelRoles find_roles(std::span<const TensorInfo> tensors, const ModelConfig& config) {
-  return detail::RoleFinder(tensors, config).find();
-}
 
 }  // namespace cafeq

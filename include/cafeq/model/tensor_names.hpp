@@ -1,248 +1,23 @@
-/// What the name of a tensor says in the naming schemes of transformers, of Meta's checkpoints and
-/// of GGUF: its role, its layer, its module.
+/// What the name of a tensor says: its role, its layer, its module. The names that are known are in
+/// cafeq/model/naming_schemes.hpp.
 #pragma once
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include "cafeq/core/numeric.hpp"
+#include "cafeq/model/naming_schemes.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
-enum class Role {
-  query,
-  key,
-  value,
-  output,
-  gate,  ///< of an MLP: what passes its activation, where that is multiplied with `up`
-  up,
-  down,
-  embedding,
-  position,  ///< learned vectors of positions, or of segments
-  unembedding,
-  router,
-  norm,
-  bias,
-  other,
-};
-
-constexpr std::string_view name_of(Role role) noexcept {
-  constexpr std::array<std::string_view, 14> names{
-      "query",     "key",      "value",       "output", "gate", "up",   "down",
-      "embedding", "position", "unembedding", "router", "norm", "bias", "other"};
-  return names[std::size_t(role)];
-}
-
-namespace detail {
-
-/// How the matrices of a tensor lie in it.
-enum class Packing {
-  none,
-  query_key_value,  ///< one below the other
-  by_head,          ///< query, key and value of each head below those of the head before
-  gate_up,          ///< one below the other
-  gate_up_if_tall,  ///< the same where the tensor has twice the rows of an up projection
-  experts,          ///< [experts, out, in]
-};
-
-/// What the presence of a tensor tells of its module.
-enum class Sign {
-  none,
-  qk_norm,
-  value_norm,
-  output_norm,
-  inner_norm,
-  sinks,
-  interleaved,  ///< queries and keys bear Meta's names, so their rotary pairs are neighbours
-};
-
-/// A name within a module.
-struct Leaf {
-  std::string_view name;
-  Role role = Role::other;
-  Packing packing = Packing::none;
-  bool conv1d = false;      ///< GPT-2 stores it [in, out], others under the same name [out, in]
-  std::string_view kept{};  ///< what it is, where it is no matrix of weights
-  Sign sign = Sign::none;
-};
-
-constexpr Leaf norm_leaf(std::string_view name, Sign sign = Sign::none) {
-  return {.name = name, .role = Role::norm, .kept = "norm", .sign = sign};
-}
-constexpr Leaf kept_leaf(std::string_view name, std::string_view what, Sign sign = Sign::none) {
-  return {.name = name, .kept = what, .sign = sign};
-}
-inline constexpr std::string_view rotary_table = "table of rotary positions";
-inline constexpr std::string_view mask = "attention mask";
-
-inline constexpr std::array attention_leaves{
-    Leaf{"q_proj", Role::query},
-    Leaf{"k_proj", Role::key},
-    Leaf{"v_proj", Role::value},
-    Leaf{"o_proj", Role::output},                             // Llama and most others
-    Leaf{"out_proj", Role::output},                           // OPT, GPT-J, GPT-Neo
-    Leaf{"dense", Role::output},                              // Phi-2, GPT-NeoX
-    Leaf{"qkv_proj", Role::other, Packing::query_key_value},  // Phi-3
-    Leaf{"Wqkv", Role::other, Packing::query_key_value},
-    Leaf{"Wo", Role::output},  // ModernBERT
-    Leaf{"c_attn", Role::other, Packing::query_key_value, true},
-    Leaf{"c_proj", Role::output, Packing::none, true},  // GPT-2
-    Leaf{"query_key_value", Role::other, Packing::by_head},
-    Leaf{"wqkv", Role::other, Packing::by_head},  // GPT-NeoX, InternLM2
-    Leaf{"self.query", Role::query},
-    Leaf{"self.key", Role::key},
-    Leaf{"self.value", Role::value},  // BERT
-    Leaf{"output.dense", Role::output},
-    norm_leaf("output.LayerNorm"),
-    Leaf{"q_lin", Role::query},
-    Leaf{"k_lin", Role::key},
-    Leaf{"v_lin", Role::value},
-    Leaf{"out_lin", Role::output},                                       // DistilBERT
-    Leaf{.name = "wq", .role = Role::query, .sign = Sign::interleaved},  // Meta
-    Leaf{.name = "wk", .role = Role::key, .sign = Sign::interleaved},
-    Leaf{"wv", Role::value},
-    Leaf{"wo", Role::output},
-    norm_leaf("q_norm", Sign::qk_norm),
-    norm_leaf("k_norm", Sign::qk_norm),
-    norm_leaf("v_norm", Sign::value_norm),
-    norm_leaf("q_layernorm", Sign::qk_norm),
-    norm_leaf("k_layernorm", Sign::qk_norm),
-    norm_leaf("attn_sub_norm", Sign::output_norm),
-    norm_leaf("inner_attn_ln", Sign::output_norm),
-    kept_leaf("sinks", "attention sinks", Sign::sinks),
-    kept_leaf("rotary_emb.inv_freq", rotary_table),
-    kept_leaf("bias", mask),
-    kept_leaf("masked_bias", mask)};
-
-inline constexpr std::array mlp_leaves{
-    Leaf{"gate_proj", Role::gate},
-    Leaf{"up_proj", Role::up},
-    Leaf{"down_proj", Role::down},                        // Llama and most others
-    Leaf{"gate_up_proj", Role::other, Packing::gate_up},  // Phi-3
-    Leaf{"Wi", Role::other, Packing::gate_up},
-    Leaf{"Wo", Role::down},  // ModernBERT
-    Leaf{"w1", Role::gate},
-    Leaf{"w2", Role::down},
-    Leaf{"w3", Role::up},  // Meta, Mixtral
-    Leaf{"fc1", Role::up},
-    Leaf{"fc2", Role::down},  // OPT, Phi-2
-    Leaf{"fc_in", Role::up},
-    Leaf{"fc_out", Role::down},  // GPT-J
-    Leaf{"lin1", Role::up},
-    Leaf{"lin2", Role::down},  // DistilBERT
-    Leaf{"dense_h_to_4h", Role::up},
-    Leaf{"dense_4h_to_h", Role::down},  // GPT-NeoX
-    Leaf{"c_fc", Role::up, Packing::none, true},
-    Leaf{"c_proj", Role::down, Packing::none, true},  // GPT-2, StarCoder2
-    Leaf{"gate", Role::router},
-    Leaf{"router", Role::router},
-    Leaf{"shared_expert_gate", Role::router},
-    norm_leaf("ffn_sub_norm", Sign::inner_norm),
-    norm_leaf("ffn_layernorm", Sign::inner_norm),
-    norm_leaf("self_attn_layer_norm"),
-    norm_leaf("final_layer_norm")};
-
-inline constexpr std::array bert_layer_leaves{Leaf{"intermediate.dense", Role::up},
-                                              Leaf{"output.dense", Role::down},
-                                              norm_leaf("output.LayerNorm")};
-
-inline constexpr std::array gguf_leaves{Leaf{"attn_q", Role::query},
-                                        Leaf{"attn_k", Role::key},
-                                        Leaf{"attn_v", Role::value},
-                                        Leaf{"attn_output", Role::output},
-                                        Leaf{"attn_qkv", Role::other, Packing::query_key_value},
-                                        Leaf{"ffn_gate", Role::gate},
-                                        Leaf{"ffn_up", Role::up, Packing::gate_up_if_tall},
-                                        Leaf{"ffn_down", Role::down},
-                                        Leaf{"ffn_gate_exps", Role::gate, Packing::experts},
-                                        Leaf{"ffn_up_exps", Role::up, Packing::experts},
-                                        Leaf{"ffn_down_exps", Role::down, Packing::experts},
-                                        Leaf{"ffn_gate_shexp", Role::gate},
-                                        Leaf{"ffn_up_shexp", Role::up},
-                                        Leaf{"ffn_down_shexp", Role::down},
-                                        Leaf{"ffn_gate_inp", Role::router},
-                                        Leaf{"ffn_gate_inp_shexp", Role::router},
-                                        norm_leaf("attn_norm"),
-                                        norm_leaf("attn_norm_2"),
-                                        norm_leaf("attn_output_norm"),
-                                        norm_leaf("layer_output_norm"),
-                                        norm_leaf("ffn_norm"),
-                                        norm_leaf("post_attention_norm"),
-                                        norm_leaf("post_ffw_norm"),
-                                        norm_leaf("attn_q_norm", Sign::qk_norm),
-                                        norm_leaf("attn_k_norm", Sign::qk_norm),
-                                        norm_leaf("attn_sub_norm", Sign::output_norm),
-                                        norm_leaf("ffn_sub_norm", Sign::inner_norm),
-                                        kept_leaf("attn_sinks", "attention sinks", Sign::sinks),
-                                        kept_leaf("attn_rot_embd", rotary_table),
-                                        kept_leaf("rope_freqs", rotary_table)};
-
-inline constexpr std::array root_leaves{Leaf{"embed_tokens", Role::embedding},
-                                        Leaf{"wte", Role::embedding},
-                                        Leaf{"embed_in", Role::embedding},
-                                        Leaf{"tok_embeddings", Role::embedding},
-                                        Leaf{"token_embd", Role::embedding},
-                                        Leaf{"embeddings.word_embeddings", Role::embedding},
-                                        Leaf{"embeddings.tok_embeddings", Role::embedding},
-                                        Leaf{"wpe", Role::position},
-                                        Leaf{"embed_positions", Role::position},
-                                        Leaf{"embeddings.position_embeddings", Role::position},
-                                        Leaf{"position_embd", Role::position},
-                                        Leaf{"token_types", Role::position},
-                                        Leaf{"embeddings.token_type_embeddings", Role::position},
-                                        Leaf{"lm_head", Role::unembedding},
-                                        Leaf{"output", Role::unembedding},
-                                        Leaf{"embed_out", Role::unembedding},
-                                        Leaf{"decoder", Role::unembedding},
-                                        Leaf{"lm_head.decoder", Role::unembedding},
-                                        Leaf{"cls.predictions.decoder", Role::unembedding},
-                                        Leaf{"vocab_projector", Role::unembedding},
-                                        kept_leaf("freq_cis_real", rotary_table),
-                                        kept_leaf("freq_cis_imag", rotary_table),
-                                        kept_leaf("rope.freqs", rotary_table),
-                                        kept_leaf("rope_freqs", rotary_table),
-                                        kept_leaf("rope_factors_long", rotary_table),
-                                        kept_leaf("rope_factors_short", rotary_table)};
-
-struct ModulePattern {
-  std::string_view text;  ///< {layer} and {expert} stand for numbers
-  std::span<const Leaf> leaves;
-};
-
-inline constexpr std::array module_patterns{
-    ModulePattern{"layers.{layer}.self_attn", attention_leaves},
-    ModulePattern{"layers.{layer}.attention", attention_leaves},
-    ModulePattern{"layers.{layer}.attn", attention_leaves},
-    ModulePattern{"layer.{layer}.attention", attention_leaves},
-    ModulePattern{"h.{layer}.attn", attention_leaves},
-    ModulePattern{"h.{layer}.attn.attention", attention_leaves},
-    ModulePattern{"layers.{layer}.mlp", mlp_leaves},
-    ModulePattern{"layers.{layer}.mlp.experts.{expert}", mlp_leaves},
-    ModulePattern{"layers.{layer}.mlp.shared_expert", mlp_leaves},
-    ModulePattern{"layers.{layer}.mlp.shared_experts", mlp_leaves},
-    ModulePattern{"layers.{layer}.block_sparse_moe", mlp_leaves},
-    ModulePattern{"layers.{layer}.block_sparse_moe.experts.{expert}", mlp_leaves},
-    ModulePattern{"layers.{layer}.feed_forward", mlp_leaves},
-    ModulePattern{"layers.{layer}.feed_forward.experts.{expert}", mlp_leaves},
-    ModulePattern{"layers.{layer}", mlp_leaves},
-    ModulePattern{"layer.{layer}.ffn", mlp_leaves},
-    ModulePattern{"h.{layer}.mlp", mlp_leaves},
-    ModulePattern{"layer.{layer}", bert_layer_leaves},
-    ModulePattern{"blk.{layer}", gguf_leaves}};
-
-/// Wrappers that stand ahead of a language model's own names. What stands ahead of others, a vision
-/// tower's, is not among them.
-inline constexpr std::array<std::string_view, 16> wrappers{
-    "model",       "module",     "base_model", "_orig_mod", "language_model", "text_model",
-    "transformer", "encoder",    "decoder",    "backbone",  "gpt_neox",       "bert",
-    "roberta",     "distilbert", "electra",    "camembert"};
-
+/// What a name stands for.
 struct NameMatch {
-  std::string_view module;  ///< all ahead of the leaf
+  std::string_view module;  ///< all that stands ahead of the leaf
   Index layer = -1;
   Index expert = -1;
   const Leaf* leaf = nullptr;
@@ -265,11 +40,11 @@ inline const Leaf* find_leaf(std::span<const Leaf> leaves, std::string_view name
   return found == leaves.end() ? nullptr : &*found;
 }
 
-/// `name` as "<pattern>.<leaf>".
+/// Reads `name` as "<pattern>.<leaf>"; nothing where it is none.
 inline std::optional<NameMatch> match_module(const ModulePattern& pattern,
                                              std::string_view name) noexcept {
   NameMatch match;
-  std::size_t at = 0;
+  std::size_t at = 0;  // in the name, up to which it agrees with the pattern
   for (std::string_view text = pattern.text; !text.empty();) {
     if (text.starts_with('{')) {
       const auto [number, digits] = leading_number(name.substr(at));
@@ -283,6 +58,7 @@ inline std::optional<NameMatch> match_module(const ModulePattern& pattern,
       text.remove_prefix(1);
     }
   }
+
   if (at == name.size() || name[at] != '.') return std::nullopt;
   match.module = name.substr(0, at);
   match.leaf = find_leaf(pattern.leaves, name.substr(at + 1));
@@ -291,6 +67,8 @@ inline std::optional<NameMatch> match_module(const ModulePattern& pattern,
 
 /// What a name without its ".weight" or ".bias" stands for, or nothing.
 inline std::optional<NameMatch> match_name(std::string_view name) noexcept {
+  // One wrapper after the other is taken off the front, until what is left is known or has no
+  // wrapper.
   for (std::size_t begin = 0;;) {
     const std::string_view inner = name.substr(begin);
     for (const ModulePattern& pattern : module_patterns)
@@ -300,6 +78,7 @@ inline std::optional<NameMatch> match_name(std::string_view name) noexcept {
       }
     if (const Leaf* leaf = find_leaf(root_leaves, inner))
       return NameMatch{.module = name.substr(0, begin), .leaf = leaf};
+
     const std::size_t dot = inner.find('.');
     if (dot == inner.npos ||
         std::find(wrappers.begin(), wrappers.end(), inner.substr(0, dot)) == wrappers.end())
@@ -308,7 +87,7 @@ inline std::optional<NameMatch> match_name(std::string_view name) noexcept {
   }
 }
 
-/// The name of a tensor as a file has it.
+/// The name of a tensor, taken apart.
 struct ParsedName {
   std::string_view stem;  ///< without ".weight" or ".bias"
   bool is_bias = false;
@@ -318,23 +97,23 @@ struct ParsedName {
 };
 
 inline ParsedName parse_name(std::string_view name) noexcept {
-  if (const auto match = match_name(name))
-    return {name, false, match};  // "attn.bias" is a mask, no bias
+  // Ahead of the suffixes, since "attn.bias" is the name of a mask and not that of a bias.
+  if (const auto match = match_name(name)) return {.stem = name, .match = match};
+
   constexpr std::array<std::pair<std::string_view, bool>, 4> suffixes{
       {{".weight", false}, {".bias", true}, {".gamma", false}, {".beta", true}}};
   for (const auto& [suffix, is_bias] : suffixes)
     if (name.ends_with(suffix)) {
       const auto stem = name.substr(0, name.size() - suffix.size());
-      return {stem, is_bias, match_name(stem)};
+      return {.stem = stem, .is_bias = is_bias, .match = match_name(stem)};
     }
-  return {name};
+  return {.stem = name};
 }
 
-/// Of names that are not known otherwise.
+/// Whether a name that is not known otherwise looks like that of a norm.
 inline bool is_norm_name(std::string_view stem) noexcept {
   const auto last = stem.substr(stem.rfind('.') + 1);
   return last.starts_with("ln") || last.find("norm") != last.npos || last.find("Norm") != last.npos;
 }
 
-}  // namespace detail
-}  // namespace cafeq
+}  // namespace cafeq::detail

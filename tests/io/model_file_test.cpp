@@ -1,4 +1,4 @@
-#include "cafeq/io/open_model.hpp"
+#include "cafeq/io/model_file.hpp"
 
 #include "io/damage.hpp"
 #include "io/temporary_directory.hpp"
@@ -73,7 +73,9 @@ TEST_CASE("a safetensors file is opened whatever its name is") {
   CHECK(values_of(file, "f64") == std::vector<double>{3, 4});
   CHECK(values_of(file, "f16") == std::vector<double>{5, 6});
   CHECK(values_of(file, "bf16") == std::vector<double>{7, 8});
+  CHECK_FALSE(info_of(file, "i64").loadable);
   for (const char* name : {"f32", "f64", "f16", "bf16"}) {
+    CHECK(info_of(file, name).loadable);
     CHECK(owns_nothing(file.load(name)));
     file.release(name);
   }
@@ -165,6 +167,8 @@ TEST_CASE("a GGUF file is opened and its floats are views") {
   CHECK(info_of(file, "f32").type == "F32");
   CHECK(info_of(file, "f32").shape == std::vector<Index>{2, 2});
   CHECK(info_of(file, "other").type == "24");
+  CHECK(info_of(file, "f16").loadable);
+  CHECK_FALSE(info_of(file, "other").loadable);
   CHECK(values_of(file, "f32") == std::vector<double>{1, 2, 3, 4});
   CHECK(values_of(file, "f16") == std::vector<double>{5, 6});
   CHECK(values_of(file, "bf16") == std::vector<double>{7});
@@ -221,6 +225,7 @@ TEST_CASE("the blocks of a GGUF file are decoded") {
     CHECK(tensor.view.shape == std::vector<Index>{3, 512});
     CHECK(owns_nothing(tensor) == (name == "F32" || name == "F16" || name == "BF16"));
     CHECK(info_of(file, name).type == name);
+    CHECK(info_of(file, name).loadable);
   }
 }
 
@@ -247,6 +252,7 @@ TEST_CASE("a llama2.c checkpoint is opened by its header") {
     CHECK(file.config().tied_embeddings);
     CHECK(info_of(file, "layers.0.attention.wk.weight").shape == std::vector<Index>{2, 4});
     CHECK(info_of(file, "layers.0.attention.wk.weight").type == "F32");
+    CHECK(info_of(file, "layers.0.attention.wk.weight").loadable);
     CHECK(values_of(file, "norm.weight") == std::vector<double>{1.5, 1.5, 1.5, 1.5});
     CHECK(owns_nothing(file.load("norm.weight")));
     file.release("norm.weight");
@@ -274,11 +280,29 @@ TEST_CASE("a TensorFlow.js model is opened by its file or its directory") {
     CHECK(info_of(file, "kernel").type == "float32");
     CHECK(info_of(file, "steps").type == "int32");
     CHECK(info_of(file, "steps").bytes == 4);
+    CHECK(info_of(file, "kernel").loadable);
+    CHECK_FALSE(info_of(file, "steps").loadable);
     CHECK(file.file_bytes() == 20);
     CHECK(values_of(file, "kernel") == std::vector<double>{1, 2, 3, 4});
     file.release("kernel");
     CHECK(error_of([&] { (void)file.load("steps"); }).code() == ErrorCode::unsupported);
   }
+}
+
+TEST_CASE("quantized tensors of TensorFlow.js are weights where they stand for floats") {
+  const test::TemporaryDirectory directory;
+  auto manifest = test::tfjs_manifest(
+      directory, {{"kernel", "float32", {2}, "\x01\x02"}, {"steps", "int32", {2}, "\x03\x04"}}, 10);
+  for (auto& weight : manifest["weightsManifest"][0]["weights"])
+    weight["quantization"] = {{"dtype", "uint8"}, {"scale", 2}, {"min", 0}};
+  directory.write("model.json", manifest.dump());
+  const ModelFile file(directory.path());
+  CHECK(info_of(file, "kernel").type == "uint8");
+  CHECK(info_of(file, "kernel").loadable);
+  CHECK(values_of(file, "kernel") == std::vector<double>{2, 4});
+  CHECK(info_of(file, "steps").type == "uint8");
+  CHECK_FALSE(info_of(file, "steps").loadable);
+  CHECK(error_of([&] { (void)file.load("steps"); }).code() == ErrorCode::unsupported);
 }
 
 TEST_CASE("what is no model is refused with a list of what is") {

@@ -1,4 +1,4 @@
-#include "cafeq/io/bytes.hpp"
+#include "cafeq/io/byte_cursor.hpp"
 
 #include "io/damage.hpp"
 #include "io/temporary_directory.hpp"

@@ -1,4 +1,4 @@
-#include "cafeq/io/gguf.hpp"
+#include "cafeq/io/gguf_file.hpp"
 
 #include "io/damage.hpp"
 #include "io/temporary_directory.hpp"

@@ -1,4 +1,5 @@
-/// What a model file holds: named arrays of a scalar type and a shape.
+/// What a model consists of: named arrays of a scalar type and a shape, as views of memory that
+/// somebody else owns (TensorView) or with memory of their own (Tensor).
 #pragma once
 
 #include <array>
@@ -20,6 +21,7 @@ namespace cafeq {
 static_assert(std::endian::native == std::endian::little,
               "cafeq: model files hold little-endian numbers and are read in place");
 
+/// The type of a tensor's elements.
 enum class ScalarType : std::uint8_t {
   boolean,
   u8,
@@ -42,7 +44,7 @@ enum class ScalarType : std::uint8_t {
 namespace detail {
 
 struct ScalarTypeInfo {
-  std::string_view name;  // as safetensors spells it
+  std::string_view name;
   Index bytes;
 };
 inline constexpr std::array<ScalarTypeInfo, 16> scalar_types{{{"BOOL", 1},
@@ -84,23 +86,31 @@ consteval ScalarType scalar_type_for() {
 
 }  // namespace detail
 
+/// The scalar type whose elements are of the C++ type T.
 template <class T>
 inline constexpr ScalarType scalar_type_of = detail::scalar_type_for<std::remove_const_t<T>>();
 
+/// "F32", "BF16", "I64", "BOOL" and so on.
 constexpr std::string_view name_of(ScalarType type) noexcept {
   return detail::scalar_types[std::size_t(type)].name;
 }
 constexpr Index bytes_of(ScalarType type) noexcept {
   return detail::scalar_types[std::size_t(type)].bytes;
 }
-/// "F32" and so on, as safetensors spells them.
+/// The scalar type of that name, or nothing where none has it.
 constexpr std::optional<ScalarType> scalar_type_named(std::string_view name) noexcept {
   for (std::size_t i = 0; i < detail::scalar_types.size(); ++i)
     if (detail::scalar_types[i].name == name) return ScalarType(i);
   return std::nullopt;
 }
+/// Whether matrices may have elements of this type: whether its C++ type models Element.
+constexpr bool is_element(ScalarType type) noexcept {
+  return type == ScalarType::f16 || type == ScalarType::bf16 || type == ScalarType::f32 ||
+         type == ScalarType::f64;
+}
 
-/// The product of the sizes, or nothing where one is negative or the product does not fit an Index.
+/// The number of elements of a tensor: the product of its sizes. Nothing where a size is negative
+/// or the product does not fit an Index.
 constexpr std::optional<Index> element_count(std::span<const Index> shape) noexcept {
   Index count = 1;
   for (const Index size : shape)
@@ -108,53 +118,62 @@ constexpr std::optional<Index> element_count(std::span<const Index> shape) noexc
   return count;
 }
 
-/// The bytes of a tensor, or nothing as above.
+/// The number of bytes of a tensor, or nothing where it has no number of elements or the product
+/// does not fit an Index.
 constexpr std::optional<Index> byte_count(ScalarType type, std::span<const Index> shape) noexcept {
   auto count = element_count(shape);
   if (count && __builtin_mul_overflow(*count, bytes_of(type), &*count)) return std::nullopt;
   return count;
 }
 
-/// "F32 [3, 4]".
+namespace detail {
+
+/// Type and shape for messages: "F32 [3, 4]".
 inline std::string describe(ScalarType type, std::span<const Index> shape) {
   std::string text = message(name_of(type), " [");
   for (std::size_t i = 0; i < shape.size(); ++i) text += message(i == 0 ? "" : ", ", shape[i]);
   return text + "]";
 }
 
-/// A tensor that somebody else owns, row-major. `name` in the accessors is for their messages.
+}  // namespace detail
+
+/// A tensor whose bytes somebody else owns, row-major. The accessors take a `name` for the messages
+/// of their errors.
 struct TensorView {
   ScalarType type = ScalarType::f32;
   std::vector<Index> shape;
   std::span<const std::byte> bytes;
 
-  /// All elements in order; raises unless T is their type and the bytes are aligned for it.
+  /// All elements in order. Raises invalid_argument unless they are of type T, invalid_shape
+  /// unless the bytes are as many as type and shape say, and invalid_stride unless they are aligned
+  /// for T.
   template <class T>
   std::span<const T> values(std::string_view name = "tensor") const {
     if (type != scalar_type_of<T>)
-      raise(ErrorCode::invalid_argument,
-            message(name, ": is ", describe(type, shape), ", not ", name_of(scalar_type_of<T>)));
+      raise(ErrorCode::invalid_argument, message(name, ": is ", detail::describe(type, shape),
+                                                 ", not ", name_of(scalar_type_of<T>)));
     if (byte_count(type, shape) != Index(bytes.size()))
       raise(ErrorCode::invalid_shape,
-            message(name, ": ", describe(type, shape), " has ", bytes.size(), " bytes"));
+            message(name, ": ", detail::describe(type, shape), " has ", bytes.size(), " bytes"));
     if (std::uintptr_t(bytes.data()) % alignof(T) != 0)
       raise(ErrorCode::invalid_stride,
             message(name, ": its bytes are not aligned for ", name_of(type)));
+
     return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
   }
 
-  /// The last two dimensions as a matrix; all before them must be 1.
+  /// The matrix of the last two dimensions. Raises invalid_shape where there are fewer of them, or
+  /// where one of the others is not 1, and as values().
   template <Element T = float>
   View<const T> matrix(std::string_view name = "tensor") const {
     const auto elements = values<T>(name);
     const std::size_t rank = shape.size();
-    for (std::size_t i = 0; i + 2 < rank; ++i)
-      if (shape[i] != 1)
-        raise(ErrorCode::invalid_shape,
-              message(name, ": ", describe(type, shape), " is not a matrix"));
-    if (rank < 2)
+    bool is_matrix = rank >= 2;
+    for (std::size_t i = 0; i + 2 < rank; ++i) is_matrix &= shape[i] == 1;
+    if (!is_matrix)
       raise(ErrorCode::invalid_shape,
-            message(name, ": ", describe(type, shape), " is not a matrix"));
+            message(name, ": ", detail::describe(type, shape), " is not a matrix"));
+
     return {elements.data(), shape[rank - 2], shape[rank - 1], shape[rank - 1], 1};
   }
 };
@@ -177,7 +196,8 @@ struct Tensor {
   }
 };
 
-/// A dense row-major matrix, or a vector, as a tensor; no copy.
+/// A dense row-major matrix, or a vector, as a tensor that views the same memory. Raises
+/// invalid_stride for a matrix that is not dense.
 template <Element T>
 TensorView as_tensor(View<T> matrix) {
   if (!matrix.contiguous())
@@ -191,10 +211,11 @@ TensorView as_tensor(std::span<T> vector) {
   return {scalar_type_of<T>, {Index(vector.size())}, std::as_bytes(vector)};
 }
 
+/// Tensors by name.
 using TensorMap = std::map<std::string, Tensor, std::less<>>;
 using TensorViewMap = std::map<std::string, TensorView, std::less<>>;
 
-/// The tensor of that name, or an Error.
+/// The tensor of that name. Raises invalid_argument where there is none.
 template <class T>
 const T& tensor_at(const std::map<std::string, T, std::less<>>& tensors, std::string_view name) {
   const auto found = tensors.find(name);

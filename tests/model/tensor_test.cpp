@@ -1,4 +1,4 @@
-#include "cafeq/core/tensor.hpp"
+#include "cafeq/model/tensor.hpp"
 
 #include <numeric>
 
@@ -21,6 +21,13 @@ TEST_CASE("scalar types have names, and names have types") {
   CHECK_FALSE(scalar_type_named("f32"));
   CHECK(scalar_type_of<const fp16> == ScalarType::f16);
   CHECK(scalar_type_of<std::int8_t> == ScalarType::i8);
+}
+
+TEST_CASE("elements of matrices are of four scalar types") {
+  std::string elements;
+  for (int i = 0; i < 16; ++i)
+    if (is_element(ScalarType(i))) elements += message(name_of(ScalarType(i)), " ");
+  CHECK(elements == "F16 BF16 F32 F64 ");
 }
 
 TEST_CASE("sizes are multiplied without overflow") {

@@ -1,9 +1,11 @@
-#include "cafeq/model/roles.hpp"
+#include "cafeq/model/find_roles.hpp"
 
 #include <algorithm>
 #include <map>
 
-#include "cafeq/io/model_config.hpp"
+#include "cafeq/io/gguf_config.hpp"
+#include "cafeq/io/json_config.hpp"
+#include "cafeq/io/llama2c_config.hpp"
 #include "model/families.hpp"
 #include "support/catch.hpp"
 
@@ -615,7 +617,7 @@ TEST_CASE("GPT-J: rotary pairs interleaved, over a part of each head") {
   Tensors t;
   for (const std::string name : {"q_proj", "k_proj", "v_proj", "out_proj"})
     t.matrix("transformer.h.0.attn." + name, 32, 32);
-  t.buffer("transformer.h.0.attn.bias", "BOOL", {1, 1, 16, 16})
+  t.unloadable("transformer.h.0.attn.bias", "BOOL", {1, 1, 16, 16})
       .add("transformer.h.0.attn.masked_bias", {});
   t.linear("transformer.h.0.mlp.fc_in", 128, 32).linear("transformer.h.0.mlp.fc_out", 32, 128);
   const auto roles = roles_of(
@@ -749,10 +751,10 @@ TEST_CASE("wrappers are seen through, other modules are not") {
 
 TEST_CASE("what cannot be read as a matrix of weights is kept") {
   Tensors t;
-  t.buffer("a", "I32", {4, 4})
-      .buffer("b", "F8_E4M3", {4, 4})
-      .buffer("c", "bool", {4, 4})
-      .buffer("d", "type 39", {4, 4})
+  t.unloadable("a", "I32", {4, 4})
+      .unloadable("b", "F8_E4M3", {4, 4})
+      .unloadable("c", "bool", {4, 4})
+      .unloadable("d", "type 39", {4, 4})
       .add("empty", {0, 4});
   t.add("scalar", {})
       .add("cube", {2, 2, 2})

@@ -11,7 +11,7 @@
 #include <type_traits>
 
 #include "cafeq/core/error.hpp"
-#include "cafeq/core/tensor.hpp"
+#include "cafeq/model/tensor.hpp"
 
 namespace cafeq::detail {
 
