@@ -172,7 +172,8 @@ TEST_CASE("a copy has the same bytes, whatever its fields and types are") {
       writer.write(
           entry.name,
           test::exact_bytes(std::string(
-              std::size_t(gguf_bytes(entry.type, entry.shape).value_or(entry.bytes)), fill++)));
+              std::size_t(detail::gguf_bytes(entry.type, entry.shape).value_or(entry.bytes)),
+              fill++)));
     writer.commit();
 
     const GgufReader file(path);
@@ -197,15 +198,16 @@ TEST_CASE("a copy has the same bytes, whatever its fields and types are") {
 }
 
 TEST_CASE("bytes of a tensor follow from type and shape") {
-  CHECK(gguf_bytes(GgufType::f32, std::vector<Index>{2, 3}) == 24);
-  CHECK(gguf_bytes(GgufType::q6_k, std::vector<Index>{2, 3, 512}) == 6 * 2 * 210);
-  CHECK(gguf_bytes(GgufType::f16, {}) == 2);
-  CHECK_FALSE(gguf_bytes(GgufType::q4_0, {}));
-  CHECK_FALSE(gguf_bytes(GgufType::q4_0, std::vector<Index>{32, 33}));
-  CHECK_FALSE(gguf_bytes(GgufType::f32, std::vector<Index>{-1, 2}));
-  CHECK_FALSE(gguf_bytes(GgufType::f32, std::vector<Index>{2, -1}));
-  CHECK_FALSE(gguf_bytes(GgufType::f32, std::vector<Index>{Index(1) << 31, Index(1) << 31}));
-  CHECK_FALSE(gguf_bytes(GgufType(4), std::vector<Index>{32}));
+  CHECK(detail::gguf_bytes(GgufType::f32, std::vector<Index>{2, 3}) == 24);
+  CHECK(detail::gguf_bytes(GgufType::q6_k, std::vector<Index>{2, 3, 512}) == 6 * 2 * 210);
+  CHECK(detail::gguf_bytes(GgufType::f16, {}) == 2);
+  CHECK_FALSE(detail::gguf_bytes(GgufType::q4_0, {}));
+  CHECK_FALSE(detail::gguf_bytes(GgufType::q4_0, std::vector<Index>{32, 33}));
+  CHECK_FALSE(detail::gguf_bytes(GgufType::f32, std::vector<Index>{-1, 2}));
+  CHECK_FALSE(detail::gguf_bytes(GgufType::f32, std::vector<Index>{2, -1}));
+  CHECK_FALSE(
+      detail::gguf_bytes(GgufType::f32, std::vector<Index>{Index(1) << 31, Index(1) << 31}));
+  CHECK_FALSE(detail::gguf_bytes(GgufType(4), std::vector<Index>{32}));
 }
 
 TEST_CASE("files of another kind are refused by what they are") {
@@ -339,7 +341,7 @@ TEST_CASE("thousands of damaged files are read or refused") {
   for (const GgufEntry& entry : entries)
     writer.write(entry.name,
                  test::exact_bytes(std::string(
-                     std::size_t(gguf_bytes(entry.type, entry.shape).value_or(66)), 'x')));
+                     std::size_t(detail::gguf_bytes(entry.type, entry.shape).value_or(66)), 'x')));
   writer.commit();
   const std::string content = directory.read("file");
   for (const std::string& file : {content, golden}) {

@@ -153,6 +153,7 @@ TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
   CHECK(linear.metadata.get<std::string_view>("llama.rope.scaling.type") == "linear");
   CHECK(linear.metadata.get<double>("llama.rope.scaling.factor") == 2);
 
+  const detail::Llama3Scaling llama3_scaling{.factor = 8, .low = 1, .high = 4, .original = 1000};
   const Json scaling{{"rope_type", "llama3"},
                      {"factor", 8.0},
                      {"low_freq_factor", 1.0},
@@ -161,8 +162,8 @@ TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
   for (const char* member : {"rope_scaling", "rope_parameters"}) {
     const GgufModel llama3 = files.gguf({{member, scaling}});
     CHECK(source_of(llama3, "rope_freqs.weight").values ==
-          detail::llama3_rope_factors({.architecture = "", .head_dim = 4, .rope_base = 10000}, 8, 1,
-                                      4, 1000));
+          detail::rope_factors({.architecture = "", .head_dim = 4, .rope_base = 10000},
+                               llama3_scaling));
     CHECK(llama3.metadata.find("llama.rope.scaling.type") == nullptr);
   }
   engine::Config config;
@@ -171,8 +172,8 @@ TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
   config.rope_scaling = engine::RopeScaling{
       .factor = 8, .low_frequency_factor = 1, .high_frequency_factor = 4, .original_context = 1000};
   const auto slowed = engine::detail::rope_frequencies(config);
-  const auto factors = detail::llama3_rope_factors(
-      {.architecture = "", .head_dim = 64, .rope_base = 10000}, 8, 1, 4, 1000);
+  const auto factors = detail::rope_factors(
+      {.architecture = "", .head_dim = 64, .rope_base = 10000}, llama3_scaling);
   REQUIRE(factors.size() == plain.size());
   CHECK(factors.front() == 1);
   CHECK(factors.back() == 8);

@@ -4,6 +4,10 @@
 #include "support/catch.hpp"
 
 using namespace cafeq;
+using detail::add_vocabulary;
+using detail::GgufVocabulary;
+using detail::read_llama2c_vocabulary;
+using detail::TokenType;
 using test::bytes_of;
 using test::error_of;
 

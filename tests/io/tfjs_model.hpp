@@ -15,7 +15,7 @@ struct TfjsTensor {
   std::string bytes;
 };
 
-/// One group, its bytes cut into shards of `shard_size`.
+/// One entry of the manifest, its bytes cut into shards of `shard_size`.
 inline nlohmann::json tfjs_manifest(const TemporaryDirectory& directory,
                                     const std::vector<TfjsTensor>& tensors,
                                     std::size_t shard_size) {

@@ -76,7 +76,7 @@ TEST_CASE("tensors are listed in the manifest's order and read one by one") {
   CHECK_THAT(error.message(), Contains("shard2: ends 4 bytes early"));
 }
 
-TEST_CASE("groups have shards of their own, which may lie in subdirectories") {
+TEST_CASE("entries of the manifest have shards of their own, which may lie in subdirectories") {
   const test::TemporaryDirectory directory;
   auto model = small_model(directory);
   directory.write("more/shard..0", bytes_of<float>({8}));
@@ -167,7 +167,7 @@ TEST_CASE("contradictions in the manifest are refused") {
     return error;
   };
   const auto weight = [&](const char* member, nlohmann::json value) {
-    return broken([&](nlohmann::json& group) { group["weights"][0][member] = value; });
+    return broken([&](nlohmann::json& entry) { entry["weights"][0][member] = value; });
   };
 
   SECTION("shapes") {
@@ -202,24 +202,24 @@ TEST_CASE("contradictions in the manifest are refused") {
     for (const char* path :
          {"../shard0", "/etc/hostname", "a/../../b", "", "..", "a\\..\\b", "sub/.."}) {
       INFO(path);
-      const Error error = broken([&](nlohmann::json& group) { group["paths"][0] = path; });
+      const Error error = broken([&](nlohmann::json& entry) { entry["paths"][0] = path; });
       CHECK(error.code() == ErrorCode::corrupt);
       CHECK_THAT(error.message(), Contains("shard path"));
     }
-    CHECK(broken([](nlohmann::json& group) {
-            group["paths"][0] = std::string("a\0b", 3);
+    CHECK(broken([](nlohmann::json& entry) {
+            entry["paths"][0] = std::string("a\0b", 3);
           }).code() == ErrorCode::corrupt);
-    CHECK(broken([](nlohmann::json& group) { group["paths"][0] = 3; }).code() ==
+    CHECK(broken([](nlohmann::json& entry) { entry["paths"][0] = 3; }).code() ==
           ErrorCode::corrupt);
   }
   SECTION("structure") {
-    CHECK(broken([](nlohmann::json& group) { group.erase("paths"); }).code() == ErrorCode::corrupt);
-    CHECK(broken([](nlohmann::json& group) { group["weights"] = 1; }).code() == ErrorCode::corrupt);
-    CHECK(broken([](nlohmann::json& group) {
-            group["weights"][1] = nlohmann::json::array();
+    CHECK(broken([](nlohmann::json& entry) { entry.erase("paths"); }).code() == ErrorCode::corrupt);
+    CHECK(broken([](nlohmann::json& entry) { entry["weights"] = 1; }).code() == ErrorCode::corrupt);
+    CHECK(broken([](nlohmann::json& entry) {
+            entry["weights"][1] = nlohmann::json::array();
           }).code() == ErrorCode::corrupt);
-    CHECK(broken([](nlohmann::json& group) { group = "x"; }).code() == ErrorCode::corrupt);
-    CHECK(broken([](nlohmann::json& group) { group["paths"] = nlohmann::json::array(); }).code() ==
+    CHECK(broken([](nlohmann::json& entry) { entry = "x"; }).code() == ErrorCode::corrupt);
+    CHECK(broken([](nlohmann::json& entry) { entry["paths"] = nlohmann::json::array(); }).code() ==
           ErrorCode::corrupt);
     CHECK(read_error(directory, {{"weightsManifest", {{"paths", 1}}}}).code() ==
           ErrorCode::corrupt);

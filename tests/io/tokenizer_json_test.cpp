@@ -4,7 +4,11 @@
 #include "support/catch.hpp"
 
 using namespace cafeq;
+using detail::add_vocabulary;
+using detail::GgufVocabulary;
 using detail::Json;
+using detail::read_tokenizer_json;
+using detail::TokenType;
 using test::error_of;
 
 namespace {

@@ -5,6 +5,9 @@
 #include "support/catch.hpp"
 
 using namespace cafeq;
+using detail::allocate_bits;
+using detail::Allocation;
+using detail::BitChoice;
 
 namespace {
 

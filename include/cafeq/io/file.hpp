@@ -27,7 +27,7 @@ namespace cafeq {
 
 namespace detail {
 
-/// Closes on destruction.
+/// An open file, which is closed on destruction.
 class FileDescriptor {
  public:
   explicit FileDescriptor(int fd = -1) noexcept : fd_(fd) {}
@@ -39,14 +39,15 @@ class FileDescriptor {
   ~FileDescriptor() { close(); }
 
   int get() const noexcept { return fd_; }
-  /// 0, or the error number: a full disk may only show here.
+  /// Returns 0, or the number of the error: that a disk is full may only show here.
   int close() noexcept { return fd_ >= 0 && ::close(std::exchange(fd_, -1)) != 0 ? errno : 0; }
 
  private:
   int fd_;
 };
 
-/// Brings names to the disk. A file system that cannot sync a directory is no reason to fail.
+/// Brings the names in a directory to the disk. That a file system cannot do it is no reason to
+/// fail.
 inline void sync_directory(const std::string& path) noexcept {
   const FileDescriptor entry(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (entry.get() >= 0) ::fsync(entry.get());
@@ -63,6 +64,7 @@ class InputFile {
     struct stat status{};
     if (fd_.get() < 0 || ::fstat(fd_.get(), &status) != 0)
       detail::raise_system(path_, "open", errno);
+
     if (!S_ISREG(status.st_mode)) raise(ErrorCode::io, message(path_, ": is not a regular file"));
     size_ = Index(status.st_size);
   }
@@ -71,7 +73,7 @@ class InputFile {
   Index size() const noexcept { return size_; }
   int descriptor() const noexcept { return fd_.get(); }
 
-  /// Fills `to` with the bytes from `offset` on, or raises.
+  /// Fills `to` with the bytes from `offset` on. Raises io where the file ends early.
   void read_at(Index offset, std::span<std::byte> to) const {
     while (!to.empty()) {
       const ssize_t count = ::pread(fd_.get(), to.data(), to.size(), off_t(offset));
@@ -89,7 +91,7 @@ class InputFile {
   Index size_ = 0;
 };
 
-/// A whole file in memory.
+/// Reads a whole file into memory.
 inline Buffer<std::byte> read_file(const std::string& path) {
   const InputFile file(path);
   Buffer<std::byte> bytes(std::size_t(file.size()));
@@ -97,14 +99,15 @@ inline Buffer<std::byte> read_file(const std::string& path) {
   return bytes;
 }
 
-/// A file's pages, read by the system when they are touched. The file must not shrink while it is
-/// mapped.
+/// A file as memory: the system reads its pages when they are touched. The file must not shrink
+/// while it is mapped.
 class MappedFile {
  public:
   explicit MappedFile(const std::string& path) {
     const InputFile file(path);
     size_ = std::size_t(file.size());
-    if (size_ == 0) return;
+    if (size_ == 0) return;  // nothing can be mapped, and nothing needs to be
+
     void* pages = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
     if (pages == MAP_FAILED) detail::raise_system(path, "map", errno);
     data_ = static_cast<const std::byte*>(pages);
@@ -122,8 +125,8 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
 
-  /// The pages that `part` touches leave memory; bytes that are read again come back from the file.
-  /// `part` is a piece of bytes().
+  /// Lets the pages of `part`, a piece of bytes(), leave memory. When they are touched again the
+  /// system reads them from the file once more.
   void release(std::span<const std::byte> part) const noexcept {
     if (part.empty()) return;
     const std::size_t page = std::size_t(::sysconf(_SC_PAGESIZE));
@@ -157,10 +160,10 @@ class AtomicFile {
 
   /// Appends to what has been written so far.
   void write(std::span<const std::byte> bytes) { write_at(end_, bytes); }
-  /// Bytes that are jumped over are zero until they are written.
+  /// Writes at `offset`. Bytes that are jumped over are zero until they are written.
   void write_at(Index offset, std::span<const std::byte> bytes) {
-    constexpr std::size_t most = std::size_t(1)
-                                 << 30;  // the system takes no more than 2 GiB a call
+    // The system takes no more than 2 GiB a call.
+    constexpr std::size_t most = std::size_t(1) << 30;
     while (!bytes.empty()) {
       const ssize_t count =
           ::pwrite(fd_.get(), bytes.data(), std::min(bytes.size(), most), off_t(offset));
@@ -171,7 +174,7 @@ class AtomicFile {
     }
     end_ = std::max(end_, offset);
   }
-  /// Zeros from what has been written up to `size`, or a shorter file.
+  /// Gives the file that size: zeros follow what has been written, or its end is cut off.
   void resize(Index size) {
     if (::ftruncate(fd_.get(), off_t(size)) != 0) fail("write", errno);
     end_ = size;
@@ -186,7 +189,7 @@ class AtomicFile {
     if (::fsync(fd_.get()) != 0) fail("write", errno);
     if (const int error = fd_.close(); error != 0) fail("write", error);
   }
-  /// finish(), then gives the file its name.
+  /// Finishes, then gives the file its name.
   void commit() {
     finish();
     if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace", errno);
@@ -203,7 +206,8 @@ class AtomicFile {
 
  private:
   [[noreturn]] void fail(std::string_view action, int error) {
-    discard();  // not left to the destructor, which a host without exceptions never reaches
+    // This is not left to the destructor, which a host without exceptions never reaches.
+    discard();
     detail::raise_system(path_, action, error);
   }
 
@@ -213,7 +217,7 @@ class AtomicFile {
   Index end_ = 0;
 };
 
-/// A whole file, which appears at once.
+/// Writes a whole file, which appears at once.
 inline void write_file(const std::string& path, std::string_view content) {
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(content)));

@@ -32,11 +32,11 @@ struct GgufEntry {
   std::string name;
   GgufType type;  ///< any number that a file holds: gguf_type_info() may not know it
   std::vector<Index> shape;
-  Index bytes = 0;  ///< to a writer this tells something only of types that are not known; else the
-                    ///< shape says it
+  Index bytes = 0;  ///< a writer needs it only where the type is not known; else the shape says it
 };
 
-/// Where the type is unknown, `data` is everything up to the next tensor.
+/// A tensor of a mapped file. Where its type is not known, `data` is everything up to the next
+/// tensor.
 struct GgufTensor : GgufEntry {
   std::span<const std::byte> data;
 };
@@ -53,7 +53,7 @@ class GgufReader {
   std::span<const GgufTensor> tensors() const noexcept { return tensors_.items(); }
   /// Raises where there is none of that name.
   const GgufTensor& tensor(std::string_view name) const { return tensors_.at(name); }
-  /// The tensor's pages leave memory until they are touched again.
+  /// Lets the tensor's pages leave memory until they are touched again.
   void release(std::string_view name) const { file_.release(tensor(name).data); }
   Index file_bytes() const noexcept { return Index(file_.bytes().size()); }
 
@@ -76,6 +76,8 @@ class GgufWriter : public TensorFileWriter {
   static Layout layout(const GgufMetadata& metadata, std::span<const GgufEntry> entries);
 };
 
+namespace detail {
+
 /// The bytes of a tensor, or nothing where the type is unknown, rows are not whole blocks, a size
 /// is negative, or the number does not fit an Index.
 inline std::optional<Index> gguf_bytes(GgufType type, std::span<const Index> shape) noexcept {
@@ -87,18 +89,17 @@ inline std::optional<Index> gguf_bytes(GgufType type, std::span<const Index> sha
   return bytes;
 }
 
-namespace detail {
-
 inline constexpr std::string_view gguf_magic = "GGUF";
 inline constexpr std::uint32_t gguf_version = 3;
 inline constexpr std::size_t gguf_rank_limit = 4;
 inline constexpr std::size_t gguf_name_limit = 63;
 inline constexpr std::size_t gguf_field_name_limit = 65535;
 inline constexpr std::string_view gguf_alignment_field = "general.alignment";
-inline constexpr Index gguf_alignment_limit =
-    1 << 20;  // no file has more; padding is not a way to ask for memory
+/// No file has more, and padding is not to be a way to ask for memory.
+inline constexpr Index gguf_alignment_limit = 1 << 20;
 
-/// Raises where the field says something else than an alignment; `file` is for that message.
+/// The alignment of a file's tensors. Raises `code`, naming `file`, where the field for it says
+/// something else than an alignment.
 inline Index gguf_alignment(const GgufMetadata& metadata, ErrorCode code, std::string_view file) {
   const GgufValue* field = metadata.find(gguf_alignment_field);
   if (field == nullptr) return 32;
@@ -113,6 +114,7 @@ inline bool is_known(GgufType type) noexcept {
   return gguf_type_info(std::uint32_t(type)).has_value();
 }
 
+/// Steps over the magic and the version, which must be the ones that this reader knows.
 inline void read_gguf_version(ByteCursor& cursor) {
   if (as_text(cursor.take(gguf_magic.size(), "the magic")) != gguf_magic)
     cursor.fail("does not begin with GGUF");
@@ -124,6 +126,7 @@ inline void read_gguf_version(ByteCursor& cursor) {
                                                   ", expected ", gguf_version));
 }
 
+/// Reads the fields.
 inline GgufMetadata read_gguf_metadata(ByteCursor& cursor, std::uint64_t count) {
   GgufMetadata metadata;
   for (std::uint64_t i = 0; i < count; ++i) {
@@ -137,7 +140,7 @@ inline GgufMetadata read_gguf_metadata(ByteCursor& cursor, std::uint64_t count) 
   return metadata;
 }
 
-/// What keeps a tensor out of a GGUF file, or nothing.
+/// Why a GGUF file cannot have such a tensor; empty where it can.
 inline std::string gguf_problem(const GgufEntry& entry) {
   if (entry.name.empty() || entry.name.size() > gguf_name_limit)
     return message("has a name of ", entry.name.size(), " bytes");
@@ -151,21 +154,24 @@ inline std::string gguf_problem(const GgufEntry& entry) {
   return {};
 }
 
-/// What the list says of a tensor: all but its bytes.
+/// What the list at the head of a file says of a tensor: all but its bytes.
 struct ListedGgufTensor {
   GgufTensor tensor;
   std::uint64_t offset;  // in the data
 };
 
+/// Reads one tensor of the list.
 inline ListedGgufTensor read_gguf_tensor(ByteCursor& cursor) {
-  GgufTensor tensor{{std::string(cursor.text("the name of a tensor")), {}, {}}, {}};
+  GgufTensor tensor{};
+  tensor.name = cursor.text("the name of a tensor");
+
   const auto rank = cursor.number<std::uint32_t>("a rank");
   ByteCursor sizes(cursor.file(),
                    cursor.take(std::uint64_t(rank) * sizeof(Index), "the dimensions of a tensor"));
-  while (sizes.remaining() > 0)
-    tensor.shape.push_back(
-        sizes.number<Index>("a dimension"));  // what is too large becomes negative
+  // Sizes are unsigned in the file. One that is too large becomes negative, which is refused below.
+  while (sizes.remaining() > 0) tensor.shape.push_back(sizes.number<Index>("a dimension"));
   std::reverse(tensor.shape.begin(), tensor.shape.end());
+
   tensor.type = GgufType(cursor.number<std::uint32_t>("a tensor type"));
   const auto offset = cursor.number<std::uint64_t>("an offset");
   if (const std::string problem = gguf_problem(tensor); !problem.empty())
@@ -173,7 +179,8 @@ inline ListedGgufTensor read_gguf_tensor(ByteCursor& cursor) {
   return {std::move(tensor), offset};
 }
 
-/// Gives each tensor its bytes.
+/// Gives each tensor its bytes. Raises corrupt where tensors overlap, are not aligned, or reach
+/// beyond the data.
 inline NamedList<GgufTensor> place_gguf_tensors(const ByteCursor& cursor,
                                                 std::vector<ListedGgufTensor> listed,
                                                 std::span<const std::byte> data, Index multiple) {
@@ -185,10 +192,13 @@ inline NamedList<GgufTensor> place_gguf_tensors(const ByteCursor& cursor,
     const auto fail = [&](std::string_view problem) {
       cursor.fail(message("tensor ", tensor.name, " ", problem));
     };
+
     const std::string start = message("starts at byte ", offset, " of the data, ");
     if (offset % std::uint64_t(multiple) != 0) fail(message(start, "no multiple of ", multiple));
     if (offset < end) fail(message(start, "inside of the tensor before it, which ends at ", end));
     if (offset > data.size()) fail(message(start, "which has ", data.size()));
+
+    // Only the next tensor tells where one of an unknown type ends.
     const std::uint64_t next =
         i + 1 < listed.size() ? std::clamp<std::uint64_t>(listed[i + 1].offset, offset, data.size())
                               : data.size();
@@ -196,6 +206,7 @@ inline NamedList<GgufTensor> place_gguf_tensors(const ByteCursor& cursor,
         is_known(tensor.type) ? *gguf_bytes(tensor.type, tensor.shape) : Index(next - offset);
     if (std::uint64_t(tensor.bytes) > data.size() - offset)
       fail(message(start, "which has ", data.size(), ", and takes ", tensor.bytes));
+
     tensor.data = data.subspan(std::size_t(offset), std::size_t(tensor.bytes));
     end = offset + tensor.data.size();
     if (!tensors.add(tensor)) fail("appears twice");
@@ -203,6 +214,7 @@ inline NamedList<GgufTensor> place_gguf_tensors(const ByteCursor& cursor,
   return tensors;
 }
 
+/// What a file holds.
 struct GgufContent {
   GgufMetadata metadata;
   NamedList<GgufTensor> tensors{};
@@ -214,8 +226,10 @@ inline GgufContent parse_gguf(const std::string& path, std::span<const std::byte
   const auto tensor_count = cursor.number<std::uint64_t>("the number of tensors");
   const auto field_count = cursor.number<std::uint64_t>("the number of fields");
   GgufContent content{read_gguf_metadata(cursor, field_count)};
+
   std::vector<ListedGgufTensor> listed;
   for (std::uint64_t i = 0; i < tensor_count; ++i) listed.push_back(read_gguf_tensor(cursor));
+
   const Index multiple = gguf_alignment(content.metadata, ErrorCode::corrupt, path);
   const auto data_offset = std::size_t(ceil_div(Index(cursor.position()), multiple) * multiple);
   content.tensors = place_gguf_tensors(cursor, std::move(listed),
@@ -238,6 +252,7 @@ inline TensorFileWriter::Layout GgufWriter::layout(const GgufMetadata& metadata,
   detail::append_number(layout.header, detail::gguf_version);
   detail::append_number(layout.header, std::uint64_t(entries.size()));
   detail::append_number(layout.header, std::uint64_t(metadata.fields().size()));
+
   for (const auto& [name, value] : metadata.fields()) {
     if (name.empty() || name.size() > detail::gguf_field_name_limit)
       raise(ErrorCode::invalid_argument,
@@ -246,6 +261,7 @@ inline TensorFileWriter::Layout GgufWriter::layout(const GgufMetadata& metadata,
     detail::append_number(layout.header, value.type());
     layout.header.append(value.encoded());
   }
+
   for (const GgufEntry& entry : entries) {
     if (const std::string problem = detail::gguf_problem(entry); !problem.empty())
       raise(ErrorCode::invalid_argument, message("tensor ", entry.name, " ", problem));
@@ -255,10 +271,11 @@ inline TensorFileWriter::Layout GgufWriter::layout(const GgufMetadata& metadata,
       detail::append_number(layout.header, *size);
     detail::append_number(layout.header, entry.type);
     const Index bytes =
-        detail::is_known(entry.type) ? *gguf_bytes(entry.type, entry.shape) : entry.bytes;
+        detail::is_known(entry.type) ? *detail::gguf_bytes(entry.type, entry.shape) : entry.bytes;
     detail::append_number(layout.header, layout.append(entry.name, bytes));
     layout.pad(multiple);
   }
+
   layout.header.resize(std::size_t(ceil_div(Index(layout.header.size()), multiple) * multiple));
   return layout;
 }

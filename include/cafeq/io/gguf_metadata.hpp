@@ -21,6 +21,7 @@
 
 namespace cafeq {
 
+/// The type of a value, by the number that stands for it in a file.
 enum class GgufValueType : std::uint32_t {
   u8,
   i8,
@@ -39,6 +40,7 @@ enum class GgufValueType : std::uint32_t {
 
 namespace detail {
 
+/// Whether a value of this C++ type is written as an array.
 template <class T>
 inline constexpr bool is_array_like = false;
 template <class T>
@@ -69,7 +71,7 @@ constexpr GgufValueType gguf_value_type_of() {
 /// again.
 class GgufValue {
  public:
-  /// Of the type that T has: an unsigned 32-bit number for std::uint32_t, a string for what
+  /// A value of the type that T has: an unsigned 32-bit number for std::uint32_t, a string for what
   /// converts to std::string_view, an array for a std::vector or std::span.
   template <class T>
     requires(!std::is_same_v<T, GgufValue>)
@@ -83,9 +85,9 @@ class GgufValue {
   /// As in a file, without the type.
   std::string_view encoded() const& noexcept { return encoded_; }
 
-  /// The value where T can hold it, or nothing. T: Index, for integers of any type; double, for
-  /// numbers of any type; bool;
-  /// std::string_view, into this value; std::vector of these, or of vectors.
+  /// The value where T can hold it, or nothing. T is Index for integers of any type, double for
+  /// numbers of any type, bool, std::string_view (into this value), or a std::vector of these or of
+  /// vectors.
   template <class T>
   std::optional<T> to() const& {
     detail::ByteCursor cursor("", std::as_bytes(std::span(encoded_)));
@@ -108,6 +110,7 @@ class GgufValue {
   std::string encoded_;
 };
 
+/// A key and its value.
 struct GgufField {
   std::string name;
   GgufValue value;
@@ -115,11 +118,12 @@ struct GgufField {
   bool operator==(const GgufField&) const = default;
 };
 
-/// The fields in the file's order.
+/// The fields at the head of a file.
 class GgufMetadata {
  public:
+  /// In the file's order.
   std::span<const GgufField> fields() const noexcept { return fields_.items(); }
-  /// Null where there is none of that name.
+  /// The value of that name, or null where there is none.
   const GgufValue* find(std::string_view name) const noexcept {
     const GgufField* field = fields_.find(name);
     return field == nullptr ? nullptr : &field->value;
@@ -147,6 +151,7 @@ class GgufMetadata {
 
 namespace detail {
 
+/// Reads the number of a type. Raises corrupt where it stands for none.
 inline GgufValueType read_gguf_value_type(ByteCursor& cursor) {
   const auto number = cursor.number<std::uint32_t>("a value type");
   if (number > std::uint32_t(GgufValueType::f64))
@@ -154,7 +159,7 @@ inline GgufValueType read_gguf_value_type(ByteCursor& cursor) {
   return GgufValueType(number);
 }
 
-/// Of one value in a file; 0 where that varies.
+/// The bytes of one value of a type in a file; 0 where they vary.
 constexpr std::size_t bytes_of(GgufValueType type) noexcept {
   constexpr std::array<std::size_t, 13> sizes{1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
   return sizes[std::size_t(type)];

@@ -18,11 +18,12 @@
 #include "cafeq/io/file.hpp"
 #include "cafeq/io/gguf_metadata.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// What a token is, in GGUF's numbers.
 enum class TokenType : std::int32_t { normal = 1, unknown, control, user_defined, unused, byte };
 
+/// The tokens of a model and how a text becomes a sequence of them.
 struct GgufVocabulary {
   /// "llama": pieces of text with visible spaces (U+2581), merged by score. "gpt2": bytes as
   /// visible characters, merged by rank.
@@ -30,19 +31,19 @@ struct GgufVocabulary {
   std::string pre{};  ///< llama.cpp's name for how a text is cut ahead of merging
   std::vector<std::string> tokens{};
   std::vector<TokenType> types{};
-  std::vector<float> scores{};        ///< of "llama"
-  std::vector<std::string> merges{};  ///< of "gpt2": "left right", the first one goes first
-  std::optional<Index> begin{};       ///< ids of tokens
+  std::vector<float> scores{};        ///< of each token, in "llama"; higher ones are merged first
+  std::vector<std::string> merges{};  ///< in "gpt2": "left right", in the order of their ranks
+  std::optional<Index> begin{};       ///< ids of the tokens that have a role of their own
   std::optional<Index> end{};
   std::optional<Index> unknown{};
   std::optional<Index> padding{};
   bool add_begin = true;         ///< every text starts with `begin`
-  bool add_space_prefix = true;  ///< of "llama": a space goes ahead of a text
+  bool add_space_prefix = true;  ///< in "llama": a space goes ahead of a text
   std::string chat_template{};
 };
 
-/// Adds tokenizer.ggml.* and the template. Raises corrupt, naming `file`, where a token appears
-/// twice: llama.cpp finds tokens by their text.
+/// Adds the fields tokenizer.ggml.* and the chat template. Raises corrupt, naming `file`, where a
+/// token appears twice: llama.cpp finds tokens by their text.
 inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabulary,
                            std::string_view file);
 
@@ -51,11 +52,10 @@ inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabul
 /// invalid_argument unless it has `size` tokens.
 inline GgufVocabulary read_llama2c_vocabulary(const std::string& path, Index size);
 
-namespace detail {
-
 /// How pieces spell a space: U+2581.
 inline constexpr std::string_view visible_space = "\xe2\x96\x81";
 
+/// `text` with each `from` replaced by `to`.
 inline std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
   for (std::size_t at = 0; at < text.size();) {
@@ -73,8 +73,6 @@ inline bool is_byte_piece(std::string_view piece) noexcept {
   return piece.size() == 6 && piece.starts_with("<0x") && piece[5] == '>' &&
          digits.find(piece[3]) != digits.npos && digits.find(piece[4]) != digits.npos;
 }
-
-}  // namespace detail
 
 inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabulary,
                            std::string_view file) {
@@ -95,6 +93,7 @@ inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabul
   add("token_type", types);
   if (!vocabulary.scores.empty()) add("scores", vocabulary.scores);
   if (!vocabulary.merges.empty()) add("merges", vocabulary.merges);
+
   const std::array<std::pair<std::string_view, std::optional<Index>>, 4> ids_by_name{
       {{"bos_token_id", vocabulary.begin},
        {"eos_token_id", vocabulary.end},
@@ -102,6 +101,7 @@ inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabul
        {"padding_token_id", vocabulary.padding}}};
   for (const auto& [name, id] : ids_by_name)
     if (id) add(name, std::uint32_t(*id));
+
   add("add_bos_token", vocabulary.add_begin);
   if (vocabulary.model == "llama") add("add_space_prefix", vocabulary.add_space_prefix);
   if (!vocabulary.chat_template.empty())
@@ -110,15 +110,15 @@ inline void add_vocabulary(GgufMetadata& metadata, const GgufVocabulary& vocabul
 
 inline GgufVocabulary read_llama2c_vocabulary(const std::string& path, Index size) {
   const auto bytes = read_file(path);
-  detail::ByteCursor cursor(path, bytes);
+  ByteCursor cursor(path, bytes);
   cursor.number<std::int32_t>("the length of the longest token");
   GgufVocabulary vocabulary{.model = "llama", .pre = "default", .begin = 1, .end = 2, .unknown = 0};
   while (cursor.remaining() > 0) {
     vocabulary.scores.push_back(cursor.number<float>("a score"));
-    const auto piece = detail::as_text(
-        cursor.take(cursor.number<std::uint32_t>("the length of a token"), "a token"));
-    vocabulary.types.push_back(detail::is_byte_piece(piece) ? TokenType::byte : TokenType::normal);
-    vocabulary.tokens.push_back(detail::replaced(piece, " ", detail::visible_space));
+    const auto piece =
+        as_text(cursor.take(cursor.number<std::uint32_t>("the length of a token"), "a token"));
+    vocabulary.types.push_back(is_byte_piece(piece) ? TokenType::byte : TokenType::normal);
+    vocabulary.tokens.push_back(replaced(piece, " ", visible_space));
   }
   if (Index(vocabulary.tokens.size()) != size)
     raise(ErrorCode::invalid_argument,
@@ -134,4 +134,4 @@ inline GgufVocabulary read_llama2c_vocabulary(const std::string& path, Index siz
   return vocabulary;
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

@@ -27,6 +27,7 @@
 
 namespace cafeq {
 
+/// The sizes of a model.
 struct Llama2cHeader {
   int version = 0;
   Index hidden = 0;
@@ -42,8 +43,8 @@ struct Llama2cHeader {
   bool operator==(const Llama2cHeader&) const = default;
 };
 
-/// Named as in Meta's checkpoints: layers.0.attention.wq.weight [out, in] …; the tables of version
-/// 0 are freq_cis_real and freq_cis_imag.
+/// A tensor of a checkpoint, named as in those of Meta: layers.0.attention.wq.weight [out, in] and
+/// so on. The tables of positions of version 0 are freq_cis_real and freq_cis_imag.
 struct Llama2cTensor {
   std::string name;
   TensorView view;
@@ -61,7 +62,7 @@ class Llama2cReader {
   std::span<const Llama2cTensor> tensors() const noexcept { return tensors_.items(); }
   /// Raises where there is none of that name.
   const Llama2cTensor& tensor(std::string_view name) const { return tensors_.at(name); }
-  /// The tensor's pages leave memory until they are touched again.
+  /// Lets the tensor's pages leave memory until they are touched again.
   void release(std::string_view name) const { file_.release(tensor(name).view.bytes); }
   Index file_bytes() const noexcept { return Index(file_.bytes().size()); }
 
@@ -71,7 +72,7 @@ class Llama2cReader {
   detail::NamedList<Llama2cTensor> tensors_;
 };
 
-/// Writes a checkpoint of the same layout: all tensors that a reader of such a header lists.
+/// Writes a checkpoint: all tensors that a reader lists for such a header, with the same names.
 class Llama2cWriter : public TensorFileWriter {
  public:
   /// Raises invalid_argument for sizes that no checkpoint has.
@@ -87,7 +88,7 @@ namespace detail {
 inline constexpr std::uint32_t llama2c_magic = 0x616b3432;  // "ak42"
 inline constexpr std::size_t llama2c_header_bytes = 256;    // of version 1
 
-/// Why these sizes are no model's, or nothing.
+/// Why no model has these sizes; empty where one may have them.
 inline std::string llama2c_problem(const Llama2cHeader& h) {
   for (const Index size :
        {h.hidden, h.intermediate, h.layers, h.heads, h.kv_heads, h.vocabulary, h.context})
@@ -100,7 +101,7 @@ inline std::string llama2c_problem(const Llama2cHeader& h) {
   return {};
 }
 
-/// The seven sizes, whatever they are.
+/// Reads the seven sizes, which are not checked.
 inline Llama2cHeader read_llama2c_sizes(ByteCursor& cursor) {
   Llama2cHeader h;
   for (Index* size :
@@ -132,53 +133,53 @@ inline Llama2cHeader read_llama2c_header(ByteCursor& cursor) {
   return h;
 }
 
-/// One tensor, or that tensor of every layer.
-struct Llama2cGroup {
+/// A tensor that a model has once, or the same tensor of all layers, one after the other.
+struct Llama2cSeries {
   std::string_view name;
   std::vector<Index> shape;
   bool layered = true;
 };
 
-/// In the file's order.
-inline std::vector<Llama2cGroup> llama2c_groups(const Llama2cHeader& h) {
+/// All tensors that a file has, in its order.
+inline std::vector<Llama2cSeries> llama2c_tensors(const Llama2cHeader& h) {
   const Index kv = h.kv_heads * h.head_dim();
-  const std::vector<Llama2cGroup> attention{{"attention.wq.weight", {h.hidden, h.hidden}},
-                                            {"attention.wk.weight", {kv, h.hidden}},
-                                            {"attention.wv.weight", {kv, h.hidden}},
-                                            {"attention.wo.weight", {h.hidden, h.hidden}}};
-  const std::vector<Llama2cGroup> mlp{{"feed_forward.w1.weight", {h.intermediate, h.hidden}},
-                                      {"feed_forward.w2.weight", {h.hidden, h.intermediate}},
-                                      {"feed_forward.w3.weight", {h.intermediate, h.hidden}}};
-  const Llama2cGroup attention_norm{"attention_norm.weight", {h.hidden}};
-  const Llama2cGroup mlp_norm{"ffn_norm.weight", {h.hidden}};
-  const Llama2cGroup norm{"norm.weight", {h.hidden}, false};
-  const Llama2cGroup embedding{"tok_embeddings.weight", {h.vocabulary, h.hidden}, false};
+  const std::vector<Llama2cSeries> attention{{"attention.wq.weight", {h.hidden, h.hidden}},
+                                             {"attention.wk.weight", {kv, h.hidden}},
+                                             {"attention.wv.weight", {kv, h.hidden}},
+                                             {"attention.wo.weight", {h.hidden, h.hidden}}};
+  const std::vector<Llama2cSeries> mlp{{"feed_forward.w1.weight", {h.intermediate, h.hidden}},
+                                       {"feed_forward.w2.weight", {h.hidden, h.intermediate}},
+                                       {"feed_forward.w3.weight", {h.intermediate, h.hidden}}};
+  const Llama2cSeries attention_norm{"attention_norm.weight", {h.hidden}};
+  const Llama2cSeries mlp_norm{"ffn_norm.weight", {h.hidden}};
+  const Llama2cSeries norm{"norm.weight", {h.hidden}, false};
+  const Llama2cSeries embedding{"tok_embeddings.weight", {h.vocabulary, h.hidden}, false};
 
-  std::vector<Llama2cGroup> groups;
-  const auto add = [&](const auto& more) { groups.insert(groups.end(), more.begin(), more.end()); };
+  std::vector<Llama2cSeries> all;
+  const auto add = [&](const auto& more) { all.insert(all.end(), more.begin(), more.end()); };
   if (h.version == 0) {
-    groups = {embedding, attention_norm};
+    all = {embedding, attention_norm};
     add(attention);
-    groups.push_back(mlp_norm);
+    all.push_back(mlp_norm);
     add(mlp);
-    groups.push_back(norm);
+    all.push_back(norm);
     for (const char* table : {"freq_cis_real", "freq_cis_imag"})
-      groups.push_back({table, {h.context, h.head_dim() / 2}, false});
+      all.push_back({table, {h.context, h.head_dim() / 2}, false});
   } else {
-    groups = {attention_norm, mlp_norm, norm, embedding};
+    all = {attention_norm, mlp_norm, norm, embedding};
     add(attention);
     add(mlp);
   }
-  if (!h.tied_embeddings) groups.push_back({"output.weight", embedding.shape, false});
-  return groups;
+  if (!h.tied_embeddings) all.push_back({"output.weight", embedding.shape, false});
+  return all;
 }
 
-/// Of all tensors, or nothing where that does not fit an Index.
+/// The bytes of all tensors, or nothing where the number does not fit an Index.
 inline std::optional<Index> llama2c_bytes(const Llama2cHeader& h) {
   Index total = 0;
-  for (const auto& group : llama2c_groups(h)) {
-    auto bytes = byte_count(ScalarType::f32, group.shape);
-    if (!bytes || __builtin_mul_overflow(*bytes, group.layered ? h.layers : 1, &*bytes) ||
+  for (const auto& series : llama2c_tensors(h)) {
+    auto bytes = byte_count(ScalarType::f32, series.shape);
+    if (!bytes || __builtin_mul_overflow(*bytes, series.layered ? h.layers : 1, &*bytes) ||
         __builtin_add_overflow(total, *bytes, &total))
       return std::nullopt;
   }
@@ -188,12 +189,13 @@ inline std::optional<Index> llama2c_bytes(const Llama2cHeader& h) {
 /// f(name, shape, bytes) for every tensor in the file's order.
 template <class F>
 void for_each_llama2c_tensor(const Llama2cHeader& h, F&& f) {
-  for (const auto& group : llama2c_groups(h))
-    for (Index layer = 0; layer < (group.layered ? h.layers : 1); ++layer)
-      f(group.layered ? message("layers.", layer, ".", group.name) : std::string(group.name),
-        group.shape, *byte_count(ScalarType::f32, group.shape));
+  for (const auto& series : llama2c_tensors(h))
+    for (Index layer = 0; layer < (series.layered ? h.layers : 1); ++layer)
+      f(series.layered ? message("layers.", layer, ".", series.name) : std::string(series.name),
+        series.shape, *byte_count(ScalarType::f32, series.shape));
 }
 
+/// What a file holds.
 struct Llama2cContent {
   Llama2cHeader header;
   NamedList<Llama2cTensor> tensors{};
@@ -231,6 +233,7 @@ inline TensorFileWriter::Layout Llama2cWriter::layout(const Llama2cHeader& h) {
     raise(ErrorCode::invalid_argument, message("header: ", problem));
   if (!detail::llama2c_bytes(h))
     raise(ErrorCode::invalid_argument, "header: the tensors are too large");
+
   Layout layout;
   if (h.version == 1) {
     detail::append_number(layout.header, detail::llama2c_magic);
@@ -244,6 +247,7 @@ inline TensorFileWriter::Layout Llama2cWriter::layout(const Llama2cHeader& h) {
     detail::append_number(layout.header, std::uint8_t(h.tied_embeddings));
     layout.header.resize(detail::llama2c_header_bytes);
   }
+
   detail::for_each_llama2c_tensor(
       h, [&](const std::string& name, const auto&, Index bytes) { layout.append(name, bytes); });
   return layout;

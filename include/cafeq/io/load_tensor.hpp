@@ -12,7 +12,7 @@
 
 #include "cafeq/io/gguf_file.hpp"
 #include "cafeq/io/llama2c.hpp"
-#include "cafeq/io/sharded_safetensors.hpp"
+#include "cafeq/io/safetensors_model.hpp"
 #include "cafeq/io/tfjs.hpp"
 #include "cafeq/model/model.hpp"
 #include "cafeq/quant/gguf.hpp"

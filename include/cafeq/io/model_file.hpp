@@ -18,7 +18,7 @@
 #include "cafeq/io/load_tensor.hpp"
 #include "cafeq/io/model_format.hpp"
 #include "cafeq/io/path.hpp"
-#include "cafeq/io/sharded_safetensors.hpp"
+#include "cafeq/io/safetensors_model.hpp"
 #include "cafeq/io/tfjs.hpp"
 #include "cafeq/model/model.hpp"
 

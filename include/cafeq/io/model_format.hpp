@@ -17,7 +17,7 @@
 #include "cafeq/io/json.hpp"
 #include "cafeq/io/llama2c.hpp"
 #include "cafeq/io/path.hpp"
-#include "cafeq/io/sharded_safetensors.hpp"
+#include "cafeq/io/safetensors_model.hpp"
 
 namespace cafeq {
 

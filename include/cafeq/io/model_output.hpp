@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cafeq/io/model_parts.hpp"
+#include "cafeq/io/sharded_safetensors.hpp"
 
 namespace cafeq {
 

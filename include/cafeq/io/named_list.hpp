@@ -13,7 +13,7 @@
 
 namespace cafeq::detail {
 
-/// T has a member `name`, which stays as it was added.
+/// Items of type T, which has a member `name`. Nobody may change that name later.
 template <class T>
 class NamedList {
  public:
@@ -29,6 +29,7 @@ class NamedList {
   auto begin() const noexcept { return items_.begin(); }
   auto end() const noexcept { return items_.end(); }
 
+  /// The item of that name, or null where there is none.
   const T* find(std::string_view name) const noexcept {
     const auto found = places_.find(name);
     return found == places_.end() ? nullptr : &items_[found->second];
@@ -36,7 +37,7 @@ class NamedList {
   T* find(std::string_view name) noexcept {
     return const_cast<T*>(std::as_const(*this).find(name));
   }
-  /// Raises where there is none of that name.
+  /// The item of that name. Raises invalid_argument where there is none.
   const T& at(std::string_view name) const {
     const T* found = find(name);
     if (found == nullptr) raise(ErrorCode::invalid_argument, message("no tensor is named ", name));

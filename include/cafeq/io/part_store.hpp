@@ -16,39 +16,43 @@
 
 namespace cafeq {
 
-/// Holds a file `plan` with the fingerprint of the job, which tells it from others, and the parts.
-/// A part that is there is complete: it appears whole or not at all. Whatever else an interrupted
-/// run has left goes when the next one begins; files that no run has made stay.
+/// The directory holds a file `plan` with the fingerprint of the job, which tells this job from
+/// others, and the parts. A part that is there is complete, since it appears whole or not at all.
+/// Whatever else an interrupted run has left is removed when the next one begins; files that no run
+/// has made stay.
 ///
-/// One process at a time has the directory. The system forgets that when it ends, however it does.
+/// One process at a time has the directory. The lock goes when that process ends, however it ends.
 class PartStore {
  public:
   enum class Start {
     fresh,   ///< no job may have begun in the directory
-    resume,  ///< or one with the same fingerprint, whose parts count
-    anew,    ///< or any, whose parts go
+    resume,  ///< a job with the same fingerprint may have begun, whose parts count
+    anew,    ///< any job may have begun, whose parts are removed
   };
 
   /// Raises invalid_argument where the directory has what `start` forbids, io where another process
   /// has it.
   PartStore(std::string directory, std::string_view fingerprint, Start start);
 
+  /// Where a part is to be written.
   std::string path(std::size_t part) const { return message(directory_, "/", part, part_suffix); }
   bool has(std::size_t part) const noexcept { return detail::kind_of(path(part)) == S_IFREG; }
+  /// Whether no part is there.
   bool empty() const;
-  /// For a file or a directory that the parts are put together in, on the file system where it will
-  /// stay.
+  /// The path of the file or the directory in which the parts are put together: on the file system
+  /// where it will stay, so that it can be moved to its place in one step.
   std::string whole() const { return directory_ + "/whole"; }
 
   /// Moves the whole to its place, in one step, and removes all else. A file that is there is
   /// replaced.
   void finish(const std::string& place);
-  /// Without the plan at first, so that what an interruption leaves is not taken for parts.
+  /// Removes everything: the plan first, so that what an interruption leaves is not taken for
+  /// parts.
   void remove() noexcept;
 
  private:
   static constexpr std::string_view part_suffix = ".part";
-  /// What follows a number; empty where there is none.
+  /// What follows the number at the start of a name; empty where it starts with none.
   static std::string_view suffix_of(std::string_view name) noexcept {
     const auto digits = std::min(name.find_first_not_of("0123456789"), name.size());
     return digits == 0 ? std::string_view() : name.substr(digits);
@@ -73,11 +77,13 @@ inline PartStore::PartStore(std::string directory, std::string_view fingerprint,
   if (::mkdir(directory_.c_str(), 0777) != 0 && errno != EEXIST)
     detail::raise_system(directory_, "create", errno);
   lock();
+
   const bool begun = detail::kind_of(plan_path()) == S_IFREG;
   if (begun && start == Start::fresh)
     raise(ErrorCode::invalid_argument, message(directory_,
                                                ": is there already, with what an interrupted run "
                                                "has done; resume it, or overwrite it"));
+
   if (begun && start == Start::resume) {
     const auto bytes = read_file(plan_path());
     if (std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()) != fingerprint)
@@ -88,6 +94,7 @@ inline PartStore::PartStore(std::string directory, std::string_view fingerprint,
     remove_all_but([](std::string_view name) { return is_part(name) || name == "plan"; });
     return;
   }
+
   remove_all_but([](std::string_view) { return false; });
   write_file(plan_path(), fingerprint);
 }

@@ -16,6 +16,7 @@
 
 namespace cafeq::detail {
 
+/// Raises io with what the system says of an error number.
 [[noreturn]] inline void raise_system(const std::string& path, std::string_view action, int error) {
   raise(ErrorCode::io,
         message(path, ": cannot ", action, ": ", std::generic_category().message(error)));
@@ -37,10 +38,11 @@ inline std::string_view name_in_directory(std::string_view path) noexcept {
   return path.substr(path.rfind('/') + 1);
 }
 
-/// What lies in a directory, in the order of names.
+/// The names of all that lies in a directory, sorted.
 inline std::vector<std::string> names_in(const std::string& directory) {
   const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory.c_str()), ::closedir);
   if (stream == nullptr) raise_system(directory, "open", errno);
+
   std::vector<std::string> names;
   while (const dirent* entry = ::readdir(stream.get())) {
     const std::string_view name = entry->d_name;
@@ -56,6 +58,7 @@ inline bool is_inside(std::string_view path) noexcept {
   if (path.empty() || path.front() == '/' || path.find('\\') != path.npos ||
       path.find('\0') != path.npos)
     return false;
+
   for (std::size_t begin = 0; begin <= path.size();) {
     const std::size_t end = std::min(path.find('/', begin), path.size());
     if (path.substr(begin, end - begin) == "..") return false;

@@ -1,4 +1,5 @@
-/// Reader and writer of safetensors files; sharded models are in sharded_safetensors.hpp.
+/// Reader and writer of safetensors files. Models of several files are read by
+/// cafeq/io/safetensors_model.hpp and written by cafeq/io/sharded_safetensors.hpp.
 ///
 /// A file is a 64-bit little-endian length, a JSON header of that many bytes, and the tensors'
 /// bytes. The header maps each name to {"dtype", "shape", "data_offsets": [begin, end]}, relative
@@ -21,6 +22,7 @@
 
 namespace cafeq {
 
+/// What "__metadata__" holds.
 using Metadata = std::map<std::string, std::string, std::less<>>;
 
 /// A safetensors file, its tensors as views of memory that this object holds: the file's pages, or
@@ -45,8 +47,8 @@ class SafetensorsReader {
     const TensorView& view = tensor_at(tensors_, name);
     return {view.type, view.shape, Buffer<std::byte>(view.bytes.begin(), view.bytes.end())};
   }
-  /// The tensor's pages leave memory until they are touched again. Nothing happens to a file that
-  /// was read at once.
+  /// Lets the tensor's pages leave memory until they are touched again. Nothing happens where the
+  /// whole file was read at once.
   void release(std::string_view name) const {
     const TensorView& view = tensor_at(tensors_, name);
     if (const auto* mapped = std::get_if<MappedFile>(&file_)) mapped->release(view.bytes);
@@ -103,11 +105,13 @@ namespace detail {
 inline constexpr const char* safetensors_metadata = "__metadata__";
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // what other readers accept
 
+/// An entry of a header.
 struct PlacedSafetensorsEntry : SafetensorsEntry {
-  Index begin;
+  Index begin;  // in the data
   Index end;
 };
 
+/// Reads an entry of a header that is followed by `size` bytes of data.
 inline PlacedSafetensorsEntry parse_safetensors_entry(const std::string& path,
                                                       const std::string& name, const Json& entry,
                                                       Index size) {
@@ -119,10 +123,12 @@ inline PlacedSafetensorsEntry parse_safetensors_entry(const std::string& path,
   const auto type = scalar_type_named(*type_name);
   if (!type)
     raise(ErrorCode::unsupported, message(path, ": tensor ", name, ": unknown dtype ", *type_name));
+
   auto shape = to_sizes(find_member(entry, "shape"));
   if (!shape) fail("has no shape of non-negative integers");
   const auto offsets = to_sizes(find_member(entry, "data_offsets"));
   if (!offsets || offsets->size() != 2) fail("has no data_offsets of two non-negative integers");
+
   const Index begin = (*offsets)[0];
   const Index end = (*offsets)[1];
   if (begin > end || end > size)
@@ -172,6 +178,8 @@ inline SafetensorsContent parse_safetensors(const std::string& path,
       entries.push_back(
           parse_safetensors_entry(path, item.key(), item.value(), Index(data.size())));
   }
+
+  // Sorted by their places each tensor must begin where the one before it ends.
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
@@ -192,7 +200,7 @@ inline SafetensorsContent parse_safetensors(const std::string& path,
   return content;
 }
 
-/// Text survives a round trip through JSON only if it is UTF-8.
+/// Whether a text is UTF-8: only then it is the same after a way through JSON.
 inline bool is_utf8(const std::string& text) {
   const Json parsed =
       Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::ignore), nullptr, false);
@@ -222,6 +230,7 @@ inline TensorFileWriter::Layout SafetensorsWriter::layout(std::span<const Safete
       raise(ErrorCode::invalid_argument, message("metadata: ", key, " is not UTF-8"));
     header[detail::safetensors_metadata][key] = value;
   }
+
   Layout layout;
   for (const auto& [name, type, shape] : order) {
     const auto bytes = byte_count(type, shape);
@@ -236,12 +245,15 @@ inline TensorFileWriter::Layout SafetensorsWriter::layout(std::span<const Safete
                     {"shape", shape},
                     {"data_offsets", {begin, begin + *bytes}}};
   }
+
+  // Spaces fill the header up, so that the data begins at a multiple of the alignment.
   const std::string text = header.dump();
   const std::uint64_t size =
       std::uint64_t(ceil_div(Index(text.size()) + 8, Index(alignment)) * Index(alignment)) - 8;
   if (size > detail::safetensors_header_limit)
     raise(ErrorCode::invalid_argument,
           message("entries: their header of ", size, " bytes is longer than readers accept"));
+
   detail::append_number(layout.header, size);
   layout.header += text;
   layout.header.resize(std::size_t(size) + 8, ' ');

@@ -34,26 +34,28 @@ class TensorFileWriter {
     slot->written = true;
   }
 
-  /// The first half of commit(): the content is complete and on the disk, the target still as it
-  /// was.
+  /// The first half of commit(): the content is complete and on the disk, and the target still as
+  /// it was. Several files can so be finished before the first one appears.
   void finish() {
     for (const Slot& slot : slots_)
       if (!slot.written) fail(slot.name, "was not written");
     file_.finish();
   }
+  /// Gives the file its name.
   void commit() {
     finish();
     file_.commit();
   }
 
  protected:
+  /// The place of a tensor.
   struct Slot {
     std::string name;
     Index offset;  // in the data
     Index bytes;
     bool written = false;
   };
-  /// The data follows the header. What no slot covers is zero.
+  /// What a file consists of: a header, and behind it the data. What no slot covers is zero.
   struct Layout {
     std::string header;
     detail::NamedList<Slot> slots{};
@@ -61,12 +63,13 @@ class TensorFileWriter {
 
     /// Places a tensor behind the others and returns its offset in the data.
     Index append(const std::string& name, Index bytes) {
-      const Index offset = data_bytes;
       constexpr Index most = Index(1) << 62;
+      const Index offset = data_bytes;
       if (bytes < 0 || bytes > most - offset)
         raise(ErrorCode::invalid_argument,
               message("tensor ", name, " of ", bytes, " bytes at byte ", offset,
                       " does not fit a file"));
+
       data_bytes += bytes;
       if (!slots.add({name, offset, bytes}))
         raise(ErrorCode::invalid_argument, message("tensor ", name, " is declared twice"));

@@ -1,5 +1,5 @@
-/// Reader of TensorFlow.js models: a model.json whose "weightsManifest" lists groups of tensors,
-/// each group's bytes being its shard files one after the other.
+/// Reader of TensorFlow.js models: a model.json that lists tensors (cafeq/io/tfjs_manifest.hpp),
+/// and the shard files that hold their bytes.
 ///
 /// Weights stored quantized (uint8 or uint16 with scale and min, or float16) are returned as the
 /// float32 or int32 that they stand for.
@@ -14,32 +14,18 @@
 #include <utility>
 #include <vector>
 
-#include "cafeq/io/byte_cursor.hpp"
 #include "cafeq/io/file.hpp"
 #include "cafeq/io/json.hpp"
 #include "cafeq/io/named_list.hpp"
+#include "cafeq/io/path.hpp"
+#include "cafeq/io/tfjs_manifest.hpp"
 #include "cafeq/model/tensor.hpp"
 
 namespace cafeq {
 
-/// A tensor of the manifest.
-struct TfjsTensor {
-  std::string name;
-  ScalarType type = ScalarType::f32;  ///< of the values that it stands for
-  std::vector<Index> shape;
-  ScalarType stored =
-      ScalarType::f32;  ///< of what the file holds: differs from type where that is quantized
-  double scale = 1;
-  double min = 0;
-  std::size_t group = 0;
-  Index offset = 0;  ///< in the group's bytes
-
-  Index stored_bytes() const noexcept { return byte_count(stored, shape).value_or(0); }
-};
-
 namespace detail {
 
-/// The shards of a group as one run of bytes.
+/// The shards of an entry of the manifest as one run of bytes.
 class TfjsShards {
  public:
   /// `file` is the model's and names the shards relative to its directory.
@@ -81,24 +67,24 @@ class TfjsReader {
   /// The values of a tensor, of its `type`. Memory: those, and where it is quantized what the file
   /// holds of it.
   Tensor load(std::string_view name) const;
-  /// Of all shards.
+  /// The size of all shards.
   Index file_bytes() const noexcept {
     Index bytes = 0;
-    for (const auto& group : groups_) bytes += group.size();
+    for (const auto& shards : entries_) bytes += shards.size();
     return bytes;
   }
   /// The shards' paths.
   std::vector<std::string> shards() const {
     std::vector<std::string> paths;
-    for (const auto& group : groups_)
-      for (const std::string& path : group.paths()) paths.push_back(path);
+    for (const auto& shards : entries_)
+      for (const std::string& path : shards.paths()) paths.push_back(path);
     return paths;
   }
 
  private:
-  void add_group(const std::string& path, const detail::Json& group);
+  void add_entry(const std::string& path, const detail::Json& entry);
 
-  std::vector<detail::TfjsShards> groups_;
+  std::vector<detail::TfjsShards> entries_;  // of the manifest
   detail::NamedList<TfjsTensor> tensors_;
 };
 
@@ -114,70 +100,9 @@ inline TensorMap read_tfjs(const std::string& directory,
 
 namespace detail {
 
-[[noreturn]] inline void raise_tfjs(const std::string& file, std::string_view problem) {
-  raise(ErrorCode::corrupt, message(file, ": ", problem));
-}
-
-inline ScalarType tfjs_type(const std::string& file, const std::string& name,
-                            const std::string* type) {
-  if (type == nullptr) raise_tfjs(file, message("tensor ", name, " has no dtype"));
-  if (*type == "float32") return ScalarType::f32;
-  if (*type == "int32") return ScalarType::i32;
-  if (*type == "bool") return ScalarType::boolean;
-  if (*type == "string" || *type == "complex64")
-    raise(ErrorCode::unsupported,
-          message(file, ": tensor ", name, " has dtype ", *type, ", which is not a weight"));
-  raise_tfjs(file, message("tensor ", name, " has the unknown dtype ", *type));
-}
-
-/// As a manifest spells it.
-inline std::string_view tfjs_name_of(ScalarType type) noexcept {
-  switch (type) {
-    case ScalarType::f32: return "float32";
-    case ScalarType::f16: return "float16";
-    case ScalarType::i32: return "int32";
-    case ScalarType::u16: return "uint16";
-    case ScalarType::u8: return "uint8";
-    default: return "bool";
-  }
-}
-
-inline void read_tfjs_quantization(const std::string& file, const Json& entry, TfjsTensor& weight) {
-  const std::string* stored = find_string(entry, "dtype");
-  if (stored != nullptr && *stored == "float16" && weight.type == ScalarType::f32) {
-    weight.stored = ScalarType::f16;
-    return;
-  }
-  const Json* scale = find_member(entry, "scale");
-  const Json* min = find_member(entry, "min");
-  if (stored == nullptr || (*stored != "uint8" && *stored != "uint16") ||
-      weight.type == ScalarType::boolean || scale == nullptr || !scale->is_number() ||
-      min == nullptr || !min->is_number())
-    raise_tfjs(file, message("tensor ", weight.name, " has an unknown quantization"));
-  weight.stored = *stored == "uint8" ? ScalarType::u8 : ScalarType::u16;
-  weight.scale = scale->get<double>();
-  weight.min = min->get<double>();
-}
-
-inline TfjsTensor read_tfjs_weight(const std::string& file, const Json& entry) {
-  TfjsTensor weight;
-  const std::string* name = find_string(entry, "name");
-  if (name == nullptr) raise_tfjs(file, "a tensor has no name");
-  weight.name = *name;
-  weight.type = weight.stored = tfjs_type(file, *name, find_string(entry, "dtype"));
-  auto shape = to_sizes(find_member(entry, "shape"));
-  if (!shape) raise_tfjs(file, message("tensor ", *name, " has no shape of non-negative integers"));
-  weight.shape = std::move(*shape);
-  if (const Json* quantization = find_member(entry, "quantization"))
-    read_tfjs_quantization(file, *quantization, weight);
-  if (!byte_count(weight.type, weight.shape))
-    raise_tfjs(file, message("tensor ", *name, " is too large"));
-  return weight;
-}
-
 inline TfjsShards::TfjsShards(const std::string& file, const Json* paths) {
   if (paths == nullptr || !paths->is_array())
-    raise_tfjs(file, "a group of weightsManifest has no array of paths");
+    raise_tfjs(file, "an entry of weightsManifest has no array of paths");
   for (const Json& path : *paths) {
     if (!path.is_string() || !is_inside(path.get_ref<const std::string&>()))
       raise_tfjs(file, message("the shard path ", printable(path),
@@ -204,6 +129,7 @@ inline void TfjsShards::read_at(Index offset, std::span<std::byte> to) const {
   }
 }
 
+/// Writes scale · code + min for every code, rounded where the values are integers.
 template <class Stored, class To>
 void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from,
                      std::span<std::byte> to) {
@@ -219,6 +145,7 @@ void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from,
   }
 }
 
+/// The same for the types that the manifest says.
 inline void dequantize_tfjs(const TfjsTensor& weight, std::span<const std::byte> from,
                             std::span<std::byte> to) {
   const bool integer = weight.type == ScalarType::i32;
@@ -237,21 +164,22 @@ inline TfjsReader::TfjsReader(const std::string& path) {
   const detail::Json* manifest = detail::find_member(model, "weightsManifest");
   if (manifest == nullptr || !manifest->is_array())
     detail::raise_tfjs(path, "has no array weightsManifest");
-  for (const detail::Json& group : *manifest) add_group(path, group);
+  for (const detail::Json& entry : *manifest) add_entry(path, entry);
 }
 
-inline void TfjsReader::add_group(const std::string& path, const detail::Json& group) {
+inline void TfjsReader::add_entry(const std::string& path, const detail::Json& entry) {
   const detail::TfjsShards& shards =
-      groups_.emplace_back(path, detail::find_member(group, "paths"));
-  const detail::Json* entries = detail::find_member(group, "weights");
-  if (entries == nullptr || !entries->is_array())
-    detail::raise_tfjs(path, "a group of weightsManifest has no array of weights");
+      entries_.emplace_back(path, detail::find_member(entry, "paths"));
+  const detail::Json* weights = detail::find_member(entry, "weights");
+  if (weights == nullptr || !weights->is_array())
+    detail::raise_tfjs(path, "an entry of weightsManifest has no array of weights");
+
   // Every size is checked against the files, so that nothing larger than they are is ever
   // allocated.
   Index size = 0;
-  for (const detail::Json& entry : *entries) {
-    TfjsTensor tensor = detail::read_tfjs_weight(path, entry);
-    tensor.group = groups_.size() - 1;
+  for (const detail::Json& weight : *weights) {
+    TfjsTensor tensor = detail::read_tfjs_weight(path, weight);
+    tensor.entry = entries_.size() - 1;
     tensor.offset = size;
     if (tensor.stored_bytes() > shards.size() - size)
       detail::raise_tfjs(path,
@@ -271,11 +199,12 @@ inline Tensor TfjsReader::load(std::string_view name) const {
   Tensor tensor{found.type, found.shape,
                 Buffer<std::byte>(std::size_t(*byte_count(found.type, found.shape)))};
   if (found.stored == found.type) {
-    groups_[found.group].read_at(found.offset, tensor.bytes);
+    entries_[found.entry].read_at(found.offset, tensor.bytes);
     return tensor;
   }
+
   Buffer<std::byte> codes(std::size_t(found.stored_bytes()));
-  groups_[found.group].read_at(found.offset, codes);
+  entries_[found.entry].read_at(found.offset, codes);
   detail::dequantize_tfjs(found, codes, tensor.bytes);
   return tensor;
 }

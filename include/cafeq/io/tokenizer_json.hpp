@@ -17,14 +17,12 @@
 #include "cafeq/io/piece_vocabulary.hpp"
 #include "cafeq/io/tokenizer_file.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// `size` tokens, those that the file lacks as [PADn]. The tokens that begin and end a text come
 /// from the tokenizer_config.json or config.json beside it, where there is one, and so does the
 /// chat template. Raises io, corrupt, and unsupported for what llama.cpp cannot do.
 inline GgufVocabulary read_tokenizer_json(const std::string& path, Index size);
-
-namespace detail {
 
 /// Whether a token is put ahead of every text, and which, by the template of a single text.
 inline void read_template(const TokenizerFile& file, GgufVocabulary& vocabulary) {
@@ -81,16 +79,14 @@ inline void read_companions(const TokenizerFile& file, GgufVocabulary& vocabular
     vocabulary.chat_template = *text;
 }
 
-}  // namespace detail
-
 inline GgufVocabulary read_tokenizer_json(const std::string& path, Index size) {
-  const detail::TokenizerFile file(path, size);
+  const TokenizerFile file(path, size);
   GgufVocabulary vocabulary{.tokens = file.tokens(), .types = file.types()};
-  if (detail::is_byte_level(file)) detail::make_byte_level(file, vocabulary);
-  else detail::make_pieces(file, vocabulary);
-  detail::read_template(file, vocabulary);
-  detail::read_companions(file, vocabulary);
+  if (is_byte_level(file)) make_byte_level(file, vocabulary);
+  else make_pieces(file, vocabulary);
+  read_template(file, vocabulary);
+  read_companions(file, vocabulary);
   return vocabulary;
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

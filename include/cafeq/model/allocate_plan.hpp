@@ -90,7 +90,7 @@ void allocate_plan(Plan& plan, const R& reader, double target, ExecutorRef execu
   constexpr Index sampled_rows = 64;
   const auto all = detail::steps_to_choose_for(plan);
   std::vector<std::vector<Choice>> choices;
-  std::vector<std::vector<BitChoice>> costs;
+  std::vector<std::vector<detail::BitChoice>> costs;
   const double weights = double(plan.weights());
   for (const auto& steps : all) {
     choices.push_back(detail::choices_for(plan, steps));
@@ -109,7 +109,8 @@ void allocate_plan(Plan& plan, const R& reader, double target, ExecutorRef execu
     }
     detail::sort_choices(choices.back(), costs.back());
   }
-  const Allocation found = allocate_bits(costs, std::int64_t(std::floor(target * weights)));
+  const detail::Allocation found =
+      detail::allocate_bits(costs, std::int64_t(std::floor(target * weights)));
   if (!found.fits)
     raise(ErrorCode::invalid_argument,
           message("target bits: ", target, " are fewer than the ", double(found.storage) / weights,
