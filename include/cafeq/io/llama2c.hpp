@@ -152,8 +152,9 @@ inline std::vector<Llama2cSeries> llama2c_tensors(const Llama2cHeader& h) {
                                        {"feed_forward.w3.weight", {h.intermediate, h.hidden}}};
   const Llama2cSeries attention_norm{"attention_norm.weight", {h.hidden}};
   const Llama2cSeries mlp_norm{"ffn_norm.weight", {h.hidden}};
-  const Llama2cSeries norm{"norm.weight", {h.hidden}, false};
-  const Llama2cSeries embedding{"tok_embeddings.weight", {h.vocabulary, h.hidden}, false};
+  const Llama2cSeries norm{.name = "norm.weight", .shape = {h.hidden}, .layered = false};
+  const Llama2cSeries embedding{
+      .name = "tok_embeddings.weight", .shape = {h.vocabulary, h.hidden}, .layered = false};
 
   std::vector<Llama2cSeries> all;
   const auto add = [&](const auto& more) { all.insert(all.end(), more.begin(), more.end()); };
@@ -164,13 +165,14 @@ inline std::vector<Llama2cSeries> llama2c_tensors(const Llama2cHeader& h) {
     add(mlp);
     all.push_back(norm);
     for (const char* table : {"freq_cis_real", "freq_cis_imag"})
-      all.push_back({table, {h.context, h.head_dim() / 2}, false});
+      all.push_back({.name = table, .shape = {h.context, h.head_dim() / 2}, .layered = false});
   } else {
     all = {attention_norm, mlp_norm, norm, embedding};
     add(attention);
     add(mlp);
   }
-  if (!h.tied_embeddings) all.push_back({"output.weight", embedding.shape, false});
+  if (!h.tied_embeddings)
+    all.push_back({.name = "output.weight", .shape = embedding.shape, .layered = false});
   return all;
 }
 

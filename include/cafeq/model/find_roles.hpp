@@ -197,9 +197,10 @@ inline void RoleFinder::find_pairs(std::span<const std::size_t> module) {
     Role first;
     Role second;
   };
-  constexpr std::array<Kind, 3> kinds{{{PairKind::value_output, Role::output, Role::value},
-                                       {PairKind::query_key, Role::query, Role::key},
-                                       {PairKind::up_down, Role::down, Role::up}}};
+  constexpr std::array kinds{
+      Kind{.kind = PairKind::value_output, .first = Role::output, .second = Role::value},
+      Kind{.kind = PairKind::query_key, .first = Role::query, .second = Role::key},
+      Kind{.kind = PairKind::up_down, .first = Role::down, .second = Role::up}};
   const auto find_all = [&](Role role) {
     std::vector<std::size_t> found;
     for (const std::size_t i : module)

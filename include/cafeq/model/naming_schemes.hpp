@@ -43,6 +43,12 @@ struct Leaf {
   Sign sign = Sign::none;
 };
 
+constexpr Leaf packed_leaf(std::string_view name, Packing packing, Role role = Role::other) {
+  return {.name = name, .role = role, .packing = packing};
+}
+constexpr Leaf conv1d_leaf(std::string_view name, Role role, Packing packing = Packing::none) {
+  return {.name = name, .role = role, .packing = packing, .conv1d = true};
+}
 constexpr Leaf norm_leaf(std::string_view name, Sign sign = Sign::none) {
   return {.name = name, .role = Role::norm, .kept = "norm", .sign = sign};
 }
@@ -54,71 +60,61 @@ inline constexpr std::string_view mask = "attention mask";
 
 /// In modules of attention.
 inline constexpr std::array attention_leaves{
-    Leaf{"q_proj", Role::query},
-    Leaf{"k_proj", Role::key},
-    Leaf{"v_proj", Role::value},
-    Leaf{"o_proj", Role::output},                             // Llama and most others
-    Leaf{"out_proj", Role::output},                           // OPT, GPT-J, GPT-Neo
-    Leaf{"dense", Role::output},                              // Phi-2, GPT-NeoX
-    Leaf{"qkv_proj", Role::other, Packing::query_key_value},  // Phi-3
-    Leaf{"Wqkv", Role::other, Packing::query_key_value},
-    Leaf{"Wo", Role::output},  // ModernBERT
-    Leaf{"c_attn", Role::other, Packing::query_key_value, true},
-    Leaf{"c_proj", Role::output, Packing::none, true},  // GPT-2
-    Leaf{"query_key_value", Role::other, Packing::by_head},
-    Leaf{"wqkv", Role::other, Packing::by_head},  // GPT-NeoX, InternLM2
-    Leaf{"self.query", Role::query},
-    Leaf{"self.key", Role::key},
-    Leaf{"self.value", Role::value},  // BERT
-    Leaf{"output.dense", Role::output},
-    norm_leaf("output.LayerNorm"),
-    Leaf{"q_lin", Role::query},
-    Leaf{"k_lin", Role::key},
-    Leaf{"v_lin", Role::value},
-    Leaf{"out_lin", Role::output},                                       // DistilBERT
-    Leaf{.name = "wq", .role = Role::query, .sign = Sign::interleaved},  // Meta
-    Leaf{.name = "wk", .role = Role::key, .sign = Sign::interleaved},
-    Leaf{"wv", Role::value},
+    // Llama and most others; OPT, GPT-J and GPT-Neo; Phi-2 and GPT-NeoX
+    Leaf{"q_proj", Role::query}, Leaf{"k_proj", Role::key}, Leaf{"v_proj", Role::value},
+    Leaf{"o_proj", Role::output}, Leaf{"out_proj", Role::output}, Leaf{"dense", Role::output},
+    // Phi-3
+    packed_leaf("qkv_proj", Packing::query_key_value),
+    // ModernBERT
+    packed_leaf("Wqkv", Packing::query_key_value), Leaf{"Wo", Role::output},
+    // GPT-2
+    conv1d_leaf("c_attn", Role::other, Packing::query_key_value),
+    conv1d_leaf("c_proj", Role::output),
+    // GPT-NeoX, InternLM2
+    packed_leaf("query_key_value", Packing::by_head), packed_leaf("wqkv", Packing::by_head),
+    // BERT
+    Leaf{"self.query", Role::query}, Leaf{"self.key", Role::key}, Leaf{"self.value", Role::value},
+    Leaf{"output.dense", Role::output}, norm_leaf("output.LayerNorm"),
+    // DistilBERT
+    Leaf{"q_lin", Role::query}, Leaf{"k_lin", Role::key}, Leaf{"v_lin", Role::value},
+    Leaf{"out_lin", Role::output},
+    // Meta
+    Leaf{.name = "wq", .role = Role::query, .sign = Sign::interleaved},
+    Leaf{.name = "wk", .role = Role::key, .sign = Sign::interleaved}, Leaf{"wv", Role::value},
     Leaf{"wo", Role::output},
-    norm_leaf("q_norm", Sign::qk_norm),
-    norm_leaf("k_norm", Sign::qk_norm),
-    norm_leaf("v_norm", Sign::value_norm),
-    norm_leaf("q_layernorm", Sign::qk_norm),
-    norm_leaf("k_layernorm", Sign::qk_norm),
-    norm_leaf("attn_sub_norm", Sign::output_norm),
+    // beside the matrices
+    norm_leaf("q_norm", Sign::qk_norm), norm_leaf("k_norm", Sign::qk_norm),
+    norm_leaf("v_norm", Sign::value_norm), norm_leaf("q_layernorm", Sign::qk_norm),
+    norm_leaf("k_layernorm", Sign::qk_norm), norm_leaf("attn_sub_norm", Sign::output_norm),
     norm_leaf("inner_attn_ln", Sign::output_norm),
     kept_leaf("sinks", "attention sinks", Sign::sinks),
-    kept_leaf("rotary_emb.inv_freq", rotary_table),
-    kept_leaf("bias", mask),
+    kept_leaf("rotary_emb.inv_freq", rotary_table), kept_leaf("bias", mask),
     kept_leaf("masked_bias", mask)};
 
 /// In MLPs, and in layers whose MLP has no module of its own.
 inline constexpr std::array mlp_leaves{
-    Leaf{"gate_proj", Role::gate},
-    Leaf{"up_proj", Role::up},
-    Leaf{"down_proj", Role::down},                        // Llama and most others
-    Leaf{"gate_up_proj", Role::other, Packing::gate_up},  // Phi-3
-    Leaf{"Wi", Role::other, Packing::gate_up},
-    Leaf{"Wo", Role::down},  // ModernBERT
-    Leaf{"w1", Role::gate},
-    Leaf{"w2", Role::down},
-    Leaf{"w3", Role::up},  // Meta, Mixtral
-    Leaf{"fc1", Role::up},
-    Leaf{"fc2", Role::down},  // OPT, Phi-2
-    Leaf{"fc_in", Role::up},
-    Leaf{"fc_out", Role::down},  // GPT-J
-    Leaf{"lin1", Role::up},
-    Leaf{"lin2", Role::down},  // DistilBERT
-    Leaf{"dense_h_to_4h", Role::up},
-    Leaf{"dense_4h_to_h", Role::down},  // GPT-NeoX
-    Leaf{"c_fc", Role::up, Packing::none, true},
-    Leaf{"c_proj", Role::down, Packing::none, true},  // GPT-2, StarCoder2
-    Leaf{"gate", Role::router},
-    Leaf{"router", Role::router},
-    Leaf{"shared_expert_gate", Role::router},
-    norm_leaf("ffn_sub_norm", Sign::inner_norm),
-    norm_leaf("ffn_layernorm", Sign::inner_norm),
-    norm_leaf("self_attn_layer_norm"),
+    // Llama and most others
+    Leaf{"gate_proj", Role::gate}, Leaf{"up_proj", Role::up}, Leaf{"down_proj", Role::down},
+    // Phi-3
+    packed_leaf("gate_up_proj", Packing::gate_up),
+    // ModernBERT
+    packed_leaf("Wi", Packing::gate_up), Leaf{"Wo", Role::down},
+    // Meta, Mixtral
+    Leaf{"w1", Role::gate}, Leaf{"w2", Role::down}, Leaf{"w3", Role::up},
+    // OPT, Phi-2
+    Leaf{"fc1", Role::up}, Leaf{"fc2", Role::down},
+    // GPT-J
+    Leaf{"fc_in", Role::up}, Leaf{"fc_out", Role::down},
+    // DistilBERT
+    Leaf{"lin1", Role::up}, Leaf{"lin2", Role::down},
+    // GPT-NeoX
+    Leaf{"dense_h_to_4h", Role::up}, Leaf{"dense_4h_to_h", Role::down},
+    // GPT-2, StarCoder2
+    conv1d_leaf("c_fc", Role::up), conv1d_leaf("c_proj", Role::down),
+    // beside the matrices
+    Leaf{"gate", Role::router}, Leaf{"router", Role::router},
+    Leaf{"shared_expert_gate", Role::router}, norm_leaf("ffn_sub_norm", Sign::inner_norm),
+    norm_leaf("ffn_layernorm", Sign::inner_norm), norm_leaf("self_attn_layer_norm"),
     norm_leaf("final_layer_norm")};
 
 /// In the layers of BERT, whose MLP has no module of its own either.
@@ -132,13 +128,13 @@ inline constexpr std::array llama_cpp_leaves{
     Leaf{"attn_k", Role::key},
     Leaf{"attn_v", Role::value},
     Leaf{"attn_output", Role::output},
-    Leaf{"attn_qkv", Role::other, Packing::query_key_value},
+    packed_leaf("attn_qkv", Packing::query_key_value),
     Leaf{"ffn_gate", Role::gate},
-    Leaf{"ffn_up", Role::up, Packing::gate_up_if_tall},
+    packed_leaf("ffn_up", Packing::gate_up_if_tall, Role::up),
     Leaf{"ffn_down", Role::down},
-    Leaf{"ffn_gate_exps", Role::gate, Packing::experts},
-    Leaf{"ffn_up_exps", Role::up, Packing::experts},
-    Leaf{"ffn_down_exps", Role::down, Packing::experts},
+    packed_leaf("ffn_gate_exps", Packing::experts, Role::gate),
+    packed_leaf("ffn_up_exps", Packing::experts, Role::up),
+    packed_leaf("ffn_down_exps", Packing::experts, Role::down),
     Leaf{"ffn_gate_shexp", Role::gate},
     Leaf{"ffn_up_shexp", Role::up},
     Leaf{"ffn_down_shexp", Role::down},
