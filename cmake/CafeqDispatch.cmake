@@ -1,11 +1,15 @@
 # cafeq_add_dispatch(<target> [ARCHS generic avx2 avx512 neon])
 #
-# Compiles the table of kernels (cafeq/kernel/dispatch.hpp) once for each of the named architectures that the target processor's kind has, and links the
-# tables to <target>. Without ARCHS all of them: generic (SSE2), avx2 (x86-64-v3) and avx512 (x86-64-v4) for x86-64; neon for aarch64; generic elsewhere.
-# Every target of a build shares one set of tables, so all calls must name the same architectures.
+# Compiles the table of kernels (cafeq/kernel/dispatch.hpp) once for each of the named architectures
+# that the target processor's kind has, and links the tables to <target>. Without ARCHS all of them:
+# generic (SSE2), avx2 (x86-64-v3) and avx512 (x86-64-v4) for x86-64; neon for aarch64; generic
+# elsewhere. Every target of a build shares one set of tables, so all calls must name the same
+# architectures.
 #
-# Each unit is linked with itself and stripped of its global symbols except for the table. Otherwise the linker could take the copy of an inline
-# function that was compiled for AVX2 for the whole program. Needs GNU ld (CAFEQ_LD), whichever linker links the program, and objcopy and nm of any kind.
+# Each unit is linked with itself and stripped of its global symbols except for the table. Otherwise
+# the linker could take the copy of an inline function that was compiled for AVX2 for the whole
+# program. Needs GNU ld (CAFEQ_LD), whichever linker links the program, and objcopy and nm of any
+# kind.
 
 function(cafeq_add_dispatch target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ARCHS")
@@ -38,12 +42,14 @@ function(cafeq_add_dispatch target)
     endif()
   endforeach()
   if(NOT archs)
-    message(FATAL_ERROR "cafeq_add_dispatch: for ${CMAKE_SYSTEM_PROCESSOR} there is ${here}, not ${arg_ARCHS}")
+    message(FATAL_ERROR
+            "cafeq_add_dispatch: for ${CMAKE_SYSTEM_PROCESSOR} there is ${here}, not ${arg_ARCHS}")
   endif()
 
   get_property(compiled GLOBAL PROPERTY CAFEQ_DISPATCH_ARCHS)
   if(compiled AND NOT compiled STREQUAL "${archs}")
-    message(FATAL_ERROR "cafeq_add_dispatch: ${target} asks for ${archs}, an earlier target for ${compiled}")
+    message(FATAL_ERROR
+            "cafeq_add_dispatch: ${target} asks for ${archs}, an earlier target for ${compiled}")
   endif()
   target_link_libraries(${target} PRIVATE cafeq_kernels)
   if(compiled)
@@ -51,10 +57,13 @@ function(cafeq_add_dispatch target)
   endif()
   set_property(GLOBAL PROPERTY CAFEQ_DISPATCH_ARCHS "${archs}")
 
-  find_program(CAFEQ_LD NAMES ${_CMAKE_TOOLCHAIN_PREFIX}ld.bfd ${CMAKE_CXX_COMPILER_TARGET}-ld.bfd ld.bfd DOC "GNU ld, for cafeq_add_dispatch()")
+  find_program(CAFEQ_LD NAMES ${_CMAKE_TOOLCHAIN_PREFIX}ld.bfd ${CMAKE_CXX_COMPILER_TARGET}-ld.bfd
+               ld.bfd DOC "GNU ld, for cafeq_add_dispatch()")
   foreach(tool CAFEQ_LD CMAKE_OBJCOPY CMAKE_NM)
     if(NOT ${tool})
-      message(FATAL_ERROR "cafeq_add_dispatch: GNU ld, objcopy and nm are needed to keep the architectures apart; there is no ${tool}")
+      message(FATAL_ERROR
+              "cafeq_add_dispatch: GNU ld, objcopy and nm are needed to keep the architectures "
+              "apart; there is no ${tool}")
     endif()
   endforeach()
 
@@ -68,7 +77,8 @@ function(cafeq_add_dispatch target)
 "#include \"cafeq/kernel/dispatch.hpp\"
 extern \"C\" {
 extern const cafeq::kernel::Table ${symbol};
-constexpr cafeq::kernel::Table ${symbol} = cafeq::kernel::make_table<>(cafeq::cpu::Architecture::${arch});
+constexpr cafeq::kernel::Table ${symbol} =
+    cafeq::kernel::make_table<>(cafeq::cpu::Architecture::${arch});
 }
 ")
     string(APPEND declarations "extern const cafeq::kernel::Table ${symbol};\n")
@@ -76,18 +86,25 @@ constexpr cafeq::kernel::Table ${symbol} = cafeq::kernel::make_table<>(cafeq::cp
 
     add_library(cafeq_kernels_${arch} OBJECT ${dir}/${arch}.cpp)
     target_link_libraries(cafeq_kernels_${arch} PRIVATE cafeq::cafeq)
-    target_compile_options(cafeq_kernels_${arch} PRIVATE ${flags_of_${arch}} -fno-lto $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
-    set_target_properties(cafeq_kernels_${arch} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF)
+    target_compile_options(cafeq_kernels_${arch}
+                           PRIVATE ${flags_of_${arch}} -fno-lto
+                           $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+    set_target_properties(cafeq_kernels_${arch} PROPERTIES POSITION_INDEPENDENT_CODE ON
+                          INTERPROCEDURAL_OPTIMIZATION OFF)
     if(arch STREQUAL avx512 AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
       # The intrinsics of g++ 12 start from registers that it then calls uninitialized.
-      target_compile_options(cafeq_kernels_${arch} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
+      target_compile_options(cafeq_kernels_${arch}
+                             PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
     endif()
 
     add_custom_command(
       OUTPUT ${dir}/${arch}.o
-      COMMAND ${CMAKE_COMMAND} "-DUNIT=$<TARGET_OBJECTS:cafeq_kernels_${arch}>" -DRESULT=${dir}/${arch}.o -DSYMBOL=${symbol} -DSECTION=cafeq_${arch}
-              -DLINKER=${CAFEQ_LD} -DOBJCOPY=${CMAKE_OBJCOPY} -DNM=${CMAKE_NM} -P ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/CafeqIsolate.cmake
-      DEPENDS cafeq_kernels_${arch} $<TARGET_OBJECTS:cafeq_kernels_${arch}> ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/CafeqIsolate.cmake
+      COMMAND ${CMAKE_COMMAND} "-DUNIT=$<TARGET_OBJECTS:cafeq_kernels_${arch}>"
+              -DRESULT=${dir}/${arch}.o -DSYMBOL=${symbol} -DSECTION=cafeq_${arch}
+              -DLINKER=${CAFEQ_LD} -DOBJCOPY=${CMAKE_OBJCOPY} -DNM=${CMAKE_NM}
+              -P ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/CafeqIsolate.cmake
+      DEPENDS cafeq_kernels_${arch} $<TARGET_OBJECTS:cafeq_kernels_${arch}>
+              ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/CafeqIsolate.cmake
       COMMENT "Isolating the kernels for ${arch}"
       VERBATIM)
     list(APPEND units ${dir}/${arch}.o)
@@ -97,7 +114,8 @@ constexpr cafeq::kernel::Table ${symbol} = cafeq::kernel::make_table<>(cafeq::cp
 "#include \"cafeq/kernel/dispatch.hpp\"
 extern \"C\" {
 ${declarations}}
-std::span<const cafeq::simd::Variant<cafeq::kernel::Table>> cafeq::kernel::compiled_tables() noexcept {
+std::span<const cafeq::simd::Variant<cafeq::kernel::Table>>
+cafeq::kernel::compiled_tables() noexcept {
   static constexpr cafeq::simd::Variant<Table> tables[] = {
 ${entries}  };
   return tables;

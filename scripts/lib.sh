@@ -31,18 +31,24 @@ has() {
     libdnnl-dev) has_file include/dnnl.hpp ;;
     clang-format-19) command -v clang-format-19 ;;
     *) return 1 ;;
-  esac >/dev/null 2>&1 || [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+  esac >/dev/null 2>&1 ||
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
 # A compiler that is there but finds no C++20 library does not count.
 compiles() {
-  command -v "$1" && printf '#include <concepts>\n#include <span>\nint main() {}\n' | "$1" -std=c++20 -fsyntax-only -x c++ -
+  command -v "$1" &&
+    printf '#include <concepts>\n#include <span>\nint main() {}\n' |
+    "$1" -std=c++20 -fsyntax-only -x c++ -
 }
-links_with_sanitizers() { printf 'int main() {}\n' | "$1" -fsanitize=address,undefined -o /dev/null -x c++ -; }
+links_with_sanitizers() {
+  printf 'int main() {}\n' | "$1" -fsanitize=address,undefined -o /dev/null -x c++ -
+}
 
 has_file() { [ -e "/usr/$1" ] || [ -e "/usr/local/$1" ]; }
 
-# Installs those of the named packages that the machine lacks; where none is missing the package manager is not touched.
+# Installs those of the named packages that the machine lacks; where none is missing the package
+# manager is not touched.
 need() {
   local missing=() package
   for package; do
@@ -52,13 +58,16 @@ need() {
 
   local as_root=()
   if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || { echo "Missing, and neither root nor sudo to install them: ${missing[*]}" >&2; exit 1; }
+    command -v sudo >/dev/null ||
+      { echo "Missing, and neither root nor sudo to install them: ${missing[*]}" >&2; exit 1; }
     as_root=(sudo)
   fi
-  command -v apt-get >/dev/null || { echo "Missing, and no apt-get to install them: ${missing[*]}" >&2; exit 1; }
+  command -v apt-get >/dev/null ||
+    { echo "Missing, and no apt-get to install them: ${missing[*]}" >&2; exit 1; }
   echo "Installing ${missing[*]}"
   "${as_root[@]}" apt-get -qq update
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # configure <preset> [options]: a build tree of that preset in $build/<preset>.

@@ -1,11 +1,13 @@
-# test.sh formats|options|resume|refuses TOOL GENERATE CMAKE: what the program makes of a small generated model, and what it answers to bad input.
+# test.sh formats|options|resume|refuses TOOL GENERATE CMAKE: what the program makes of a small
+# generated model, and what it answers to bad input.
 set -eu
 what=$1 tool=$2 generate=$3 cmake=$4
 here=$(cd "$(dirname "$0")" && pwd)
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
 mkdir "$output/model"
-"$generate" "$output/model" --hidden 64 --intermediate 256 --layers 2 --heads 2 --kv-heads 1 --vocabulary 64 --shard-bytes 100000
+"$generate" "$output/model" --hidden 64 --intermediate 256 --layers 2 --heads 2 \
+  --kv-heads 1 --vocabulary 64 --shard-bytes 100000
 cd "$output"
 
 fail() {
@@ -41,46 +43,59 @@ formats() {
     run $recipe.again "$@" --threads 1
     same $recipe $recipe.again
     run $recipe.float "$@" --format float
-    for file in config.json model.safetensors; do [ -f $recipe.float/$file ] || fail "$recipe.float has no $file"; done
+    for file in config.json model.safetensors; do
+      [ -f $recipe.float/$file ] || fail "$recipe.float has no $file"
+    done
     same model/config.json $recipe.float/config.json
     expect 1 "is quantized already" "$tool" $recipe again
   done
   run fast8 --bits 8 && run fast2 --bits 2
-  [ "$(wc -c <fast8)" -gt "$(wc -c <fast)" ] && [ "$(wc -c <fast)" -gt "$(wc -c <fast2)" ] || fail "more bits take no more bytes"
+  [ "$(wc -c <fast8)" -gt "$(wc -c <fast)" ] && [ "$(wc -c <fast)" -gt "$(wc -c <fast2)" ] ||
+    fail "more bits take no more bytes"
   run q4.gguf --format gguf:Q4_0
   [ "$(head -c 4 q4.gguf)" = GGUF ] || fail "q4.gguf is no GGUF file"
-  "$tool" q4.gguf floats.gguf --format float --bits 2 >out 2>&1 || fail "blocks are no model: $(cat out)"
+  "$tool" q4.gguf floats.gguf --format float --bits 2 >out 2>&1 ||
+    fail "blocks are no model: $(cat out)"
   run seeded --seed 1
   if cmp -s fast seeded; then fail "two seeds give one file"; fi
   run slash --format float && run slashes/ --format float
   same slash/model.safetensors slashes/model.safetensors
-  expect 1 "model.safetensors" cmp fast.float/model.safetensors model/model-00001-of-00003.safetensors
-  "$tool" fast.float requantized --recipe rtn --bits 8 >out 2>&1 || fail "floats are no model: $(cat out)"
+  expect 1 "model.safetensors" \
+    cmp fast.float/model.safetensors model/model-00001-of-00003.safetensors
+  "$tool" fast.float requantized --recipe rtn --bits 8 >out 2>&1 ||
+    fail "floats are no model: $(cat out)"
 }
 
 options() {
   "$tool" model --dry-run >out
-  grep -q "model.layers.0.self_attn.q_proj.weight.*query.*64 x 64.*scaling, Hadamard.*affine4 g64" out || fail "the plan is $(cat out)"
-  grep -q "lm_head.weight.*as it is.*embeddings stay unless asked for" out || fail "the plan is $(cat out)"
+  words="model.layers.0.self_attn.q_proj.weight.*query.*64 x 64.*scaling, Hadamard.*affine4 g64"
+  grep -q "$words" out || fail "the plan is $(cat out)"
+  grep -q "lm_head.weight.*as it is.*embeddings stay unless asked for" out ||
+    fail "the plan is $(cat out)"
   "$tool" model --dry-run --json >json
-  [ "$(value steps 0 matrices 0 name)" = model.layers.0.self_attn.q_proj.weight ] || fail "the first step is for $(value steps 0 matrices 0 name)"
+  [ "$(value steps 0 matrices 0 name)" = model.layers.0.self_attn.q_proj.weight ] ||
+    fail "the first step is for $(value steps 0 matrices 0 name)"
   [ "$(value weights)" = 122880 ] || fail "$(value weights) weights"
   only json model out
 
   "$tool" model fast --json >json 2>out
   grep -q "quantizing 100%" out || fail "no progress in $(cat out)"
   [ "$(value bytes_before)" -gt "$(value bytes_after)" ] || fail "no fewer bytes"
-  case $(value steps 0 matrices 0 error) in 0.00[5-9]*) ;; *) fail "the error is $(value steps 0 matrices 0 error)" ;; esac
+  error=$(value steps 0 matrices 0 error)
+  case $error in 0.00[5-9]*) ;; *) fail "the error is $error" ;; esac
 
   for target in 4.6 5.5 7; do
     "$tool" model target$target --target-bits $target --json >json 2>out || fail "$(cat out)"
     bits=$(value bits_per_weight)
-    awk "BEGIN { exit !($bits <= $target && $bits > $target - 0.5) }" || fail "$bits bits for $target"
+    awk "BEGIN { exit !($bits <= $target && $bits > $target - 0.5) }" ||
+      fail "$bits bits for $target"
   done
   for target in 2.3 3.25 4.5; do
-    "$tool" model smallest$target --recipe smallest --target-bits $target --json >json 2>out || fail "$(cat out)"
+    "$tool" model smallest$target --recipe smallest --target-bits $target --json >json 2>out ||
+      fail "$(cat out)"
     bits=$(value bits_per_weight)
-    awk "BEGIN { exit !($bits <= $target && $bits > $target - 0.15) }" || fail "smallest takes $bits bits for $target"
+    awk "BEGIN { exit !($bits <= $target && $bits > $target - 0.15) }" ||
+      fail "smallest takes $bits bits for $target"
   done
   "$tool" model --dry-run --recipe smallest >out
   grep -q "q_proj.weight.*Hadamard.*trellis3.1" out || fail "the plan is $(cat out)"
@@ -89,7 +104,8 @@ options() {
   for size in 75000 80KB 100KiB; do
     run small --target-size $size
     case $size in *KB) most=80000 ;; *KiB) most=102400 ;; *) most=75000 ;; esac
-    [ "$(wc -c <small)" -le $most ] && [ "$(wc -c <small)" -gt $((most - 15000)) ] || fail "$(wc -c <small) bytes for $size"
+    bytes=$(wc -c <small)
+    [ "$bytes" -le $most ] && [ "$bytes" -gt $((most - 15000)) ] || fail "$bytes bytes for $size"
     rm small
   done
   run small --target-size 70000 --recipe smallest
@@ -100,10 +116,13 @@ options() {
   expect 1 "that are not quantized" "$tool" model low --target-size 20000
 
   "$tool" model --dry-run --json --include '*.layers.1.*' 'lm_head.*' --exclude '*.q_proj.*' >json
-  [ "$(value weights)" = $((122880 / 2 - 64 * 64 + 64 * 64)) ] || fail "$(value weights) weights included"
-  grep -q '"why": "excluded"' json && grep -q '"why": "not included"' json || fail "no reasons in $(cat json)"
+  weights=$(value weights)
+  [ "$weights" = $((122880 / 2 - 64 * 64 + 64 * 64)) ] || fail "$weights weights included"
+  grep -q '"why": "excluded"' json && grep -q '"why": "not included"' json ||
+    fail "no reasons in $(cat json)"
   "$tool" model --dry-run --json --embeddings >json
-  [ "$(value weights)" = $((122880 + 2 * 64 * 64)) ] || fail "$(value weights) weights with embeddings"
+  weights=$(value weights)
+  [ "$weights" = $((122880 + 2 * 64 * 64)) ] || fail "$weights weights with embeddings"
   "$tool" model --dry-run --no-pairs >out
   if grep -q "balance" out; then fail "a pair in $(cat out)"; fi
 }
@@ -131,7 +150,9 @@ resume() {
   run whole
   expect 1 "File too large" sh -c 'ulimit -f 16; exec "$@"' sh "$tool" model out.st
   [ -d out.st.partial ] && [ ! -e out.st ] || fail "left behind: $(echo *)"
-  if ls out.st.partial | grep -v '^plan$\|^[0-9]*\.part$'; then fail "half written: $(ls out.st.partial)"; fi
+  if ls out.st.partial | grep -v '^plan$\|^[0-9]*\.part$'; then
+    fail "half written: $(ls out.st.partial)"
+  fi
   expect 1 "out.st.partial: is there already" "$tool" model out.st
   expect 1 "belongs to another plan" "$tool" model out.st --resume --bits 3
   expect 1 "belongs to another plan" "$tool" model out.st --resume --format float
@@ -144,7 +165,8 @@ resume() {
   only config.json model out out.st whole
 
   # The whole does not fit, its parts do.
-  expect 1 "out.float.partial/whole" sh -c 'ulimit -f 128; exec "$@"' sh "$tool" model out.float --format float
+  expect 1 "out.float.partial/whole" \
+    sh -c 'ulimit -f 128; exec "$@"' sh "$tool" model out.float --format float
   [ ! -e out.float ] || fail "half a directory"
   run out.float --format float --resume
   run whole.float --format float
@@ -157,7 +179,8 @@ resume() {
   expect 1 "whole: is there already" "$tool" model whole --resume
   run whole --overwrite --bits 3
   [ "$(wc -c <whole)" -lt "$(wc -c <out.st)" ] || fail "three bits are no less than four"
-  expect 1 "whole.float: is a directory, which is not overwritten" "$tool" model whole.float --overwrite --format float
+  expect 1 "whole.float: is a directory, which is not overwritten" \
+    "$tool" model whole.float --overwrite --format float
   expect 1 "whole: is there already" "$tool" model whole
   expect 1 "File too large" sh -c 'ulimit -f 16; exec "$@"' sh "$tool" model whole --overwrite
   run whole --overwrite --resume
@@ -186,7 +209,8 @@ refuses() {
   expect 2 "--target-size" "$tool" model new --target-size 0
   expect 1 "target bits: 2 are fewer than" "$tool" model new --recipe smallest --target-bits 2
   expect 2 "--group" "$tool" model new --recipe smallest --group 64
-  expect 1 "cannot hold the codes of smallest" "$tool" model new --recipe smallest --format gguf:Q4_K
+  expect 1 "cannot hold the codes of smallest" \
+    "$tool" model new --recipe smallest --format gguf:Q4_K
   expect 2 "--bits" "$tool" model new --bits 1
   expect 2 "--target-bits" "$tool" model new --target-bits 1
   expect 2 "--target-size" "$tool" model new --target-size 1GB --target-bits 3

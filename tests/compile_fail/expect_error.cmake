@@ -18,14 +18,17 @@ if(NOT expected)
   message(FATAL_ERROR "${SOURCE} has no line `// expect: <regular expression>`")
 endif()
 
-execute_process(COMMAND ${command} ${SOURCE} RESULT_VARIABLE status ERROR_VARIABLE errors OUTPUT_VARIABLE errors)
+execute_process(COMMAND ${command} ${SOURCE} RESULT_VARIABLE status ERROR_VARIABLE errors
+                OUTPUT_VARIABLE errors)
 if(NOT status EQUAL 0)
   message(FATAL_ERROR "Must compile without CAFEQ_MISUSE, but:\n${errors}")
 endif()
-execute_process(COMMAND ${command} -DCAFEQ_MISUSE ${SOURCE} RESULT_VARIABLE status ERROR_VARIABLE errors OUTPUT_VARIABLE errors)
+execute_process(COMMAND ${command} -DCAFEQ_MISUSE ${SOURCE} RESULT_VARIABLE status
+                ERROR_VARIABLE errors OUTPUT_VARIABLE errors)
 if(status EQUAL 0)
   message(FATAL_ERROR "Compiles with CAFEQ_MISUSE")
 endif()
 if(NOT errors MATCHES "${expected}")
-  message(FATAL_ERROR "Fails with CAFEQ_MISUSE, but without `${expected}` in its messages:\n${errors}")
+  message(FATAL_ERROR
+          "Fails with CAFEQ_MISUSE, but without `${expected}` in its messages:\n${errors}")
 endif()

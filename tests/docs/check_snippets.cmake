@@ -1,15 +1,19 @@
-# The pages under docs/ against the files that they quote: `cmake -DROOT=<project> -P check_snippets.cmake`.
+# Compares the pages under docs/ with the files that they quote:
+# `cmake -DROOT=<project> -P check_snippets.cmake`.
 #
-# A fence ```cpp path/to/file.cpp#name must equal what that file holds between the lines `// [name]` and `// [name end]`, less the indentation of
-# the markers; a fence ```cpp path/to/file.cpp must occur in that file as it stands. Every C++ fence must name its source, every named part of
-# tests/docs/*_test.cpp must be shown somewhere, and what a page links to within the project must exist.
+# A fence ```cpp path/to/file.cpp#name must equal what that file holds between the lines `// [name]`
+# and `// [name end]`, less the indentation of the markers; a fence ```cpp path/to/file.cpp must
+# occur in that file as it stands. Every C++ fence must name its source, every named part of
+# tests/docs/*_test.cpp must be shown somewhere, and what a page links to within the project must
+# exist.
 cmake_minimum_required(VERSION 3.21)
 
 function(fail kind text)
   message(SEND_ERROR "docs: ${kind}: ${text}")
 endfunction()
 
-# The first line of `text` and what follows it. Text is never made a list: C++ is full of semicolons and brackets.
+# The first line of `text` and what follows it. Text is never made a list: C++ is full of semicolons
+# and brackets.
 macro(next_line text line)
   string(FIND "${${text}}" "\n" end)
   string(SUBSTRING "${${text}}" 0 ${end} ${line})
@@ -111,7 +115,8 @@ foreach(page ${pages})
         set(name "")
         set(source "${file}")
       elseif(language MATCHES "^(c|cc|cpp|c[+][+]|cxx|hpp)($| )")
-        fail(unmarked "${page}:${start}: C++ without its source, as in ```cpp tests/docs/tutorial_test.cpp#view")
+        fail(unmarked
+             "${page}:${start}: C++ without its source, which ```cpp tests/docs/a_test.cpp#b names")
       endif()
     else()
       while(line MATCHES "\\]\\(([^)#]+)[^)]*\\)(.*)$")

@@ -1,8 +1,11 @@
-# cmake -DROOT=include -P check_floors.cmake: reads the #include lines of every header under ROOT and fails where one breaks the rules.
+# cmake -DROOT=include -P check_floors.cmake: reads the #include lines of every header under ROOT
+# and fails where one breaks the rules.
 cmake_minimum_required(VERSION 3.21)
 
-# Lowest first. Folders on one floor may know each other, as long as no header ends up including itself.
-set(floors config core simd kernel linalg "quant transform loss" product trellis rounding optimize pair pipeline "runtime model" io tools)
+# Lowest first. Folders on one floor may know each other, as long as no header ends up including
+# itself.
+set(floors config core simd kernel linalg "quant transform loss" product trellis rounding optimize pair pipeline
+    "runtime model" io tools)
 
 # Which folders may open the door to a third-party library, and what no header may include.
 set(door_of_Eigen linalg)
