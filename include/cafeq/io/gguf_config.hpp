@@ -27,13 +27,12 @@ namespace detail {
 struct GgufArchitecture {
   std::string_view name;        ///< general.architecture
   std::string_view model_type;  ///< what transformers calls it, as in cafeq/model/architectures.hpp
-  bool interleaved = false;  ///< llama.cpp expects the rows of queries and keys in the order that
-                             ///< makes neighbours of rotary pairs, where transformers halves the
-                             ///< heads
+  bool interleaved = false;     ///< rows of queries and keys are in the order that makes neighbours
+                                ///< of rotary pairs, whatever order they have in transformers
 };
 
-/// GGUF has no name of its own for Mistral's models, whose files say "llama". Architectures of
-/// transformers that are missing here have not been compared with what llama.cpp does.
+/// Not every architecture of transformers has a name of its own: files of Mistral's models say
+/// "llama".
 inline constexpr std::array gguf_architectures{
     GgufArchitecture{.name = "llama", .model_type = "llama", .interleaved = true},
     GgufArchitecture{.name = "qwen2", .model_type = "qwen2"},

@@ -91,8 +91,7 @@ inline std::string_view llama_like_architecture(const ModelFile& model) {
         message(model.path(), ": ",
                 name.empty() ? "a model of unknown architecture" : message("architecture ", name),
                 " is not written as GGUF. What is: GGUF files, llama2.c checkpoints, and models of "
-                "transformers with the "
-                "architecture llama, mistral or qwen2"));
+                "transformers with the architecture llama, mistral or qwen2"));
 }
 
 /// Adds the vocabulary of the tokenizer at `path`, or of the one beside the model.

@@ -91,8 +91,8 @@ inline ModelFormat format_of(const std::string& path) {
     raise(ErrorCode::unsupported,
           message(path,
                   ": is no model that is understood: a safetensors file, its index or a directory "
-                  "of them, a GGUF file, a "
-                  "llama2.c checkpoint, or a TensorFlow.js model.json or its directory"));
+                  "of them, a GGUF file, a llama2.c checkpoint, or a TensorFlow.js model.json or "
+                  "its directory"));
   return *format;
 }
 
