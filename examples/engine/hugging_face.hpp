@@ -143,8 +143,8 @@ inline Config parse_config(const Json& json) {
                 .tied_embeddings = member(json, "tie_word_embeddings", false)};
   config.kv_heads = member(json, "num_key_value_heads", config.heads);
   config.head_dim = member(json, "head_dim", config.heads > 0 ? config.dim / config.heads : 0);
-  config.context = std::min(config.context, member(json, "sliding_window",
-                                                   config.context));  // attention to all within it
+  // The engine attends to all positions, which is the same as long as they fit the window.
+  config.context = std::min(config.context, member(json, "sliding_window", config.context));
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     const auto rope = member(json, key, Json::object());
     config.rope_base = member(rope, "rope_theta", config.rope_base);

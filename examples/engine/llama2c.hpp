@@ -59,8 +59,8 @@ inline Checkpoint open_llama2c(const std::string& path) {
   next_of_all_layers("mlp.down_proj", config.dim, config.hidden);
   next_of_all_layers("mlp.up_proj", config.hidden, config.dim);
   next("model.norm", 1, config.dim);
-  next("rotations", config.context,
-       config.head_dim);  // cosines and sines, which the engine computes itself
+  // These are cosines and sines, which the engine computes itself.
+  next("rotations", config.context, config.head_dim);
   if (!config.tied_embeddings) next("lm_head", config.vocabulary, config.dim);
   if (offset != file->size())
     fail(path + ": has " + std::to_string(file->size() - offset) +

@@ -40,8 +40,8 @@ struct Config {
   float norm_epsilon = 1e-5f;
   double rope_base = 10000;
   std::optional<RopeScaling> rope_scaling{};
-  bool rope_interleaved =
-      false;  ///< rotates coordinate 2i with 2i + 1 rather than i with i + head_dim / 2
+  /// Rotates coordinate 2i with 2i + 1 rather than i with i + head_dim / 2.
+  bool rope_interleaved = false;
   bool tied_embeddings = false;
   std::vector<Token> end{};  ///< any of them ends a text
 };

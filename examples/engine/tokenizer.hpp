@@ -41,8 +41,8 @@ struct Merge {
 struct Tokenizer {
   enum class Prefix { none, first, all };
 
-  std::vector<std::string>
-      pieces;  ///< the bytes that each token stands for; nothing for those that only control
+  /// The bytes that each token stands for; nothing for those that only control.
+  std::vector<std::string> pieces;
   std::unordered_map<std::string, Token> tokens;
   std::unordered_map<std::uint64_t, Merge> merges;  ///< by key(left, right)
   std::array<Token, 256> bytes{};                   ///< the token of each byte
@@ -53,8 +53,8 @@ struct Tokenizer {
   Prefix prefix = Prefix::none;  ///< a space goes before a text: before what starts it, or also
                                  ///< before what follows an added token
   bool prefix_twice = true;      ///< even where there is one
-  std::vector<std::pair<std::string, Token>>
-      added;                 ///< found in a text before anything else, the longest first
+  /// Found in a text before anything else, the longest first.
+  std::vector<std::pair<std::string, Token>> added;
   std::vector<Token> start;  ///< goes before every text
 
   static std::uint64_t key(Token left, Token right) { return std::uint64_t(left) << 32 | right; }

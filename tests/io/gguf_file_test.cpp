@@ -228,8 +228,8 @@ TEST_CASE("files of another kind are refused by what they are") {
 }
 
 TEST_CASE("every beginning of a file is refused") {
-  test::check_prefixes(std::string_view(golden).substr(0, 200),
-                       parse_gguf);  // the padding at the end may be missing
+  // The padding at the end may be missing.
+  test::check_prefixes(std::string_view(golden).substr(0, 200), parse_gguf);
   CHECK(parse_gguf(golden.substr(0, 200)).tensors.size() == 2);
 }
 

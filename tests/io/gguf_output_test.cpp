@@ -57,8 +57,8 @@ std::string contents_of(const engine::Matrix& matrix) {
 
 std::string quantized(GgufType type, const engine::Matrix& matrix) {
   std::string bytes(matrix.rows * std::size_t(*gguf_row_bytes(type, Index(matrix.cols))), '\0');
-  gguf::quantize_row(type, matrix.values,
-                     std::as_writable_bytes(std::span(bytes)));  // rows are whole blocks
+  // Rows are whole blocks.
+  gguf::quantize_row(type, matrix.values, std::as_writable_bytes(std::span(bytes)));
   return bytes;
 }
 

@@ -146,8 +146,9 @@ TEST_CASE("cafeq's format and floats hold the same model") {
   PlanOptions all;
   all.embeddings = true;
   check_formats_agree(test::gpt2(), all);  // packed, [in, out], biases that move
+  // Queries, keys and values lie in one tensor, gates and ups in another.
   check_formats_agree(test::phi3(),
-                      {.choice = {.method = Method::rtn, .bits = 3, .group = per_row}});  // packed
+                      {.choice = {.method = Method::rtn, .bits = 3, .group = per_row}});
   check_formats_agree(test::bert(), {.choice = {.method = Method::learned, .group = per_row}});
   check_formats_agree(experts(), {});  // slices
 }

@@ -45,8 +45,8 @@ TEST_CASE("The mean of all bits is met from below, whatever it is") {
     allocate_plan(allocated, model, target);
     const double bits = mean_bits(allocated);
     CHECK(bits <= target);
-    CHECK(bits >
-          target - double(largest_step) / weights);  // one more bit for any step would be too many
+    // One more bit for any step would be too many.
+    CHECK(bits > target - double(largest_step) / weights);
     CHECK(bits > before);
     before = bits;
     ThreadPool executor(2);

@@ -51,11 +51,11 @@ TEST_CASE("Bits go where they save the most error, and the budget is met from be
     for (std::size_t m = 0; m < matrices.size(); ++m)
       storage += matrices[m][found.choice[m]].storage;
     CHECK(storage == found.storage);
-    CHECK(error_of_choice(matrices, found) <=
-          exhaustive(matrices, budget - 100) + 1e-12);  // one step
+    // The result is within one step of the optimum, and no step takes more than 100 bits.
+    CHECK(error_of_choice(matrices, found) <= exhaustive(matrices, budget - 100) + 1e-12);
   }
-  const auto equal = allocate_bits(std::vector{gaussian(10, 1), gaussian(10, 16)},
-                                   100);  // 16 times the error: two bits more
+  // 16 times the error is worth two bits more.
+  const auto equal = allocate_bits(std::vector{gaussian(10, 1), gaussian(10, 16)}, 100);
   CHECK(equal.choice == std::vector<std::size_t>{2, 4});
 }
 

@@ -156,8 +156,8 @@ TEST_CASE("Pairs are made only where the method has a use for them") {
   CHECK(step_of(plan, v).why == "no value/output pair: not wanted");
   CHECK(std::none_of(plan.steps.begin(), plan.steps.end(),
                      [](const Step& step) { return step.pair.has_value(); }));
-  CHECK_THAT(step_of(plan_of(qwen3()), q).why,
-             Contains("no query/key pair"));  // its queries and keys are normalised
+  // Its queries and keys are normalised, so that M would not leave the scores as they are.
+  CHECK_THAT(step_of(plan_of(qwen3()), q).why, Contains("no query/key pair"));
 }
 
 TEST_CASE(
@@ -247,8 +247,8 @@ TEST_CASE("Patterns, bits and groups that mean nothing are refused") {
              Contains("no tensor is named like model.embed_tokens"));
   CHECK_THAT(error_of_plan(llama(), {.choice = {.bits = 9}}), Contains("bits"));
   CHECK_THAT(error_of_plan(llama(), {.choice = {.group = -2}}), Contains("group is -2"));
-  CHECK(error_of_plan(llama(), {.choice = {.bits = 9, .type = GgufType::q4_0}}) ==
-        "none");  // a type says its bits itself
+  // A type says its bits itself.
+  CHECK(error_of_plan(llama(), {.choice = {.bits = 9, .type = GgufType::q4_0}}) == "none");
 }
 
 TEST_CASE("What would not become smaller is kept") {
