@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cafeq/io/model_output.hpp"
+#include "cafeq/run/model_run.hpp"
 #include "support/format.hpp"
 #include "support/table.hpp"
 
@@ -30,8 +30,8 @@ inline void print_plan(const Plan& plan, std::FILE* to) {
     for (std::size_t i = 0; i < step.matrices.size(); ++i) {
       const std::size_t m = step.matrices[i];
       const MatrixPlace& place = plan.place(m);
-      const double bits =
-          double(plan.storage(step, step.choice, i)) / (double(place.out) * double(place.in));
+      const double bits = double(plan.storage_bits_each(step, step.recipe)[i]) /
+                          (double(place.out) * double(place.in));
       table.row({names[m], std::string(name_of(plan.roles.matrices[m].role)), shape_text(place),
                  plan.transform(step), plan.grid(step, i), fixed(bits, 3), step.why});
     }
@@ -40,57 +40,10 @@ inline void print_plan(const Plan& plan, std::FILE* to) {
   table.print(to);
 }
 
-inline nlohmann::ordered_json to_json(const Choice& choice) {
-  nlohmann::ordered_json json{{"recipe", name_of(choice.method)},
-                              {"bits", choice.bits},
-                              {"group", choice.group},
-                              {"seed", choice.seed}};
-  if (choice.method == Method::smallest)
-    json = {{"recipe", name_of(choice.method)}, {"budget", choice.budget}, {"seed", choice.seed}};
-  if (choice.type) json["type"] = gguf_type_info(*choice.type).name;
-  return json;
-}
-
-inline nlohmann::ordered_json to_json(const Plan& plan) {
-  const auto names = matrix_names(plan.roles);
-  auto steps = nlohmann::ordered_json::array(), kept = steps;
-  const Index weights = plan.weights();
-  for (const Step& step : plan.steps) {
-    auto matrices = nlohmann::ordered_json::array();
-    for (const std::size_t m : step.matrices) {
-      const MatrixRole& matrix = plan.roles.matrices[m];
-      matrices.push_back({{"name", names[m]},
-                          {"role", name_of(matrix.role)},
-                          {"rows", matrix.place.out},
-                          {"cols", matrix.place.in}});
-    }
-    steps.push_back({{"matrices", matrices},
-                     {"choice", to_json(step.choice)},
-                     {"transform", plan.transform(step)},
-                     {"grid", plan.grid(step, 0)},
-                     {"storage_bits", plan.storage(step)},
-                     {"why", step.why}});
-  }
-  for (const KeptTensor& tensor : plan.kept)
-    kept.push_back({{"name", tensor.tensor}, {"role", name_of(tensor.role)}, {"why", tensor.why}});
-  return {{"steps", steps},
-          {"kept", kept},
-          {"weights", weights},
-          {"bits_per_weight", weights > 0 ? double(plan.storage()) / double(weights) : 0.0}};
-}
-
-/// What a run has come to.
-struct Summary {
-  PartErrors errors;
-  double seconds = 0;  ///< of this run
-  Index bytes_before = 0;
-  Index bytes_after = 0;
-};
-
 /// The plan with what has come of it: the relative error of each matrix, or of the product where
 /// two are rounded together.
-inline nlohmann::ordered_json to_json(const Plan& plan, const Summary& summary) {
-  auto json = to_json(plan);
+inline nlohmann::ordered_json to_json(const Plan& plan, const RunSummary& summary) {
+  auto json = cafeq::to_json(plan);
   for (auto& step : json["steps"]) {
     auto& matrices = step["matrices"];
     for (auto& matrix : matrices)
@@ -108,7 +61,7 @@ inline nlohmann::ordered_json to_json(const Plan& plan, const Summary& summary) 
 }
 
 /// By role: how many, their weights, bits and error.
-inline void print_summary(const Plan& plan, const Summary& summary, std::FILE* to) {
+inline void print_summary(const Plan& plan, const RunSummary& summary, std::FILE* to) {
   struct Sums {
     Index matrices = 0;
     double weights = 0, bits = 0, error = 0, norm = 0, pair_error = 0;
@@ -125,7 +78,7 @@ inline void print_summary(const Plan& plan, const Summary& summary, std::FILE* t
       for (Sums* sums : {&roles[plan.roles.matrices[m].role], &all}) {
         ++sums->matrices;
         sums->weights += double(place.out) * double(place.in);
-        sums->bits += double(plan.storage(step, step.choice, i));
+        sums->bits += double(plan.storage_bits_each(step, step.recipe)[i]);
         if (const auto found = errors.find(names[m]); found != errors.end()) {
           sums->error += found->second.error;
           sums->norm += found->second.norm;

@@ -1,9 +1,9 @@
 /// A quantized model as a GGUF file that llama.cpp runs.
 ///
-/// Matrices become blocks of the types that the plan's choices name. A GGUF model keeps its
-/// metadata, and byte for byte what is not quantized. Of other models norms and biases become F32,
-/// and matrices that are kept F32 or F16 as they are; BF16 becomes F16 where that holds all its
-/// values.
+/// Matrices become blocks of the types that the plan's recipes name (GgufRecipe). A GGUF model
+/// keeps its metadata, and byte for byte what is not quantized. Of other models norms and biases
+/// become F32, and matrices that are kept F32 or F16 as they are; BF16 becomes F16 where that holds
+/// all its values.
 #pragma once
 
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "cafeq/io/gguf_model.hpp"
+#include "cafeq/io/gguf_recipe.hpp"
 #include "cafeq/io/model_output.hpp"
 
 namespace cafeq {
@@ -46,7 +47,7 @@ class GgufOutput {
   };
 
   void set_types();
-  void add_blocks(TensorMap& tensors, const QuantizedMatrix& part) const;
+  void add_blocks(TensorMap& tensors, const MatrixResult& part) const;
   LoadedTensor prepared(const GgufSource& source, LoadedTensor loaded) const;
   Kept kept(const GgufSource& source) const;
   GgufEntry entry(const GgufSource& source) const;
@@ -155,13 +156,15 @@ inline void GgufOutput::set_types() {
   for (const Step& step : plan_.steps)
     for (const std::size_t m : step.matrices) {
       const MatrixPlace& place = plan_.place(m);
-      if (!step.choice.type)
+      const auto* recipe = step.recipe.as<GgufRecipe>();
+      if (recipe == nullptr)
         raise(ErrorCode::invalid_argument,
               message("plan: names no type of GGUF for ", place.tensor));
       if (place.transposed)
         raise(ErrorCode::unsupported,
               message(place.tensor, ": is stored [in, out], which GGUF does not know"));
-      if (types_.emplace(place.tensor, *step.choice.type).first->second != *step.choice.type)
+      const GgufType type = recipe->type_for(place.in);
+      if (types_.emplace(place.tensor, type).first->second != type)
         raise(ErrorCode::invalid_argument,
               message("plan: names several types for the matrices of ", place.tensor));
     }
@@ -170,7 +173,7 @@ inline void GgufOutput::set_types() {
 inline void GgufOutput::write_part(const std::string& path, const Job&, const JobResult& result,
                                    ExecutorRef) const {
   TensorMap tensors;  // of the model, as the file will have them
-  for (const QuantizedMatrix& part : result.matrices) add_blocks(tensors, part);
+  for (const MatrixResult& part : result.matrices) add_blocks(tensors, part);
   for (auto& [name, bias] : moved_biases(model_, plan_, result))
     tensors.emplace(name, std::move(bias));
   std::vector<LoadedTensor> written;
@@ -185,11 +188,11 @@ inline void GgufOutput::write_part(const std::string& path, const Job&, const Jo
 }
 
 /// The rows of one matrix, in their place among those of its tensor.
-inline void GgufOutput::add_blocks(TensorMap& tensors, const QuantizedMatrix& part) const {
-  const auto& blocks = std::get<GgufMatrix>(part.quantized);
+inline void GgufOutput::add_blocks(TensorMap& tensors, const MatrixResult& part) const {
+  const EncodedRows& blocks = *part.quantized.matrix.rows();
   const MatrixPlace& place = plan_.place(part.matrix);
   const auto& shape = shapes_.at(place.tensor);
-  const Index rows = shape[shape.size() - 2], row_bytes = *gguf_row_bytes(blocks.type, blocks.cols);
+  const Index rows = shape[shape.size() - 2], row_bytes = blocks.row_bytes;
   const auto [entry, is_new] = tensors.try_emplace(place.tensor);
   if (is_new) {
     const Index all_rows = *element_count(shape) / shape.back();

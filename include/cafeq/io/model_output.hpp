@@ -31,6 +31,19 @@ struct PartErrors {
   std::map<std::string, double> pairs;   ///< relative, by the name of the first matrix
 };
 
+/// What writes the results of a plan: a part a job, from any thread, then the whole from all parts.
+///   write_part(path, job, result, executor)     one safetensors file with what the job has made
+///   assemble(path, parts, about, progress)      the file, or directory, that is asked for; `about`
+///                                               joins its metadata where it has any, and
+///                                               progress(bytes) is called as they are written
+template <class O>
+concept ModelOutput =
+    requires(const O& output, const std::string& path, const Job& job, const JobResult& result,
+             const PartStore& parts, const Metadata& about, void (*progress)(double)) {
+      output.write_part(path, job, result, ExecutorRef{});
+      output.assemble(path, parts, about, progress);
+    };
+
 /// The name of each matrix of a plan in a quantized file: that of its tensor where it is all of it,
 /// else with role and expert behind it.
 inline std::vector<std::string> matrix_names(const ModelRoles& roles);
@@ -95,8 +108,8 @@ inline Metadata errors_metadata(const Plan& plan, const std::vector<std::string>
                                 const JobResult& result) {
   Json matrices = Json::object(), pairs = Json::object();
   for (const auto& part : result.matrices)
-    if (part.squared_norm > 0)
-      matrices[names[part.matrix]] = {part.squared_error, part.squared_norm};
+    if (part.quantized.squared_norm > 0)
+      matrices[names[part.matrix]] = {part.quantized.squared_error, part.quantized.squared_norm};
   for (const auto& [pair, error] : result.pairs) pairs[names[plan.roles.pairs[pair].first]] = error;
   return {{errors_key, Json{{"matrices", matrices}, {"pairs", pairs}}.dump()}};
 }
@@ -200,7 +213,7 @@ inline void QuantizedOutput::write_part(const std::string& path, const Job&,
                                         const JobResult& result, ExecutorRef) const {
   QuantizedFileWriter writer;
   for (const auto& part : result.matrices)
-    writer.add(names_[part.matrix], std::get<AnyQuantized>(part.quantized));
+    writer.add(names_[part.matrix], *part.quantized.matrix.quantized());
   for (auto& [name, tensor] : moved_biases(model_, plan_, result))
     writer.add_tensor(name, std::move(tensor));
   writer.write(path, detail::errors_metadata(plan_, names_, result));

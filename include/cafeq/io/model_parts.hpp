@@ -72,7 +72,7 @@ inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const
     const MatrixPlace& place = plan.place(part.matrix);
     Tensor& tensor = tensors.at(place.tensor);
     detail::with_mutable_elements(tensor, place.tensor, [&](auto elements) {
-      part.dequantize(detail::matrix_in(elements, tensor.shape, place), executor);
+      part.quantized.matrix.dequantize(detail::matrix_in(elements, tensor.shape, place), executor);
     });
   }
   for (const MovedBias& bias : result.biases) {

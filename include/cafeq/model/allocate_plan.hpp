@@ -1,4 +1,4 @@
-/// Gives the steps of a plan different bits, or types of GGUF, so that a mean is met from below.
+/// Gives the steps of a plan different bits, so that a mean is met from below.
 #pragma once
 
 #include <algorithm>
@@ -8,72 +8,75 @@
 #include <vector>
 
 #include "cafeq/model/allocate.hpp"
-#include "cafeq/model/quantize_model.hpp"
+#include "cafeq/model/load_matrix.hpp"
+#include "cafeq/model/model.hpp"
+#include "cafeq/model/plan.hpp"
 
 namespace cafeq {
 
 /// Raises invalid_argument where even the fewest bits are above `target`: the mean bits of all
 /// quantized weights, everything counted.
 ///
-/// What a matrix would cost with each choice is measured on 64 of its rows, by the fast recipe or
-/// as blocks of a type: its relative error times its weights. What is minimised is the sum, by
-/// marginal gains. Types are those of 2 to 8 bits that fit a matrix, and one for each tensor.
+/// Recipes with a continuous rate get the same bits for every matrix, as many as the target allows
+/// on the whole (a small matrix may take more): spreading them does not help codes that are chosen
+/// together. Of others, what a matrix would cost with each choice of bits is measured on 64 of its
+/// rows: its relative error times its weights. What is minimised is the sum, by marginal gains.
 template <ModelReader R>
 void allocate_plan(Plan& plan, const R& reader, double target, ExecutorRef executor = {});
 
 namespace detail {
 
+[[noreturn]] inline void raise_target(double target, double least) {
+  raise(ErrorCode::invalid_argument, message("target bits: ", target, " are fewer than the ", least,
+                                             " that the fewest bits take, everything counted"));
+}
+
+/// The same bits for every step.
+inline void set_equal_bits(Plan& plan, double target) {
+  // Sets the bits of every matrix and says what comes of it, in bits a weight.
+  const auto mean_with = [&](double bits) {
+    for (Step& step : plan.steps) step.recipe = *step.recipe->with_bits(bits);
+    return double(plan.storage_bits()) / double(plan.weights());
+  };
+  constexpr double least = 2, close = 1e-3;
+  if (mean_with(target) <= target) return;
+  if (const double mean = mean_with(least); mean > target) raise_target(target, mean);
+
+  double low = least, high = target;
+  while (high - low > close) {
+    const double middle = (low + high) / 2;
+    (mean_with(middle) <= target ? low : high) = middle;
+  }
+  mean_with(low);
+}
+
 /// Steps that are chosen for together: each by itself, but those of a job where a tensor has one
-/// type.
+/// recipe.
 inline std::vector<std::vector<std::size_t>> steps_to_choose_for(const Plan& plan) {
   std::vector<std::vector<std::size_t>> all;
   for (const Job& job : plan.jobs) {
-    if (plan.steps[job.steps[0]].choice.type) all.push_back(job.steps);
+    if (plan.steps[job.steps[0]].recipe->is_one_a_tensor()) all.push_back(job.steps);
     else
       for (const std::size_t s : job.steps) all.push_back({s});
   }
   return all;
 }
 
-inline std::vector<Choice> choices_for(const Plan& plan, std::span<const std::size_t> steps) {
-  Choice choice = plan.steps[steps[0]].choice;
-  std::vector<Choice> choices;
-  const auto fits = [&](GgufType type) {
-    return std::all_of(steps.begin(), steps.end(), [&](std::size_t s) {
-      const auto& matrices = plan.steps[s].matrices;
-      return std::all_of(matrices.begin(), matrices.end(), [&](std::size_t m) {
-        return gguf_row_bytes(type, plan.place(m).in).has_value();
-      });
-    });
-  };
-  if (!choice.type) {
-    for (choice.bits = 2; choice.bits <= 8; ++choice.bits) choices.push_back(choice);
-    return choices;
-  }
-  for (const GgufTypeInfo& info : gguf_types)
-    if (info.weights > 1 && fits(info.type)) choices.emplace_back(choice).type = info.type;
-  if (choices.empty()) choices.push_back(choice);
-  return choices;
-}
-
-/// The relative error of the rows of W.
-CAFEQ_LAZY double choice_error(const Choice& choice, const Matrix<float>& W, ExecutorRef executor) {
-  if (!choice.type)
-    return quantize(
-               W, recipes::fast<>{.bits = choice.bits, .group = choice.group, .seed = choice.seed},
-               executor)
-        .error(W, executor);
-  const QuantizedMatrix blocks = quantize_to_gguf(0, W, *choice.type, executor);
-  return blocks.squared_norm > 0 ? blocks.squared_error / blocks.squared_norm : 0;
+inline std::vector<AnyRecipe> choices_for(const Plan& plan, std::span<const std::size_t> steps) {
+  std::vector<Index> cols;
+  for (const std::size_t s : steps)
+    for (const std::size_t m : plan.steps[s].matrices) cols.push_back(plan.place(m).in);
+  return plan.steps[steps[0]].recipe->alternatives(cols);
 }
 
 /// In order of growing storage, and of those that cost the same only the best.
-inline void sort_choices(std::vector<Choice>& choices, std::vector<BitChoice>& costs) {
-  std::vector<std::pair<BitChoice, Choice>> all;
+inline void sort_choices(std::vector<AnyRecipe>& choices, std::vector<BitChoice>& costs) {
+  std::vector<std::pair<BitChoice, AnyRecipe>> all;
   for (std::size_t c = 0; c < choices.size(); ++c) all.emplace_back(costs[c], choices[c]);
   std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first.storage, a.first.error) < std::pair(b.first.storage, b.first.error);
   });
+
   choices.clear();
   costs.clear();
   for (const auto& [cost, choice] : all) {
@@ -87,36 +90,40 @@ inline void sort_choices(std::vector<Choice>& choices, std::vector<BitChoice>& c
 
 template <ModelReader R>
 void allocate_plan(Plan& plan, const R& reader, double target, ExecutorRef executor) {
+  if (plan.steps.empty()) return;
+  if (plan.steps[0].recipe->with_bits(target)) return detail::set_equal_bits(plan, target);
+
   constexpr Index sampled_rows = 64;
   const auto all = detail::steps_to_choose_for(plan);
-  std::vector<std::vector<Choice>> choices;
+  std::vector<std::vector<AnyRecipe>> choices;
   std::vector<std::vector<detail::BitChoice>> costs;
-  const double weights = double(plan.weights());
   for (const auto& steps : all) {
-    choices.push_back(detail::choices_for(plan, steps));
-    costs.emplace_back(choices.back().size());
+    auto& recipes = choices.emplace_back(detail::choices_for(plan, steps));
+    auto& cost = costs.emplace_back(recipes.size());
+
     for (const std::size_t s : steps) {
       const Step& step = plan.steps[s];
-      for (std::size_t c = 0; c < choices.back().size(); ++c)
-        costs.back()[c].storage += plan.storage(step, choices.back()[c]);
+      for (std::size_t c = 0; c < recipes.size(); ++c)
+        cost[c].storage += plan.storage_bits(step, recipes[c]);
+
       for (const std::size_t m : step.matrices) {
-        const Matrix<float> sample = load_rows(reader, plan.place(m), sampled_rows);
-        reader.release(plan.place(m).tensor);
-        const double size = double(plan.place(m).out) * double(plan.place(m).in);
-        for (std::size_t c = 0; c < choices.back().size(); ++c)
-          costs.back()[c].error += size * detail::choice_error(choices.back()[c], sample, executor);
+        const MatrixPlace& place = plan.place(m);
+        const Matrix<float> sample = load_rows(reader, place, sampled_rows);
+        reader.release(place.tensor);
+        const double size = double(place.out) * double(place.in);
+        for (std::size_t c = 0; c < recipes.size(); ++c)
+          cost[c].error += size * recipes[c]->trial_error(sample, executor);
       }
     }
-    detail::sort_choices(choices.back(), costs.back());
+    detail::sort_choices(recipes, cost);
   }
+
+  const double weights = double(plan.weights());
   const detail::Allocation found =
       detail::allocate_bits(costs, std::int64_t(std::floor(target * weights)));
-  if (!found.fits)
-    raise(ErrorCode::invalid_argument,
-          message("target bits: ", target, " are fewer than the ", double(found.storage) / weights,
-                  " that the fewest bits take, everything counted"));
+  if (!found.fits) detail::raise_target(target, double(found.storage) / weights);
   for (std::size_t i = 0; i < all.size(); ++i)
-    for (const std::size_t s : all[i]) plan.steps[s].choice = choices[i][found.choice[i]];
+    for (const std::size_t s : all[i]) plan.steps[s].recipe = choices[i][found.choice[i]];
 }
 
 }  // namespace cafeq

@@ -42,6 +42,7 @@ enum class PairForm {
 struct PairAdvice {
   PairForm form = PairForm::apart;
   std::string why{};
+  bool always = false;  ///< `apart` whatever the two matrices are
 };
 
 /// Where heads have fewer channels, M between the two must be as large as the blocks that each

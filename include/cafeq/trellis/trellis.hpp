@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "cafeq/quant/joint_encoding.hpp"
@@ -57,6 +58,11 @@ struct Trellis {
   /// How its codes are multiplied: trellis/multiply.hpp.
   class Product;
 
+  /// In a few words.
+  std::string text() const {
+    return message(name, rate.bits(), sequence == Sequence::column ? " column" : " row",
+                   scale_bits);
+  }
   template <class Self, class F>
   static void fields(Self& q, F&& f) {
     f("rate", q.rate.sixteenths, TrellisRate::least, TrellisRate::most);

@@ -33,7 +33,7 @@ struct fast {
   }
 
   std::string transform(Index, Index) const { return "scaling, Hadamard"; }
-  PairAdvice pair_advice(Index) const { return {PairForm::balanced}; }
+  PairAdvice pair_advice(Index) const { return {.form = PairForm::balanced}; }
   template <class Self, class F>
   static void options(Self& recipe, F&& f) {
     f("bits", recipe.bits);

@@ -24,7 +24,7 @@ struct hadamard {
 
   std::string transform(Index, Index) const { return "Hadamard"; }
   PairAdvice pair_advice(Index) const {
-    return {PairForm::apart, "a Hadamard alone has no use for it"};
+    return {.why = "a Hadamard alone has no use for it", .always = true};
   }
   template <class Self, class F>
   static void options(Self& recipe, F&& f) {

@@ -49,7 +49,7 @@ struct paper {
     return message("learned, k = ", block(rows, cols));
   }
   PairAdvice pair_advice(Index head_dim) const {
-    return {head_dim >= least_head_dim ? PairForm::together : PairForm::balanced};
+    return {.form = head_dim >= least_head_dim ? PairForm::together : PairForm::balanced};
   }
   auto trial() const { return fast<>{.bits = bits, .group = group, .seed = seed}; }
   template <class Self, class F>

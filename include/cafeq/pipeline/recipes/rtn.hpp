@@ -22,7 +22,7 @@ struct rtn {
 
   std::string transform(Index, Index) const { return "none"; }
   PairAdvice pair_advice(Index) const {
-    return {PairForm::apart, "rounding to nearest has no use for it"};
+    return {.why = "rounding to nearest has no use for it", .always = true};
   }
   template <class Self, class F>
   static void options(Self& recipe, F&& f) {

@@ -47,8 +47,8 @@ struct smallest {
 
   std::string transform(Index, Index) const { return "Hadamard"; }
   PairAdvice pair_advice(Index head_dim) const {
-    if (head_dim >= least_head_dim) return {PairForm::together};
-    return {PairForm::apart, message("heads of ", head_dim, " channels gain nothing by it")};
+    if (head_dim >= least_head_dim) return {.form = PairForm::together};
+    return {.why = message("heads of ", head_dim, " channels gain nothing by it")};
   }
   smallest with_bits(double mean) const {
     smallest other = *this;
@@ -85,6 +85,9 @@ struct smallest {
     if (auto fault = lowest.fault(0, 0)) return fault;
     if (!std::isfinite(bits))
       return Error(ErrorCode::invalid_argument, message("smallest: bits is ", bits));
+    if (or_least && !(bits >= 2 && bits <= 9))
+      return Error(ErrorCode::invalid_argument,
+                   message("smallest: bits is ", bits, ", must be 2 to 9"));
     const double least = least_trellis_bits(loads, window);
     if (or_least || bits >= least) return std::nullopt;
     return Error(ErrorCode::invalid_argument,

@@ -1,0 +1,170 @@
+/// The command line of cafeq-quantize.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "cafeq/model/recipe_book.hpp"
+#include "cafeq/run/model_run.hpp"
+
+namespace cafeq::example {
+
+/// What the user asked for.
+struct CommandLine {
+  RunOptions run{};
+  Index threads = 1;
+  bool dry_run = false;
+  bool json = false;
+};
+
+namespace detail {
+
+/// "cafeq", "float" or "gguf:TYPE".
+inline void set_format(RunOptions& options, const std::string& format) {
+  constexpr std::string_view gguf = "gguf:";
+  if (format == "cafeq") return;
+  if (format == "float") {
+    options.format = RunFormat::floats;
+    return;
+  }
+
+  const auto type = format.starts_with(gguf)
+                        ? gguf_type_named(std::string_view(format).substr(gguf.size()))
+                        : std::nullopt;
+  if (!type) {
+    std::string types;
+    for (const auto& info : gguf_types) types += message(" ", info.name);
+    throw CLI::ValidationError("--format",
+                               format + " is not cafeq, float, or gguf: with one of" + types);
+  }
+  options.format = RunFormat::gguf;
+  options.type = *type;
+}
+
+/// What the options that recipes have were given.
+struct RecipeChoice {
+  std::string name = "fast";
+  int bits = 4;
+  Index group = 0;
+  std::uint64_t seed = 0;
+};
+
+/// The recipe with what was asked of it.
+inline AnyRecipe chosen_recipe(const CLI::App& app, const RecipeChoice& choice,
+                               const RecipeBook& book, double target_bits) {
+  const auto given = [&](const char* option) { return app.count(option) > 0; };
+  AnyRecipe usual = book.make(choice.name);
+  std::vector<RecipeOption> options;
+
+  if (usual->with_bits(4)) {  // any rate; what is counted in it are scales and all else too
+    constexpr double beside_codes = 0.25;
+    if (choice.bits > 4)
+      throw CLI::ValidationError("--bits", choice.name +
+                                               " has 2 to 4 bits, and a quarter for all the "
+                                               "rest; or --target-bits up to 5");
+    if (target_bits > 5)
+      throw CLI::ValidationError("--target-bits", choice.name + " has no more than 5");
+    if (given("--bits")) options.push_back({"bits", choice.bits + beside_codes});
+  } else {
+    options.push_back({"bits", std::int64_t(choice.bits)});
+  }
+
+  if (given("--group") && (choice.group > 0 || usual.option("group"))) {
+    if (!usual.option("group")) throw CLI::ExcludesError("--recipe " + choice.name, "--group");
+    options.push_back({"group", std::int64_t(choice.group)});
+  }
+  if (given("--seed") && usual.option("seed")) options.push_back({"seed", choice.seed});
+  return book.make(choice.name, options);
+}
+
+}  // namespace detail
+
+/// What the command line says, or the exit status where it is wrong or asks for help, which has
+/// been printed then. Recipes are those of the book.
+inline std::variant<CommandLine, int> parse_command_line(int argc, const char* const* argv,
+                                                         const RecipeBook& book) {
+  CommandLine line;
+  RunOptions& run = line.run;
+  line.threads = Index(std::max(1u, std::thread::hardware_concurrency()));
+  detail::RecipeChoice recipe;
+  std::string format = "cafeq";
+  bool no_pairs = false, resume = false;
+
+  CLI::App app{"Quantizes the weights of a model without data."};
+  app.name("cafeq-quantize");
+  app.set_version_flag("--version", CAFEQ_VERSION);
+  app.add_option("INPUT", run.input, "safetensors file or directory, GGUF, llama2.c, TensorFlow.js")
+      ->required();
+  app.add_option("OUTPUT", run.output, "what to write; not needed with --dry-run");
+  app.add_option("--recipe", recipe.name, book.names())->capture_default_str();
+  app.add_option("--bits", recipe.bits, "of a code")
+      ->check(CLI::Range(2, 8))
+      ->capture_default_str();
+  app.add_option("--target-bits", run.target_bits,
+                 "mean bits a weight, all counted; spread over the matrices")
+      ->check(CLI::Range(2.0, 9.0));
+  app.add_option("--target-size", run.target_size,
+                 "bytes of OUTPUT at most, as 4GB or 700MiB, instead")
+      ->transform(CLI::AsSizeValue(true))
+      ->excludes("--target-bits");
+  app.add_option("--group", recipe.group,
+                 "weights that share a scale, 0 for a row (default: the recipe's)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--format", format,
+                 "cafeq; float: Ŵ in the input's format; gguf:TYPE, as gguf:Q4_K")
+      ->capture_default_str();
+  app.add_flag("--no-pairs", no_pairs, "every matrix by itself");
+  app.add_flag("--embeddings", run.plan.embeddings, "quantize embeddings and unembeddings too");
+  app.add_option("--include", run.plan.include, "only tensors with such names, as '*.mlp.*'");
+  app.add_option("--exclude", run.plan.exclude, "no tensors with such names");
+  app.add_option("--tokenizer", run.tokenizer,
+                 "of a GGUF file: tokenizer.json, or llama2.c's (default: INPUT's)");
+  app.add_option("--threads", line.threads, "threads (default: all cores)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--seed", recipe.seed, "of random rotations")->capture_default_str();
+  app.add_flag("--dry-run", line.dry_run, "print the plan and stop");
+  app.add_flag("--resume", resume, "go on where an interrupted run stopped");
+  app.add_flag("--overwrite", run.overwrite, "replace OUTPUT; without --resume, begin anew");
+  app.add_flag("--json", line.json, "print plan and results as JSON");
+
+  std::string footer = "Recipes:\n";
+  for (const auto& entry : book.entries())
+    footer += message("  ", entry.name, ": ", entry.description, "\n");
+  app.footer(footer + "Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.");
+
+  try {
+    app.parse(argc, argv);
+    detail::set_format(run, format);
+    try {
+      run.plan.recipe = detail::chosen_recipe(app, recipe, book, run.target_bits);
+    } catch (const Error& error) {
+      throw CLI::ValidationError("--recipe", error.message());
+    }
+
+    const bool gguf = run.format == RunFormat::gguf;
+    for (const char* option : {"--bits", "--group"})
+      if (gguf && app.count(option) > 0) throw CLI::ExcludesError("--format " + format, option);
+    if (!gguf && !run.tokenizer.empty())
+      throw CLI::RequiresError("--tokenizer", "--format gguf:TYPE");
+    if (app.count("--target-size") > 0 && !(run.target_size > 0))
+      throw CLI::ValidationError("--target-size", "must be positive");
+    if (run.format == RunFormat::floats && run.target_size > 0)
+      throw CLI::ExcludesError("--format float", "--target-size");
+    if (run.output.empty() && !line.dry_run) throw CLI::RequiredError("OUTPUT");
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+
+  run.plan.pairs = !no_pairs;
+  run.start = resume          ? PartStore::Start::resume
+              : run.overwrite ? PartStore::Start::anew
+                              : PartStore::Start::fresh;
+  return line;
+}
+
+}  // namespace cafeq::example

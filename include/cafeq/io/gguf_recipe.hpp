@@ -1,0 +1,195 @@
+/// GgufRecipe: matrices as blocks of a type of GGUF, in the plan of a model.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cafeq/loss/reconstruction.hpp"
+#include "cafeq/model/any_recipe.hpp"
+#include "cafeq/quant/gguf.hpp"
+
+namespace cafeq {
+
+/// The smallest type of GGUF that keeps `cols` weights a row in whole blocks and is no coarser than
+/// `type`.
+inline GgufType legal_type(GgufType type, Index cols) noexcept {
+  if (gguf_row_bytes(type, cols)) return type;
+  std::optional<GgufType> best;
+  for (const GgufType other : {GgufType::iq4_nl, GgufType::q4_1, GgufType::q5_0, GgufType::q5_1,
+                               GgufType::q8_0, GgufType::f16}) {
+    const auto& info = gguf_type_info(other);
+    if (!gguf_row_bytes(other, cols) ||
+        info.bits_per_weight() < gguf_type_info(type).bits_per_weight())
+      continue;
+    if (!best || info.bits_per_weight() < gguf_type_info(*best).bits_per_weight()) best = other;
+  }
+  return best.value_or(GgufType::f32);
+}
+
+namespace detail {
+
+inline void decode_gguf_row(std::uint32_t type, std::span<const std::byte> row,
+                            std::span<float> weights) {
+  gguf::dequantize_row(GgufType(type), row, weights);
+}
+
+inline EncodedRows gguf_rows(GgufType type, Index rows, Index cols) {
+  const Index row_bytes = gguf_row_bytes(type, cols).value_or(0);
+  return EncodedRows(std::uint32_t(type), rows, cols, row_bytes, decode_gguf_row);
+}
+
+inline QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type,
+                                        ExecutorRef executor) {
+  EncodedRows blocks = gguf_rows(type, W.rows(), W.cols());
+  const auto sums = sum_over_rows(W.rows(), W.cols(), executor, [&](Index begin, Index end) {
+    Matrix<float> hat(end - begin, W.cols());
+    for (Index i = begin; i < end; ++i) {
+      gguf::quantize_row(type, W.row(i), blocks.row(i));
+      gguf::dequantize_row(type, blocks.row(i), hat.row(i - begin));
+    }
+    return plain_rows(W.view().row_block(begin, end - begin), View<const float>(hat.view()));
+  });
+  return {std::move(blocks), sums.error, sums.norm};
+}
+
+/// One of a pair that was quantized with the quantizer of a type.
+template <GgufQuantizer Q>
+EncodedRows to_gguf(const Quantized<Identity::Fitted, Q>& q, ExecutorRef executor) {
+  EncodedRows blocks = gguf_rows(GgufBlock<Q>::type, q.rows(), q.cols());
+  const Codes<Q>& codes = q.codes();
+  const Index groups = codes.grouping().per_row_count();
+  executor.parallel_for(q.rows(), 16, [&](Index begin, Index end, Index) {
+    std::vector<std::uint8_t> row(std::size_t(q.cols()));
+    for (Index i = begin; i < end; ++i) {
+      codes.packed().unpack_row(i, row);
+      gguf::write_row(q.quantizer(), std::span<const std::uint8_t>(row),
+                      codes.params().subspan(std::size_t(i * groups), std::size_t(groups)),
+                      blocks.row(i), q.exponent());
+    }
+  });
+  return blocks;
+}
+
+/// What rounds two matrices together with the quantizer of a type.
+template <GgufQuantizer Q>
+struct GgufPairRecipe {
+  Q quantizer;
+  PairTransform transform;
+  std::uint64_t seed;
+
+  auto pair(const PairShape&) const {
+    return PairPipeline<Q>{.quantizer = quantizer,
+                           .transform = transform,
+                           .alternations = transform == PairTransform::learned ? 10 : 0,
+                           .seed = seed};
+  }
+};
+
+}  // namespace detail
+
+/// Blocks of one type, or of the nearest finer one that a matrix's rows fit into, found by this
+/// library's scale search. No matrix has a transform of its own, so that two which meet are rounded
+/// together, with an M between them as another recipe says: none, balanced or learned.
+class GgufRecipe final : public RecipeModel {
+ public:
+  /// How pairs are transformed comes from `like`, with its seed. Raises invalid_argument where that
+  /// chooses codes together, which no type can hold.
+  GgufRecipe(GgufType type, const AnyRecipe& like) : type_(type), like_(like) {
+    if (like->with_bits(4))
+      raise(ErrorCode::invalid_argument, message("plan: GGUF's ", gguf_type_info(type).name,
+                                                 " cannot hold the codes of ", like->name()));
+    if (const auto seed = like.option("seed")) seed_ = *std::get_if<std::uint64_t>(&*seed);
+  }
+  static AnyRecipe make(GgufType type, const AnyRecipe& like) {
+    return AnyRecipe(std::make_shared<GgufRecipe>(type, like));
+  }
+
+  GgufType type() const noexcept { return type_; }
+  /// Of a matrix whose rows have so many weights.
+  GgufType type_for(Index cols) const noexcept { return legal_type(type_, cols); }
+
+  std::string_view name() const override { return like_->name(); }
+  const void* type_address() const noexcept override {
+    return detail::address_of_type<GgufRecipe>();
+  }
+  std::vector<RecipeOption> options() const override {
+    return {{"type", std::int64_t(type_)}, {"seed", seed_}};
+  }
+  std::optional<Error> fault() const override { return std::nullopt; }
+
+  std::string grid(Index, Index cols) const override {
+    return std::string(gguf_type_info(type_for(cols)).name);
+  }
+  std::string transform(Index, Index) const override { return "none"; }
+  std::string note(Index, Index cols) const override {
+    if (type_for(cols) == type_) return {};
+    const auto& asked = gguf_type_info(type_);
+    return message("rows of ", cols, " are no multiple of ", asked.name, "'s ", asked.weights);
+  }
+  std::int64_t storage_bits(Index rows, Index cols) const override {
+    return 8 * std::int64_t(rows) * gguf_row_bytes(type_for(cols), cols).value_or(0);
+  }
+  QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const override {
+    return detail::quantize_to_gguf(W, type_for(W.cols()), executor);
+  }
+
+  PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2> pair) const override {
+    const PairAdvice own = like_->advice(head_dim, pair);
+    if (own.always) return own;
+    if (like_->pair_transform() != PairTransform::learned && head_dim < least_head_dim)
+      return {.why = message("heads of ", head_dim, " channels gain nothing by it")};
+    const GgufType first = type_for(pair[0].cols), second = type_for(pair[1].cols);
+    if (first != second) return {.why = "its matrices need different types"};
+    if (gguf_type_info(first).weights == 1) return {.why = "floats have no use for it"};
+    return {.form = PairForm::together};
+  }
+  std::array<std::string, 2> grids(std::span<const PairedMatrix, 2> pair) const override {
+    return {grid(pair[0].rows, pair[0].cols), grid(pair[1].rows, pair[1].cols)};
+  }
+  std::array<std::int64_t, 2> storage_bits(std::span<const PairedMatrix, 2> pair) const override {
+    return {storage_bits(pair[0].rows, pair[0].cols), storage_bits(pair[1].rows, pair[1].cols)};
+  }
+  EncodedPair quantize(PairWeights weights, const PairRole& pair,
+                       ExecutorRef executor) const override {
+    return gguf::with_quantizer(
+        type_for(weights.W[0].cols()), [&]<class Q>(const Q& quantizer) -> EncodedPair {
+          const detail::GgufPairRecipe<Q> recipe{quantizer, like_->pair_transform(), seed_};
+          return detail::quantize_together(recipe, weights, pair, executor, [&](const auto& q) {
+            return EncodedMatrix(detail::to_gguf(q, executor));
+          });
+        });
+  }
+
+  /// Types of blocks that rows of all these widths fit into.
+  std::vector<AnyRecipe> alternatives(std::span<const Index> cols) const override {
+    std::vector<AnyRecipe> all;
+    for (const GgufTypeInfo& info : gguf_types) {
+      const auto fits = [&](Index n) { return gguf_row_bytes(info.type, n).has_value(); };
+      if (info.weights > 1 && std::all_of(cols.begin(), cols.end(), fits))
+        all.push_back(make(info.type, like_));
+    }
+    if (all.empty()) all.push_back(make(type_for(cols[0]), like_));
+    return all;
+  }
+  std::optional<AnyRecipe> with_bits(double) const override { return std::nullopt; }
+  double trial_error(const Matrix<float>& rows, ExecutorRef executor) const override {
+    const QuantizedMatrix blocks = quantize(rows, executor);
+    return blocks.squared_norm > 0 ? blocks.squared_error / blocks.squared_norm : 0;
+  }
+  bool is_one_a_tensor() const override { return true; }
+  PairTransform pair_transform() const override { return like_->pair_transform(); }
+  double work() const override { return like_->work(); }
+
+ private:
+  GgufType type_;
+  AnyRecipe like_;
+  std::uint64_t seed_ = 0;
+};
+
+}  // namespace cafeq

@@ -1,0 +1,142 @@
+/// AnyRecipe: how one matrix of a model, or two that meet, are quantized, known when the program
+/// runs.
+///
+///   const AnyRecipe recipe = recipes::fast<>{.bits = 4};   // any NamedRecipe
+///   recipe->quantize(W, executor);
+/// Plans hold one a step and ask it everything: what it will store, what it does in words, how it
+/// would look with other bits. What writes another library's format brings a RecipeModel of its
+/// own.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "cafeq/model/encoded_matrix.hpp"
+#include "cafeq/model/roles.hpp"
+#include "cafeq/pipeline/recipe.hpp"
+
+namespace cafeq {
+
+/// The value of a recipe's option, in the form that its member has.
+using OptionValue = std::variant<std::int64_t, std::uint64_t, double>;
+
+/// An option of a recipe by its name: "bits", "group", "seed" …
+struct RecipeOption {
+  std::string name;
+  OptionValue value;
+
+  bool operator==(const RecipeOption&) const = default;
+};
+
+/// Two matrices that meet, in floats, in the order of their PairRole; their biases, empty where the
+/// model has none.
+struct PairWeights {
+  std::array<Matrix<float>, 2> W;
+  std::array<std::vector<float>, 2> bias;
+
+  VectorView<float> bias_view(std::size_t i) noexcept {
+    return {bias[i].empty() ? nullptr : bias[i].data(), Index(bias[i].size()), 1};
+  }
+};
+
+/// The same, rounded together.
+struct EncodedPair {
+  std::array<EncodedMatrix, 2> matrices;
+  std::array<std::vector<float>, 2> bias;
+  double error = 0;  ///< relative, of what the two do together
+};
+
+/// One of two matrices that meet: rows, columns, and the side on which it has the shared dimension.
+struct PairedMatrix {
+  Index rows = 0;
+  Index cols = 0;
+  Side inner = Side::output;
+};
+
+class AnyRecipe;
+
+/// What a recipe says and does without its type. `together` are the two matrices of a pair, first
+/// and second as in PairRole; where a matrix is one of those it has no transform of its own.
+class RecipeModel {
+ public:
+  virtual ~RecipeModel() = default;
+
+  virtual std::string_view name() const = 0;
+  /// An address that stands for its type: see AnyRecipe::as().
+  virtual const void* type_address() const noexcept = 0;
+  /// All that tells it from other recipes of its name.
+  virtual std::vector<RecipeOption> options() const = 0;
+  /// What is wrong with its options, if anything.
+  virtual std::optional<Error> fault() const = 0;
+
+  // One matrix [rows, cols].
+  virtual std::string grid(Index rows, Index cols) const = 0;       ///< in a few words
+  virtual std::string transform(Index rows, Index cols) const = 0;  ///< in a few words
+  virtual std::string note(Index rows, Index cols) const;  ///< what is unusual for it, if anything
+  virtual std::int64_t storage_bits(Index rows, Index cols) const = 0;
+  virtual QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const = 0;
+
+  // Two that meet in heads of so many channels. What follows advice() is for PairForm::together.
+  virtual PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2> together) const = 0;
+  virtual std::array<std::string, 2> grids(std::span<const PairedMatrix, 2> together) const = 0;
+  virtual std::array<std::int64_t, 2> storage_bits(
+      std::span<const PairedMatrix, 2> together) const = 0;
+  virtual EncodedPair quantize(PairWeights weights, const PairRole& pair,
+                               ExecutorRef executor) const = 0;
+
+  // Variants of itself, for those who spread bits over a model.
+  /// With other bits, coarsest first, all of them possible for rows of these widths.
+  virtual std::vector<AnyRecipe> alternatives(std::span<const Index> cols) const = 0;
+  /// With any mean bits a weight, where it has a continuous rate.
+  virtual std::optional<AnyRecipe> with_bits(double bits) const = 0;
+  /// The relative error of some rows of a matrix by it, or by something cheaper that behaves alike.
+  virtual double trial_error(const Matrix<float>& rows, ExecutorRef executor) const = 0;
+  /// Whether all matrices of one tensor must have the same.
+  virtual bool is_one_a_tensor() const { return false; }
+  /// How two matrices are transformed that it rounds together, or that it balances.
+  virtual PairTransform pair_transform() const = 0;
+  /// What a weight takes, in units of `fast`.
+  virtual double work() const = 0;
+};
+
+/// A recipe whose type is not known, by value; cheap to copy.
+class AnyRecipe {
+ public:
+  template <NamedRecipe R>
+  AnyRecipe(R recipe);  // NOLINT(google-explicit-constructor)
+  explicit AnyRecipe(std::shared_ptr<const RecipeModel> model) : model_(std::move(model)) {}
+
+  const RecipeModel* operator->() const noexcept { return model_.get(); }
+  const RecipeModel& operator*() const noexcept { return *model_; }
+  /// The recipe itself, or the model that somebody has brought, where that is an R, else null.
+  template <class R>
+  const R* as() const noexcept;
+
+  /// An option by its name; nothing where the recipe has none such.
+  std::optional<OptionValue> option(std::string_view name) const {
+    for (const RecipeOption& option : model_->options())
+      if (option.name == name) return option.value;
+    return std::nullopt;
+  }
+  /// Equal recipes give equal results.
+  bool operator==(const AnyRecipe& other) const {
+    return model_->name() == other->name() && model_->options() == other->options();
+  }
+
+ private:
+  std::shared_ptr<const RecipeModel> model_;
+};
+
+inline std::string RecipeModel::note(Index, Index) const { return {}; }
+
+}  // namespace cafeq
+
+#include "cafeq/model/recipe_model.hpp"  // IWYU pragma: export

@@ -1,0 +1,105 @@
+/// Recipes by name: what a program offers, with the options that it was asked for.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "cafeq/model/any_recipe.hpp"
+
+namespace cafeq {
+
+/// Recipes that can be made by name. A recipe of your own is one line, `book.add(mine{})`: plans,
+/// command lines and files know it from then on.
+class RecipeBook {
+ public:
+  /// A recipe as it is without options.
+  struct Entry {
+    std::string_view name;
+    std::string_view description;
+    AnyRecipe usual;
+  };
+
+  /// Replaces one of the same name.
+  template <NamedRecipe R>
+  void add(const R& usual = {}) {
+    std::erase_if(pages_, [](const Page& page) { return page.entry.name == R::name; });
+    pages_.push_back(
+        {{R::name, R::description, usual},
+         [usual](std::span<const RecipeOption> options) { return with_options(usual, options); }});
+  }
+
+  std::vector<Entry> entries() const {
+    std::vector<Entry> all;
+    for (const Page& page : pages_) all.push_back(page.entry);
+    return all;
+  }
+  /// "rtn, fast, learned", for messages.
+  std::string names() const {
+    std::string all;
+    for (const Page& page : pages_) all += message(all.empty() ? "" : ", ", page.entry.name);
+    return all;
+  }
+
+  /// The recipe of that name with these options in place of its usual ones. Raises invalid_argument
+  /// for a name that is not there, an option that the recipe has not, or a value that it does not
+  /// take.
+  AnyRecipe make(std::string_view name, std::span<const RecipeOption> options = {}) const {
+    for (const Page& page : pages_) {
+      if (page.entry.name != name) continue;
+      AnyRecipe recipe = page.make(options);
+      if (auto fault = recipe->fault()) raise(*fault);
+      return recipe;
+    }
+    raise(ErrorCode::invalid_argument, message("recipe ", name, " is not one of ", names()));
+  }
+
+ private:
+  struct Page {
+    Entry entry;
+    std::function<AnyRecipe(std::span<const RecipeOption>)> make;
+  };
+
+  template <NamedRecipe R>
+  static AnyRecipe with_options(R recipe, std::span<const RecipeOption> options) {
+    for (const RecipeOption& option : options) {
+      bool found = false;
+      R::options(recipe, [&](std::string_view name, auto& member) {
+        if (name != option.name) return;
+        found = true;
+        set(member, option, R::name);
+      });
+      if (!found)
+        raise(ErrorCode::invalid_argument,
+              message("recipe ", R::name, " has no option ", option.name));
+    }
+    return AnyRecipe(recipe);
+  }
+
+  template <class Member>
+  static void set(Member& member, const RecipeOption& option, std::string_view recipe) {
+    using Number = std::conditional_t<std::is_arithmetic_v<Member>, Member, int>;
+    std::visit(
+        [&](auto value) {
+          const auto number = static_cast<Number>(value);
+          if constexpr (std::is_assignable_v<Member&, Number>) {
+            if (static_cast<decltype(value)>(number) == value) {
+              member = number;
+              return;
+            }
+          }
+          raise(ErrorCode::invalid_argument,
+                message("recipe ", recipe, ": ", option.name, " cannot be ", value));
+        },
+        option.value);
+  }
+
+  std::vector<Page> pages_;
+};
+
+}  // namespace cafeq

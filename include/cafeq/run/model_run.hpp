@@ -1,0 +1,234 @@
+/// ModelRun: a model from its files to a smaller one, as a program or an engine carries it out.
+///
+///   ModelRun run({.input = "model", .output = "small.safetensors"}, executor);
+///   run.plan();                                             // what it will do, and why
+///   const RunSummary summary = run.quantize();              // what has come of it
+/// A plan is made, its bits are spread so that a size or a mean is met; job after job is quantized,
+/// each part written while the next one is at work; the parts are put together. What was done when
+/// a run is interrupted is not done again. Memory: that of the largest pair of matrices.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "cafeq/io/gguf_output.hpp"
+#include "cafeq/io/plan_json.hpp"
+#include "cafeq/model/allocate_plan.hpp"
+#include "cafeq/model/make_plan.hpp"
+#include "cafeq/run/output_size.hpp"
+
+namespace cafeq {
+
+/// What a run writes.
+enum class RunFormat {
+  quantized,  ///< cafeq's own format (docs/reference/format.md), one file
+  floats,     ///< Ŵ in the format of the model itself
+  gguf,       ///< blocks of a type of GGUF, one file
+};
+
+struct RunOptions {
+  std::string input;
+  std::string output;
+  PlanOptions plan{};
+  double target_bits = 0;  ///< mean bits of all that is quantized; 0: those of the plan everywhere
+  double target_size = 0;  ///< of the whole output in bytes instead; 0: none
+  RunFormat format = RunFormat::quantized;
+  GgufType type = GgufType::q4_k;  ///< of blocks, where the format is GGUF
+  std::string tokenizer{};         ///< for GGUF, where it is not the input's own
+  PartStore::Start start = PartStore::Start::fresh;
+  bool overwrite = false;  ///< replace an output that is there
+};
+
+/// What a run has come to.
+struct RunSummary {
+  PartErrors errors;
+  double seconds = 0;  ///< of this run
+  Index bytes_before = 0;
+  Index bytes_after = 0;
+};
+
+/// Called as a run goes on: what it does now ("quantizing", "writing"), how much of that is done,
+/// and how much there is in all. May throw to end it.
+using RunProgress = std::function<void(std::string_view what, double done, double all)>;
+
+class ModelRun {
+ public:
+  /// Opens the model and makes the plan; nothing is written yet. Raises what the input, the options
+  /// or the target make impossible. The executor must outlive the run.
+  explicit ModelRun(RunOptions options, ExecutorRef executor = {});
+
+  const Plan& plan() const noexcept { return plan_; }
+  const ModelFile& model() const noexcept { return model_; }
+
+  /// Parts are kept in OUTPUT.partial until the whole can be put together.
+  RunSummary quantize(const RunProgress& progress = {}) const;
+
+ private:
+  double bits_for_size(double size) const;
+  std::string fingerprint() const;
+  double work(const Job& job) const;
+  double output_bytes() const;
+
+  template <ModelOutput O>
+  RunSummary quantize_into(const O& output, const RunProgress& progress) const;
+  template <ModelOutput O>
+  void write_parts(const O& output, const PartStore& parts, const RunProgress& progress) const;
+  template <ModelOutput O>
+  Index assemble(const O& output, const PartStore& parts, const RunProgress& progress) const;
+
+  RunOptions options_;
+  ExecutorRef executor_;
+  ModelFile model_;
+  Plan plan_;
+  std::optional<GgufOutput> gguf_;
+};
+
+inline ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
+    : options_(std::move(options)), executor_(executor), model_(options_.input) {
+  while (options_.output.size() > 1 && options_.output.ends_with('/')) options_.output.pop_back();
+  if (const auto* file = model_.as<SafetensorsModel>();
+      file != nullptr && file->metadata().contains(detail::version_key))
+    raise(ErrorCode::unsupported, message(options_.input, ": is quantized already"));
+
+  const bool gguf = options_.format == RunFormat::gguf;
+  if (gguf) options_.plan.recipe = GgufRecipe::make(options_.type, options_.plan.recipe);
+  plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
+  if (plan_.steps.empty() && !gguf)
+    raise(ErrorCode::invalid_argument,
+          message(options_.input, ": nothing in it would be quantized"));
+
+  if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
+  if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
+  if (gguf) gguf_.emplace(model_, plan_, options_.tokenizer);
+}
+
+inline RunSummary ModelRun::quantize(const RunProgress& progress) const {
+  if (options_.overwrite && detail::is_directory(options_.output))
+    raise(ErrorCode::invalid_argument,
+          message(options_.output, ": is a directory, which is not overwritten; remove it first"));
+  switch (options_.format) {
+    case RunFormat::gguf: return quantize_into(*gguf_, progress);
+    case RunFormat::floats: return quantize_into(FloatOutput(model_, plan_), progress);
+    default: return quantize_into(QuantizedOutput(model_, plan_), progress);
+  }
+}
+
+/// Mean bits of what is quantized with which the output has no more than so many bytes.
+inline double ModelRun::bits_for_size(double size) const {
+  const double others =
+      bytes_beside_weights(model_, plan_, options_.format == RunFormat::gguf, options_.tokenizer);
+  const double bits = 8 * (size - others) / double(plan_.weights());
+  if (bits < 2)
+    raise(ErrorCode::invalid_argument,
+          message("target size: ", size, " bytes leave ", std::max(0.0, bits),
+                  " bits a weight beside the ", others, " bytes that are not quantized"));
+  return bits;
+}
+
+/// The same for equal results: the plan, and the files that it is for.
+inline std::string ModelRun::fingerprint() const {
+  auto json = to_json(plan_);
+  json["version"] = CAFEQ_VERSION;
+  json["floats"] = options_.format == RunFormat::floats;
+  auto& files = json["files"] = nlohmann::ordered_json::array();
+  for (const std::string& path : model_.files()) {
+    struct stat status{};
+    ::stat(path.c_str(), &status);
+    files.push_back({detail::name_in_directory(path), status.st_size, status.st_mtim.tv_sec,
+                     status.st_mtim.tv_nsec});
+  }
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+inline double ModelRun::work(const Job& job) const {
+  double sum = 0;
+  for (const std::size_t s : job.steps)
+    sum += double(plan_.weights(plan_.steps[s])) * plan_.steps[s].recipe->work();
+  return sum;
+}
+
+/// About what will be written.
+inline double ModelRun::output_bytes() const {
+  if (options_.format == RunFormat::floats) return double(model_.file_bytes());
+  return double(plan_.storage_bits()) / 8 + kept_bytes(model_, plan_);
+}
+
+template <ModelOutput O>
+RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress) const {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string begun = fingerprint();
+  PartStore parts(options_.output + ".partial", begun, options_.start);
+  if (detail::kind_of(options_.output) != 0 && !options_.overwrite) {
+    if (parts.empty()) parts.remove();
+    raise(ErrorCode::invalid_argument, message(options_.output, ": is there already"));
+  }
+
+  RunSummary summary;
+  summary.bytes_before = model_.file_bytes();
+  write_parts(output, parts, progress);
+  for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
+    PartErrors errors = part_errors(parts.path(j));
+    summary.errors.matrices.merge(errors.matrices);
+    summary.errors.pairs.merge(errors.pairs);
+  }
+  summary.bytes_after = assemble(output, parts, progress);
+
+  if (fingerprint() != begun)
+    raise(ErrorCode::io, message(options_.input, ": has changed while it was read"));
+  parts.finish(options_.output);
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return summary;
+}
+
+/// Each is written while the next job is quantized.
+template <ModelOutput O>
+void ModelRun::write_parts(const O& output, const PartStore& parts,
+                           const RunProgress& progress) const {
+  double all = 0, done = 0;
+  for (const Job& job : plan_.jobs) all += work(job);
+
+  std::future<void> written;
+  for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
+    const Job& job = plan_.jobs[j];
+    if (!parts.has(j)) {
+      JobResult result = quantize_job(model_, plan_, job, executor_);
+      if (written.valid()) written.get();
+      written =
+          std::async(std::launch::async, [&, path = parts.path(j), result = std::move(result)] {
+            output.write_part(path, job, result, executor_);
+          });
+    }
+    done += work(job);
+    if (progress) progress("quantizing", done, all);
+  }
+  if (written.valid()) written.get();
+}
+
+/// Returns the bytes of all tensors.
+template <ModelOutput O>
+Index ModelRun::assemble(const O& output, const PartStore& parts,
+                         const RunProgress& progress) const {
+  const nlohmann::ordered_json recipe{{"choice", to_json(options_.plan.recipe)},
+                                      {"pairs", options_.plan.pairs}};
+  const Metadata about{{"cafeq.recipe", recipe.dump()},
+                       {"cafeq.writer", message("cafeq ", CAFEQ_VERSION)}};
+
+  double sum = 0;
+  const double all = output_bytes();  // but an estimate
+  output.assemble(parts.whole(), parts, about, [&](double bytes) {
+    sum += bytes;
+    if (progress) progress("writing", std::min(sum, all), all);
+  });
+  if (progress) progress("writing", all, all);
+  return Index(sum);
+}
+
+}  // namespace cafeq
