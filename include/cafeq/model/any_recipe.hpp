@@ -4,139 +4,211 @@
 ///   const AnyRecipe recipe = recipes::fast<>{.bits = 4};   // any NamedRecipe
 ///   recipe->quantize(W, executor);
 /// Plans hold one a step and ask it everything: what it will store, what it does in words, how it
-/// would look with other bits. What writes another library's format brings a RecipeModel of its
-/// own.
+/// would look with other bits. The recipe and its pipelines answer.
 #pragma once
 
 #include <array>
-#include <cstdint>
+#include <cmath>
 #include <memory>
-#include <optional>
-#include <span>
 #include <string>
-#include <string_view>
+#include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
-#include "cafeq/model/encoded_matrix.hpp"
-#include "cafeq/model/roles.hpp"
-#include "cafeq/pipeline/recipe.hpp"
+#include "cafeq/model/recipe_model.hpp"
+#include "cafeq/pipeline/quantize.hpp"
+#include "cafeq/pipeline/quantize_pair.hpp"
+
+namespace cafeq::detail {
+
+/// A quantizer in a few words: "affine4 g64", "trellis3.0625 row8".
+template <Quantizer Q>
+std::string quantizer_text(const Q& q) {
+  if constexpr (requires { q.text(); }) return q.text();
+  else if constexpr (!requires { Q::name; }) return "grid";
+  else if (q.group == per_row) return message(Q::name, int(q.bits), " row");
+  else if (q.group == per_tensor) return message(Q::name, int(q.bits), " tensor");
+  else return message(Q::name, int(q.bits), " g", Index(q.group));
+}
+
+/// The same address for every call with T, and for no other type: what stands in for RTTI.
+template <class T>
+const void* address_of_type() noexcept {
+  static char tag = 0;
+  return &tag;
+}
+
+/// The number that an option holds, whatever its type.
+template <class T>
+OptionValue option_value(const T& member) {
+  if constexpr (std::is_floating_point_v<T>) return double(member);
+  else if constexpr (std::is_same_v<T, std::uint64_t>) return member;
+  else return std::int64_t(member);
+}
+
+template <NamedRecipe R>
+std::vector<RecipeOption> options_of(const R& recipe) {
+  std::vector<RecipeOption> options;
+  R::options(recipe, [&](std::string_view name, const auto& member) {
+    options.push_back({std::string(name), option_value(member)});
+  });
+  return options;
+}
+
+inline PairShape shape_of(std::span<const PairedMatrix, 2> pair) noexcept {
+  const auto lines = [](const PairedMatrix& m) {
+    return m.inner == Side::output ? m.rows : m.cols;
+  };
+  const auto length = [](const PairedMatrix& m) {
+    return m.inner == Side::output ? m.cols : m.rows;
+  };
+  return {.first_lines = lines(pair[0]),
+          .first_length = length(pair[0]),
+          .second_lines = lines(pair[1]),
+          .second_length = length(pair[1])};
+}
+
+/// Both matrices of a pair by a recipe that rounds them together; stored(q) is the form in which
+/// one is kept.
+template <PairRecipe R, class Stored>
+EncodedPair quantize_together(const R& recipe, PairWeights& weights, const PairRole& pair,
+                              ExecutorRef executor, Stored&& stored) {
+  const auto& [first, second] = weights.W;
+  if (pair.kind == PairKind::value_output) {
+    const ValueOutputOptions options{.value_bias = weights.bias_view(1),
+                                     .output_bias = weights.bias_view(0),
+                                     .traits = pair.attention};
+    const auto q = quantize_value_output(second, first, pair.layout, recipe, options, executor);
+    return {{stored(q.output()), stored(q.value())}, {q.output_bias(), q.value_bias()}, q.error()};
+  }
+  const QueryKeyOptions options{.query_bias = weights.bias_view(0),
+                                .key_bias = weights.bias_view(1),
+                                .traits = pair.attention};
+  const auto q = quantize_query_key(first, second, pair.layout, recipe, options, executor);
+  return {{stored(q.query()), stored(q.key())}, {q.query_bias(), q.key_bias()}, q.error()};
+}
+
+template <NamedRecipe R>
+class RecipeModelOf final : public RecipeModel {
+ public:
+  explicit RecipeModelOf(R recipe) : recipe_(std::move(recipe)) {
+    if constexpr (requires { recipe_.or_least; }) recipe_.or_least = true;
+  }
+  const R& recipe() const noexcept { return recipe_; }
+
+  std::string_view name() const override { return R::name; }
+  const void* type_address() const noexcept override { return address_of_type<R>(); }
+  std::vector<RecipeOption> options() const override { return options_of(recipe_); }
+  std::optional<Error> fault() const override {
+    constexpr Index usual = 1024;
+    return recipe_fault(recipe_, usual, usual);
+  }
+
+  std::string grid(Index rows, Index cols) const override {
+    return quantizer_text(recipe_.pipeline(rows, cols).quantizer);
+  }
+  std::string transform(Index rows, Index cols) const override {
+    return recipe_.transform(rows, cols);
+  }
+  std::int64_t storage_bits(Index rows, Index cols) const override {
+    return recipe_.pipeline(rows, cols).storage_bits(rows, cols);
+  }
+  QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const override {
+    auto quantized = cafeq::quantize(W, recipe_, executor);
+    const auto [error, norm] = quantized.error_and_norm(W, executor);
+    const double unit = std::ldexp(1.0, 2 * quantized.exponent());
+    return {AnyQuantized(std::move(quantized)), error * unit, norm * unit};
+  }
+
+  PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2>) const override {
+    return recipe_.pair_advice(head_dim);
+  }
+  std::array<std::string, 2> grids(std::span<const PairedMatrix, 2> pair) const override {
+    std::array<std::string, 2> texts;
+    for_each_quantizer(pair, [&](std::size_t i, const auto& q) { texts[i] = quantizer_text(q); });
+    return texts;
+  }
+  std::array<std::int64_t, 2> storage_bits(std::span<const PairedMatrix, 2> pair) const override {
+    std::array<std::int64_t, 2> bits{};
+    for_each_quantizer(pair, [&]<class Q>(std::size_t i, const Q& q) {
+      bits[i] = Codes<Q>::storage_bits(q, pair[i].rows, pair[i].cols) +
+                Quantized<Identity::Fitted, Q>::exponent_bits;
+    });
+    return bits;
+  }
+  EncodedPair quantize(PairWeights weights, const PairRole& pair,
+                       ExecutorRef executor) const override {
+    if constexpr (PairRecipe<R>) {
+      return quantize_together(recipe_, weights, pair, executor, [](const auto& quantized) {
+        return EncodedMatrix(AnyQuantized(quantized));
+      });
+    } else {
+      raise_no_pair();
+    }
+  }
+
+  std::vector<AnyRecipe> alternatives(std::span<const Index>) const override {
+    std::vector<AnyRecipe> all;
+    for (int bits = 2; bits <= 8; ++bits) {
+      R other = recipe_;
+      bool has_bits = false;
+      R::options(other, [&](std::string_view name, auto& member) {
+        if constexpr (std::is_assignable_v<decltype(member), int>)
+          if (name == "bits") member = bits, has_bits = true;
+      });
+      if (has_bits) all.emplace_back(other);
+    }
+    if (all.empty()) all.emplace_back(recipe_);
+    return all;
+  }
+  std::optional<AnyRecipe> with_bits(double bits) const override {
+    if constexpr (requires { recipe_.with_bits(bits); }) return AnyRecipe(recipe_.with_bits(bits));
+    else return std::nullopt;
+  }
+  double trial_error(const Matrix<float>& rows, ExecutorRef executor) const override {
+    if constexpr (requires { recipe_.trial(); })
+      return cafeq::quantize(rows, recipe_.trial(), executor).error(rows, executor);
+    else return cafeq::quantize(rows, recipe_, executor).error(rows, executor);
+  }
+  PairTransform pair_transform() const override {
+    if constexpr (PairRecipe<R>) return recipe_.pair(PairShape{}).transform;
+    else return PairTransform::none;
+  }
+  double work() const override { return R::work; }
+
+ private:
+  [[noreturn]] static void raise_no_pair() {
+    raise(ErrorCode::invalid_argument,
+          message("no recipe that rounds two matrices together is named ", R::name));
+  }
+
+  /// f(number, quantizer) with the quantizer of each matrix, as it is rounded.
+  template <class F>
+  void for_each_quantizer(std::span<const PairedMatrix, 2> pair, F&& f) const {
+    if constexpr (PairRecipe<R>) {
+      const auto quantizer = recipe_.pair(shape_of(pair)).quantizer;
+      for (std::size_t i = 0; i < 2; ++i) f(i, for_lines(quantizer, pair[i].inner));
+    } else {
+      raise_no_pair();
+    }
+  }
+
+  R recipe_;
+};
+
+}  // namespace cafeq::detail
 
 namespace cafeq {
 
-/// The value of a recipe's option, in the form that its member has.
-using OptionValue = std::variant<std::int64_t, std::uint64_t, double>;
+template <NamedRecipe R>
+AnyRecipe::AnyRecipe(R recipe)
+    : model_(std::make_shared<detail::RecipeModelOf<R>>(std::move(recipe))) {}
 
-/// An option of a recipe by its name: "bits", "group", "seed" …
-struct RecipeOption {
-  std::string name;
-  OptionValue value;
-
-  bool operator==(const RecipeOption&) const = default;
-};
-
-/// Two matrices that meet, in floats, in the order of their PairRole; their biases, empty where the
-/// model has none.
-struct PairWeights {
-  std::array<Matrix<float>, 2> W;
-  std::array<std::vector<float>, 2> bias;
-
-  VectorView<float> bias_view(std::size_t i) noexcept {
-    return {bias[i].empty() ? nullptr : bias[i].data(), Index(bias[i].size()), 1};
-  }
-};
-
-/// The same, rounded together.
-struct EncodedPair {
-  std::array<EncodedMatrix, 2> matrices;
-  std::array<std::vector<float>, 2> bias;
-  double error = 0;  ///< relative, of what the two do together
-};
-
-/// One of two matrices that meet: rows, columns, and the side on which it has the shared dimension.
-struct PairedMatrix {
-  Index rows = 0;
-  Index cols = 0;
-  Side inner = Side::output;
-};
-
-class AnyRecipe;
-
-/// What a recipe says and does without its type. `together` are the two matrices of a pair, first
-/// and second as in PairRole; where a matrix is one of those it has no transform of its own.
-class RecipeModel {
- public:
-  virtual ~RecipeModel() = default;
-
-  virtual std::string_view name() const = 0;
-  /// An address that stands for its type: see AnyRecipe::as().
-  virtual const void* type_address() const noexcept = 0;
-  /// All that tells it from other recipes of its name.
-  virtual std::vector<RecipeOption> options() const = 0;
-  /// What is wrong with its options, if anything.
-  virtual std::optional<Error> fault() const = 0;
-
-  // One matrix [rows, cols].
-  virtual std::string grid(Index rows, Index cols) const = 0;       ///< in a few words
-  virtual std::string transform(Index rows, Index cols) const = 0;  ///< in a few words
-  virtual std::string note(Index rows, Index cols) const;  ///< what is unusual for it, if anything
-  virtual std::int64_t storage_bits(Index rows, Index cols) const = 0;
-  virtual QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const = 0;
-
-  // Two that meet in heads of so many channels. What follows advice() is for PairForm::together.
-  virtual PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2> together) const = 0;
-  virtual std::array<std::string, 2> grids(std::span<const PairedMatrix, 2> together) const = 0;
-  virtual std::array<std::int64_t, 2> storage_bits(
-      std::span<const PairedMatrix, 2> together) const = 0;
-  virtual EncodedPair quantize(PairWeights weights, const PairRole& pair,
-                               ExecutorRef executor) const = 0;
-
-  // Variants of itself, for those who spread bits over a model.
-  /// With other bits, coarsest first, all of them possible for rows of these widths.
-  virtual std::vector<AnyRecipe> alternatives(std::span<const Index> cols) const = 0;
-  /// With any mean bits a weight, where it has a continuous rate.
-  virtual std::optional<AnyRecipe> with_bits(double bits) const = 0;
-  /// The relative error of some rows of a matrix by it, or by something cheaper that behaves alike.
-  virtual double trial_error(const Matrix<float>& rows, ExecutorRef executor) const = 0;
-  /// Whether all matrices of one tensor must have the same.
-  virtual bool is_one_a_tensor() const { return false; }
-  /// How two matrices are transformed that it rounds together, or that it balances.
-  virtual PairTransform pair_transform() const = 0;
-  /// What a weight takes, in units of `fast`.
-  virtual double work() const = 0;
-};
-
-/// A recipe whose type is not known, by value; cheap to copy.
-class AnyRecipe {
- public:
-  template <NamedRecipe R>
-  AnyRecipe(R recipe);  // NOLINT(google-explicit-constructor)
-  explicit AnyRecipe(std::shared_ptr<const RecipeModel> model) : model_(std::move(model)) {}
-
-  const RecipeModel* operator->() const noexcept { return model_.get(); }
-  const RecipeModel& operator*() const noexcept { return *model_; }
-  /// The recipe itself, or the model that somebody has brought, where that is an R, else null.
-  template <class R>
-  const R* as() const noexcept;
-
-  /// An option by its name; nothing where the recipe has none such.
-  std::optional<OptionValue> option(std::string_view name) const {
-    for (const RecipeOption& option : model_->options())
-      if (option.name == name) return option.value;
-    return std::nullopt;
-  }
-  /// Equal recipes give equal results.
-  bool operator==(const AnyRecipe& other) const {
-    return model_->name() == other->name() && model_->options() == other->options();
-  }
-
- private:
-  std::shared_ptr<const RecipeModel> model_;
-};
-
-inline std::string RecipeModel::note(Index, Index) const { return {}; }
+template <class R>
+const R* AnyRecipe::as() const noexcept {
+  if (model_->type_address() != detail::address_of_type<R>()) return nullptr;
+  if constexpr (std::is_base_of_v<RecipeModel, R>) return static_cast<const R*>(model_.get());
+  else return &static_cast<const detail::RecipeModelOf<R>*>(model_.get())->recipe();
+}
 
 }  // namespace cafeq
-
-#include "cafeq/model/recipe_model.hpp"  // IWYU pragma: export
