@@ -98,6 +98,8 @@ struct UniformLevels {
   /// What takes a count back to a level.
   float bias() const noexcept { return Half ? 0.5f : low; }
 
+  /// The level of a largest weight that is not clipped: the end with the shorter reach.
+  float reach() const noexcept { return Half ? high + 0.5f : high; }
   /// The lowest level.
   float base() const noexcept { return Half ? low + 0.5f : low; }
   std::uint8_t code(float u) const noexcept { return std::uint8_t((*this)(u)-base()); }
