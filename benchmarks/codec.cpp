@@ -13,6 +13,16 @@ using cafeq::Index;
 
 namespace {
 
+/// Midrise as anyone may write it: its own levels under one of the library's scale formats.
+struct OwnLevels {
+  static constexpr cafeq::UniformLevels<false, true> of(int bits) noexcept {
+    const float half = float(1 << (bits - 1));
+    return {-half, half - 1};
+  }
+};
+template <int Bits>
+using OwnGrid = cafeq::Grid<OwnLevels, cafeq::Fp16Scale<>, Bits>;
+
 constexpr Index near_floats = Index(1) << 17, far_floats = Index(1) << 24, cols = 4096;
 
 template <class Q>
@@ -121,13 +131,43 @@ void dequantize(bench::Contest& c, Index n, Index group) {
   c.run();
 }
 
+/// A user's grid beside the library's with the same levels: the same loops, so the same rate.
+void quantize_own(bench::Contest& c, Index n, Index group) {
+  Rows<OwnGrid<4>> own(n, group);
+  Rows<cafeq::Midrise<4>> library(n, group);
+  const auto quantize_rows = [group](auto& rows) {
+    rows.for_each([&](auto x, auto params, auto packed, auto) {
+      cafeq::fit_row(rows.q, x, group, params);
+      cafeq::pack_row(rows.q, x, group, params, packed);
+    });
+    bench::keep(rows.packed[0]);
+  };
+  c.ours(bench::Unit::gigabytes, 4.0 * double(n), [&] { quantize_rows(own); });
+  c.peer("Midrise", [&] { quantize_rows(library); });
+  c.run();
+}
+
+/// Σ (x − x̂)² of each group of a row.
+template <class Q>
+void row_errors(const Q& q, std::span<const float> x, Index width,
+                std::span<const typename Q::Params> params, std::span<double> errors) {
+  const std::size_t at_once = std::size_t(cafeq::kernel::groups_at_once);
+  for (std::size_t g = 0; g < params.size(); g += at_once) {
+    const std::size_t count = std::min(at_once, params.size() - g), begin = g * std::size_t(width);
+    const cafeq::ScaleOffsets at = q.scale_offsets(params.subspan(g, count));
+    const auto weights = x.subspan(begin, std::min(count * std::size_t(width), x.size() - begin));
+    cafeq::kernel::group_errors({weights, width}, q.level_set(), at.scale, at.offset,
+                                errors.subspan(g, count));
+  }
+}
+
 template <class Q>
 void error(bench::Contest& c, Index n, Index group) {
   Rows<Q> rows(n, group);
   c.ours(bench::Unit::gigabytes, 4.0 * double(n), [&] {
     rows.for_each([&](auto x, auto params, auto, auto errors) {
       cafeq::fit_row(rows.q, x, group, params);
-      cafeq::row_errors(rows.q, x, group, params, errors);
+      row_errors<Q>(rows.q, x, group, params, errors);
     });
     bench::keep(rows.errors[0]);
   });
@@ -168,6 +208,8 @@ void register_benchmarks() {
     bench::add("fit_error", label<Midrise<4>>("g128 midrise", n),
                [=](bench::Contest& c) { error<Midrise<4>>(c, n, 128); });
   }
+  bench::add("fit_encode_pack", "g64 a user's midrise4 L2",
+             [](bench::Contest& c) { quantize_own(c, near_floats, 64); });
   bench::add("unpack_decode", "g64 affine4",
              [](bench::Contest& c) { dequantize<Affine<4>>(c, near_floats, 64); });
   bench::add("unpack_decode", "row midrise3",

@@ -35,9 +35,9 @@ void search(bench::Contest& c, Index group) {
       for (Index i = 0; i < group; ++i) absmax = std::max(absmax, std::abs(p[i]));
       const float top = float(1 << (cafeq::fixed_bits<Q>() - 1)) - 1;
       float least = INFINITY;
-      for (int k = 0; k < cafeq::range_candidates; ++k) {
+      for (int k = 0; k < cafeq::detail::range_candidates; ++k) {
         const float scale = absmax / (top + 0.5f) *
-                            (1 - 0.6f * float(k) / float(cafeq::range_candidates - 1)),
+                            (1 - 0.6f * float(k) / float(cafeq::detail::range_candidates - 1)),
                     inverse = 1 / scale;
         float sum = 0;
         for (Index i = 0; i < group; ++i) {

@@ -16,19 +16,6 @@ Codebook dense_table(Index size) {
   return {.levels = LevelTable(std::span<const float>(levels))};
 }
 
-#if CAFEQ_EXCEPTIONS
-template <class F>
-void check_raises(F&& f, ErrorCode code, const std::string& part) {
-  try {
-    f();
-    FAIL("no error");
-  } catch (const Error& error) {
-    CHECK(error.code() == code);
-    CHECK_THAT(error.message(), Contains(part));
-  }
-}
-#endif
-
 }  // namespace
 
 TEST_CASE("codebooks obey the laws of a linear grid") {
@@ -39,26 +26,6 @@ TEST_CASE("codebooks obey the laws of a linear grid") {
   test::check_laws(Codebook{.levels = {-1, 0, 1}});
   test::check_laws(dense_table(40));
   test::check_laws(dense_table(256));
-}
-
-TEST_CASE("a table finds the nearest level, one weight or a vector at a time") {
-  for (const Index size : {2, 3, 16, 17, 256}) {
-    const Codebook q = dense_table(size);
-    const auto u = test::gaussian<float>(1, 64, 3, double(size));
-    for (Index i = 0; i < 64; i += Index(Batch<float>::size)) {
-      alignas(64) float lane[Batch<float>::size];
-      q.levels.nearest(Batch<float>::load_unaligned(u.data() + i)).store_aligned(lane);
-      for (std::size_t l = 0; l < Batch<float>::size; ++l) {
-        const float v = u.data()[i + Index(l)];
-        float nearest = q.level(0);
-        for (Index k = 1; k < size; ++k)
-          if (std::abs(q.level(std::uint8_t(k)) - v) < std::abs(nearest - v))
-            nearest = q.level(std::uint8_t(k));
-        CHECK(lane[l] == nearest);
-        CHECK(q.levels.nearest(v) == nearest);
-      }
-    }
-  }
 }
 
 TEST_CASE("bits follow the size of the table") {
@@ -129,20 +96,18 @@ TEST_CASE("the scale search helps NF4 and NF3") {
   CHECK(test::matrix_error(nf3(64, ScaleSearch::mse), X) < 0.85 * test::matrix_error(nf3(), X));
 }
 
+TEST_CASE(
+    "a codebook says what is wrong with its table and its bits, and raises it only if asked") {
+  const auto fault = [](const Codebook& q) { return fault_of(q, 4, 4); };
+  CHECK_FALSE(fault(Codebook{}));
+  CHECK_FALSE(fault(nf4()));
+  CHECK_FALSE(fault(dense_table(256)));
+  CHECK_THAT(fault(Codebook{.levels = {-1, 0, 1}, .bits = 3})->message(),
+             Contains("codebook: bits is 3"));
+  CHECK_THAT(fault(Codebook{.levels = {1}})->message(), Contains("levels: 1"));
+  CHECK_THAT(fault(dense_table(257))->message(), Contains("levels: 257"));
+  CHECK(fault(Codebook{.levels = {0, INFINITY}})->code() == ErrorCode::non_finite);
 #if CAFEQ_EXCEPTIONS
-TEST_CASE("a table that is none is refused") {
-  const std::vector<float> many(257, 0.0f);
-  check_raises([] { LevelTable({1.0f}); }, ErrorCode::invalid_argument, "levels: 1");
-  check_raises([&] { LevelTable(std::span<const float>(many)); }, ErrorCode::invalid_argument,
-               "levels: 257");
-  check_raises([] { LevelTable({0.0f, 2.0f, 1.0f}); }, ErrorCode::invalid_argument,
-               "number 2 is 1 after 2");
-  check_raises([] { LevelTable({0.0f, 0.0f}); }, ErrorCode::invalid_argument,
-               "levels: must ascend");
-  check_raises([] { LevelTable({0.0f, INFINITY}); }, ErrorCode::non_finite, "levels: number 1");
-  check_raises([] { LevelTable({std::nanf(""), 0.0f}); }, ErrorCode::non_finite,
-               "levels: number 0");
-  check_raises([] { check_quantizer(Codebook{.levels = {-1, 0, 1}, .bits = 3}); },
-               ErrorCode::invalid_argument, "codebook: bits is 3");
-}
+  CHECK_THROWS_AS(check(Codebook{.levels = {0, 0}}, 4, 4), Error);
 #endif
+}

@@ -89,7 +89,8 @@ auto rounded_alone(const AffineK<Bits, Width, ScaleBits>& q, std::span<const flo
     min = std::max(min, -float(p.offset));
   }
   for (std::size_t g = 0; g < params.size(); ++g) {
-    params[g] = {fp16(scale / float(q.max_scale)), fp16(min / float(q.max_scale)), 0, 0};
+    params[g] = {fp16(scale / float(q.scale_format.max_scale)),
+                 fp16(min / float(q.scale_format.max_scale)), 0, 0};
     params[g] = q.with_scale(params[g], alone[g].scale, alone[g].offset);
   }
   return params;
@@ -101,7 +102,7 @@ auto rounded_alone(const SymmetricK<Bits, ScaleBits>& q, std::span<const float> 
   float scale = 0;
   for (const auto& p : alone) scale = std::max(scale, std::abs(float(p.scale)));
   for (std::size_t g = 0; g < params.size(); ++g) {
-    params[g] = {fp16(scale / float(q.max_scale)), 0};
+    params[g] = {fp16(scale / float(q.scale_format.max_scale)), 0};
     params[g] = q.with_scale(params[g], alone[g].scale, 0);
   }
   return params;
@@ -282,7 +283,7 @@ TEST_CASE("K grids pack, unpack and measure rows as weight by weight") {
     std::vector<double> errors(params.size());
     pack_row(q, x, q.group, std::span<const Params>(params), packed);
     unpack_row(q, packed, q.group, std::span<const Params>(params), values);
-    row_errors(q, x, q.group, std::span<const Params>(params), errors);
+    test::row_errors(q, x, q.group, std::span<const Params>(params), errors);
     unpack_codes(packed, q.bits, codes);
     bool same = true;
     for (std::size_t i = 0; i < x.size(); ++i) {

@@ -51,7 +51,7 @@ void check_format() {
     }
   for (const float v : {1e9f, -1e9f, 1e-40f, -1e-40f}) check(v);
   const CounterRng rng(4);
-  for (std::uint64_t i = 0; i < 2000; ++i) check(float(rng.normal(i)) * Format::reach / 3);
+  for (std::uint64_t i = 0; i < 2000; ++i) check(float(rng.normal(i)) * Format::reach() / 3);
 }
 
 }  // namespace
@@ -118,7 +118,7 @@ TEST_CASE("NVFP4 has one scale for the tensor above its E4M3 scales") {
   float absmax = 0;
   for (Index i = 0; i < 8; ++i) absmax = std::max(absmax, kernel::range(W.row(i)).absmax());
   const NvFp4 q = NvFp4{.search = ScaleSearch::absmax}.for_tensor(X);
-  CHECK(q.tensor_scale == absmax / 2688);
+  CHECK(q.scale_format.tensor_scale == absmax / 2688);
   CHECK(tensor_bits(q) == 32);
   Encoding<NvFp4> encoding(q, 8, 64);
   CHECK(encoding.pack().storage_bits() == 8 * 64 * 4 + 8 * 4 * 8 + 32);

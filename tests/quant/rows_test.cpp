@@ -11,8 +11,8 @@ using namespace cafeq;
 
 namespace {
 
-/// fit_row, pack_row, unpack_row and row_errors do to every group what fit, encode and decode do to
-/// its weights.
+/// fit_row, pack_row, unpack_row and the kernel of errors do to every group what fit, encode and
+/// decode do to its weights.
 template <ScalarQuantizer Q>
 void check_row(const Q& quantizer, std::span<const float> x, Index width) {
   using Params = typename Q::Params;
@@ -46,7 +46,7 @@ void check_row(const Q& quantizer, std::span<const float> x, Index width) {
              expected_params, std::span(values).first(x.size()));
   CHECK(values == expected_values);
   std::vector<double> errors(params.size());
-  row_errors(q, x, width, expected_params, errors);
+  test::row_errors(q, x, width, expected_params, errors);
   bool same_errors = true;
   for (Index g = 0; g < Index(params.size()); ++g) {
     const auto group =

@@ -3,13 +3,15 @@
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "laws.hpp"
+#include "one_group.hpp"
 #include "support/golden.hpp"
 
 using namespace cafeq;
 
 namespace {
 
-using Halves = kernel::UniformLevels<false, true>;
+using namespace cafeq::detail;
+using Halves = UniformLevels<false, true>;
 
 /// The least error of any fp16 scale.
 template <class Levels>
@@ -17,8 +19,7 @@ double exhaustive_error(std::span<const float> x, const Levels& levels, float sm
                         float largest) {
   double best = 1e300;
   for (std::uint16_t bits = fp16(smallest).bits; bits <= fp16(largest).bits; ++bits) {
-    const Line line[] = {{float(fp16::from_bits(bits)), 0}};
-    best = std::min(best, best_line(x, levels, std::span<const Line>(line)).error);
+    best = std::min(best, test::error_at(x, levels, {float(fp16::from_bits(bits)), 0}));
   }
   return best;
 }
@@ -31,21 +32,6 @@ SearchSpace space_of(float widest, int bits, float typical = 0) {
   space.typical[0] = typical;
   return space;
 }
-template <class Levels>
-Line refined(std::span<const float> x, const Levels& levels, Line line,
-             int rounds = refinement_rounds) {
-  Lines lines;
-  lines.scale[0] = line.scale;
-  lines.offset[0] = line.offset;
-  const Each<float> pivot{line.offset};
-  refine_lines({x, Index(x.size()), pivot.data()}, levels, lines, nullptr, rounds);
-  return {lines.scale[0], lines.offset[0]};
-}
-template <class Levels>
-double error_of(std::span<const float> x, const Levels& levels, Line line) {
-  return best_line(x, levels, {&line, 1}).error;
-}
-
 template <int Bits>
 void check_golden(const nlohmann::json& file) {
   const auto W = test::golden_matrix<float>(file["W"]);
@@ -70,15 +56,15 @@ void check_golden(const nlohmann::json& file) {
       const auto p = q.fit(x);
       CHECK(double(q.scale(p)) == Approx(number(g["scale"])).epsilon(5e-4).margin(1e-11));
       CHECK(double(q.offset(p)) == Approx(number(g["zero"])).epsilon(5e-4));
-      kernel::encode(x, q.levels(), Line{float(number(g["scale"])), float(number(g["zero"]))},
-                     codes);
+      kernel::encode(x, q.level_set(),
+                     ScaleOffset{float(number(g["scale"])), float(number(g["zero"]))}, codes);
       CHECK(same_codes(g["codes"], 0));
     }
     {
       const auto& g = golden["sym_absmax"];
       const Symmetric<Bits> q{.search = ScaleSearch::absmax};
       CHECK(double(q.scale(q.fit(x))) == Approx(number(g["scale"])).epsilon(5e-4).margin(1e-11));
-      kernel::encode(x, q.levels(), Line{float(number(g["scale"])), 0}, codes);
+      kernel::encode(x, q.level_set(), ScaleOffset{float(number(g["scale"])), 0}, codes);
       CHECK(same_codes(g["codes"], m));
     }
     {
@@ -86,19 +72,19 @@ void check_golden(const nlohmann::json& file) {
       CHECK(double(narrowest_fraction(Bits)) == Approx(g["lo"].template get<double>()));
       const float absmax = std::max(kernel::range(x).absmax(), 1e-12f);
       const float widest = absmax / (float(m) - 0.5f);
-      const ScoredLines best = search_ranges({x, Index(x.size())}, halves, space_of(widest, Bits));
-      const Line grid{float(number(g["grid_scale"])), 0};
+      const ScoredScales best = search_ranges({x, Index(x.size())}, halves, space_of(widest, Bits));
+      const ScaleOffset grid{float(number(g["grid_scale"])), 0};
       if (i > 0) {
         // The golden search has 40 candidates. At its choice the errors agree; from there least
         // squares comes to the same fixed point.
-        CHECK(error_of(x, halves, grid) ==
+        CHECK(test::error_at(x, halves, grid) ==
               Approx(number(g["grid_err"])).epsilon(1e-5).margin(1e-9));
         CHECK(double(best.error[0]) * double(widest) * double(widest) <=
               1.02 * number(g["grid_err"]) + 1e-9);
-        CHECK(double(refined(x, halves, grid, 40).scale) ==
+        CHECK(double(test::refined(x, halves, grid, 40).scale) ==
               Approx(number(g["scale"])).epsilon(1e-3));
       }
-      kernel::encode(x, halves, Line{float(number(g["scale"])), 0}, codes);
+      kernel::encode(x, halves, ScaleOffset{float(number(g["scale"])), 0}, codes);
       CHECK(same_codes(g["codes"], m));
       double products = 0, squares = 0;
       for (std::size_t j = 0; j < codes.size(); ++j) {
@@ -124,32 +110,13 @@ TEST_CASE("range, grid search, least squares and codes equal the golden values")
   check_golden<4>(file);
 }
 
-TEST_CASE("the first of equal lines wins") {
+TEST_CASE("the first of equal candidates wins") {
   const std::vector<float> x{1, 2};
-  const Line lines[] = {{9, 0}, {2, 0}, {2, 1}};
-  const auto best = best_line(x, Halves{-2, 1}, std::span<const Line>(lines));
-  CHECK(best.line == Line{2, 0});
-  CHECK(best.error == 1);
-}
-
-TEST_CASE("least squares never adds error, and ends at a fixed point") {
-  for (const auto& x : test::awkward_groups()) {
-    const float absmax = kernel::range(x).absmax();
-    if (absmax > 1e30f || absmax < 1e-30f) continue;
-    CAPTURE(x.size(), x[0]);
-    const kernel::UniformLevels<true, false> levels{0, 7};
-    Line line{2 * absmax / 7, -absmax};
-    double error = 1e300;
-    for (int round = 0; round < 8; ++round) {
-      const double next = error_of(x, levels, line);
-      CHECK(next <= error * (1 + 1e-4) + 1e-6 * double(absmax) * double(absmax));
-      error = next;
-      line = refined(x, levels, line, 1);
-      CHECK(line.scale > 0);
-    }
-    Line fixed = refined(x, Halves{-4, 3}, {absmax / 4, 0}, 500);
-    CHECK(refined(x, Halves{-4, 3}, fixed, 1).scale == Approx(fixed.scale).epsilon(1e-3));
-  }
+  const ScaleOffset candidates[] = {{9, 0}, {2, 0}, {2, 1}};
+  const ScaleOffset best =
+      best_candidate(x, Halves{-2, 1}, std::span<const ScaleOffset>(candidates));
+  CHECK(best == ScaleOffset{2, 0});
+  CHECK(test::error_at(x, Halves{-2, 1}, best) == 1);
 }
 
 TEST_CASE("the search comes close to trying every scale, with and without an outlier") {
@@ -159,7 +126,7 @@ TEST_CASE("the search comes close to trying every scale, with and without an out
     x[7] = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 12.0f : -40.0f;
     const Midrise<4> q;
     const double error = test::squared_error(q, x, q.fit(x));
-    const double optimum = exhaustive_error(x, q.levels(), 0.02f, 8);
+    const double optimum = exhaustive_error(x, q.level_set(), 0.02f, 8);
     CAPTURE(seed, error, optimum);
     CHECK(error <= 1.1 * optimum);
     found += error;
@@ -176,8 +143,8 @@ TEST_CASE("where the spread lies below all candidates it is a start of its own")
   x[9] = 60;
   const Halves halves{-8, 7};
   const auto error = [&](float typical) {
-    return search_lines({x, Index(x.size())}, halves, space_of(60 / 7.5f, 4, typical),
-                        detail::scales_in_fp16)
+    return search_scales({x, Index(x.size())}, halves, space_of(60 / 7.5f, 4, typical),
+                         [](ScaleOffsets& all) { round_to_stored(Fp16Scale<>{}, all); })
         .error[0];
   };
   CHECK(error(gaussian_step(4)) <= error(0));

@@ -131,7 +131,7 @@ struct ScaleFirst {
 };
 
 /// Two halves at the beginning.
-struct LineFirst {
+struct ScaleOffsetFirst {
   static constexpr Index groups = 1;
   template <class P>
   static void read(const std::uint8_t* block, P* params) noexcept {
@@ -246,7 +246,7 @@ struct GgufBlock<Symmetric<4>>
 template <>
 struct GgufBlock<Affine<4>>
     : detail::BlockLayout<GgufType::q4_1, detail::Planes<detail::Plane<4, 4, 16>>,
-                          detail::LineFirst> {};
+                          detail::ScaleOffsetFirst> {};
 template <>
 struct GgufBlock<Symmetric<5>>
     : detail::BlockLayout<GgufType::q5_0,
@@ -256,7 +256,7 @@ template <>
 struct GgufBlock<Affine<5>>
     : detail::BlockLayout<GgufType::q5_1,
                           detail::Planes<detail::Plane<8, 4, 16>, detail::Plane<4, 1, 1, 4>>,
-                          detail::LineFirst> {};
+                          detail::ScaleOffsetFirst> {};
 template <>
 struct GgufBlock<Iq4Nl>
     : detail::BlockLayout<GgufType::iq4_nl, detail::Planes<detail::Plane<2, 4, 16>>,

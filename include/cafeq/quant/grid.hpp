@@ -1,162 +1,256 @@
-/// What a quantizer is: a grid, a granularity and a way to find the parameters of a group.
+/// Grid: levels and a scale format, put together; all of a quantizer follows from the two.
 ///
-/// A weight matrix X [rows, cols] is cut along its rows into groups; each group has Params (a
-/// scale, perhaps an offset), each weight a code in [0, 2^bits). The smallest complete model of
-/// ScalarQuantizer is examples/custom_quantizer.cpp.
+///   struct MyLevels {                                       // what is yours
+///     static constexpr std::string_view name = "mine";
+///     static constexpr UniformLevels<false> of(int bits) { … }
+///   };
+///   template <int Bits = runtime_bits>
+///   using MyGrid = Grid<MyLevels, Fp16Scale<>, Bits>;       // MyGrid<4>{.group = 64}
+///
+/// Grids of UniformLevels are packed, rounded and multiplied in the fastest loops there are,
+/// whoever wrote them: everything that those loops ask is in the concept UniformGrid below.
 #pragma once
 
-#include <concepts>
-#include <cstdint>
 #include <optional>
 #include <span>
-#include <type_traits>
+#include <string_view>
+#include <utility>
 
-#include "cafeq/core/numeric.hpp"
-#include "cafeq/core/view.hpp"
+#include "cafeq/kernel/pack.hpp"
+#include "cafeq/quant/quantizer.hpp"
+#include "cafeq/quant/rows.hpp"
+#include "cafeq/quant/scale_fit.hpp"
 
 namespace cafeq {
 
-/// Granularity: one group a row (an output channel).
-inline constexpr Index per_row = 0;
-/// Granularity: one group for the whole matrix.
-inline constexpr Index per_tensor = -1;
+namespace detail {
 
-/// A scalar quantizer.
-///   bits               1 to 8 (a static constant or a member)
-///   group              per_row, per_tensor, or the number of consecutive weights of a row that
-///                      share parameters (the last may be shorter)
-///   Params             trivially copyable; its stored size is counted (see param_bits)
-///   fit(span)          parameters for the weights of one group
-///   encode(x, params)  the code of a weight: the nearest level, ties as the grid says
-///   decode(code, params)
-/// Weights arrive scaled by a power of two to a largest magnitude in [2^12, 2^13), so that 16-bit
-/// scales neither overflow nor vanish.
-/// Optional members:
-///   param_bits()       stored bits of a Params (default: 8 · sizeof)
-///   tensor_bits()      stored bits of the quantizer's own tensor-wide state (default 0)
-///   for_tensor(view)   a copy with that state fitted to a whole matrix
-///   encode_group(span, params, codes)   the codes of many weights at once, equal to encode's
-///   check()            raises where the members contradict each other
-template <class Q>
-concept ScalarQuantizer = requires(const Q& q, std::span<const float> group, float x,
-                                   std::uint8_t code, const typename Q::Params& params) {
-  requires std::is_trivially_copyable_v<typename Q::Params>;
-  requires std::copyable<Q>;
-  { q.bits } -> std::convertible_to<int>;
-  { q.group } -> std::convertible_to<Index>;
-  { q.fit(group) } -> std::same_as<typename Q::Params>;
-  { q.encode(x, params) } -> std::same_as<std::uint8_t>;
-  { q.decode(code, params) } -> std::same_as<float>;
-};
-
-/// A quantizer whose values are scale(params) · level(code) + offset(params). Its parameters can be
-/// refitted by least squares for given codes, in any metric: what error feedback, ITQ, ALS and
-/// alternating rounding do.
-///   has_offset                        whether the offset is stored; if not it is zero
-///   with_scale(params, scale, offset) the parameters nearest to these that can be stored; `params`
-///     itself where they cannot be (not finite, or of
-///                                     a sign that the format does not have)
-template <class Q>
-concept LinearGrid = ScalarQuantizer<Q> && requires(const Q& q, std::uint8_t code,
-                                                    const typename Q::Params& params, float value) {
-  { q.level(code) } -> std::same_as<float>;
-  { q.scale(params) } -> std::same_as<float>;
-  { q.offset(params) } -> std::same_as<float>;
-  { q.with_scale(params, value, value) } -> std::same_as<typename Q::Params>;
-  { Q::has_offset } -> std::convertible_to<bool>;
-};
-
-/// As an argument of a grid: its bits are a member, 2 to 8, chosen at run time.
-inline constexpr int runtime_bits = 0;
-
-/// The member `bits` of a grid: part of the type, or a number.
-template <int Bits>
-struct BitCount {
-  static_assert(Bits >= 2 && Bits <= 8, "cafeq: bits must be 2 to 8");
-  static constexpr int value = Bits;
-  constexpr operator int() const noexcept { return Bits; }
-};
-template <>
-struct BitCount<runtime_bits> {
-  int count = 4;
-  constexpr BitCount() noexcept = default;
-  constexpr BitCount(int bits) noexcept : count(bits) {}
-  constexpr operator int() const noexcept { return count; }
-};
-
-/// The bits of a quantizer whose type says them, else 0.
-template <class Q>
-consteval int fixed_bits() {
-  using Bits = std::remove_cvref_t<decltype(Q::bits)>;
-  if constexpr (requires { std::bool_constant<(Bits::value > 0)>{}; }) return Bits::value;
-  else if constexpr (requires { std::bool_constant<(Q::bits > 0)>{}; }) return Q::bits;
-  else return 0;
+/// The bits of a grid that is not told: those of its type, or of its table of levels, or 4.
+template <int Bits, class F>
+constexpr BitCount<Bits> default_bits([[maybe_unused]] const F& levels) noexcept {
+  if constexpr (Bits == runtime_bits && requires { levels.bits(); }) return levels.bits();
+  else return {};
 }
 
-template <ScalarQuantizer Q>
-std::int64_t param_bits(const Q& q) {
-  if constexpr (requires { q.param_bits(); }) return q.param_bits();
-  else return 8 * std::int64_t(sizeof(typename Q::Params));
+template <class F>
+constexpr std::string_view name_of() noexcept {
+  if constexpr (requires { F::name; }) return F::name;
+  else return {};
 }
 
-template <ScalarQuantizer Q>
-std::int64_t tensor_bits(const Q& q) {
-  if constexpr (requires { q.tensor_bits(); }) return q.tensor_bits();
-  else return 0;
-}
+/// Rows up to this size are asked for one row ahead: while this one, read when its parameters were
+/// found, is computed with, memory would be idle.
+inline constexpr Index prefetched_bytes = Index(1) << 17;
 
-/// The quantizer with its tensor-wide state, if it has one, fitted to X.
-template <ScalarQuantizer Q>
-Q for_tensor(const Q& q, View<const float> X) {
-  if constexpr (requires {
-                  { q.for_tensor(X) } -> std::same_as<Q>;
-                })
-    return q.for_tensor(X);
-  else return q;
-}
+}  // namespace detail
 
-/// What is wrong with bits or group, if anything.
-template <ScalarQuantizer Q>
-std::optional<Error> quantizer_fault(const Q& q) {
-  if (q.bits < 1 || q.bits > 8)
-    return Error(ErrorCode::invalid_argument,
-                 message("quantizer: bits is ", int(q.bits), ", must be 1 to 8"));
-  if (q.group < per_tensor)
-    return Error(ErrorCode::invalid_argument, message("quantizer: group is ", Index(q.group),
-                                                      ", must be positive, per_row or per_tensor"));
-  return std::nullopt;
-}
+/// A quantizer of the given levels under the given scales. Bits are part of the type, or chosen at
+/// run time; Group is the granularity that it has if not told.
+///
+/// x̂ = scale(params) · level(code) + offset(params), rounded to float once.
+template <LevelFamily F, ScaleFormat S, int Bits = runtime_bits, Index Group = per_row>
+struct Grid {
+  using Params = typename S::Params;
+  using Levels = decltype(std::declval<const F&>().of(Bits));
+  static constexpr std::string_view name = detail::name_of<F>();
+  static constexpr bool has_offset = S::has_offset;
+  /// Whether scale · code has no more digits than a float.
+  static constexpr bool has_exact_products =
+      S::scale_digits + (Bits == runtime_bits ? 8 : Bits) <= 24;
+  /// Whether all groups have the same levels.
+  static constexpr bool shares_levels = !HasZeroPoint<S>;
+  static_assert(HasZeroPoint<S> ? detail::is_uniform<Levels> && !Levels::has_offset
+                                : Levels::has_offset == S::has_offset,
+                "cafeq: levels have an offset where their scale format has one; under a zero point "
+                "they are UniformLevels without");
 
-/// What a grid's check() says of its bits.
-inline void check_bits(int bits) {
-  if (bits < 2 || bits > 8)
-    raise(ErrorCode::invalid_argument, message("quantizer: bits is ", bits, ", must be 2 to 8"));
-}
+  [[no_unique_address]] F levels{};
+  [[no_unique_address]] BitCount<Bits> bits = detail::default_bits<Bits>(levels);
+  Index group = Group;
+  ScaleSearch search = ScaleSearch::mse;
+  [[no_unique_address]] S scale_format{};
 
-/// Raises where bits or group are out of range, or where the quantizer's own check() does.
-template <ScalarQuantizer Q>
-void check_quantizer(const Q& q) {
-  if (auto fault = quantizer_fault(q)) raise(*fault);
-  if constexpr (requires { q.check(); }) q.check();
-}
-
-/// How the rows of a matrix fall into groups.
-struct Grouping {
-  Index rows = 0;
-  Index cols = 0;
-  Index group = per_row;
-
-  /// Weights of a row that share parameters; the last group of a row may be shorter.
-  Index width() const noexcept { return group > 0 && group < cols ? group : (cols > 0 ? cols : 1); }
-  Index per_row_count() const noexcept { return ceil_div(cols, width()); }
-  /// Groups of the whole matrix.
-  Index count() const noexcept {
-    return rows == 0 || cols == 0 ? 0 : (group == per_tensor ? 1 : rows * per_row_count());
+  std::optional<Error> fault(Index /*rows*/, Index /*cols*/) const {
+    if constexpr (requires { levels.fault(bits); }) {
+      if (auto fault = levels.fault(bits)) return fault;
+    } else if constexpr (Bits == runtime_bits) {
+      if (auto fault = fault_of(bits)) return fault;
+    }
+    if constexpr (requires { scale_format.fault(group); }) return scale_format.fault(group);
+    else return std::nullopt;
   }
-  /// The group of an element.
-  Index index(Index row, Index col) const noexcept {
-    return group == per_tensor ? 0 : row * per_row_count() + col / width();
+  /// The scale format for codes of these bits.
+  constexpr S format() const noexcept {
+    if constexpr (requires { scale_format.for_bits(bits); }) return scale_format.for_bits(bits);
+    else return scale_format;
+  }
+
+  /// The levels in units of the scale; they refer to this grid if they are a table.
+  constexpr Levels level_set() const noexcept { return levels.of(bits); }
+  /// Those of one group: shifted by its zero point, if it has one.
+  constexpr Levels level_set([[maybe_unused]] const Params& p) const noexcept {
+    Levels set = level_set();
+    if constexpr (HasZeroPoint<S>) {
+      const float zero = scale_format.zero(p);
+      set.low -= zero;
+      set.high -= zero;
+    }
+    return set;
+  }
+
+  // One weight, one group.
+
+  Params fit(std::span<const float> x) const noexcept {
+    Params p{};
+    fit_row(x, std::max<Index>(1, Index(x.size())), {&p, 1});
+    return p;
+  }
+  std::uint8_t encode(float x, const Params& p) const noexcept {
+    const float y = Levels::has_offset ? x - offset(p) : x;
+    return level_set(p).code(y * kernel::inverse_scale(scale(p)));
+  }
+  /// The product is exact, in float or else in double, so contraction cannot change the sum.
+  float decode(std::uint8_t code, const Params& p) const noexcept {
+    if constexpr (detail::is_uniform<Levels> && has_exact_products) {
+      if constexpr (has_offset) return scale(p) * level(code) + offset(p);
+      else return scale(p) * level(code);
+    } else {
+      const double product = double(scale(p)) * double(level(code));
+      if constexpr (has_offset) return float(product + double(offset(p)));
+      else return float(product);
+    }
+  }
+  void encode_group(std::span<const float> x, const Params& p,
+                    std::span<std::uint8_t> codes) const noexcept;
+
+  // What a LinearGrid says.
+
+  float level(std::uint8_t code) const noexcept { return level_set().level(code); }
+  float scale(const Params& p) const noexcept { return scale_format.scale(p); }
+  float offset(const Params& p) const noexcept { return scale_format.offset(p); }
+  Params with_scale(const Params& p, float scale, float offset) const noexcept {
+    return format().nearest(p, scale, offset);
+  }
+  /// Scales and offsets of as many groups as there are in ScaleOffsets, or fewer.
+  ScaleOffsets scale_offsets(std::span<const Params> params) const noexcept {
+    return detail::read_params(scale_format, params);
+  }
+
+  // Rows; see quant/rows.hpp.
+
+  void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
+    const FitOptions options{bits, search};
+    if constexpr (requires { format().fit_row(x, width, level_set(), options, params); })
+      format().fit_row(x, width, level_set(), options, params);
+    else detail::fit_scales(format(), level_set(), options, x, width, params);
+  }
+  void pack_row(std::span<const float> x, Index width, std::span<const Params> params,
+                std::span<std::uint8_t> packed) const noexcept;
+  void unpack_row(std::span<const std::uint8_t> packed, Index width, std::span<const Params> params,
+                  std::span<float> out) const noexcept;
+
+  // What is stored.
+
+  std::int64_t param_bits() const noexcept { return format().bits(); }
+  static constexpr std::int64_t tensor_bits() noexcept {
+    if constexpr (requires { S::tensor_bits(); }) return S::tensor_bits();
+    else return 0;
+  }
+  Grid for_tensor(View<const float> X) const noexcept
+    requires requires(const S& format) { format.for_tensor(X, 0.0f); }
+  {
+    Grid fitted = *this;
+    fitted.scale_format = scale_format.for_tensor(X, level_set().reach());
+    return fitted;
+  }
+  template <class Visit>
+  static void for_each_field(Visit&& visit)
+    requires requires { S::for_each_field(visit); }
+  {
+    S::for_each_field(visit);
   }
 };
+
+/// A linear grid whose lines and products go through the fastest loops. Every Grid of UniformLevels
+/// is one, under any scale format of the library; a class of your own may be one too.
+///   Levels               UniformLevels
+///   level_set(params)    the levels of one group: encode(x, params) is their code for
+///                        (x − offset)/scale if they have an offset, else for x/scale
+///   scale_offsets(span)  scales and offsets of some groups at once (those of scale() and offset())
+///   has_exact_products   scale · code, and scale times half an odd number, are exact in float
+template <class Q>
+concept UniformGrid =
+    LinearGrid<Q> && detail::is_uniform<typename Q::Levels> && Q::has_exact_products &&
+    requires(const Q& q, const typename Q::Params& params,
+             std::span<const typename Q::Params> some) {
+      { q.level_set(params) } -> std::same_as<typename Q::Levels>;
+      { q.scale_offsets(some) } -> std::same_as<ScaleOffsets>;
+    };
+
+template <LevelFamily F, ScaleFormat S, int Bits, Index Group>
+void Grid<F, S, Bits, Group>::encode_group(std::span<const float> x, const Params& p,
+                                           std::span<std::uint8_t> codes) const noexcept {
+  const Levels set = level_set(p);
+  if constexpr (detail::is_uniform<Levels>) {
+    kernel::encode(x, set, detail::ScaleOffset{scale(p), offset(p)}, codes);
+  } else {
+    std::size_t done = 0;
+    if constexpr (requires(const Batch<float>& v) { set.codes(v); } && !Levels::has_offset) {
+      using V = Batch<float>;
+      const V inverse(kernel::inverse_scale(scale(p)));
+      for (; done + V::size <= x.size(); done += V::size)
+        simd::store_uint8<DefaultArch>(codes.data() + done,
+                                       set.codes(V::load_unaligned(x.data() + done) * inverse));
+    }
+    for (; done < x.size(); ++done) codes[done] = encode(x[done], p);
+  }
+}
+
+template <LevelFamily F, ScaleFormat S, int Bits, Index Group>
+void Grid<F, S, Bits, Group>::pack_row(std::span<const float> x, Index width,
+                                       std::span<const Params> params,
+                                       std::span<std::uint8_t> packed) const noexcept {
+  // The kernel takes groups of one and the same level set that begin at a byte.
+  if constexpr (detail::is_uniform<Levels> && shares_levels) {
+    if (width % 8 == 0 || width >= Index(x.size())) {
+      const Index following = Index(x.size_bytes());
+      detail::for_each_groups(x, width, [&](std::size_t first, const detail::GroupSpan& groups) {
+        if (following <= detail::prefetched_bytes)
+          for (std::size_t l = 0; l < groups.x.size(); l += 16)
+            simd::prefetch(groups.x.data() + l, following);
+        const ScaleOffsets at = scale_offsets(params.subspan(first, std::size_t(groups.count())));
+        kernel::encode_packed(groups.x, width, level_set(), at.scale.data(), at.offset.data(), bits,
+                              packed.subspan(first * std::size_t(width) / 8 * std::size_t(bits)));
+      });
+      return;
+    }
+  }
+  detail::pack_groups(*this, x, width, params, packed);
+}
+
+template <LevelFamily F, ScaleFormat S, int Bits, Index Group>
+void Grid<F, S, Bits, Group>::unpack_row(std::span<const std::uint8_t> packed, Index width,
+                                         std::span<const Params> params,
+                                         std::span<float> out) const noexcept {
+  // The kernel adds scale · code, exact in float, to what code 0 stands for.
+  if constexpr (detail::is_uniform<Levels> && has_exact_products) {
+    const Index n = Index(out.size()), at_once = Index(detail::groups_at_once);
+    if (width % 8 == 0 || width >= n) {
+      const float lowest = level(0);
+      for (Index g = 0; g < Index(params.size()); g += at_once) {
+        const std::size_t count = std::size_t(std::min(at_once, Index(params.size()) - g));
+        ScaleOffsets at = scale_offsets(params.subspan(std::size_t(g), count));
+        if constexpr (!has_offset)
+          for (std::size_t k = 0; k < at.scale.size(); ++k) at.offset[k] = at.scale[k] * lowest;
+        kernel::decode_packed(packed.subspan(std::size_t(g * width / 8 * bits)), bits, width,
+                              at.scale.data(), at.offset.data(),
+                              out.subspan(std::size_t(g * width),
+                                          std::size_t(std::min(at_once * width, n - g * width))));
+      }
+      return;
+    }
+  }
+  detail::unpack_groups(*this, packed, width, params, out);
+}
 
 }  // namespace cafeq

@@ -9,19 +9,18 @@
 #include <array>
 
 #include "cafeq/quant/grid.hpp"
-#include "cafeq/quant/scale_search.hpp"
 
 namespace cafeq {
 
 /// A sign, exponent and mantissa float of at most 8 bits with subnormals and no infinities; Reach
 /// is its largest value. Rounding is to nearest, ties to the even mantissa, and saturates. Codes
-/// are the format's own bits; zero is always +0.
+/// are the format's own bits; zero is always +0. A model of GridLevels.
 template <int ExponentBits, int MantissaBits, int Reach>
 struct MicroFloat {
   static constexpr bool has_offset = false;
   static constexpr int bits = 1 + ExponentBits + MantissaBits;
   static constexpr int bias = (1 << (ExponentBits - 1)) - 1;
-  static constexpr float reach = float(Reach);
+  static constexpr float reach() noexcept { return float(Reach); }
 
   /// The nearest value of the format, for a float or a vector of them.
   template <class V>
@@ -29,6 +28,8 @@ struct MicroFloat {
 
   static std::uint8_t to_bits(float value) noexcept;
   static float from_bits(std::uint8_t bits) noexcept;
+  static std::uint8_t code(float u) noexcept { return to_bits(u); }
+  static float level(std::uint8_t code) noexcept { return from_bits(code); }
 };
 
 using E2M1 = MicroFloat<2, 1, 6>;
@@ -49,140 +50,135 @@ struct E8M0 {
   }
 };
 
-/// E2M1 with a power-of-two scale for every 32 weights: 4.25 bits a weight. absmax is the
-/// standard's choice, 2^(⌊log2 absmax⌋ − 2), which clips up to a quarter off the largest weight;
-/// mse tries the powers of two from twice to a sixteenth of that.
-struct MxFp4 {
+namespace detail {
+
+/// For formats with few scales: params[g] = the best of candidates(absmax, scales), the first of
+/// which is the standard's own, for group g of x. A group of zeros has Params{}.
+template <class Format, class Levels, class Candidates>
+void fit_candidates(const Format& format, const Levels& levels, ScaleSearch search,
+                    std::span<const float> x, Index width,
+                    std::span<typename Format::Params> params, Candidates&& candidates) noexcept {
+  kernel::detail::for_each_group(x, width, 0, [&](std::size_t g, std::span<const float> group) {
+    const float absmax = kernel::range(group).absmax();
+    params[g] = {};
+    if (absmax == 0) return;
+    std::array<ScaleOffset, 64> scales;
+    std::size_t count = candidates(absmax, scales);
+    if (search != ScaleSearch::mse) count = 1;
+    const auto tried = std::span<const ScaleOffset>(scales).first(count);
+    const float scale = count == 1 ? tried[0].scale : best_candidate(group, levels, tried).scale;
+    params[g] = format.nearest({}, scale, 0);
+  });
+}
+
+}  // namespace detail
+
+/// A power of two a group, in 8 bits. minmax and absmax are the standard's choice,
+/// 2^(⌊log2 absmax⌋ − ⌊log2 reach⌋), which clips up to a quarter off the largest weight; mse tries
+/// the powers of two from twice to a sixteenth of that.
+struct E8M0Scale {
   struct Params {
     std::uint8_t scale = 0;  ///< E8M0
   };
-  using Levels = E2M1;
-  static constexpr int bits = 4;
   static constexpr bool has_offset = false;
+  static constexpr int scale_digits = 1;
+  static constexpr std::int64_t bits() noexcept { return 8; }
 
-  Index group = 32;
-  ScaleSearch search = ScaleSearch::mse;
-
-  Params fit(std::span<const float> x) const noexcept {
-    const float absmax = kernel::range(x).absmax();
-    if (absmax == 0) return {};
-    const int exponent = floor_log2(double(absmax)) - 2;
-    if (search != ScaleSearch::mse) return {E8M0::from_exponent(exponent)};
-    std::array<Line, 6> lines;
-    for (int c = 0; c < 6; ++c) {  // the standard's own comes first, so that it wins a draw
-      const int step = c == 0 ? 0 : c == 1 ? 1 : 1 - c;
-      lines[std::size_t(c)] = {E8M0::to_float(E8M0::from_exponent(exponent + step)), 0};
-    }
-    return {E8M0::nearest(best_line(x, Levels{}, std::span<const Line>(lines)).line.scale)};
-  }
-  std::uint8_t encode(float x, const Params& p) const noexcept {
-    return E2M1::to_bits(x * kernel::inverse_scale(scale(p)));
-  }
-  float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
-
-  float level(std::uint8_t code) const noexcept { return E2M1::from_bits(code); }
-  float scale(const Params& p) const noexcept { return E8M0::to_float(p.scale); }
-  float offset(const Params&) const noexcept { return 0; }
-  Params with_scale(const Params& p, float scale, float) const noexcept {
+  static float scale(const Params& p) noexcept { return E8M0::to_float(p.scale); }
+  static float offset(const Params&) noexcept { return 0; }
+  static Params nearest(const Params& p, float scale, float) noexcept {
     return std::isfinite(scale) && scale > 0 ? Params{E8M0::nearest(scale)} : p;
+  }
+
+  template <GridLevels L>
+  void fit_row(std::span<const float> x, Index width, const L& levels, const FitOptions& options,
+               std::span<Params> params) const noexcept {
+    const auto powers = [&](float absmax, auto& scales) {
+      const int standard = floor_log2(double(absmax)) - floor_log2(double(levels.reach()));
+      std::size_t count = 0;
+      for (const int step : {0, 1, -1, -2, -3, -4})
+        scales[count++] = {E8M0::to_float(E8M0::from_exponent(standard + step)), 0};
+      return count;
+    };
+    detail::fit_candidates(*this, levels, options.search, x, width, params, powers);
+  }
+  template <class F>
+  static void for_each_field(F&& f) {
+    f("scales", &Params::scale);
   }
 };
 
-/// E2M1 with an E4M3 scale for every 16 weights and one fp32 scale a tensor: 4.5 bits a weight.
-/// absmax is the standard's choice; mse tries every E4M3 scale from three steps above that to
-/// eighteen below, about a fifth of it.
-struct NvFp4 {
+/// An E4M3 scale a group under one fp32 scale a tensor. minmax and absmax are the standard's
+/// choice; mse tries every E4M3 scale from three steps above that to eighteen below, about a fifth
+/// of it.
+struct E4M3Scale {
   struct Params {
     std::uint8_t scale = 0;  ///< E4M3, not negative
   };
-  using Levels = E2M1;
-  static constexpr int bits = 4;
   static constexpr bool has_offset = false;
-
-  Index group = 16;
-  ScaleSearch search = ScaleSearch::mse;
-  float tensor_scale =
-      1;  ///< set by for_tensor(): the largest magnitude of the matrix is 448 · 6 of it
-
+  static constexpr int scale_digits = 24;
+  static constexpr std::int64_t bits() noexcept { return 8; }
   static constexpr std::int64_t tensor_bits() noexcept { return 32; }
 
-  NvFp4 for_tensor(View<const float> X) const noexcept {
-    float absmax = 0;
-    for (Index i = 0; i < X.rows; ++i)
-      for (Index j = 0; j < X.cols; ++j) absmax = std::max(absmax, std::abs(X(i, j)));
-    NvFp4 fitted = *this;
-    // Bounds that keep 1/scale and 6 · 448 · tensor_scale finite.
-    fitted.tensor_scale =
-        std::min(std::max(absmax / (E4M3::reach * E2M1::reach), 0x1p-100f), 0x1.8p116f);
-    return fitted;
-  }
-  Params fit(std::span<const float> x) const noexcept {
-    const float absmax = kernel::range(x).absmax();
-    const int standard = E4M3::to_bits(absmax / E2M1::reach / tensor_scale);
-    if (absmax == 0 || search != ScaleSearch::mse) return {std::uint8_t(standard)};
-    constexpr int above = 3, below = 18;
-    std::array<Line, std::size_t(above + below + 1)> lines;
-    std::size_t count = 0;
-    lines[count++] = {scale(Params{std::uint8_t(standard)}), 0};
-    for (int code = std::min(standard + above, max_scale); code >= std::max(standard - below, 0);
-         --code)
-      if (code != standard) lines[count++] = {scale(Params{std::uint8_t(code)}), 0};
-    return with_scale(
-        {}, best_line(x, Levels{}, std::span<const Line>(lines).first(count)).line.scale, 0);
-  }
-  std::uint8_t encode(float x, const Params& p) const noexcept {
-    return E2M1::to_bits(x * kernel::inverse_scale(scale(p)));
-  }
-  /// Rounded from the exact product, which no contraction can reach.
-  float decode(std::uint8_t code, const Params& p) const noexcept {
-    return float(double(scale(p)) * double(level(code)));
-  }
+  /// Set by for_tensor(): the largest magnitude of the matrix is 448 · reach of it.
+  float tensor_scale = 1;
 
-  float level(std::uint8_t code) const noexcept { return E2M1::from_bits(code); }
   float scale(const Params& p) const noexcept {
     return float(double(E4M3::from_bits(p.scale)) * double(tensor_scale));
   }
-  float offset(const Params&) const noexcept { return 0; }
-  Params with_scale(const Params& p, float scale, float) const noexcept {
+  static float offset(const Params&) noexcept { return 0; }
+  Params nearest(const Params& p, float scale, float) const noexcept {
     return std::isfinite(scale) && scale >= 0 ? Params{E4M3::to_bits(scale / tensor_scale)} : p;
   }
 
- private:
-  static constexpr int max_scale = 0x7e;  // 448
-};
-
-/// E4M3 with an fp16 scale a row, group or tensor.
-struct Fp8E4M3 {
-  struct Params {
-    fp16 scale;
-  };
-  using Levels = E4M3;
-  static constexpr int bits = 8;
-  static constexpr bool has_offset = false;
-
-  Index group = per_row;
-  ScaleSearch search = ScaleSearch::mse;  ///< minmax and absmax: 448 is absmax
-
-  Params fit(std::span<const float> x) const noexcept {
-    Params p{};
-    fit_row(x, std::max<Index>(1, Index(x.size())), {&p, 1});
-    return p;
+  E4M3Scale for_tensor(View<const float> X, float reach) const noexcept {
+    float absmax = 0;
+    for (Index i = 0; i < X.rows; ++i)
+      for (Index j = 0; j < X.cols; ++j) absmax = std::max(absmax, std::abs(X(i, j)));
+    // Bounds that keep 1/scale and 448 · reach · tensor_scale finite.
+    return {std::min(std::max(absmax / (E4M3::reach() * reach), 0x1p-100f), 0x1.8p116f)};
   }
-  void fit_row(std::span<const float> x, Index width, std::span<Params> params) const noexcept {
-    detail::fit_scales(x, width, Levels{}, search, E4M3::reach, 0, bits, params);
+  template <GridLevels L>
+  void fit_row(std::span<const float> x, Index width, const L& levels, const FitOptions& options,
+               std::span<Params> params) const noexcept {
+    constexpr int above = 3, below = 18, largest = 0x7e;  // 448
+    const auto steps = [&](float absmax, auto& scales) {
+      const int standard = E4M3::to_bits(absmax / levels.reach() / tensor_scale);
+      std::size_t count = 0;
+      scales[count++] = {scale({std::uint8_t(standard)}), 0};
+      for (int code = std::min(standard + above, largest); code >= std::max(standard - below, 0);
+           --code)
+        if (code != standard) scales[count++] = {scale({std::uint8_t(code)}), 0};
+      return count;
+    };
+    detail::fit_candidates(*this, levels, options.search, x, width, params, steps);
   }
-  std::uint8_t encode(float x, const Params& p) const noexcept {
-    return E4M3::to_bits(x * kernel::inverse_scale(p.scale));
-  }
-  float decode(std::uint8_t code, const Params& p) const noexcept { return scale(p) * level(code); }
-
-  float level(std::uint8_t code) const noexcept { return E4M3::from_bits(code); }
-  float scale(const Params& p) const noexcept { return p.scale; }
-  float offset(const Params&) const noexcept { return 0; }
-  Params with_scale(const Params& p, float scale, float) const noexcept {
-    return std::isfinite(scale) && scale >= 0 ? Params{detail::finite_fp16(scale)} : p;
+  template <class F>
+  static void for_each_field(F&& f) {
+    f("scales", &Params::scale);
   }
 };
+
+struct MxFp4Levels {
+  static constexpr std::string_view name = "mxfp4";
+  static constexpr E2M1 of(int) noexcept { return {}; }
+};
+/// E2M1 with a power-of-two scale for every 32 weights: 4.25 bits a weight.
+using MxFp4 = Grid<MxFp4Levels, E8M0Scale, 4, 32>;
+
+struct NvFp4Levels {
+  static constexpr std::string_view name = "nvfp4";
+  static constexpr E2M1 of(int) noexcept { return {}; }
+};
+/// E2M1 with an E4M3 scale for every 16 weights and one fp32 scale a tensor: 4.5 bits a weight.
+using NvFp4 = Grid<NvFp4Levels, E4M3Scale, 4, 16>;
+
+struct Fp8E4M3Levels {
+  static constexpr std::string_view name = "fp8_e4m3";
+  static constexpr E4M3 of(int) noexcept { return {}; }
+};
+/// E4M3 with an fp16 scale a row, group or tensor. minmax and absmax: 448 is absmax.
+using Fp8E4M3 = Grid<Fp8E4M3Levels, Fp16Scale<>, 8>;
 
 namespace detail {
 
@@ -206,7 +202,7 @@ template <int ExponentBits, int MantissaBits, int Reach>
 template <class V>
 V MicroFloat<ExponentBits, MantissaBits, Reach>::operator()(const V& u) const noexcept {
   constexpr float smallest_normal = 1.0f / float(1 << (bias - 1));
-  const V clamped = kernel::detail::clamp_level(u, -reach, reach);
+  const V clamped = kernel::detail::clamp_level(u, -reach(), reach());
   // Adding 1.5 · 2^(23 − MantissaBits) binades leaves MantissaBits of fraction, rounded as the
   // processor does: ties to even. The product is exact.
   const V magic = detail::at_least(detail::binade(clamped), smallest_normal) *
@@ -238,7 +234,7 @@ float MicroFloat<ExponentBits, MantissaBits, Reach>::from_bits(std::uint8_t code
   else
     value = std::bit_cast<float>((magnitude << (23 - MantissaBits)) +
                                  (std::uint32_t(127 - bias) << 23));
-  if (value > reach)
+  if (value > reach())
     value = std::numeric_limits<float>::quiet_NaN();  // E4M3's one pattern past 448
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
 }

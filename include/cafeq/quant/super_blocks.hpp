@@ -13,7 +13,7 @@
 /// 3. Of a and b and their neighbours, those whose nearest codes have the least error.
 #pragma once
 
-#include "cafeq/quant/scale_search.hpp"
+#include "cafeq/quant/scale_fit.hpp"
 
 namespace cafeq::detail {
 
@@ -24,8 +24,8 @@ inline fp16 half_beyond(double value) noexcept {
   return half;
 }
 
-/// The lines of some groups as they are stored. Without an offset D and b are zero.
-struct IntegerLines {
+/// The scales and offsets of some groups as they are stored. Without an offset D and b are zero.
+struct IntegerScales {
   Each<float> d{}, a{}, D{}, b{};
 };
 
@@ -42,7 +42,7 @@ class SuperBlocks {
   /// [2^12, 2^13), or below where no half is as small.
   std::span<const float> weights() const noexcept { return groups_.x; }
   /// From the line that suits each group of weights() alone.
-  IntegerLines fit(const Lines& alone) noexcept;
+  IntegerScales fit(const ScaleOffsets& alone) noexcept;
   /// d or D of weights() for the weights as they were; a half.
   fp16 unscaled(float half, std::size_t g) const noexcept {
     return fp16(float(PowerOfTwo(exponent_[g])(double(half))));
@@ -67,13 +67,13 @@ class SuperBlocks {
     Each<float> unit{}, a{}, offset{}, error{};
   };
 
-  Lines start_at(std::size_t number, const Lines& middle) const noexcept;
-  Codes codes_of(const Lines& start) const noexcept;
+  ScaleOffsets start_at(std::size_t number, const ScaleOffsets& middle) const noexcept;
+  Codes codes_of(const ScaleOffsets& start) const noexcept;
   template <class Place>
   void choose_codes(const Each<float>& d, Place&& place, Choice& choice) const noexcept;
   template <class Choose>
   Choice choose_unit(Each<float> largest, Choose&& choose) const noexcept;
-  void try_neighbours(IntegerLines& found) const noexcept;
+  void try_neighbours(IntegerScales& found) const noexcept;
 
   /// f(first group, end) for every super-block.
   template <class F>
@@ -86,11 +86,11 @@ class SuperBlocks {
     return float(PowerOfTwo(-exponent_[g])(double(half)));
   }
   /// A range that begins above zero begins at zero instead; its upper end stays where it is.
-  void keep_zero_in_range(Lines& lines) const noexcept {
+  void keep_zero_in_range(ScaleOffsets& at) const noexcept {
     for_each_lanes([&](std::size_t g) {
-      const Lane above = xsimd::max(load(lines.offset, g), Lane(0.0f));
-      store(lines.offset, g, load(lines.offset, g) - above);
-      store(lines.scale, g, simd::fma(above, Lane(1.0f / levels_.high), load(lines.scale, g)));
+      const Lane above = xsimd::max(load(at.offset, g), Lane(0.0f));
+      store(at.offset, g, load(at.offset, g) - above);
+      store(at.scale, g, simd::fma(above, Lane(1.0f / levels_.high), load(at.scale, g)));
     });
   }
   /// The nearest whole numbers of units, within bounds.
@@ -141,8 +141,8 @@ SuperBlocks<Levels, Lowest, Highest>::SuperBlocks(const GroupSpan& groups,
 }
 
 template <class Levels, int Lowest, int Highest>
-IntegerLines SuperBlocks<Levels, Lowest, Highest>::fit(const Lines& alone) noexcept {
-  Lines middle = alone;
+IntegerScales SuperBlocks<Levels, Lowest, Highest>::fit(const ScaleOffsets& alone) noexcept {
+  ScaleOffsets middle = alone;
   if constexpr (has_offset) {
     keep_zero_in_range(middle);
     for (std::size_t g = 0; g < count_; ++g)
@@ -153,7 +153,7 @@ IntegerLines SuperBlocks<Levels, Lowest, Highest>::fit(const Lines& alone) noexc
   for (std::size_t number = 0; number < starts; ++number)
     codes_[number] = codes_of(start_at(number, middle));
 
-  IntegerLines found;
+  IntegerScales found;
   const auto any_offset = [](std::size_t, const Lane& offset) { return offset; };
   Choice choice =
       choose_unit(middle.scale, [&](Choice& now) { choose_codes(now.unit, any_offset, now); });
@@ -180,32 +180,32 @@ IntegerLines SuperBlocks<Levels, Lowest, Highest>::fit(const Lines& alone) noexc
 }
 
 template <class Levels, int Lowest, int Highest>
-Lines SuperBlocks<Levels, Lowest, Highest>::start_at(std::size_t number,
-                                                     const Lines& middle) const noexcept {
+ScaleOffsets SuperBlocks<Levels, Lowest, Highest>::start_at(
+    std::size_t number, const ScaleOffsets& middle) const noexcept {
   const auto steps = [](std::size_t end) { return 0.5f * float(int(end) - ends / 2); };
   const float up = steps(number % ends), down = steps(number / ends);
-  Lines lines;
+  ScaleOffsets at;
   for_each_lanes([&](std::size_t g) {
     const Lane scale = load(middle.scale, g);
     if constexpr (has_offset) {
-      store(lines.scale, g, scale * Lane(1 + (up - down) / levels_.high));
-      store(lines.offset, g, simd::fma(scale, Lane(down), load(middle.offset, g)));
+      store(at.scale, g, scale * Lane(1 + (up - down) / levels_.high));
+      store(at.offset, g, simd::fma(scale, Lane(down), load(middle.offset, g)));
     } else {
-      store(lines.scale, g, scale * Lane((number < ends ? 1.0f : -1.0f) * (1 - up / levels_.low)));
+      store(at.scale, g, scale * Lane((number < ends ? 1.0f : -1.0f) * (1 - up / levels_.low)));
     }
   });
-  return lines;
+  return at;
 }
 
 template <class Levels, int Lowest, int Highest>
 typename SuperBlocks<Levels, Lowest, Highest>::Codes SuperBlocks<Levels, Lowest, Highest>::codes_of(
-    const Lines& start) const noexcept {
-  Lines lines = start;
-  refine_lines(groups_, levels_, lines, nullptr, 2);
-  if constexpr (has_offset) keep_zero_in_range(lines);
+    const ScaleOffsets& start) const noexcept {
+  ScaleOffsets at = start;
+  refine_scales(groups_, levels_, at, nullptr, 2);
+  if constexpr (has_offset) keep_zero_in_range(at);
   kernel::Units units;
-  set_units<Levels>(groups_, lines, units);
-  return {lines.scale, kernel::level_sums(groups_, levels_, units)};
+  set_units<Levels>(groups_, at, units);
+  return {at.scale, kernel::level_sums(groups_, levels_, units)};
 }
 
 /// The codes that cost least at scales a·d and at the offsets that place(g, best offset) allows.
@@ -276,23 +276,24 @@ SuperBlocks<Levels, Lowest, Highest>::choose_unit(Each<float> largest,
 
 /// Scale 0 is not among them: at any other scale there are the same levels and more.
 template <class Levels, int Lowest, int Highest>
-void SuperBlocks<Levels, Lowest, Highest>::try_neighbours(IntegerLines& found) const noexcept {
+void SuperBlocks<Levels, Lowest, Highest>::try_neighbours(IntegerScales& found) const noexcept {
   constexpr std::array<float, 3> steps{0, -1, 1};
-  std::array<Lines, has_offset ? 9 : 3> lines;
-  for (std::size_t c = 0; c < lines.size(); ++c)
+  std::array<ScaleOffsets, has_offset ? 9 : 3> candidates;
+  for (std::size_t c = 0; c < candidates.size(); ++c)
     for_each_lanes([&](std::size_t g) {
       const Lane a = kernel::detail::clamp_level(load(found.a, g) + Lane(steps[c % 3]),
                                                  float(Lowest), float(Highest));
-      store(lines[c].scale, g, xsimd::select(a == Lane(0.0f), Lane(1.0f), a) * load(found.d, g));
+      store(candidates[c].scale, g,
+            xsimd::select(a == Lane(0.0f), Lane(1.0f), a) * load(found.d, g));
       if constexpr (has_offset) {
         const Lane b = kernel::detail::clamp_level(load(found.b, g) + Lane(steps[c / 3]), 0.0f,
                                                    float(Highest));
-        store(lines[c].offset, g, Lane(0.0f) - b * load(found.D, g));
+        store(candidates[c].offset, g, Lane(0.0f) - b * load(found.D, g));
       }
     });
   SearchSpace space;
-  space.widest = lines[0];
-  const Lines best = best_of(groups_, levels_, space, lines).lines;
+  space.widest = candidates[0];
+  const ScaleOffsets best = best_of(groups_, levels_, space, candidates).best;
   for_each_lanes([&](std::size_t g) {
     store(found.a, g,
           kernel::detail::round_even(load(best.scale, g) * inverse_of(load(found.d, g))));
