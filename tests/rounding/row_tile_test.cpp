@@ -20,10 +20,10 @@ struct OneByOne : Q {
   using Levels = void;
 };
 
-static_assert(rounding::UniformGrid<Midrise<3>> && rounding::UniformGrid<Symmetric<4>> &&
-              rounding::UniformGrid<Affine<2>> && rounding::UniformGrid<AffineIntegerZero<4>>);
-static_assert(!rounding::UniformGrid<OneByOne<Midrise<3>>> && !rounding::UniformGrid<Codebook> &&
-              !rounding::UniformGrid<test::ToyMidrise>);
+static_assert(UniformGrid<Midrise<3>> && UniformGrid<Symmetric<4>> &&
+              UniformGrid<Affine<2>> && UniformGrid<AffineIntegerZero<4>>);
+static_assert(!UniformGrid<OneByOne<Midrise<3>>> && !UniformGrid<Codebook> &&
+              !UniformGrid<test::ToyMidrise>);
 static_assert(LinearGrid<OneByOne<Midrise<3>>> && LinearGrid<OneByOne<AffineIntegerZero<4>>>);
 
 Matrix<double> random_metric(Index n, std::uint64_t seed) {

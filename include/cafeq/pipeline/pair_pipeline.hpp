@@ -145,8 +145,6 @@ struct PairPipeline {
   /// What is wrong with one of the members, if anything.
   std::optional<Error> fault(const PairShape& shape) const {
     const Index rows = shape.first_lines, cols = shape.first_length;
-    if constexpr (ScalarQuantizer<Q>)
-      if (auto fault = quantizer_fault(quantizer)) return fault;
     if (auto fault = fault_of(quantizer, rows, cols)) return fault;
     if (auto fault = fault_of(surrogate, rows, cols)) return fault;
     if (auto fault = fault_of(optimizer, rows, cols)) return fault;

@@ -75,8 +75,6 @@ struct Pipeline {
     const bool on_input = side == Side::input;
     if (auto fault = fault_of(transform, on_input ? rows : cols, on_input ? cols : rows))
       return fault;
-    if constexpr (ScalarQuantizer<Q>)
-      if (auto fault = quantizer_fault(quantizer)) return fault;
     if (auto fault = fault_of(quantizer, rows, cols)) return fault;
     return fault_of(rounder, rows, cols);
   }

@@ -21,7 +21,7 @@
 
 #include "cafeq/core/fault.hpp"
 #include "cafeq/linalg/metric.hpp"
-#include "cafeq/quant/grid.hpp"
+#include "cafeq/quant/quantizer.hpp"
 
 namespace cafeq {
 

@@ -11,40 +11,10 @@
 #include "cafeq/core/workspace.hpp"
 #include "cafeq/kernel/feedback_panel.hpp"
 #include "cafeq/quant/encoding.hpp"
+#include "cafeq/quant/grid.hpp"
 #include "cafeq/rounding/lines.hpp"
 
 namespace cafeq::rounding {
-
-namespace detail {
-
-template <class L>
-inline constexpr bool is_uniform = false;
-template <bool Offset, bool Half>
-inline constexpr bool is_uniform<kernel::UniformLevels<Offset, Half>> = true;
-
-template <class L>
-inline constexpr bool is_half = false;
-template <bool Offset>
-inline constexpr bool is_half<kernel::UniformLevels<Offset, true>> = true;
-
-/// The uniform levels of one group; q.levels(), or q.levels(params.zero) where a zero point moves
-/// them.
-template <class Q>
-auto levels_of(const Q& q, const typename Q::Params& params) noexcept {
-  if constexpr (requires { q.levels(); }) return q.levels();
-  else return q.levels(params.zero);
-}
-
-}  // namespace detail
-
-/// A grid whose levels are consecutive integers, or those and a half, times a 16-bit scale, and
-/// whose encode() is that of UniformLevels on (x − offset)/scale. Lines of these go through
-/// vectors.
-template <class Q>
-concept UniformGrid = LinearGrid<Q> && requires(const Q& q, const typename Q::Params& params) {
-  requires detail::is_uniform<typename Q::Levels>;
-  requires std::same_as<decltype(detail::levels_of(q, params)), typename Q::Levels>;
-};
 
 /// Rows of any quantizer: each line by Encoding::encode_column, weight by weight.
 template <ScalarQuantizer Q>
@@ -111,7 +81,7 @@ class ScalarTile {
 template <UniformGrid Q>
 class UniformTile {
  public:
-  static constexpr bool half = detail::is_half<typename Q::Levels>;
+  static constexpr bool half = Q::Levels::is_folded;
 
   UniformTile(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
       : encoding_(encoding),
@@ -161,7 +131,7 @@ class UniformTile {
     std::fill_n(field, fields * lanes_, 0.0f);
     for (Index l = 0; l < rows_; ++l, ++field) {
       const auto& params = encoding_.params(row_ + l, j);
-      const Levels levels = detail::levels_of(q, params);
+      const Levels levels = q.level_set(params);
       field[0] = q.scale(params);
       field[lanes_] = kernel::inverse_scale(field[0]);
       if constexpr (Levels::has_offset) field[2 * lanes_] = q.offset(params);
