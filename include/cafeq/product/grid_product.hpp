@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "cafeq/core/scale.hpp"
 #include "cafeq/product/activations.hpp"
 #include "cafeq/quant/codes.hpp"
+#include "cafeq/quant/scale_offsets.hpp"
 #include "cafeq/simd/fma.hpp"
 
 namespace cafeq {
@@ -73,10 +73,9 @@ class GridProduct {
 
   std::array<float, 256> levels_{};  // of a linear grid
   bool uniform_ = false;             // whether they are one apart
-  bool halves_ = false;  // whether Params are the fp16 scale, or scale and offset, themselves
 };
 
-/// Recognises what the grid allows by asking it.
+/// Asks a linear grid for its levels.
 template <ScalarQuantizer Q>
 void GridProduct<Q>::examine(const Codes<Q>& codes) {
   if constexpr (LinearGrid<Q>) {
@@ -86,49 +85,38 @@ void GridProduct<Q>::examine(const Codes<Q>& codes) {
       levels_[std::size_t(c)] = q.level(std::uint8_t(c));
       uniform_ = uniform_ && levels_[std::size_t(c)] == levels_[0] + float(c);
     }
-    using Params = typename Q::Params;
-    constexpr Index fields = Q::has_offset ? 2 : 1;
-    if constexpr (sizeof(Params) == std::size_t(fields) * sizeof(fp16)) {
-      halves_ = true;
-      for (const Params& p : codes.params()) {
-        const auto stored = std::bit_cast<std::array<std::uint16_t, std::size_t(fields)>>(p);
-        const float offset = fields == 1 ? 0.0f : float(fp16::from_bits(stored[fields - 1]));
-        halves_ =
-            halves_ && float(fp16::from_bits(stored[0])) == q.scale(p) && offset == q.offset(p);
-      }
-    }
   }
 }
 
+/// A grid that gives the scales and offsets of many groups at once (scale_offsets(), as every Grid
+/// does) is asked for those, any other for one group after the other.
 template <ScalarQuantizer Q>
 void GridProduct<Q>::lines(const Codes<Q>& codes, Index row, float bias, float* scale,
                            float* offset) const noexcept {
   if constexpr (LinearGrid<Q>) {
+    const Q& q = codes.quantizer();
     const Grouping& grouping = codes.grouping();
-    const Index count = grouping.per_row_count();
-    const auto* params = codes.params().data() + grouping.index(row, 0);
-    Index g = 0;
-    if (halves_) {
+    const std::size_t count = std::size_t(grouping.per_row_count());
+    const auto params = codes.params().subspan(std::size_t(grouping.index(row, 0)), count);
+    std::size_t g = 0;
+    if constexpr (requires {
+                    { q.scale_offsets(params) } -> std::same_as<ScaleOffsets>;
+                  }) {
       using V = Batch<float>;
-      constexpr Index w = Index(V::size);
-      const auto* halves = reinterpret_cast<const fp16*>(params);
-      for (; g + w <= count; g += w) {
-        if constexpr (Q::has_offset) {
-          const fp16* pairs = halves + 2 * g;
-          const auto [s, z] = simd::unzip(simd::load_float<DefaultArch>(pairs),
-                                          simd::load_float<DefaultArch>(pairs + w));
-          s.store_unaligned(scale + g);
-          simd::fma(V(bias), s, z).store_unaligned(offset + g);
-        } else {
-          const V s = simd::load_float<DefaultArch>(halves + g);
-          s.store_unaligned(scale + g);
-          (V(bias) * s).store_unaligned(offset + g);
+      constexpr std::size_t at_once = std::tuple_size_v<decltype(ScaleOffsets::scale)>;
+      for (; g + at_once <= count; g += at_once) {
+        const ScaleOffsets some = q.scale_offsets(params.subspan(g, at_once));
+        for (std::size_t k = 0; k < at_once; k += V::size) {
+          const V s = V::load_aligned(some.scale.data() + k);
+          s.store_unaligned(scale + g + k);
+          simd::fma(V(bias), s, V::load_aligned(some.offset.data() + k))
+              .store_unaligned(offset + g + k);
         }
       }
     }
     for (; g < count; ++g) {
-      scale[g] = codes.quantizer().scale(params[g]);
-      offset[g] = bias * scale[g] + codes.quantizer().offset(params[g]);
+      scale[g] = q.scale(params[g]);
+      offset[g] = bias * scale[g] + q.offset(params[g]);
     }
   }
 }
