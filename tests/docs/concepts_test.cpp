@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -57,6 +58,50 @@ struct LinearTernary : Ternary {
 };
 static_assert(cafeq::LinearGrid<LinearTernary>);
 // [linear_ternary end]
+
+// [balanced]
+/// -7 … 7 at 4 bits: as many levels below zero as above.
+struct BalancedLevels {
+  static constexpr std::string_view name = "balanced";
+  static constexpr cafeq::UniformLevels<false> of(int bits) {
+    const float top = float((1 << (bits - 1)) - 1);
+    return {-top, top};
+  }
+};
+template <int Bits = cafeq::runtime_bits>
+using Balanced = cafeq::Grid<BalancedLevels, cafeq::Fp16Scale<>, Bits>;
+
+static_assert(cafeq::UniformGrid<Balanced<4>>);  // packed, rounded and multiplied at full speed
+// [balanced end]
+
+// [bf16_scale]
+/// One bfloat16 a group.
+struct Bf16Scale {
+  struct Params {
+    cafeq::bf16 scale;
+  };
+  static constexpr bool has_offset = false;
+  static constexpr int scale_digits = 8;
+  static constexpr std::int64_t bits() { return 16; }
+
+  static float scale(const Params& p) { return p.scale; }
+  static float offset(const Params&) { return 0; }
+  static Params nearest(const Params& p, float scale, float) {
+    return std::isfinite(scale) && scale >= 0 ? Params{cafeq::bf16(scale)} : p;
+  }
+};
+static_assert(cafeq::UniformGrid<cafeq::Grid<BalancedLevels, Bf16Scale, 4>>);
+// [bf16_scale end]
+
+/// The levels of Midrise once more.
+struct OwnMidriseLevels {
+  static constexpr cafeq::UniformLevels<false, true> of(int bits) {
+    const float half = float(1 << (bits - 1));
+    return {-half, half - 1};
+  }
+};
+template <int Bits = cafeq::runtime_bits>
+using OwnMidrise = cafeq::Grid<OwnMidriseLevels, cafeq::Fp16Scale<>, Bits>;
 
 // [reflection]
 /// M = I - 2 v vᵀ / |v|². Symmetric and its own inverse, so that op makes no difference.
@@ -246,6 +291,25 @@ TEST_CASE("docs: a quantizer and a linear grid of one's own") {
   // In the plain metric the sweeps only refit scales and codes.
   const auto refitted = Pipeline{Identity{}, grid, ErrorFeedback{.sweeps = 4}}.quantize(W);
   CHECK(refitted.error(W) < plain.error(W));
+}
+
+TEST_CASE("docs: a grid of one's own levels, a scale format of one's own") {
+  const auto W = test::heavy_tailed(40, 96, 3, 2);
+  const auto codes = [&](const auto& quantizer, const auto& rounder) {
+    const auto q = Pipeline{RandomizedHadamard{}, quantizer, rounder}.quantize(W);
+    return std::vector<std::uint8_t>(q.codes().bytes().begin(), q.codes().bytes().end());
+  };
+  // With the levels of Midrise it has the bytes of Midrise, whoever rounds.
+  CHECK(codes(OwnMidrise<3>{.group = 32}, Nearest{}) == codes(Midrise<3>{.group = 32}, Nearest{}));
+  CHECK(codes(OwnMidrise<>{.bits = 3}, ErrorFeedback{}) == codes(Midrise<3>{}, ErrorFeedback{}));
+
+  const auto error = [&](const auto& quantizer) {
+    return Pipeline{RandomizedHadamard{}, quantizer, ErrorFeedback{}}.quantize(W).error(W);
+  };
+  const double balanced = error(Balanced<4>{.group = 32});
+  CHECK(balanced < 1.3 * error(Symmetric<4>{.group = 32}));
+  CHECK(error(Grid<BalancedLevels, Bf16Scale, 4>{.group = 32}) == Approx(balanced).epsilon(0.05));
+  CHECK(fault_of(Balanced<>{.bits = 9}, 40, 96));
 }
 
 TEST_CASE("docs: a transform of one's own") {
