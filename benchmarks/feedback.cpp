@@ -18,7 +18,7 @@
 namespace {
 
 using namespace cafeq;
-using Grid = Midrise<3>;
+using Midrise3 = Midrise<3>;
 
 /// AᵀA/rows and a ridge, A heavy-tailed.
 Matrix<double> hessian(Index n) {
@@ -38,10 +38,10 @@ Metric blocks_of(Index n, Index k) {
 }
 
 /// Row by row, as LDLQ is written down: each error is added to the targets before it.
-void plain(View<const float> X, View<const float> L, Encoding<Grid>& encoding,
+void plain(View<const float> X, View<const float> L, Encoding<Midrise3>& encoding,
            Buffer<float>& target) {
   for (Index i = 0; i < X.rows; ++i) {
-    const Grid::Params params = encoding.params(i, 0);
+    const Midrise3::Params params = encoding.params(i, 0);
     std::copy_n(X.row(i).data(), X.cols, target.data());
     for (Index j = X.cols - 1; j >= 0; --j) {
       const std::uint8_t code = encoding.quantizer().encode(target[std::size_t(j)], params);
@@ -57,7 +57,7 @@ void plain(View<const float> X, View<const float> L, Encoding<Grid>& encoding,
 #if CAFEQ_BENCH_HAS_OPENBLAS
 /// Panels of 128 columns, each row of a panel by itself, then sgemm for the columns before it: how
 /// GPTQ implementations go about it.
-void with_sgemm(View<const float> X, View<const float> L, Encoding<Grid>& encoding,
+void with_sgemm(View<const float> X, View<const float> L, Encoding<Midrise3>& encoding,
                 Buffer<float>& targets) {
   constexpr Index width = 128;
   const Index m = X.rows, n = X.cols;
@@ -66,7 +66,7 @@ void with_sgemm(View<const float> X, View<const float> L, Encoding<Grid>& encodi
   for (Index end = n; end > 0; end -= std::min(width, end)) {
     const Index begin = std::max<Index>(0, end - width), w = end - begin;
     for (Index i = 0; i < m; ++i) {
-      const Grid::Params params = encoding.params(i, 0);
+      const Midrise3::Params params = encoding.params(i, 0);
       float* t = targets.data() + i * n + begin;
       float* e = errors.data() + i * width;
       for (Index j = w - 1; j >= 0; --j) {
@@ -88,7 +88,7 @@ void with_sgemm(View<const float> X, View<const float> L, Encoding<Grid>& encodi
 struct Problem {
   Index rows, cols;
   bench::Floats weights;
-  Encoding<Grid> encoding;
+  Encoding<Midrise3> encoding;
 
   Problem(Index m, Index n) : rows(m), cols(n), weights(bench::weights(m * n)), encoding({}, m, n) {
     for (float& w : weights) w *= 65536;
@@ -158,10 +158,10 @@ void register_benchmarks() {
   dense(1024);
   if (!bench::quick()) dense(4096);
   for (const Index k : {64, 128}) {
-    blocks<Grid>("LDLQ in blocks", k, 0);
-    blocks<Grid>("LDLQ, refit and descent in blocks", k, 1);
+    blocks<Midrise3>("LDLQ in blocks", k, 0);
+    blocks<Midrise3>("LDLQ, refit and descent in blocks", k, 1);
     blocks<Affine<4>>("the same, affine", k, 1);
-    blocks<Grid>("LDLQ, refit and 3 sweeps in blocks", k, 3);
-    blocks<Grid>("LDLQ and descent in blocks, output side", k, 1, Side::output);
+    blocks<Midrise3>("LDLQ, refit and 3 sweeps in blocks", k, 3);
+    blocks<Midrise3>("LDLQ and descent in blocks, output side", k, 1, Side::output);
   }
 }
