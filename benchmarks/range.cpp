@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "cafeq/kernel/columns.hpp"
 #include "support/bench.hpp"
 
 namespace {
@@ -96,7 +97,7 @@ void add_columns(const std::string& kernel, const S& surrogate, Index rows) {
                  std::copy(x.begin(), x.end(), work.begin());
                  const View<float> X{work.data(), rows, row_length, row_length, 1};
                  std::fill(peak.begin(), peak.end(), 0.0f);
-                 kernel::column_peaks(View<const float>(X), peak.data());
+                 kernel::column_absmax(View<const float>(X), peak.data());
                  kernel::prepare_columns(phi, peak.data(), row_length, a.data(), b.data());
                  kernel::column_sums(phi, X, a.data(), b.data(), sum.data());
                  kernel::scale_columns(X, sum.data());

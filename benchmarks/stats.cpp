@@ -1,9 +1,9 @@
 // Ranges and moments of groups against the speed of reading: 512 KiB lie in the second-level cache,
 // 64 MiB in no cache.
-#include "cafeq/kernel/stats.hpp"
-
 #include <vector>
 
+#include "cafeq/kernel/extremes.hpp"
+#include "cafeq/kernel/moments.hpp"
 #include "support/bench.hpp"
 
 using cafeq::Index;

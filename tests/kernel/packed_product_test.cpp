@@ -5,6 +5,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/packed.hpp"
+#include "cafeq/kernel/packed_product_reference.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/simd/batch.hpp"
 
 namespace cafeq::kernel {
 

@@ -1,14 +1,15 @@
-/// The smooth ranges of range.hpp for sets that are columns: whole rows of vectors at a time, a
-/// parameter for each column.
+/// The smooth ranges of smooth_range.hpp for sets that are columns: whole rows of vectors at a
+/// time, a parameter for each column.
 ///
 /// Four rows are taken together, so that what belongs to a column is loaded and stored once for the
 /// four.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
+#include <type_traits>
 
-#include "cafeq/kernel/range.hpp"
+#include "cafeq/core/view.hpp"
+#include "cafeq/kernel/smooth_range.hpp"
 
 namespace cafeq::kernel {
 
@@ -59,23 +60,6 @@ inline void for_each_row_group(Index rows, F&& f) noexcept {
 }
 
 }  // namespace detail
-
-/// peak_j ← max(peak_j, max_i |X_ij|).
-template <class Arch = DefaultArch>
-void column_peaks(View<const float> X, float* peak) noexcept {
-  CAFEQ_ASSERT(X.rows_contiguous());
-  using V = Batch<float, Arch>;
-  detail::for_each_row_group(X.rows, [&](Index i, auto count) {
-    const float* x = X.data + i * X.row_stride;
-    detail::for_each_column_vector<Arch>(X.cols, [&](Index j, auto n) {
-      V most = detail::load_columns<Arch>(peak + j, n);
-      for (Index r = 0; r < count; ++r)
-        most =
-            xsimd::max(most, xsimd::abs(detail::load_columns<Arch>(x + r * X.row_stride + j, n)));
-      detail::store_columns(peak + j, V(most), n);
-    });
-  });
-}
 
 /// a_j and b_j of every column's peak.
 template <class Phi>

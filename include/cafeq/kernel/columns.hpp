@@ -10,8 +10,8 @@
 #include <type_traits>
 
 #include "cafeq/core/view.hpp"
-#include "cafeq/kernel/stats.hpp"
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/kernel/extremes.hpp"
+#include "cafeq/kernel/moments.hpp"
 
 namespace cafeq::kernel {
 
@@ -114,10 +114,10 @@ void column_absmax(View<const T> X, float* peak) noexcept {
     for (Index r = 0; r < rows; ++r) {
       load(r, x);
       CAFEQ_UNROLL
-      for (Index p = 0; p < parts; ++p) most[p] = xsimd::max(most[p], xsimd::abs(x[p]));
+      for (Index p = 0; p < parts; ++p) most[p] = simd::max(most[p], simd::abs(x[p]));
     }
     detail::update_columns<Arch>(peak + j, most, count,
-                                 [](const V& a, const V& b) { return xsimd::max(a, b); });
+                                 [](const V& a, const V& b) { return simd::max(a, b); });
   });
 }
 
@@ -135,14 +135,14 @@ void column_ranges(View<const T> X, float* low, float* high) noexcept {
       load(r, x);
       CAFEQ_UNROLL
       for (Index p = 0; p < parts; ++p) {
-        least[p] = xsimd::min(least[p], x[p]);
-        most[p] = xsimd::max(most[p], x[p]);
+        least[p] = simd::min(least[p], x[p]);
+        most[p] = simd::max(most[p], x[p]);
       }
     }
     detail::update_columns<Arch>(low + j, least, count,
-                                 [](const V& a, const V& b) { return xsimd::min(a, b); });
+                                 [](const V& a, const V& b) { return simd::min(a, b); });
     detail::update_columns<Arch>(high + j, most, count,
-                                 [](const V& a, const V& b) { return xsimd::max(a, b); });
+                                 [](const V& a, const V& b) { return simd::max(a, b); });
   });
 }
 

@@ -5,8 +5,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "cafeq/kernel/stats.hpp"
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/kernel/lane_order.hpp"
 
 namespace cafeq::kernel {
 

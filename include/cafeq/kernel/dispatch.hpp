@@ -12,13 +12,14 @@
 #include "cafeq/kernel/block_vector.hpp"
 #include "cafeq/kernel/codec.hpp"
 #include "cafeq/kernel/columns.hpp"
+#include "cafeq/kernel/extremes.hpp"
 #include "cafeq/kernel/fwht.hpp"
 #include "cafeq/kernel/fwht_columns.hpp"
+#include "cafeq/kernel/moments.hpp"
 #include "cafeq/kernel/pack.hpp"
 #include "cafeq/kernel/packed_product.hpp"
 #include "cafeq/kernel/product.hpp"
-#include "cafeq/kernel/stats.hpp"
-#include "cafeq/simd/dispatch.hpp"
+#include "cafeq/simd/variants.hpp"
 
 namespace cafeq::kernel {
 
@@ -39,7 +40,7 @@ struct Table {
   void (*fwht_rows)(View<float> X, Index n, float scale, SignFlips<float> flips) noexcept;
   void (*fwht_columns)(View<float> X, Index n, float scale, SignFlips<float> flips) noexcept;
 
-  // stats.hpp and columns.hpp
+  // extremes.hpp, moments.hpp and columns.hpp
   Range (*range)(In x) noexcept;
   Moments (*moments)(In x) noexcept;
   void (*group_ranges)(In x, Index width, Floats low, Floats high) noexcept;
@@ -206,7 +207,7 @@ std::span<const simd::Variant<Table>> compiled_tables() noexcept;
 /// The table of the architecture that cpu::require() or CAFEQ_ARCH asks for, else of the best that
 /// the processor runs. Looks at the processor and at the environment each time, so take it once and
 /// keep it.
-inline Result<const Table*> try_table() { return simd::try_select(compiled_tables()); }
-inline const Table& table() { return simd::select(compiled_tables()); }
+inline Result<const Table*> try_table() { return simd::try_best_variant(compiled_tables()); }
+inline const Table& table() { return simd::best_variant(compiled_tables()); }
 
 }  // namespace cafeq::kernel

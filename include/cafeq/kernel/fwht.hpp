@@ -8,12 +8,11 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <type_traits>
 #include <utility>
 
 #include "cafeq/core/view.hpp"
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/simd/batch.hpp"
 
 namespace cafeq::kernel {
 
@@ -56,18 +55,8 @@ struct Ends {
 };
 
 template <class T>
-inline constexpr Index line = 64 / Index(sizeof(T));  // elements of a cache line
-template <class T>
-inline constexpr Index look_ahead = 16384 / Index(sizeof(T));  // a third of L1
-
-/// Asks the cache for the element `ahead` of p, which need not exist.
-template <class T>
-inline void prefetch([[maybe_unused]] const T* p, [[maybe_unused]] Index ahead) noexcept {
-#if defined(__GNUC__)
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) +
-                                                   std::uintptr_t(ahead) * sizeof(T)));
-#endif
-}
+inline constexpr Index cache_line = 64 / Index(sizeof(T));  // elements
+inline constexpr Index next_in_memory = 16384;  // bytes ahead that are asked for: a third of L1
 
 /// One level inside a vector: lanes l and l ^ H become their sum and difference. The products with
 /// ±1 are exact.
@@ -91,11 +80,7 @@ inline Batch<T, Arch> lane_levels(Batch<T, Arch> v) noexcept {
 /// Ones that the compiler does not see through.
 template <class V>
 inline V opaque_one() noexcept {
-  V one(typename V::value_type(1));
-#if defined(__GNUC__) && defined(__AVX2__)
-  asm("" : "+x"(one.data));
-#endif
-  return one;
+  return simd::in_register(V(typename V::value_type(1)));
 }
 
 /// a − b; Fused as a − 1·b, of the same bits, which goes to the ports of multiplication.
@@ -148,7 +133,8 @@ inline void first_pass(T* x, Index count, Ends<T> ends) noexcept {
     for (int i = 0; i < Radix; ++i) v[i] = V::load_unaligned(x + c + i * w);
     if (ends.streams) {
       CAFEQ_UNROLL
-      for (Index i = 0; i < Radix * w; i += line<T>) prefetch(x + c + i, look_ahead<T>);
+      for (Index i = 0; i < Radix * w; i += cache_line<T>)
+        simd::prefetch(x + c + i, next_in_memory);
     }
     if (ends.flips.before) {
       CAFEQ_UNROLL
@@ -269,8 +255,8 @@ void fwht(T* x, Index n, T scale = T(1)) noexcept {
 template <class T, class Arch = DefaultArch>
 void fwht_rows(View<T> X, Index n, T scale = T(1), SignFlips<T> flips = {}) noexcept {
   CAFEQ_ASSERT(X.rows_contiguous() && X.cols % n == 0);
-  const bool streams =
-      X.size() > 4 * detail::look_ahead<T>;  // a small matrix is in the cache already
+  // A small matrix is in the cache already.
+  const bool streams = X.size() * Index(sizeof(T)) > 4 * detail::next_in_memory;
   for (Index i = 0; i < X.rows; ++i)
     fwht_blocks<T, Arch>(X.data + i * X.row_stride, n, X.cols / n, scale, flips, streams);
 }

@@ -87,9 +87,9 @@ inline void column_pass(PanelRows<T> from, PanelRows<T> to, Index columns, RowFa
   const V one = opaque_one<V>();
   Index c = 0;
   for (; c + w <= columns; c += w) {
-    if (next != 0 && c % line<T> == 0) {
+    if (next != 0 && c % cache_line<T> == 0) {
       CAFEQ_UNROLL
-      for (int i = 0; i < Radix; ++i) prefetch(to.row(i) + c, next);
+      for (int i = 0; i < Radix; ++i) simd::prefetch(to.row(i) + c, next * Index(sizeof(T)));
     }
     column_butterfly<Radix>(PanelRows<T>{from.data + c, from.stride},
                             PanelRows<T>{to.data + c, to.stride}, b, a, one);
@@ -117,7 +117,7 @@ template <class T, class Arch>
 inline void column_sweep(Index rows, PanelRows<T> X, Index columns, RowFactors<T> before,
                          RowFactors<T> after, Index ahead) noexcept {
   constexpr Index width = sweep_columns<T>;
-  constexpr Index padded = width + line<T>;  // else rows 8 apart share a cache set
+  constexpr Index padded = width + cache_line<T>;  // else rows 8 apart share a cache set
   alignas(64) T scratch[sweep_rows * padded];
   const PanelRows<T> panel{scratch, padded};
   for (Index c = 0; c < columns; c += width) {

@@ -7,92 +7,70 @@
 
 #include "cafeq/core/packed.hpp"
 #include "cafeq/kernel/codec.hpp"
+#include "cafeq/simd/bit_fields.hpp"
 
 namespace cafeq::kernel {
 
-namespace detail {
-
-#if defined(__AVX2__)
-/// inverse_scale() of up to eight.
-inline void inverse_scales(const float* scale, Index count, float* inverse) noexcept {
-  if (count < 8) {
-    for (Index g = 0; g < count; ++g) inverse[g] = inverse_scale(scale[g]);
-    return;
-  }
-  const __m256 s = _mm256_loadu_ps(scale);
-  _mm256_storeu_ps(inverse, _mm256_and_ps(_mm256_cmp_ps(s, _mm256_setzero_ps(), _CMP_NEQ_UQ),
-                                          _mm256_div_ps(_mm256_set1_ps(1.0f), s)));
-}
-
-/// 32 codes become 4 · Bits bytes; writes 16 bytes beyond the first 2 · Bits.
-template <class Arch>
-inline void pack_32(const std::uint8_t* codes, int bits, __m256i compress,
-                    std::uint8_t* out) noexcept {
-  const __m256i c = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
-  // Neighbours join: two codes in 16 bits, four in 32, eight in 64.
-  const __m256i twos = _mm256_maddubs_epi16(_mm256_set1_epi16(short(1 | (1 << bits << 8))), c);
-  const __m256i fours = _mm256_madd_epi16(twos, _mm256_set1_epi32(1 | (1 << 2 * bits << 16)));
-  const __m256i low = _mm256_and_si256(fours, _mm256_set1_epi64x(0xffffffff));
-  const __m256i eights =
-      _mm256_or_si256(low, _mm256_slli_epi64(_mm256_srli_epi64(fours, 32), 4 * bits));
-  const __m256i dense = _mm256_shuffle_epi8(eights, compress);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(dense));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * bits), _mm256_extracti128_si256(dense, 1));
-}
-#endif
-
-}  // namespace detail
-
-/// pack_codes(), vectorised with AVX2 up to 7 bits; elsewhere pack_codes() itself.
+/// pack_codes(), in registers where the architecture joins codes faster than words do.
 template <class Arch = DefaultArch>
 void pack(std::span<const std::uint8_t> codes, int bits, std::span<std::uint8_t> packed) noexcept {
-  std::size_t done = 0;
   if (bits == 8) {
     std::copy(codes.begin(), codes.end(), packed.begin());
     return;
   }
-#if defined(__AVX2__)
-  if constexpr (simd::is_avx2<Arch> || simd::is_avx512<Arch>) {
-    alignas(32) std::int8_t order[32];
-    for (int i = 0; i < 32; ++i) {
-      const int byte = i % 16;
-      order[i] = std::int8_t(byte < bits ? byte : byte < 2 * bits ? 8 + byte - bits : -1);
-    }
-    const __m256i compress = _mm256_load_si256(reinterpret_cast<const __m256i*>(order));
+
+  std::size_t done = 0;
+  if constexpr (simd::JoinCodes<Arch>::fast) {
+    const simd::JoinCodes<Arch> join(bits);
     std::uint8_t* out = packed.data();
     const std::uint8_t* end = out + packed.size();
-    for (; done + 32 <= codes.size() && end - out >= 2 * bits + 16; done += 32, out += 4 * bits)
-      detail::pack_32<Arch>(codes.data() + done, bits, compress, out);
+    for (; done + 32 <= codes.size() && end - out >= join.writes(); done += 32, out += 4 * bits)
+      join.store(codes.data() + done, out);
   }
-#endif
   pack_codes(codes.subspan(done), bits, packed.subspan(done / 8 * std::size_t(bits)));
 }
 
+namespace detail {
+
+/// encode_packed() for 4 bits and a width and a length that are multiples of 64.
+template <class Arch, class Levels>
+void encode_nibbles(std::span<const float> x, Index width, const Levels& levels, const float* scale,
+                    const float* offset, std::uint8_t* packed) noexcept {
+  using V = Batch<float, Arch>;
+  constexpr Index w = Index(V::size);
+  const Index n = Index(x.size());
+  const Index groups = ceil_div(n, width);
+  auto round = codes_of<Arch>(levels);
+  alignas(64) float per_unit[w];
+  for (Index g = 0; g < groups; ++g) {
+    // One division serves as many groups as a vector has lanes.
+    if (g % w == 0) {
+      if (g + w <= groups) inverse_scale(V::load_unaligned(scale + g)).store_aligned(per_unit);
+      else
+        for (Index l = 0; g + l < groups; ++l) per_unit[l] = inverse_scale(scale[g + l]);
+    }
+
+    round.measure(offset[g], per_unit[g % w]);
+    const Index end = std::min((g + 1) * width, n);
+    for (Index j = g * width; j < end; j += 64) round.store_nibbles(x.data() + j, packed + j / 2);
+  }
+}
+
+}  // namespace detail
+
 /// The codes of consecutive groups of `width` weights at their scales and offsets, packed, the last
-/// group perhaps shorter; width a multiple of 8. Fused for 4 bits and groups of a multiple of 64
-/// with AVX2; elsewhere a few codes at a time wait on the stack.
+/// group perhaps shorter; width a multiple of 8. Codes of 4 bits and groups of a multiple of 64
+/// never meet memory on their way where the architecture rounds to bytes.
 template <class Arch = DefaultArch, class Levels>
 void encode_packed(std::span<const float> x, Index width, const Levels& levels, const float* scale,
                    const float* offset, int bits, std::span<std::uint8_t> packed) noexcept {
   CAFEQ_ASSERT(width % 8 == 0 || width >= Index(x.size()));
   const Index n = Index(x.size());
-#if defined(__AVX2__)
-  if constexpr (simd::is_avx2<Arch> || simd::is_avx512<Arch>) {
-    if (bits == 4 && width % 64 == 0 && n % 64 == 0) {
-      alignas(32) float per_unit[8];
-      for (Index j = 0, g = 0; j < n; ++g) {
-        if (g % 8 == 0)
-          detail::inverse_scales(scale + g, n - j >= 8 * width ? 8 : ceil_div(n - j, width),
-                                 per_unit);
-        const __m256 inverse = _mm256_set1_ps(per_unit[g % 8]), start = _mm256_set1_ps(offset[g]);
-        for (const Index end = std::min(j + width, n); j < end; j += 64)
-          detail::encode_64_nibbles<Arch>(x.data() + j, levels, inverse, start,
-                                          packed.data() + j / 2);
-      }
-      return;
-    }
-  }
-#endif
+  if constexpr (detail::CodesOf<Arch, Levels>::fast)
+    if (bits == 4 && width % 64 == 0 && n % 64 == 0)
+      return detail::encode_nibbles<Arch>(x, width, levels, scale, offset, packed.data());
+
+  // Elsewhere a few codes at a time wait on the stack.
   constexpr Index at_once = 1024;
   std::uint8_t codes[at_once];
   Index g = 0, next_group = width;
@@ -113,44 +91,26 @@ void encode_packed(std::span<const float> x, Index width, const Levels& levels, 
 
 /// out[i] = scale[g] · code i + start[g] of consecutive groups of `width` weights, unpacked and
 /// decoded at once; width a multiple of 8. (The product of a half and a code is exact, so that no
-/// contraction can change the sum.) Vectorised with AVX2, plain loops elsewhere.
+/// contraction can change the sum.)
 template <class Arch = DefaultArch>
 void decode_packed(std::span<const std::uint8_t> packed, int bits, Index width, const float* scale,
                    const float* start, std::span<float> out) noexcept {
   const Index n = Index(out.size());
   CAFEQ_ASSERT((width % 8 == 0 || width >= n) && Index(packed.size()) >= ceil_div(n * bits, 8));
   Index done = 0;
-#if defined(__AVX2__)
-  if constexpr (simd::is_avx2<Arch> || simd::is_avx512<Arch>) {
-    alignas(32) std::int8_t bytes[32];
-    alignas(32) std::int32_t shifts[8];
-    for (int k = 0; k < 8; ++k) {  // the two bytes that code k lies in
-      bytes[4 * k] = std::int8_t(k * bits / 8);
-      bytes[4 * k + 1] = std::int8_t(k * bits / 8 + 1);
-      bytes[4 * k + 2] = bytes[4 * k + 3] = -1;
-      shifts[k] = k * bits % 8;
-    }
-    const __m256i spread = _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes));
-    const __m256i shift = _mm256_load_si256(reinterpret_cast<const __m256i*>(shifts));
-    const __m256i mask = _mm256_set1_epi32((1 << bits) - 1);
+  if constexpr (simd::SplitCodes<Arch>::fast) {
+    simd::SplitCodes<Arch> split(bits);
     // Eight bytes are read for eight codes.
     const Index readable = Index(packed.size()) < 8 ? 0 : (Index(packed.size()) - 8) / bits + 1;
     const Index eights = std::min(n / 8, readable);
     for (Index g = 0; done < 8 * eights; ++g) {
-      const __m256 s = _mm256_set1_ps(scale[g]), z = _mm256_set1_ps(start[g]);
+      split.set_scale(scale[g], start[g]);
       const Index end = std::min(done + width, 8 * eights);
       const std::uint8_t* p = packed.data() + done / 8 * bits;
-      for (; done < end; done += 8, p += bits) {
-        const __m256i eight =
-            _mm256_broadcastq_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-        const __m256i codes =
-            _mm256_and_si256(_mm256_srlv_epi32(_mm256_shuffle_epi8(eight, spread), shift), mask);
-        _mm256_storeu_ps(out.data() + done,
-                         _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(codes), s), z));
-      }
+      for (; done < end; done += 8, p += bits) split.store(p, out.data() + done);
     }
   }
-#endif
+
   std::uint8_t codes[64];
   for (; done < n;) {
     const Index count = std::min<Index>(n - done, 64);

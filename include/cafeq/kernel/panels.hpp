@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/simd/batch.hpp"
 
 namespace cafeq::kernel {
 

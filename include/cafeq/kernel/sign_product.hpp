@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "cafeq/core/view.hpp"
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/simd/batch.hpp"
 
 namespace cafeq::kernel {
 

@@ -11,7 +11,7 @@
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/kernel/panels.hpp"
 #include "cafeq/kernel/product.hpp"
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/simd/batch.hpp"
 
 namespace cafeq::linalg {
 

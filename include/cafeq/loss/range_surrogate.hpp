@@ -15,6 +15,7 @@
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/kernel/column_range.hpp"
+#include "cafeq/kernel/row_range.hpp"
 
 namespace cafeq {
 

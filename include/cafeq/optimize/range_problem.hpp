@@ -23,6 +23,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
+#include "cafeq/kernel/columns.hpp"
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/loss/range_surrogate.hpp"
@@ -284,7 +285,7 @@ class RangeProblem {
   double column_ranges(View<float> X, Worker& worker) const noexcept {
     auto& [peak, a, b, sum] = worker.column;
     std::fill_n(peak.data(), X.cols, 0.0f);
-    kernel::column_peaks(X, peak.data());
+    kernel::column_absmax(View<const float>(X), peak.data());
     slopes_of_columns(X, peak.data(), a, b, sum);
     double total = 0;
     for (std::size_t j = 0; j < std::size_t(X.cols); ++j) {
@@ -316,7 +317,7 @@ class RangeProblem {
     float* peak = peak_.data() + block.column;
     double* column_sum = column_sum_.data() + block.column;
     std::copy_n(peak, X.cols, before.data());
-    kernel::column_peaks(X, peak);
+    kernel::column_absmax(View<const float>(X), peak);
     for (Index c = 0; c < block.size; ++c) {
       if (peak[c] == before[std::size_t(c)]) continue;
       const PeakChange change = surrogate_.change(before[std::size_t(c)], peak[c]);

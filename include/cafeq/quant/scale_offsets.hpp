@@ -6,7 +6,10 @@
 #include <array>
 #include <cmath>
 
-#include "cafeq/kernel/error.hpp"
+#include "cafeq/kernel/extremes.hpp"
+#include "cafeq/kernel/level_sums.hpp"
+#include "cafeq/kernel/moments.hpp"
+#include "cafeq/kernel/squared_error.hpp"
 
 namespace cafeq {
 

@@ -9,7 +9,8 @@
 #include <span>
 
 #include "cafeq/core/workspace.hpp"
-#include "cafeq/kernel/feedback_panel.hpp"
+#include "cafeq/kernel/line_layout.hpp"
+#include "cafeq/kernel/round_lines.hpp"
 #include "cafeq/quant/encoding.hpp"
 #include "cafeq/quant/grid.hpp"
 #include "cafeq/rounding/lines.hpp"
@@ -76,7 +77,7 @@ class ScalarTile {
   LineByLine<EncodeColumn> line_by_line_;
 };
 
-/// Rows of a uniform grid: blocks of lines by kernel/feedback_panel.hpp, codes kept as lines until
+/// Rows of a uniform grid: batches of lines by kernel/round_lines.hpp, codes kept as lines until
 /// store(). The same codes as ScalarTile's.
 template <UniformGrid Q>
 class UniformTile {
@@ -102,12 +103,12 @@ class UniformTile {
   void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T,
                  View<float> E) noexcept {
     with_block(begin, X, L, T, E,
-               [](const kernel::LineBlock& block) { kernel::feed_back<half>(block); });
+               [](const kernel::LineBatch& block) { kernel::feed_back<half>(block); });
   }
   void descend(Index begin, View<const float> X, View<const float> H, View<float> T, View<float> E,
                View<float> change) noexcept {
     with_block(begin, X, H, T, E,
-               [&](const kernel::LineBlock& block) { kernel::descend<half>(block, change); });
+               [&](const kernel::LineBatch& block) { kernel::descend<half>(block, change); });
   }
 
   Encoding<Q>& encoding() noexcept { return encoding_; }
@@ -158,7 +159,7 @@ class UniformTile {
     CAFEQ_ASSERT(X.rows <= lines_a_block && X.cols == lanes_);
     kernel::LaneGrid grids[lines_a_block];
     for (Index j = 0; j < X.rows; ++j) grids[j] = grid(first_ + begin + j);
-    f(kernel::LineBlock{X, coupling, T, E, grids, codes_.data() + (first_ + begin) * lanes_,
+    f(kernel::LineBatch{X, coupling, T, E, grids, codes_.data() + (first_ + begin) * lanes_,
                         lanes_});
   }
 

@@ -9,6 +9,7 @@
 
 #include "cafeq/core/numeric.hpp"
 #include "cafeq/simd/lanes.hpp"
+#include "cafeq/simd/lanewise.hpp"
 
 namespace cafeq::simd {
 
@@ -90,6 +91,28 @@ inline Batch<std::int32_t, Arch> load_int32(const std::int8_t* p) noexcept {
   return detail::load_lanes<std::int32_t, Arch>(p);
 }
 
+/// Consecutive little-endian integers of 24 bits, unsigned, one a lane. Reads no byte beyond them.
+template <class Arch>
+inline Batch<std::int32_t, Arch> load_uint24(const std::uint8_t* p) noexcept {
+  using I = Batch<std::int32_t, Arch>;
+#if defined(__AVX2__)
+  if constexpr (is_avx2<Arch> && I::size == 8) {
+    // The upper half starts 8 bytes on rather than 12, so that nothing past the 24 bytes is read.
+    const __m256i bytes = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)), 1);
+    return _mm256_shuffle_epi8(
+        bytes, _mm256_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1,  //
+                                4, 5, 6, -1, 7, 8, 9, -1, 10, 11, 12, -1, 13, 14, 15, -1));
+  }
+#endif
+  alignas(64) std::int32_t word[I::size];
+  for (std::size_t l = 0; l < I::size; ++l)
+    word[l] =
+        std::int32_t(p[3 * l]) | std::int32_t(p[3 * l + 1]) << 8 | std::int32_t(p[3 * l + 2]) << 16;
+  return I::load_aligned(word);
+}
+
 /// Consecutive elements of any type that a matrix or a code may have, converted to floats; exact
 /// except from double.
 template <class Arch>
@@ -98,11 +121,11 @@ inline Batch<float, Arch> load_float(const float* p) noexcept {
 }
 template <class Arch>
 inline Batch<float, Arch> load_float(const std::uint8_t* p) noexcept {
-  return xsimd::to_float(load_int32<Arch>(p));
+  return simd::to_float(load_int32<Arch>(p));
 }
 template <class Arch>
 inline Batch<float, Arch> load_float(const std::int8_t* p) noexcept {
-  return xsimd::to_float(load_int32<Arch>(p));
+  return simd::to_float(load_int32<Arch>(p));
 }
 template <class Arch>
 inline Batch<float, Arch> load_float(const double* p) noexcept {

@@ -1,31 +1,11 @@
-/// Which architecture a batch is for, and fused multiply-adds on all that have them.
+/// Fused multiply-adds on every architecture that has them; elsewhere the same, rounded twice.
 #pragma once
 
-#include <cmath>
 #include <type_traits>
 
 #include "cafeq/simd/arch.hpp"
 
-#if defined(__SSE2__) || defined(_M_X64)
-#include <immintrin.h>
-#endif
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
 namespace cafeq::simd {
-
-/// Whether Arch is this one or has all of it. A branch by intrinsics stands inside `#if
-/// defined(__AVX2__)` (or __AVX512F__, __aarch64__ …) and asks these besides, since a program may
-/// use a narrower architecture than its flags allow.
-template <class Arch>
-inline constexpr bool is_sse2 = std::is_base_of_v<xsimd::sse2, Arch>;
-template <class Arch>
-inline constexpr bool is_avx2 = std::is_base_of_v<xsimd::avx2, Arch>;
-template <class Arch>
-inline constexpr bool is_avx512 = std::is_base_of_v<xsimd::avx512f, Arch>;
-template <class Arch>
-inline constexpr bool is_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
 
 /// Whether fma() rounds once.
 template <class Arch>

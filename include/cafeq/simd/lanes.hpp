@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "cafeq/config/config.hpp"
-#include "cafeq/simd/fma.hpp"
+#include "cafeq/simd/arch.hpp"
 
 namespace cafeq::simd {
 
@@ -204,12 +204,13 @@ inline Batch<float, Arch> reduce_rows(const Batch<float, Arch>* row, F&& f) noex
   return r[0];
 }
 
-/// The same vector, as a register: a value that several instructions read from memory would
-/// otherwise be loaded once for each of them.
-template <class Arch>
-inline Batch<float, Arch> in_register(Batch<float, Arch> v) noexcept {
+/// The same vector, as a register whose value the compiler knows nothing about: what several
+/// instructions read from memory would otherwise be loaded once for each of them, and a constant
+/// would be seen through.
+template <class T, class Arch>
+inline Batch<T, Arch> in_register(Batch<T, Arch> v) noexcept {
 #if defined(__AVX__) && defined(__GNUC__)
-  typename Batch<float, Arch>::register_type r = v;
+  typename Batch<T, Arch>::register_type r = v;
   asm("" : "+x"(r));
   return r;
 #else

@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "cafeq/simd/fma.hpp"
+#include "cafeq/simd/arch.hpp"
 
 namespace cafeq::simd {
 

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "cafeq/simd/lanes.hpp"
+#include "cafeq/simd/lanewise.hpp"
 
 namespace cafeq::simd {
 

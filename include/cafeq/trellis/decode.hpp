@@ -19,8 +19,8 @@
 #include <span>
 #include <type_traits>
 
-#include "cafeq/simd/bytes.hpp"
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/simd/batch.hpp"
+#include "cafeq/simd/byte_ops.hpp"
 #include "cafeq/trellis/code.hpp"
 
 namespace cafeq::kernel {

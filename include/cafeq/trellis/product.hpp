@@ -231,7 +231,7 @@ float TrellisActivations<T, Arch>::round(std::span<const float> x, std::int32_t*
   std::size_t j = 0;
   for (; j + lanes <= x.size(); j += lanes) {
     const V v = V::load_unaligned(x.data() + j);
-    most = xsimd::max(most, xsimd::abs(v));
+    most = simd::max(most, simd::abs(v));
     check = simd::fma(v, V(0.0f), check);
   }
   float absmax = simd::reduce_max(most), finite = simd::reduce_add(check);

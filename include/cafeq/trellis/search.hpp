@@ -56,8 +56,8 @@ inline constexpr std::uint16_t trellis_most = 0xffff - (1 << 14);
 template <bool Doubles, class Arch>
 inline simd::Words<Arch> trellis_sums(simd::Words<Arch> cost, simd::SignedWords<Arch> level,
                                       simd::SignedWords<Arch> target) noexcept {
-  simd::SignedWords<Arch> difference = xsimd::ssub(target, level);
-  if constexpr (Doubles) difference = xsimd::sadd(difference, difference);
+  simd::SignedWords<Arch> difference = simd::ssub(target, level);
+  if constexpr (Doubles) difference = simd::sadd(difference, difference);
   return cost + simd::square_high<Arch>(difference);
 }
 

@@ -8,7 +8,8 @@
 
 #include "cafeq/core/packed.hpp"
 #include "cafeq/core/rng.hpp"
-#include "cafeq/kernel/range.hpp"
+#include "cafeq/kernel/packed_product_reference.hpp"
+#include "cafeq/kernel/row_range.hpp"
 
 using namespace cafeq;
 using kernel::Table;

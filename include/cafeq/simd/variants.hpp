@@ -22,7 +22,7 @@ struct Variant {
 /// The variant that require() or CAFEQ_ARCH asks for, else the best that the processor runs. An
 /// error that tells what there is where the wanted one was not compiled or does not run here.
 template <class Table>
-Result<const Table*> try_select(std::span<const Variant<Table>> variants) {
+Result<const Table*> try_best_variant(std::span<const Variant<Table>> variants) {
   const auto requested = cpu::requested();
   if (!requested) return requested.error();
   const std::optional<cpu::Architecture> wanted = requested.value();
@@ -52,8 +52,8 @@ Result<const Table*> try_select(std::span<const Variant<Table>> variants) {
 
 /// The same; the error is raised.
 template <class Table>
-const Table& select(std::span<const Variant<Table>> variants) {
-  const Result<const Table*> table = try_select(variants);
+const Table& best_variant(std::span<const Variant<Table>> variants) {
+  const Result<const Table*> table = try_best_variant(variants);
   if (!table) raise(table.error());
   return *table.value();
 }

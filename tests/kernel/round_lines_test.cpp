@@ -1,8 +1,7 @@
-#include "cafeq/kernel/feedback_panel.hpp"
+#include "cafeq/kernel/round_lines.hpp"
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -76,7 +75,7 @@ struct Problem {
     }
   }
   Problem(const Problem&) = delete;
-  kernel::LineBlock block() {
+  kernel::LineBatch batch() {
     return {std::as_const(X).view(),
             std::as_const(coupling).view(),
             std::as_const(T).view(),
@@ -91,12 +90,12 @@ template <bool Half>
 void check_against_reference(Index n, Index m, bool exact) {
   INFO(n << " lines of " << m << ", half " << Half);
   Problem a(n, m, exact), b(n, m, exact);
-  kernel::feed_back<Half>(a.block());
-  kernel::feed_back_reference<Half>(b.block());
+  kernel::feed_back<Half>(a.batch());
+  kernel::feed_back_reference<Half>(b.batch());
   CHECK(same_bits(a.E, b.E));
   CHECK(a.codes == b.codes);
-  kernel::descend<Half>(a.block(), a.change.view());
-  kernel::descend_reference<Half>(b.block(), b.change.view());
+  kernel::descend<Half>(a.batch(), a.change.view());
+  kernel::descend_reference<Half>(b.batch(), b.change.view());
   CHECK(same_bits(a.E, b.E));
   CHECK(same_bits(a.change, b.change));
   CHECK(a.codes == b.codes);
@@ -114,7 +113,7 @@ void check_against_reference(Index n, Index m, bool exact) {
 
 }  // namespace
 
-TEST_CASE("Blocks of lines are rounded as the reference rounds them") {
+TEST_CASE("Batches of lines are rounded as the reference rounds them") {
   for (const Index n : {1, 2, 7, 15, 16})
     for (const Index m : {16, 32, 48, 80}) {
       check_against_reference<true>(n, m, true);
@@ -130,77 +129,12 @@ TEST_CASE("The codes are those of UniformLevels") {
   Problem p(1, m, false);
   const auto levels = kernel::UniformLevels<true, true>{-4, 3};
   for (Index l = 0; l < m; ++l) p.fields(3, l) = levels.low, p.fields(4, l) = levels.high;
-  kernel::feed_back<true>(p.block());
+  kernel::feed_back<true>(p.batch());
   for (Index l = 0; l < m; ++l) {
     const std::uint8_t code = levels.code((p.T(0, l) - p.fields(2, l)) * p.fields(1, l));
     REQUIRE(int(p.codes[std::size_t(l)]) == int(code));
     REQUIRE(
         p.E(0, l) ==
         Approx(p.X(0, l) - (p.fields(0, l) * levels.level(code) + p.fields(2, l))).margin(1e-5));
-  }
-}
-
-TEST_CASE(
-    "Sums of products of lines are exact to the last bit of double, in the order of the lines") {
-  for (const Index n : {0, 1, 7, 64, 129})
-    for (const Index m : {1, 7, 16, 33, 64}) {
-      const auto wide = test::gaussian<float>(n, m + 3, 1);
-      const auto B = test::gaussian<float>(n, m, 2, 1e3);
-      const View<const float> A = wide.view().col_block(2, m);
-      std::vector<double> sums(std::size_t(m), 0.25), expected = sums;
-      kernel::add_line_products(A, B.view(), sums);
-      kernel::add_line_products_reference(A, B.view(), expected);
-      REQUIRE(sums == expected);
-      const auto column = to_matrix<float>(A.col_block(0, 1).transposed());
-      const std::span<const float> a(column.data(), std::size_t(n));
-      kernel::add_line_products(a, B.view(), sums);
-      kernel::add_line_products_reference({column.data(), n, m, 1, 0}, B.view(), expected);
-      REQUIRE(sums == expected);
-    }
-}
-
-TEST_CASE("Rows into lines and codes back, whatever the size and the strides") {
-  for (const Index m : {1, 7, 8, 17, 33, 64})
-    for (const Index n : {1, 7, 16, 33, 129}) {
-      INFO(m << " rows of " << n);
-      const auto wide = test::gaussian<float>(m, n + 5, 3);
-      Matrix<float> lines(n, m + 2);
-      kernel::rows_to_lines(wide.view().col_block(3, n), lines.view().col_block(1, m));
-      for (Index j = 0; j < n; ++j) {
-        REQUIRE((lines(j, 0) == 0 && lines(j, m + 1) == 0));
-        for (Index i = 0; i < m; ++i) REQUIRE(lines(j, 1 + i) == wide(i, 3 + j));
-      }
-      const Index stride = m + 9;
-      std::vector<std::uint8_t> codes(std::size_t(n * stride)), out(std::size_t(m * (n + 1)), 77);
-      std::iota(codes.begin(), codes.end(), std::uint8_t(0));
-      kernel::lines_to_rows(codes.data(), stride, n, m,
-                            [&](Index l) { return out.data() + l * (n + 1); });
-      for (Index i = 0; i < m; ++i) {
-        for (Index j = 0; j < n; ++j)
-          REQUIRE(int(out[std::size_t(i * (n + 1) + j)]) ==
-                  int(codes[std::size_t(j * stride + i)]));
-        REQUIRE(int(out[std::size_t(i * (n + 1) + n)]) == 77);
-      }
-    }
-}
-
-TEST_CASE("Whole numbers as bytes, floats as doubles") {
-  using V = Batch<float>;
-  using D = Batch<double>;
-  constexpr Index w = Index(V::size), half = Index(D::size);
-  for (int first = 0; first + int(w) <= 256; first += int(w)) {
-    float value[w];
-    for (Index l = 0; l < w; ++l) value[l] = float(first + int(l));
-    std::uint8_t byte[w + 1];
-    byte[w] = 77;
-    simd::store_uint8(byte, V::load_unaligned(value));
-    for (Index l = 0; l < w; ++l) REQUIRE(int(byte[l]) == first + int(l));
-    REQUIRE(int(byte[w]) == 77);
-    for (float& v : value) v = v * 0.1f - 3;
-    const auto wide = simd::widen(V::load_unaligned(value));
-    double out[w];
-    wide.low.store_unaligned(out);
-    wide.high.store_unaligned(out + half);
-    for (Index l = 0; l < w; ++l) REQUIRE(out[l] == double(value[l]));
   }
 }

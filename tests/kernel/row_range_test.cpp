@@ -1,4 +1,4 @@
-#include "cafeq/kernel/range.hpp"
+#include "cafeq/kernel/row_range.hpp"
 
 #include <limits>
 #include <vector>

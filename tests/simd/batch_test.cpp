@@ -1,6 +1,6 @@
 // Every branch against plain loops: the default architecture and, where it is another, the
 // narrowest one.
-#include "cafeq/simd/compat.hpp"
+#include "cafeq/simd/batch.hpp"
 
 #include <algorithm>
 #include <array>
@@ -57,7 +57,7 @@ bool same(float a, float b) {
 }  // namespace
 
 #if defined(__FMA__) || defined(__aarch64__)
-TEST_CASE("fma, fms and fnma round once", "[simd][compat]") {
+TEST_CASE("fma, fms and fnma round once", "[simd][batch]") {
   STATIC_REQUIRE(simd::has_fma<DefaultArch>);
   const auto check = [](auto zero,
                         auto eps) {  // a² = 1 + 2 eps + eps², whose last term one rounding keeps
@@ -79,7 +79,7 @@ TEST_CASE("fma, fms and fnma round once", "[simd][compat]") {
 }
 #endif
 
-TEMPLATE_TEST_CASE("reductions", "[simd][compat]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("reductions", "[simd][batch]", DefaultArch, Narrow) {
   constexpr std::size_t w = width<TestType>;
   using V = Batch<float, TestType>;
   std::array<float, w> x;
@@ -100,7 +100,7 @@ TEMPLATE_TEST_CASE("reductions", "[simd][compat]", DefaultArch, Narrow) {
   CHECK(simd::reduce_max(two) == 1.5);
 }
 
-TEMPLATE_TEST_CASE("transpose", "[simd][compat]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("transpose", "[simd][batch]", DefaultArch, Narrow) {
   constexpr std::size_t w = width<TestType>;
   Batch<float, TestType> rows[w];
   std::array<float, w> line;
@@ -115,7 +115,7 @@ TEMPLATE_TEST_CASE("transpose", "[simd][compat]", DefaultArch, Narrow) {
   }
 }
 
-TEMPLATE_TEST_CASE("bytes widen", "[simd][compat]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("bytes widen", "[simd][batch]", DefaultArch, Narrow) {
   constexpr std::size_t w = width<TestType>;
   std::array<std::uint8_t, 256> bytes;
   std::array<std::int8_t, 256> numbers;
@@ -135,7 +135,7 @@ TEMPLATE_TEST_CASE("bytes widen", "[simd][compat]", DefaultArch, Narrow) {
   }
 }
 
-TEMPLATE_TEST_CASE("half and brain floats", "[simd][compat]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("half and brain floats", "[simd][batch]", DefaultArch, Narrow) {
   constexpr std::size_t w = width<TestType>;
   const std::vector<float> values = around_halves();
   const auto check = [&](auto zero) {
@@ -176,7 +176,7 @@ void check_rows_and_bits() {
   const auto sums =
       lanes<Arch>(simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return a + b; }));
   const auto least = lanes<Arch>(
-      simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return xsimd::min(a, b); }));
+      simd::reduce_rows<Arch>(row, [](const V& a, const V& b) { return simd::min(a, b); }));
   for (std::size_t i = 0; i < size; ++i) {
     CHECK(sums[i] == simd::reduce_add(row[i]));
     CHECK(least[i] == *std::min_element(value[i], value[i] + size));
@@ -208,7 +208,7 @@ TEST_CASE("rows reduced together, the order of bits, nearest integers") {
   check_rows_and_bits<Narrow>();
 }
 
-TEMPLATE_TEST_CASE("differences of products that cancel", "[simd][compat]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("differences of products that cancel", "[simd][batch]", DefaultArch, Narrow) {
   using V = Batch<float, TestType>;
   for (int i = 0; i < 1000; ++i) {
     const float x = 5.0f + 0.01f * float(i), y = 7.3f + 0.003f * float(i),
@@ -235,12 +235,12 @@ void check_exchange() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("lanes that change places", "[simd][compat]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("lanes that change places", "[simd][batch]", DefaultArch, Narrow) {
   check_exchange<1, float, TestType>();
   check_exchange<1, double, TestType>();
 }
 
-TEMPLATE_TEST_CASE("pairs joined and separated", "[simd][compat]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("pairs joined and separated", "[simd][batch]", DefaultArch, Narrow) {
   using V = Batch<float, TestType>;
   constexpr std::size_t size = V::size;
   float even[size], odd[size], pairs[2 * size];
@@ -255,4 +255,49 @@ TEMPLATE_TEST_CASE("pairs joined and separated", "[simd][compat]", DefaultArch, 
   const auto [c, d] = simd::unzip(a, b);
   CHECK(lanes<TestType>(c) == lanes<TestType>(V::load_unaligned(even)));
   CHECK(lanes<TestType>(d) == lanes<TestType>(V::load_unaligned(odd)));
+}
+
+TEST_CASE("whole numbers as bytes, floats as doubles") {
+  using V = Batch<float>;
+  using D = Batch<double>;
+  constexpr Index w = Index(V::size), half = Index(D::size);
+  for (int first = 0; first + int(w) <= 256; first += int(w)) {
+    float value[w];
+    for (Index l = 0; l < w; ++l) value[l] = float(first + int(l));
+    std::uint8_t byte[w + 1];
+    byte[w] = 77;
+    simd::store_uint8(byte, V::load_unaligned(value));
+    for (Index l = 0; l < w; ++l) REQUIRE(int(byte[l]) == first + int(l));
+    REQUIRE(int(byte[w]) == 77);
+    for (float& v : value) v = v * 0.1f - 3;
+    const auto wide = simd::widen(V::load_unaligned(value));
+    double out[w];
+    wide.low.store_unaligned(out);
+    wide.high.store_unaligned(out + half);
+    for (Index l = 0; l < w; ++l) REQUIRE(out[l] == double(value[l]));
+  }
+}
+
+TEMPLATE_TEST_CASE("integers of 24 bits, and tables", "[simd][batch]", DefaultArch, Narrow) {
+  constexpr std::size_t w = width<TestType>;
+  std::array<std::uint8_t, 3 * w> bytes;
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::uint8_t(i * 71 + 200);
+  std::array<std::int32_t, w> words;
+  simd::load_uint24<TestType>(bytes.data()).store_unaligned(words.data());
+  for (std::size_t l = 0; l < w; ++l)
+    CHECK(words[l] == (bytes[3 * l] | bytes[3 * l + 1] << 8 | bytes[3 * l + 2] << 16));
+
+  alignas(64) std::array<float, 16> table, twice;
+  for (std::size_t i = 0; i < 16; ++i) {
+    table[i] = float(i) * 0.5f;
+    twice[i] = float(i % 8);
+  }
+  using I = Batch<std::int32_t, TestType>;
+  const I index = I::load_unaligned(words.data());
+  const auto entries = lanes<TestType>(simd::look_up<4>(table.data(), index));
+  const auto low_bits = lanes<TestType>(simd::look_up<3>(twice.data(), index));
+  for (std::size_t l = 0; l < w; ++l) {
+    CHECK(entries[l] == table[std::size_t(words[l] & 15)]);
+    CHECK(low_bits[l] == twice[std::size_t(words[l] & 7)]);
+  }
 }

@@ -1,11 +1,12 @@
-/// Floats ordered by their bits, and rounded to integers.
+/// Floats compared as the integers that their bits are. Of two floats that are not both negative
+/// the larger one has the larger signed integer; of two negative ones, the larger magnitude has.
 #pragma once
 
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 
-#include "cafeq/simd/fma.hpp"
+#include "cafeq/simd/arch.hpp"
 
 namespace cafeq::simd {
 
@@ -70,24 +71,6 @@ inline Batch<float, Arch> max_unsigned_bits(Batch<float, Arch> a, Batch<float, A
 #endif
   return detail::pick_bits<std::uint32_t>(a, b,
                                           [](std::uint32_t s, std::uint32_t t) { return s > t; });
-}
-
-/// The nearest integers, ties to even; of what no int32 holds, some integer.
-template <class Arch>
-inline Batch<std::int32_t, Arch> nearest_int32(Batch<float, Arch> v) noexcept {
-#if defined(__AVX2__)
-  if constexpr (is_avx2<Arch> && Batch<float, Arch>::size == 8) return _mm256_cvtps_epi32(v);
-#endif
-#if defined(__AVX512F__)
-  if constexpr (is_avx512<Arch>) return _mm512_cvtps_epi32(v);
-#endif
-#if defined(__SSE2__)
-  if constexpr (is_sse2<Arch> && Batch<float, Arch>::size == 4) return _mm_cvtps_epi32(v);
-#endif
-#if defined(__aarch64__)
-  if constexpr (is_neon64<Arch>) return vcvtnq_s32_f32(v);
-#endif
-  return xsimd::to_int(xsimd::nearbyint(v));
 }
 
 }  // namespace cafeq::simd

@@ -1,4 +1,4 @@
-#include "cafeq/simd/dispatch.hpp"
+#include "cafeq/simd/variants.hpp"
 
 #include <cstdlib>
 
@@ -40,16 +40,16 @@ TEST_CASE("without a wish the best that runs here", "[simd][dispatch]") {
   Architecture best = Architecture::generic;
   for (const Architecture architecture : cpu::architectures)
     if (cpu::supports(architecture)) best = architecture;
-  CHECK(simd::select(all()).name == cpu::name(best));
-  CHECK(simd::select(all().subspan(1, 1)).name == std::string("generic"));
+  CHECK(simd::best_variant(all()).name == cpu::name(best));
+  CHECK(simd::best_variant(all().subspan(1, 1)).name == std::string("generic"));
 }
 
 TEST_CASE("what is asked for, or an error that tells what there is", "[simd][dispatch]") {
   const Variable wish("generic");
-  CHECK(simd::select(all()).name == std::string("generic"));
+  CHECK(simd::best_variant(all()).name == std::string("generic"));
   for (const auto& variant : variants) {
     Variable::set(variant.table->name);
-    const auto chosen = simd::try_select(all());
+    const auto chosen = simd::try_best_variant(all());
     REQUIRE(chosen.has_value() == cpu::supports(variant.architecture));
     if (chosen) {
       CHECK(chosen.value() == variant.table);
@@ -61,16 +61,16 @@ TEST_CASE("what is asked for, or an error that tells what there is", "[simd][dis
     CHECK(chosen.error().message().find(" generic") != std::string::npos);
   }
   Variable::set("avx2");
-  CHECK(test::error_of([] { simd::select(all().subspan(1, 1)); }).message() ==
+  CHECK(test::error_of([] { simd::best_variant(all().subspan(1, 1)); }).message() ==
         "architecture avx2: this program was built without it; available: generic");
   Variable::set("sse9");
-  CHECK(simd::try_select(all()).error().message() ==
+  CHECK(simd::try_best_variant(all()).error().message() ==
         "CAFEQ_ARCH: sse9 is none of generic, neon, avx2, avx512");
 }
 
 TEST_CASE("nothing that runs here", "[simd][dispatch]") {
   const Variable none("");
-  const auto chosen = simd::try_select(all().first(0));
+  const auto chosen = simd::try_best_variant(all().first(0));
   REQUIRE(!chosen);
   CHECK(chosen.error().message() ==
         "no architecture that this program was built for runs on this processor");
