@@ -61,7 +61,7 @@ void copy_groups(const T* from, std::size_t count, T* to) noexcept {
 template <class F>
 void for_each_groups(std::span<const float> x, Index width, F&& f) noexcept {
   const Index n = Index(x.size());
-  const Index at_once = width <= kernel::detail::lane_block ? kernel::groups_at_once : 1;
+  const Index at_once = width <= kernel::detail::longest_piece ? kernel::groups_at_once : 1;
   for (Index j = 0, first = 0; j < n; j += at_once * width, first += at_once)
     f(std::size_t(first),
       GroupSpan{x.subspan(std::size_t(j), std::size_t(std::min(at_once * width, n - j))), width});
