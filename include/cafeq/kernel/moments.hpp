@@ -83,21 +83,39 @@ inline void moment_lanes(const float* x, Width width, float pivot, Batch<float, 
   squares = sum_of_parts<Arch>(square);
 }
 
-/// moments() of as many whole groups as a vector has lanes.
-template <class Arch, class Width>
-inline void vector_of_moments(const float* x, Width width, const float* pivot,
+/// moments() of as many whole groups as a vector has lanes, group g of them relative to pivot(g).
+template <class Arch, class Width, class Pivot>
+inline void vector_of_moments(const float* x, Width width, Pivot&& pivot,
                               Moments* moments) noexcept {
   using V = Batch<float, Arch>;
   constexpr Index w = Index(V::size);
   V sums[w], squares[w];
   for (Index g = 0; g < w; ++g)
-    moment_lanes<Arch>(x + g * width, width, pivot == nullptr ? 0.0f : pivot[g], sums[g],
-                       squares[g]);
+    moment_lanes<Arch>(x + g * width, width, pivot(g), sums[g], squares[g]);
+
   const auto add = [](const V& a, const V& b) { return a + b; };
   alignas(64) float sum[w], square[w];
   simd::reduce_rows<Arch>(sums, add).store_aligned(sum);
   simd::reduce_rows<Arch>(squares, add).store_aligned(square);
   for (Index g = 0; g < w; ++g) moments[g] = {double(sum[g]), double(square[g])};
+}
+
+/// group_moments() with pivot(g) for group g.
+template <class Arch, class Pivot>
+inline void moments_of_groups(std::span<const float> x, Index width, Pivot&& pivot,
+                              std::span<Moments> moments) noexcept {
+  constexpr Index w = Index(Batch<float, Arch>::size);
+  Index done = 0;
+  if (width % lanes == 0 && width <= longest_piece / 8)
+    with_width(width, [&](auto n) {
+      for (; (done + w) * n <= Index(x.size()); done += w)
+        vector_of_moments<Arch>(
+            x.data() + done * n, n, [&](Index g) { return pivot(done + g); },
+            moments.data() + done);
+    });
+  for_each_group(x, width, done, [&](std::size_t g, std::span<const float> group) {
+    moments[g] = kernel::moments<Arch>(group, pivot(Index(g)));
+  });
 }
 
 }  // namespace detail
@@ -109,18 +127,9 @@ void group_moments(std::span<const float> x, Index width, std::span<const float>
                    std::span<Moments> moments) noexcept {
   CAFEQ_ASSERT(width > 0 && Index(moments.size()) == ceil_div(Index(x.size()), width) &&
                (pivot.empty() || pivot.size() == moments.size()));
-  constexpr Index w = Index(Batch<float, Arch>::size);
-  Index done = 0;
-  if (width % detail::lanes == 0 && width <= detail::longest_piece / 8)
-    detail::with_width(width, [&](auto n) {
-      for (; (done + w) * n <= Index(x.size()); done += w)
-        detail::vector_of_moments<Arch>(x.data() + done * n, n,
-                                        pivot.empty() ? nullptr : pivot.data() + done,
-                                        moments.data() + done);
-    });
-  detail::for_each_group(x, width, done, [&](std::size_t g, std::span<const float> group) {
-    moments[g] = kernel::moments<Arch>(group, pivot.empty() ? 0.0f : pivot[g]);
-  });
+  if (pivot.empty())
+    return detail::moments_of_groups<Arch>(x, width, [](Index) { return 0.0f; }, moments);
+  detail::moments_of_groups<Arch>(x, width, [p = pivot.data()](Index g) { return p[g]; }, moments);
 }
 template <class Arch = DefaultArch>
 void group_moments(std::span<const float> x, Index width, std::span<Moments> moments) noexcept {

@@ -67,8 +67,7 @@ inline double sum_of_terms(const Term& term, const float* x, Index n, PeakParame
     for (Index p = 0; p < lane_parts<Arch>; ++p) sum[p] = V(0.0f);
     Index j = begin;
     for (; j + lanes <= end; j += lanes) {
-      simd::prefetch<simd::Cache::second_level>(x + j + n,
-                                                0);  // the set after this one, most often
+      simd::prefetch<simd::Cache::second_level>(x + j + n);  // most often the next set
       CAFEQ_UNROLL
       for (Index p = 0; p < lane_parts<Arch>; ++p) {
         term(V::load_unaligned(x + j + p * w), a, b, sum[p], slope);
