@@ -14,7 +14,7 @@ set(door_of_nlohmann io)
 
 # Instructions, registers and what xsimd declares are named in one folder only. Floors that do not keep this yet:
 set(door_of_intrinsics simd)
-set(without_door quant)
+set(without_door)
 set(intrinsics "xsimd::|_mm[0-9]*_[a-z0-9_]+[ \t]*\\(|__m(128|256|512)|v[a-z0-9_]+_[fsu](8|16|32|64)[ \t]*\\(")
 
 # What no header may include.

@@ -62,7 +62,7 @@ class GroupStarts {
   /// A range that begins above zero begins at zero instead; its upper end stays where it is.
   void keep_zero_in_range(ScaleOffsets& at) const noexcept {
     for_each_lanes([&](std::size_t g) {
-      const Lane above = xsimd::max(load(at.offset, g), Lane(0.0f));
+      const Lane above = simd::max(load(at.offset, g), Lane(0.0f));
       store(at.offset, g, load(at.offset, g) - above);
       store(at.scale, g, simd::fma(above, Lane(1.0f / levels_.high), load(at.scale, g)));
     });
@@ -150,13 +150,13 @@ void GroupStarts<Levels, Lowest, Highest>::choose(const Each<float>& unit, Place
       Lane error = s * simd::fms(s, load(codes.sums.level_squares, g), product + product), z(0.0f);
       if constexpr (has_offset) {
         const Lane slope = simd::fms(s, load(codes.sums.level, g), sum);
-        z = place(g, xsimd::min((Lane(0.0f) - slope) * per_size, highest));
+        z = place(g, simd::min((Lane(0.0f) - slope) * per_size, highest));
         error = simd::fma(z, simd::fma(size, z, slope + slope), error);
       }
       const auto better = error < least;
-      least = xsimd::select(better, error, least);
-      best_a = xsimd::select(better, a, best_a);
-      best_offset = xsimd::select(better, z, best_offset);
+      least = simd::select(better, error, least);
+      best_a = simd::select(better, a, best_a);
+      best_offset = simd::select(better, z, best_offset);
     }
     store(choice.a, g, best_a);
     store(choice.offset, g, best_offset);

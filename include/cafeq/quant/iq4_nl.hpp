@@ -47,7 +47,7 @@ struct Iq4NlLevels {
   static V pick(const V& u, const std::array<float, 16>& choices) noexcept {
     V choice(choices[0]);
     for (std::size_t k = 1; k < values.size(); ++k)
-      choice = xsimd::select(u > V(threshold(k)), V(choices[k]), choice);
+      choice = simd::select(u > V(threshold(k)), V(choices[k]), choice);
     return choice;
   }
   /// Halfway between level k − 1 and level k.

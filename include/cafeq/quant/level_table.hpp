@@ -122,7 +122,7 @@ Batch<float, A> LevelTable::nearest(const Batch<float, A>& u) const noexcept {
   if (size_ <= 16) {
     V level(levels_[0]);
     for (std::size_t k = 1; k < std::size_t(size_); ++k)
-      level = xsimd::select(u > V(thresholds_[k - 1]), V(levels_[k]), level);
+      level = simd::select(u > V(thresholds_[k - 1]), V(levels_[k]), level);
     return level;
   }
   alignas(64) float lane[V::size];

@@ -193,7 +193,7 @@ Batch<float, A> binade(const Batch<float, A>& u) noexcept {
 inline float at_least(float u, float low) noexcept { return u > low ? u : low; }
 template <class A>
 Batch<float, A> at_least(const Batch<float, A>& u, float low) noexcept {
-  return xsimd::max(u, Batch<float, A>(low));
+  return simd::max(u, Batch<float, A>(low));
 }
 
 }  // namespace detail

@@ -96,7 +96,7 @@ void fit_scales(const Format& format, const Levels& levels, const FitOptions& op
     for_each_lanes([&](std::size_t g) {
       Lane least = load(low, g), greatest = load(high, g);
       if (!Format::has_offset || options.search == ScaleSearch::absmax) {
-        greatest = xsimd::max(xsimd::abs(least), xsimd::abs(greatest));
+        greatest = simd::max(simd::abs(least), simd::abs(greatest));
         least = Lane(0.0f) - greatest;
       }
       if constexpr (Format::has_offset) {

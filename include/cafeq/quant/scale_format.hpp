@@ -208,8 +208,8 @@ inline void Fp16ScaleOffset::store(const ScaleOffsets& from, std::span<Params> p
   std::array<fp16, 2 * detail::groups_at_once> pairs;
   detail::for_each_lanes([&](std::size_t g) {
     const Lane scale = detail::load(scales, g), offset = detail::load(offsets, g);
-    const auto vanishes = scale < Lane(least_step) * xsimd::abs(offset);
-    const auto [a, b] = simd::zip(xsimd::select(vanishes, Lane(0.0f), scale), offset);
+    const auto vanishes = scale < Lane(least_step) * simd::abs(offset);
+    const auto [a, b] = simd::zip(simd::select(vanishes, Lane(0.0f), scale), offset);
     simd::store_float(pairs.data() + 2 * g, a);
     simd::store_float(pairs.data() + 2 * g + Lane::size, b);
   });

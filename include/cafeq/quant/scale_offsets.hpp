@@ -46,7 +46,7 @@ inline void store(Each<float>& each, std::size_t g, const Lane& v) noexcept {
 }
 
 inline Lane inverse_of(const Lane& scale) noexcept {
-  return xsimd::select(scale != Lane(0.0f), Lane(1.0f) / scale, Lane(0.0f));
+  return simd::select(scale != Lane(0.0f), Lane(1.0f) / scale, Lane(0.0f));
 }
 
 /// Copies what `count` groups have, mostly as many as usual.
@@ -75,8 +75,7 @@ inline Each<fp16> finite_fp16(const Each<float>& values) noexcept {
   Each<fp16> halves;
   for_each_lanes([&](std::size_t g) {
     simd::store_float<DefaultArch>(
-        halves.data() + g,
-        xsimd::min(xsimd::max(load(values, g), Lane(-fp16_max)), Lane(fp16_max)));
+        halves.data() + g, simd::min(simd::max(load(values, g), Lane(-fp16_max)), Lane(fp16_max)));
   });
   return halves;
 }

@@ -108,8 +108,8 @@ void refine_scales(const GroupSpan& groups, const Levels& levels, ScaleOffsets& 
     const Lane further(round + 1 < rounds ? over_relaxation<has_offset> - 1.0f : 0.0f);
     // Further along a small step, unless it turns back from the one before.
     const auto extended = [&](const Lane& step, const Lane& before, const Lane& small) {
-      return simd::fma(xsimd::select((step * before >= Lane(0.0f)) & (xsimd::abs(step) < small),
-                                     further, Lane(0.0f)),
+      return simd::fma(simd::select((step * before >= Lane(0.0f)) & (simd::abs(step) < small),
+                                    further, Lane(0.0f)),
                        step, step);
     };
     bool moving = false;
@@ -120,25 +120,25 @@ void refine_scales(const GroupSpan& groups, const Levels& levels, ScaleOffsets& 
       if constexpr (has_offset) offset_step = best.offset - load(at.offset, g);
       const Lane scale_step = best.scale - now;
       const Lane scale =
-          now + extended(scale_step, load(last.scale, g), Lane(0.25f) * xsimd::abs(now));
-      const Lane step = xsimd::max(xsimd::abs(scale_step), xsimd::abs(offset_step));
+          now + extended(scale_step, load(last.scale, g), Lane(0.25f) * simd::abs(now));
+      const Lane step = simd::max(simd::abs(scale_step), simd::abs(offset_step));
 
       // No NaN, no infinity, no turn of the sign passes.
       const auto usable = (load(active, g) > Lane(0.0f)) & (scale * now > Lane(0.0f)) &
-                          (xsimd::abs(scale) + step <= Lane(std::numeric_limits<float>::max()));
-      const auto moves = usable & (step > Lane(settled) * xsimd::abs(now));
-      moving |= xsimd::any(moves);
-      store(active, g, xsimd::select(moves, Lane(1.0f), Lane(0.0f)));
-      store(at.scale, g, xsimd::select(usable, scale, now));
+                          (simd::abs(scale) + step <= Lane(std::numeric_limits<float>::max()));
+      const auto moves = usable & (step > Lane(settled) * simd::abs(now));
+      moving |= simd::any(moves);
+      store(active, g, simd::select(moves, Lane(1.0f), Lane(0.0f)));
+      store(at.scale, g, simd::select(usable, scale, now));
       store(last.scale, g, scale_step);
       if constexpr (has_offset) {
         const Lane offset = load(at.offset, g);
         if (zero != nullptr) store(at.offset, g, Lane(0.0f) - load(*zero, g) * load(at.scale, g));
         else
           store(at.offset, g,
-                xsimd::select(usable,
-                              offset + extended(offset_step, load(last.offset, g), xsimd::abs(now)),
-                              offset));
+                simd::select(usable,
+                             offset + extended(offset_step, load(last.offset, g), simd::abs(now)),
+                             offset));
         store(last.offset, g, offset_step);
       }
     });

@@ -81,10 +81,10 @@ ScoredScales best_of(const GroupSpan& groups, const Levels& levels, const Search
       const Lane other = load(candidates[c].scale, g), error = error_of(c);
       // A scale that vanished in its format is never better than one that did not.
       const auto better = (error < least) & (other != Lane(0.0f));
-      least = xsimd::select(better, error, least);
-      scale = xsimd::select(better, other, scale);
+      least = simd::select(better, error, least);
+      scale = simd::select(better, other, scale);
       if constexpr (Levels::has_offset)
-        offset = xsimd::select(better, load(candidates[c].offset, g), offset);
+        offset = simd::select(better, load(candidates[c].offset, g), offset);
     }
     store(found.error, g, least);
     store(found.best.scale, g, scale);

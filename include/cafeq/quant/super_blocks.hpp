@@ -175,7 +175,7 @@ void SuperBlocks<Levels, Lowest, Highest>::try_neighbours(IntegerScales& found) 
       const Lane a = kernel::detail::clamp_level(load(found.a, g) + Lane(steps[c % 3]),
                                                  float(Lowest), float(Highest));
       store(candidates[c].scale, g,
-            xsimd::select(a == Lane(0.0f), Lane(1.0f), a) * load(found.d, g));
+            simd::select(a == Lane(0.0f), Lane(1.0f), a) * load(found.d, g));
       if constexpr (has_offset) {
         const Lane b = kernel::detail::clamp_level(load(found.b, g) + Lane(steps[c / 3]), 0.0f,
                                                    float(Highest));

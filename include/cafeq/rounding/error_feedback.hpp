@@ -128,14 +128,14 @@ struct ErrorFeedback {
     });
   }
 
-  template <rounding::BlockRounder Rounder>
+  template <rounding::BatchRounder Rounder>
   void start(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E,
              Workspace& workspace, Rounder& rounder) const {
     if (feedback && block.is_dense) rounding::feed_back(X, block.L, E, workspace, rounder);
     else nearest(X, E, workspace, rounder);
   }
 
-  template <rounding::BlockRounder Rounder>
+  template <rounding::BatchRounder Rounder>
   void improve(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E,
                Workspace& workspace, Rounder& rounder) const {
     if (block.is_dense) rounding::descend(X, block.H.view(), E, workspace, rounder);
@@ -143,7 +143,7 @@ struct ErrorFeedback {
   }
 
   /// Line by line, nothing fed back.
-  template <rounding::BlockRounder Rounder>
+  template <rounding::BatchRounder Rounder>
   static void nearest(View<const float> X, View<float> E, Workspace& workspace, Rounder& rounder) {
     const Workspace::Frame frame(workspace);
     const auto target = workspace.take<float>(1, X.cols);

@@ -19,7 +19,7 @@
 
 namespace cafeq::rounding {
 
-inline constexpr Index lines_a_block = 16;
+inline constexpr Index lines_a_batch = 16;
 inline constexpr Index lines_a_panel = 128;
 
 /// What rounds the lines of one block. begin is the block's first line, all views have the block's
@@ -30,7 +30,7 @@ inline constexpr Index lines_a_panel = 128;
 ///                                        change_i)/H_jj, rounded; change_j is what E_j changes by
 /// T may be overwritten.
 template <class B>
-concept BlockRounder = requires(B& b, Index begin, View<const float> in, View<float> out) {
+concept BatchRounder = requires(B& b, Index begin, View<const float> in, View<float> out) {
   b.feed_back(begin, in, in, out, out);
   b.descend(begin, in, in, out, out, out);
 };
@@ -89,7 +89,7 @@ class LineByLine {
 /// LDLQ, which equals GPTQ's order of updates (Chee et al., "QuIP", arXiv 2307.13304, section 3): H
 /// = L D Lᵀ with L unit lower; for j = n−1 … 0 the target is t = x_j + Σ_{i>j} L_ij e_i; it is
 /// rounded and e_j = x_j − x̂_j. E [n, m] receives the errors.
-template <BlockRounder Rounder>
+template <BatchRounder Rounder>
 void feed_back(View<const float> X, View<const float> L, View<float> E, Workspace& workspace,
                Rounder&& rounder) {
   const Workspace::Frame frame(workspace);
@@ -106,7 +106,7 @@ void feed_back(View<const float> X, View<const float> L, View<float> E, Workspac
     copy(X.row_block(panel, panel_end - panel), target);
     add_later_lines(panel, panel_end, n, target);
     for (Index end = panel_end; end > panel;) {
-      const Index begin = (end - 1) / lines_a_block * lines_a_block;
+      const Index begin = (end - 1) / lines_a_batch * lines_a_batch;
       const Index count = end - begin;
       const auto block = target.row_block(begin - panel, count);
       add_later_lines(begin, end, panel_end, block);
@@ -121,7 +121,7 @@ void feed_back(View<const float> X, View<const float> L, View<float> E, Workspac
 /// One sweep of coordinate descent over the lines, j = 0 … n−1: t = x_j + (H E)_j / H_jj − e_j, the
 /// minimiser of tr(Eᵀ H E) over line j before it is rounded. E holds the errors and is kept up to
 /// date. No step increases the loss.
-template <BlockRounder Rounder>
+template <BatchRounder Rounder>
 void descend(View<const float> X, View<const float> H, View<float> E, Workspace& workspace,
              Rounder&& rounder) {
   const Workspace::Frame frame(workspace);
@@ -132,8 +132,8 @@ void descend(View<const float> X, View<const float> H, View<float> E, Workspace&
     const Index panel_end = std::min(panel + lines_a_panel, n);
     kernel::multiply<float>(H.row_block(panel, panel_end - panel), E,
                             G.row_block(0, panel_end - panel));
-    for (Index begin = panel; begin < panel_end; begin += lines_a_block) {
-      const Index count = std::min(lines_a_block, panel_end - begin);
+    for (Index begin = panel; begin < panel_end; begin += lines_a_batch) {
+      const Index count = std::min(lines_a_batch, panel_end - begin);
       const auto block = G.row_block(begin - panel, count);
       kernel::multiply<float>(H.block(begin, panel, count, begin - panel),
                               View<const float>(change).row_block(0, begin - panel), block,

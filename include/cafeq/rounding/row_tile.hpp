@@ -1,6 +1,6 @@
 /// A tile of rows of X as lines: how the input side rounds blocks of lines and keeps their codes.
 ///
-/// A tile is a BlockRounder that also says, for a refit of scales, what the codes are: `levels`
+/// A tile is a BatchRounder that also says, for a refit of scales, what the codes are: `levels`
 /// and `errors`; `update_group` after parameters have changed; `store` at the end. `lanes` is the
 /// width of its lines, at least the number of rows.
 #pragma once
@@ -102,13 +102,13 @@ class UniformTile {
   }
   void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T,
                  View<float> E) noexcept {
-    with_block(begin, X, L, T, E,
-               [](const kernel::LineBatch& block) { kernel::feed_back<half>(block); });
+    with_batch(begin, X, L, T, E,
+               [](const kernel::LineBatch& batch) { kernel::feed_back<half>(batch); });
   }
   void descend(Index begin, View<const float> X, View<const float> H, View<float> T, View<float> E,
                View<float> change) noexcept {
-    with_block(begin, X, H, T, E,
-               [&](const kernel::LineBatch& block) { kernel::descend<half>(block, change); });
+    with_batch(begin, X, H, T, E,
+               [&](const kernel::LineBatch& batch) { kernel::descend<half>(batch, change); });
   }
 
   Encoding<Q>& encoding() noexcept { return encoding_; }
@@ -154,10 +154,10 @@ class UniformTile {
   }
 
   template <class F>
-  void with_block(Index begin, View<const float> X, View<const float> coupling, View<const float> T,
+  void with_batch(Index begin, View<const float> X, View<const float> coupling, View<const float> T,
                   View<float> E, F&& f) noexcept {
-    CAFEQ_ASSERT(X.rows <= lines_a_block && X.cols == lanes_);
-    kernel::LaneGrid grids[lines_a_block];
+    CAFEQ_ASSERT(X.rows <= lines_a_batch && X.cols == lanes_);
+    kernel::LaneGrid grids[lines_a_batch];
     for (Index j = 0; j < X.rows; ++j) grids[j] = grid(first_ + begin + j);
     f(kernel::LineBatch{X, coupling, T, E, grids, codes_.data() + (first_ + begin) * lanes_,
                         lanes_});
