@@ -19,70 +19,48 @@ namespace cafeq::detail {
 // Scalar quantizers: packed codes, and a tensor for each field of the parameters of groups.
 
 template <class Q>
-struct GridName;
-template <int Bits>
-struct GridName<Affine<Bits>> {
-  static constexpr const char* name = "affine";
-};
-template <int Bits>
-struct GridName<AffineIntegerZero<Bits>> {
-  static constexpr const char* name = "affine_integer_zero";
-};
-template <int Bits>
-struct GridName<Symmetric<Bits>> {
-  static constexpr const char* name = "symmetric";
-};
-template <int Bits>
-struct GridName<Midrise<Bits>> {
-  static constexpr const char* name = "midrise";
-};
+inline constexpr bool has_file_form = requires { Q::for_each_field([](const char*, auto) {}); };
+
+/// "a scale" of "scales".
+inline std::string one_of(std::string_view plural) {
+  const bool vowel = std::string_view("aeiou").find(plural.front()) != std::string_view::npos;
+  return message(vowel ? "an " : "a ", plural.substr(0, plural.size() - 1));
+}
 
 inline std::vector<Index> param_shape(const Grouping& grouping) {
   if (grouping.group == per_tensor) return {1, 1};
   return {grouping.rows, grouping.per_row_count()};
 }
 
-template <class Params>
-void put_params(MatrixParts& parts, std::vector<Index> shape, std::span<const Params> params) {
-  const auto put = [&](const char* suffix, auto&& member) {
-    std::vector<std::remove_cvref_t<decltype(member(params[0]))>> values;
-    for (const Params& p : params) values.push_back(member(p));
-    parts.put(suffix, shape, values);
-  };
-  put("scales", [](const Params& p) { return p.scale; });
-  if constexpr (requires(Params p) { p.offset; })
-    put("offsets", [](const Params& p) { return p.offset; });
-  if constexpr (requires(Params p) { p.zero; })
-    put("zeros", [](const Params& p) { return p.zero; });
+template <ScalarQuantizer Q>
+void put_params(MatrixParts& parts, const Codes<Q>& codes) {
+  Q::for_each_field([&]<class Params, class Field>(const char* name, Field Params::* field) {
+    std::vector<Field> values;
+    for (const Params& p : codes.params()) values.push_back(p.*field);
+    parts.put(name, param_shape(codes.grouping()), values);
+  });
 }
 
-template <class Params>
-std::vector<Params> load_params(const StoredMatrix& stored, const std::vector<Index>& shape) {
-  std::vector<Params> params;
-  for (const fp16 scale : stored.values<fp16>("scales", shape)) {
-    if (!std::isfinite(float(scale))) stored.fail("a scale is not finite");
-    params.push_back(Params{});
-    params.back().scale = scale;
-  }
-  if constexpr (requires(Params p) { p.offset; }) {
-    const auto offsets = stored.values<fp16>("offsets", shape);
-    for (std::size_t i = 0; i < params.size(); ++i) {
-      if (!std::isfinite(float(offsets[i]))) stored.fail("an offset is not finite");
-      params[i].offset = offsets[i];
+template <ScalarQuantizer Q>
+std::vector<typename Q::Params> load_params(const StoredMatrix& stored, const Grouping& grouping) {
+  std::vector<typename Q::Params> params;
+  Q::for_each_field([&]<class Params, class Field>(const char* name, Field Params::* field) {
+    const auto values = stored.values<Field>(name, param_shape(grouping));
+    params.resize(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (!std::isfinite(float(values[i]))) stored.fail(message(one_of(name), " is not finite"));
+      params[i].*field = values[i];
     }
-  }
-  if constexpr (requires(Params p) { p.zero; }) {
-    const auto zeros = stored.values<std::uint8_t>("zeros", shape);
-    for (std::size_t i = 0; i < params.size(); ++i) params[i].zero = zeros[i];
-  }
+  });
   return params;
 }
 
 template <ScalarQuantizer Q>
 void put_codes(MatrixParts& parts, const Codes<Q>& codes) {
+  static_assert(has_file_form<Q>, "cafeq: the quantized file has no words for this grid");
   parts.put("codes", {codes.rows(), codes.packed().row_bytes()}, codes.packed().bytes());
-  put_params(parts, param_shape(codes.grouping()), codes.params());
-  parts.description.update({{"grid", std::string(GridName<Q>::name)},
+  put_params(parts, codes);
+  parts.description.update({{"grid", std::string(Q::name)},
                             {"bits", int(codes.quantizer().bits)},
                             {"group", Index(codes.quantizer().group)}});
 }
@@ -90,7 +68,7 @@ void put_codes(MatrixParts& parts, const Codes<Q>& codes) {
 /// Parts are read before anything of the size that the description claims is allocated.
 template <ScalarQuantizer Q>
 Codes<Q> load_codes(const StoredMatrix& stored) {
-  stored.check_grid(GridName<Q>::name);
+  stored.check_grid(Q::name);
   constexpr Index most = Index(1) << 40;
   const Index rows = stored.number("rows", 1, most), cols = stored.number("cols", 1, most);
   const int bits = int(stored.number("bits", 2, 8));
@@ -103,7 +81,7 @@ Codes<Q> load_codes(const StoredMatrix& stored) {
 
   const Grouping grouping{rows, cols, quantizer.group};
   const auto bytes = stored.values<std::uint8_t>("codes", {rows, ceil_div(cols * bits, 8)});
-  auto params = load_params<typename Q::Params>(stored, param_shape(grouping));
+  auto params = load_params<Q>(stored, grouping);
   PackedCodes packed(rows, cols, bits);
   std::memcpy(packed.bytes().data(), bytes.data(), bytes.size());
   return {std::move(quantizer), cols, std::move(packed), std::move(params)};
@@ -173,12 +151,6 @@ Codes<Q> load_codes(const StoredMatrix& stored) {
 
 // Whichever of RuntimeQuantizers it is.
 
-template <class Q>
-std::string name_of_quantizer() {
-  if constexpr (JointQuantizer<Q>) return std::string(Q::name);
-  else return GridName<Q>::name;
-}
-
 inline void put_codes(MatrixParts& parts, const Codes<AnyQuantizer>& codes) {
   codes.visit([&](const auto& own) { put_codes(parts, own); });
 }
@@ -189,7 +161,7 @@ Codes<Q> load_codes(const StoredMatrix& stored) {
   const std::string grid = stored.text("grid");
   std::optional<Codes<AnyQuantizer>> codes;
   const bool known = RuntimeQuantizers::any_of([&]<class One>(std::type_identity<One>) {
-    if (name_of_quantizer<One>() != grid) return false;
+    if (One::name != grid) return false;
     codes = load_codes<One>(stored);
     return true;
   });

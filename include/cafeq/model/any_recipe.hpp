@@ -25,7 +25,6 @@ namespace cafeq::detail {
 template <Quantizer Q>
 std::string quantizer_text(const Q& q) {
   if constexpr (requires { q.text(); }) return q.text();
-  else if constexpr (!requires { Q::name; }) return "grid";
   else if (q.group == per_row) return message(Q::name, int(q.bits), " row");
   else if (q.group == per_tensor) return message(Q::name, int(q.bits), " tensor");
   else return message(Q::name, int(q.bits), " g", Index(q.group));
