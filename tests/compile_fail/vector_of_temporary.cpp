@@ -2,7 +2,7 @@
 // expect: cafeq: a view of an owning temporary would dangle
 #include <vector>
 
-#include "cafeq/core/view.hpp"
+#include "cafeq/core/as_view.hpp"
 
 int main() {
 #if defined(CAFEQ_MISUSE)

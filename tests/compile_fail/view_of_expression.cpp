@@ -2,7 +2,7 @@
 // expect: MatrixView
 #include <Eigen/Core>
 
-#include "cafeq/core/view.hpp"
+#include "cafeq/core/as_view.hpp"
 
 int main() {
   Eigen::MatrixXf a = Eigen::MatrixXf::Zero(2, 2);

@@ -2,7 +2,7 @@
 // expect: cafeq: elements must be float, double, bf16 or fp16
 #include <Eigen/Core>
 
-#include "cafeq/core/view.hpp"
+#include "cafeq/core/as_view.hpp"
 
 int main() {
 #if defined(CAFEQ_MISUSE)

@@ -88,7 +88,7 @@ class ExecutorRef {
     void (*parallel_for)(void*, Index, Index, LoopBody);
   };
 
-// A pool may count in unsigned numbers.
+// A pool may count in unsigned numbers, to which n and grain then convert.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-conversion"
   template <class E>
@@ -156,11 +156,13 @@ class ThreadPool {
   void parallel_for(Index n, Index grain, LoopBody f) {
     if (n <= 0) return;
     grain = std::max<Index>(grain, 1);
+    // Threads of this pool that wait for one another would wait for ever.
     if (inside_loop() || threads_.empty() || n <= grain)
       return InlineExecutor{}.parallel_for(n, grain, f);
+
     const std::lock_guard one_loop_at_a_time(loop_mutex_);
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(mutex_);  // a thread that wakes up sees all of it
       body_ = &f;
       n_ = n;
       grain_ = grain;
@@ -169,6 +171,7 @@ class ThreadPool {
       ++generation_;
     }
     wake_.notify_all();
+
     work(0);
     spin([this] { return running_.load() == 0; });
     std::unique_lock lock(mutex_);

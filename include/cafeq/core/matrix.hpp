@@ -9,14 +9,15 @@
 #include <span>
 #include <vector>
 
-#include "cafeq/core/view.hpp"
+#include "cafeq/core/as_view.hpp"
+#include "cafeq/core/copy.hpp"
 
 namespace cafeq {
 
 /// Every buffer that the library owns starts at a multiple of this.
 inline constexpr std::size_t alignment = 64;
 
-/// The allocator of all owned storage.
+/// The allocator of all owned storage: operator new with that alignment.
 template <class T>
 struct AlignedAllocator {
   using value_type = T;
@@ -33,6 +34,7 @@ struct AlignedAllocator {
   }
 };
 
+/// Aligned elements in a row.
 template <class T>
 using Buffer = std::vector<T, AlignedAllocator<T>>;
 

@@ -19,9 +19,9 @@ using Index = std::ptrdiff_t;
 
 namespace detail {
 
-// Without branches, so that loops over these become vectors; choices by masks, which no compiler
-// turns back into branches.
+// Conversions have no branches, so that loops over them become vectors.
 
+/// condition ? yes : no, by masks, which no compiler turns back into a branch.
 inline std::uint32_t choose(bool condition, std::uint32_t yes, std::uint32_t no) noexcept {
   const std::uint32_t mask = 0u - std::uint32_t(condition);
   return (yes & mask) | (no & ~mask);
@@ -50,10 +50,11 @@ inline std::uint16_t float_to_half(float value) noexcept {
   const std::uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - (112u << 23)) >> 13;
   const std::uint32_t finite = choose(magnitude < 0x38800000u, subnormal, normal);
   const std::uint32_t too_large = choose(magnitude > 0x7f800000u, 0x7e00u, 0x7c00u);
-  return std::uint16_t(sign | choose(magnitude >= 0x477ff000u, too_large,
-                                     finite));  // 65520 and above round to infinity
+  // 65520 and above round to infinity.
+  return std::uint16_t(sign | choose(magnitude >= 0x477ff000u, too_large, finite));
 }
 
+/// binary32 to bfloat16, ties to even; NaN stays NaN.
 inline std::uint16_t float_to_brain(float value) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
@@ -99,6 +100,17 @@ concept Element =
     std::is_same_v<std::remove_const_t<T>, float> ||
     std::is_same_v<std::remove_const_t<T>, double> ||
     std::is_same_v<std::remove_const_t<T>, bf16> || std::is_same_v<std::remove_const_t<T>, fp16>;
+
+namespace detail {
+
+/// double to any element type; narrow ones by way of float.
+template <Element T>
+T narrow(double value) noexcept {
+  return static_cast<T>(
+      static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(value));
+}
+
+}  // namespace detail
 
 /// The largest finite half; scales are kept below it.
 inline constexpr float fp16_max = 65504.0f;

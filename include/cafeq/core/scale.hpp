@@ -14,12 +14,14 @@ namespace cafeq {
 /// to = from·2^e, rounded to floats once.
 template <class T>
 void copy_scaled(View<const T> from, int e, View<float> to) {
+  // In double where the element or the factor does not fit a float.
   if (std::is_same_v<T, double> || std::abs(e) > 100) {
     const PowerOfTwo scale(e);
     for (Index i = 0; i < to.rows; ++i)
       for (Index j = 0; j < to.cols; ++j) to(i, j) = float(scale(double(from(i, j))));
     return;
   }
+
   copy(from, to);
   const float factor = std::ldexp(1.0f, e);
   for (Index i = 0; i < to.rows; ++i)

@@ -39,6 +39,8 @@ class Workspace {
     static_assert(std::is_trivially_copyable_v<T>);
     const std::size_t bytes =
         (std::size_t(count) * sizeof(T) + alignment - 1) / alignment * alignment;
+
+    // Past blocks that are too full; a new one, twice as large, where none is left.
     while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) {
       ++block_;
       used_ = 0;
@@ -48,10 +50,12 @@ class Workspace {
           std::max<std::size_t>(bytes, blocks_.empty() ? 4096 : 2 * blocks_.back().size()));
       used_ = 0;
     }
+
     T* p = reinterpret_cast<T*>(blocks_[block_].data() + used_);
     used_ += bytes;
     return {p, std::size_t(count)};
   }
+  /// The same as a dense matrix.
   template <class T>
   View<T> take(Index rows, Index cols) {
     return {take<T>(rows * cols).data(), rows, cols, cols, 1};

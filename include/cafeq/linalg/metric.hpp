@@ -9,15 +9,10 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
+#include "cafeq/core/side.hpp"
 #include "cafeq/linalg/ldl.hpp"
 
 namespace cafeq {
-
-/// Which dimension of X [out, in] a metric acts on, and along which error is therefore fed back.
-enum class Side {
-  input,   ///< H [in, in]: minimise tr((X − Q) H (X − Q)ᵀ)
-  output,  ///< H [out, out]: minimise tr((X − Q)ᵀ H (X − Q))
-};
 
 /// A symmetric positive definite matrix, block-diagonal: each block an identity, a diagonal or
 /// dense. The identity is plain squared error.
@@ -26,9 +21,9 @@ class Metric {
   struct Block {
     Index offset = 0;
     Index size = 0;
-    std::vector<double> diagonal;  ///< empty for the identity and for a dense block
-    Matrix<double> dense;          ///< empty for the identity and for a diagonal
-    Matrix<float> factor;          ///< of a dense block H = L D Lᵀ: Lᵀ, unit upper triangular
+    std::vector<double> diagonal{};  ///< empty for the identity and for a dense block
+    Matrix<double> dense{};          ///< empty for the identity and for a diagonal
+    Matrix<float> factor{};          ///< of a dense block H = L D Lᵀ: Lᵀ, unit upper triangular
 
     bool is_dense() const noexcept { return !dense.empty(); }
     double weight(Index i) const noexcept {
@@ -40,7 +35,7 @@ class Metric {
 
   static Metric identity(Index n) {
     Metric metric;
-    metric.add(Block{0, n, {}, {}, {}});
+    metric.add({.size = n});
     return metric;
   }
 
@@ -51,14 +46,14 @@ class Metric {
         raise(ErrorCode::not_positive_definite, message("metric: weight ", i, " is ", weights[i]));
     Metric metric;
     const Index n = Index(weights.size());
-    metric.add(Block{0, n, std::move(weights), {}, {}});
+    metric.add({.size = n, .diagonal = std::move(weights)});
     return metric;
   }
 
   /// Any symmetric positive definite matrix, for example a Hessian XᵀX of the caller's data (which
   /// turns error feedback into GPTQ).
   template <class M>
-    requires MatrixView<M&>  // copied or moved, so a temporary will do
+    requires MatrixView<M&>  // H is copied or moved, so a temporary will do
   static Metric dense(M&& H, ExecutorRef executor = {}) {
     std::vector<Matrix<double>> blocks;
     if constexpr (std::is_same_v<M, Matrix<double>>) blocks.push_back(std::move(H));
@@ -78,7 +73,7 @@ class Metric {
               message("metric: the ", H.rows(), " x ", H.cols(), " block at ", metric.dim_,
                       " is not positive definite"));
       const Index n = H.rows();
-      metric.add(Block{0, n, {}, std::move(H), std::move(*factor)});
+      metric.add({.size = n, .dense = std::move(H), .factor = std::move(*factor)});
     }
     return metric;
   }
@@ -103,6 +98,8 @@ class Metric {
       raise(ErrorCode::invalid_shape,
             message("metric: ", H.rows(), " x ", H.cols(), " is not square"));
     if (is_symmetric(H)) return;
+
+    // Now the first place that is to blame.
     for (Index i = 0; i < H.rows(); ++i)
       for (Index j = 0; j <= i; ++j) {
         for (const auto& [r, c] : {std::pair(i, j), std::pair(j, i)})

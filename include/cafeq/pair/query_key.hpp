@@ -9,6 +9,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "cafeq/core/scan.hpp"
 #include "cafeq/pair/balance.hpp"
 
 namespace cafeq {

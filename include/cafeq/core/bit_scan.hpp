@@ -9,11 +9,12 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <type_traits>
 
-#include "cafeq/core/numeric.hpp"
+#include "cafeq/core/view.hpp"
 
 namespace cafeq::detail {
 
@@ -68,12 +69,14 @@ struct BitScan {
   BitScan() = default;
   explicit BitScan(T start) noexcept : first(Element::of(start)) {}
 
+  /// Adds n elements at x, x + stride, ….
   void line(const T* x, Index n, Index stride) noexcept {
 #if defined(__GNUC__)
     if (stride == 1 && n >= step) return long_line(x, n);
 #endif
     for (Index j = 0; j < n; ++j) add(Element::of(x[j * stride]));
   }
+  /// Adds what another pass has found.
   void merge(const BitScan& other) noexcept {
     largest = largest < other.largest ? other.largest : largest;
     difference = Bits(difference | other.difference | (first ^ other.first));
@@ -96,18 +99,17 @@ struct BitScan {
 
 #if defined(__GNUC__)
   typedef Bits Lanes __attribute__((vector_size(32)));
-  static constexpr int chains = 4;  // one chain of maxima would wait for itself
+  static constexpr int chains = 4;  // of maxima: a single one would wait for itself
   static constexpr Index lanes = Index(sizeof(Lanes) / sizeof(T));
   static constexpr Index step = chains * lanes;
 
   void long_line(const T* x, Index n) noexcept {
-    const Lanes mask = Lanes{} + magnitude_mask;
+    const Lanes mask = Lanes{} + magnitude_mask;  // the same in every lane
     const Lanes like = Lanes{} + first;
     Lanes most[chains] = {}, different[chains] = {};
     for (Index j = 0; j < n; j += step) {
-      const T* from =
-          x +
-          std::min(j, n - step);  // the last step meets some elements again, which changes nothing
+      // The last step meets some elements again, which changes nothing.
+      const T* from = x + std::min(j, n - step);
       CAFEQ_UNROLL
       for (int c = 0; c < chains; ++c) {
         Lanes bits;
@@ -117,6 +119,7 @@ struct BitScan {
         different[c] |= bits ^ like;
       }
     }
+
     CAFEQ_UNROLL
     for (int c = 1; c < chains; ++c) {
       most[0] = most[0] < most[c] ? most[c] : most[0];
@@ -129,5 +132,19 @@ struct BitScan {
   }
 #endif
 };
+
+/// Scans the elements of a view that is not empty, along memory.
+template <class T>
+BitScan<std::remove_const_t<T>> scan_bits(View<T> view) noexcept {
+  BitScan<std::remove_const_t<T>> scan(view(0, 0));
+  if (view.contiguous()) {
+    scan.line(view.data, view.size(), 1);
+    return scan;
+  }
+  if (std::abs(view.col_stride) > std::abs(view.row_stride)) view = view.transposed();
+  for (Index i = 0; i < view.rows; ++i)
+    scan.line(view.data + i * view.row_stride, view.cols, view.col_stride);
+  return scan;
+}
 
 }  // namespace cafeq::detail

@@ -1,4 +1,4 @@
-#include "cafeq/core/bits.hpp"
+#include "cafeq/core/bit_scan.hpp"
 
 #include <cmath>
 #include <vector>
@@ -36,14 +36,14 @@ void check_type() {
 
 }  // namespace
 
-TEST_CASE("bits are ordered as magnitudes", "[core][bits]") {
+TEST_CASE("bits are ordered as magnitudes", "[core][bit_scan]") {
   check_type<float>();
   check_type<double>();
   check_type<bf16>();
   check_type<fp16>();
 }
 
-TEST_CASE("scans merge as if they were one", "[core][bits]") {
+TEST_CASE("scans merge as if they were one", "[core][bit_scan]") {
   const float x[4] = {2, 2, -3, -3};
   detail::BitScan<float> left(x[0]), right(x[2]);
   left.line(x, 2, 1);
