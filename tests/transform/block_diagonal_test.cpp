@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "cafeq/transform/blocks.hpp"
 #include "laws.hpp"
 #include "support/allocations.hpp"
 

@@ -134,3 +134,13 @@ TEST_CASE("fitting is the same on any executor") {
     CHECK(fit_transform(spec, W.view(), pool).second().entries() == expected.second().entries());
   }
 }
+
+TEST_CASE("a product has the faults of its parts, the first one first") {
+  const BlockHadamard broken{.block = 0};
+  CHECK_FALSE(fault_of(DualScaling{} * BlockHadamard{16}, 3, 96));
+  CHECK_THAT(fault_of(DualScaling{.rounds = -1} * broken, 3, 96)->message(), Contains("rounds"));
+  CHECK_THAT(fault_of(DualScaling{} * broken, 3, 96)->message(), Contains("block is 0"));
+  CHECK(fault_of(DualScaling{} * Signs(8, 1), 3, 96)->code() == ErrorCode::invalid_shape);
+  CHECK(fault_of(Signs(8, 1) * Signs(8, 2), 3, 96)->message() ==
+        "transform: dimension 8 does not fit 96 columns");
+}

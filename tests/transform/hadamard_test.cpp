@@ -119,3 +119,17 @@ TEST_CASE("Hadamard: wrong arguments") {
   const Index negative[] = {-4};
   check_error([&] { Hadamard(Signs(4, 0), negative); }, ErrorCode::invalid_argument, "size -4");
 }
+
+TEST_CASE("Hadamard: specs say what is wrong with them") {
+  CHECK_FALSE(fault_of(RandomizedHadamard{}, 3, 7));
+  CHECK_FALSE(fault_of(BlockHadamard{.block = 16}, 3, 7));
+  for (const Index block : {0, -4}) {
+    const auto fault = fault_of(BlockHadamard{.block = block}, 3, 7);
+    REQUIRE(fault);
+    CHECK(fault->code() == ErrorCode::invalid_argument);
+    CHECK(fault->message() == message("BlockHadamard: block is ", block, ", must be at least 1"));
+  }
+  CHECK_FALSE(fault_of(Hadamard(Signs(8, 0)), 3, 8));
+  CHECK(fault_of(Hadamard(Signs(8, 0)), 8, 3)->message() ==
+        "transform: dimension 8 does not fit 3 columns");
+}

@@ -59,3 +59,18 @@ TEST_CASE("random Kronecker factors") {
   check_error([&] { RandomKronecker{.left = 5}.fit(W.view()); }, ErrorCode::invalid_argument,
               "left is 5");
 }
+
+TEST_CASE("rotations say what is wrong with them") {
+  CHECK_FALSE(fault_of(RandomRotation{}, 3, 7));
+  for (const Index left : {0, 1, 3, 12})
+    CHECK_FALSE(fault_of(RandomKronecker{.left = left}, 3, 12));
+  for (const Index left : {-1, 5, 24}) {
+    const auto fault = fault_of(RandomKronecker{.left = left}, 3, 12);
+    REQUIRE(fault);
+    CHECK(fault->code() == ErrorCode::invalid_argument);
+    CHECK(fault->message() ==
+          message("RandomKronecker: left is ", left, ", must divide the width 12"));
+  }
+  CHECK(fault_of(DenseOrthogonal(6, 1), 6, 7)->code() == ErrorCode::invalid_shape);
+  CHECK_FALSE(fault_of(RandomKronecker{}.fit(gaussian<float>(3, 12, 1).view()), 3, 12));
+}

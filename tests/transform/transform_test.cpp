@@ -27,6 +27,11 @@ struct Shear {
 struct ShearSpec {
   Shear fit(View<const float>, ExecutorRef) const { return {}; }
 };
+struct NeverFits : ShearSpec {
+  std::optional<Error> fault(Index rows, Index cols) const {
+    return Error(ErrorCode::unsupported, message("not for ", rows, " x ", cols));
+  }
+};
 struct NotATransform {
   Index dim() const { return 2; }
 };
@@ -65,6 +70,24 @@ TEST_CASE("fit_transform fits specs and checks the dimension of transforms") {
   const auto wide = gaussian<float>(3, 5, 1);
   check_error([&] { (void)fit_transform(Shear{}, wide.view()); }, ErrorCode::invalid_shape,
               "5 columns");
+  check_error([&] { (void)fit_to_weights(Shear{}, wide.view()); }, ErrorCode::invalid_shape,
+              "5 columns");
+}
+
+TEST_CASE("a transform of known dimension has a fault where it does not fit") {
+  CHECK_FALSE(fault_of(Shear{}, 3, 2));
+  CHECK(fault_of(Shear{}, 2, 3)->code() == ErrorCode::invalid_shape);
+  CHECK(fault_of(Shear{}, 2, 3)->message() == "transform: dimension 2 does not fit 3 columns");
+  CHECK_FALSE(fault_of(ShearSpec{}, 3, 7));
+  CHECK_FALSE(fault_of(Identity{}, 3, 7));
+}
+
+TEST_CASE("a spec with a fault is not fitted") {
+  const auto W = gaussian<float>(3, 2, 1);
+  check_error([&] { (void)fit_transform(NeverFits{}, W.view()); }, ErrorCode::unsupported,
+              "not for 3 x 2");
+  check_error([&] { (void)fit_to_weights(NeverFits{}, W.view()); }, ErrorCode::unsupported,
+              "not for 3 x 2");
 }
 
 TEST_CASE("the identity changes nothing and takes no room") {

@@ -10,7 +10,7 @@
 #error "cafeq: -ffast-math changes codes and hides NaN; compile this translation unit without it"
 #endif
 
-/// 1 where errors are thrown, 0 where they reach the handler of set_error_handler().
+/// Whether errors are thrown (1) or reach the handler of set_error_handler().
 #if !defined(CAFEQ_EXCEPTIONS)
 #if defined(__cpp_exceptions)
 #define CAFEQ_EXCEPTIONS 1
@@ -19,7 +19,7 @@
 #endif
 #endif
 
-/// Checks of the kernels, which are noexcept and trust their callers. Default: assert.
+/// What the kernels check, which are noexcept and trust their callers otherwise. Default: assert.
 #if !defined(CAFEQ_ASSERT)
 #define CAFEQ_ASSERT(condition) assert(condition)
 #endif

@@ -5,7 +5,6 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
-#include <Eigen/LU>
 #include <Eigen/QR>
 #include <Eigen/SVD>
 #include <cmath>
@@ -84,26 +83,6 @@ CAFEQ_LAZY std::optional<Matrix<double>> solve_spd(View<const double> H, View<co
   return detail::from_eigen(llt.solve(detail::to_eigen(B)));
 }
 
-namespace detail {
-
-/// Whether a factorization's matrix can be inverted. The estimate of the condition means nothing
-/// where a pivot vanished, so pivots are looked at first.
-CAFEQ_LAZY bool invertible(const Eigen::PartialPivLU<EigenMatrix>& lu, double min_rcond) {
-  const auto pivots = lu.matrixLU().diagonal().array();
-  return pivots.isFinite().all() && (pivots != 0.0).all() && lu.rcond() > min_rcond;
-}
-
-}  // namespace detail
-
-/// A⁻¹ B by LU; nothing where A is not finite, or its reciprocal condition number not above
-/// `min_rcond`.
-CAFEQ_LAZY std::optional<Matrix<double>> solve(View<const double> A, View<const double> B,
-                                               double min_rcond = 1e-14) {
-  const Eigen::PartialPivLU<detail::EigenMatrix> lu(detail::to_eigen(A));
-  if (!detail::invertible(lu, min_rcond)) return std::nullopt;
-  return detail::from_eigen(lu.solve(detail::to_eigen(B)));
-}
-
 /// A⁻¹; nothing where A is not finite, or its reciprocal condition number in the 1-norm not above
 /// `min_rcond`. An Inverter does the same without allocating.
 inline std::optional<Matrix<double>> inverse(View<const double> A, double min_rcond = 1e-14) {
@@ -112,6 +91,7 @@ inline std::optional<Matrix<double>> inverse(View<const double> A, double min_rc
   return result;
 }
 
+/// A = Q R.
 struct Qr {
   Matrix<double> Q;  ///< [m, min(m, n)], orthonormal columns
   Matrix<double> R;  ///< [min(m, n), n], upper triangular
@@ -126,14 +106,15 @@ CAFEQ_LAZY Qr thin_qr(View<const double> A) {
   return {detail::from_eigen(Q), detail::from_eigen(R)};
 }
 
+/// A = U diag(S) Vᵀ.
 struct Svd {
   Matrix<double> U;
   std::vector<double> S;  ///< descending
-  Matrix<double> V;       ///< A = U diag(S) Vᵀ
+  Matrix<double> V;
 };
 
-/// SVD of a square matrix (Jacobi without a preconditioner: quick to compile, accurate for small
-/// singular values).
+/// SVD of a square matrix, by Jacobi rotations without a preconditioner: that compiles fastest, and
+/// small singular values keep their digits.
 CAFEQ_LAZY Svd svd(View<const double> A) {
   const Eigen::JacobiSVD<detail::EigenMatrix, Eigen::NoQRPreconditioner> svd(
       detail::to_eigen(A), Eigen::ComputeFullU | Eigen::ComputeFullV);
@@ -164,6 +145,8 @@ double squared_distance(const double* x, const double* y, Index n) noexcept {
       sum[v] = simd::fma(d, d, sum[v]);
     }
   }
+
+  // The lanes take the elements that are left, then halves of them are added.
   alignas(64) double lane[lanes];
   for (Index v = 0; v < lanes / w; ++v) sum[v].store_aligned(lane + v * w);
   for (Index l = 0; i < n; ++i, ++l) {
@@ -198,6 +181,7 @@ CAFEQ_LAZY Matrix<double> polar(View<const double> A) {
   Matrix<double> Y(A.rows, A.rows);
   Inverter inverter;
   CAFEQ_ASSERT(!finite_fault(A, "A"));
+
   for (int round = 0; round < 30; ++round) {
     if (!inverter.invert(std::as_const(X).view().transposed(), Y.view(), 1e-10)) break;
     // The scaling brings the singular values near 1 within a few rounds.
@@ -206,18 +190,22 @@ CAFEQ_LAZY Matrix<double> polar(View<const double> A) {
     detail::combine(0.5 * g, X.data(), 0.5 / g, Y.data(), size);
     const double change = std::sqrt(detail::squared_distance(Y.data(), X.data(), size));
     std::swap(X, Y);
+
     // The distance from the factor is half the square of the last change.
     if (change <= 1e-7 * std::sqrt(double(A.rows))) return X;
   }
+
   const auto s = svd(A);
   return product(s.U.view(), View<const double>(s.V.view()).transposed());
 }
 
+/// What symmetric_eigen() finds.
 struct SymmetricEigen {
   std::vector<double> values;  ///< ascending
   Matrix<double> vectors;      ///< A = V diag(values) Vᵀ, eigenvectors as columns
 };
 
+/// Of a symmetric A, of which the lower triangle is read.
 CAFEQ_LAZY SymmetricEigen symmetric_eigen(View<const double> A) {
   const Eigen::SelfAdjointEigenSolver<detail::EigenMatrix> solver(detail::to_eigen(A));
   SymmetricEigen result{std::vector<double>(std::size_t(A.rows)),
@@ -231,6 +219,7 @@ CAFEQ_LAZY SymmetricEigen symmetric_eigen(View<const double> A) {
 CAFEQ_LAZY Matrix<double> random_orthogonal(Index n, const CounterRng& rng) {
   Matrix<double> gaussian(n, n);
   for (Index i = 0; i < n * n; ++i) gaussian.data()[i] = rng.normal(std::uint64_t(i));
+
   auto qr = thin_qr(gaussian.view());
   for (Index j = 0; j < n; ++j)
     if (qr.R(j, j) < 0)

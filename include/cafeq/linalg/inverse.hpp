@@ -65,20 +65,25 @@ bool Inverter::invert(View<const double> A, View<double> result, double min_rcon
                result.rows_contiguous());
   const Index k = A.rows;
   if (k == 0) return true;
-  const Index stride =
-      ceil_div(k, block) * block + block;  // whole vectors, and never a power of two
+
+  // Rows of whole vectors, and never a power of two apart, which would crowd one set of the cache.
+  const Index stride = ceil_div(k, block) * block + block;
   storage_.resize(std::max(storage_.size(), std::size_t(2 * k * stride)));
   order_.resize(std::max(order_.size(), std::size_t(k)));
   sums_.resize(std::max(sums_.size(), std::size_t(k)));
+
   const double norm_before = norm(A, sums_);
   const View<double> F{storage_.data(), k, k, stride, 1};
   const View<double> X{storage_.data() + k * stride, k, k, stride, 1};
   std::fill_n(X.data, k * stride, 0.0);
   copy(A, F);
+
   if (!factor<Arch>(F)) return false;
   invert_lower<Arch>(F, X);
   divide_upper<Arch>(F, X);
-  for (Index i = 0; i < k; ++i) {  // A⁻¹ = U⁻¹ L⁻¹ P
+
+  // A⁻¹ = U⁻¹ L⁻¹ P: columns go back to where the pivots took their rows from.
+  for (Index i = 0; i < k; ++i) {
     const double* from = X.data + i * stride;
     double* to = result.data + i * result.row_stride;
     for (Index j = 0; j < k; ++j) to[order_[std::size_t(j)]] = from[j];
@@ -100,12 +105,15 @@ bool Inverter::factor(View<double> F) noexcept {
                                      F.block(c, c, k - c, n), kernel::Store::add);
     if (!factor_panel<Arch>(F, c)) return false;
     if (end == k) break;
+
     const View<double> right = F.block(c, end, n, k - end);
     if (c > 0)
       kernel::multiply<double, Arch>(f.block(c, 0, n, c), f.block(0, end, c, k - end), right,
                                      kernel::Store::add);
     substitute<true, Arch>(f.block(c, c, n, n), right);
   }
+
+  // −U is what the substitutions add, 1 / U(i, i) what they multiply by.
   for (Index i = 0; i < k; ++i) {
     double* row = F.data + i * F.row_stride;
     for (Index j = i + 1; j < k; ++j) row[j] = -row[j];
@@ -160,10 +168,11 @@ template <bool Forward, class Arch>
 void Inverter::substitute(View<const double> T, View<double> X) noexcept {
   using V = Vector<Arch>;
   constexpr Index w = Index(V::size);
-  alignas(64) double t[block][block] =
-      {};  // zeros past the last row leave nothing to decide in the loops
+  // Zeros past the last row leave nothing to decide in the loops.
+  alignas(64) double t[block][block] = {};
   for (Index r = 0; r < T.rows; ++r) std::copy_n(T.data + r * T.row_stride, T.rows, t[r]);
-  for (Index j = 0; j < X.cols; j += w) {  // whole vectors: rows are padded
+  // Rows are padded to whole vectors.
+  for (Index j = 0; j < X.cols; j += w) {
     V x[std::size_t(block)];
     CAFEQ_UNROLL
     for (Index r = 0; r < block; ++r)
@@ -189,7 +198,8 @@ void Inverter::invert_lower(View<const double> F, View<double> X) noexcept {
   const View<const double> x = X;
   for (Index c = 0; c < k; c += block) {
     const Index n = std::min(block, k - c);
-    for (Index j = 0; j < c; j += 2 * block) {  // columns of L⁻¹ begin at the diagonal
+    // Column j of L⁻¹ begins at row j, so each portion of columns needs the rows from its own on.
+    for (Index j = 0; j < c; j += 2 * block) {
       const Index cols = std::min(2 * block, c - j);
       kernel::multiply<double, Arch>(F.block(c, j, n, c - j), x.block(j, j, c - j, cols),
                                      X.block(c, j, n, cols));

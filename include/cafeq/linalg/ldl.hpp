@@ -38,6 +38,8 @@ class Cholesky {
 
   /// False where a pivot is not positive.
   bool factor() {
+    // Left-looking: a panel of columns takes off what the columns before it explain, then its
+    // diagonal block is factored strip by strip, then the rows below it are solved, in parallel.
     for (Index p = 0; p < G_.rows; p += panel_width) {
       const Index end = std::min(p + panel_width, G_.rows);
       const auto before = kernel::pack_panels<double>(
@@ -106,9 +108,11 @@ class Cholesky {
   void solve_strip(Index row, Index rows, Index s, Index width) {
     using V = Batch<double>;
     constexpr Index w = Index(V::size);
-    alignas(64) double triangle[strip_width][strip_width] = {};  // (k, j) = −G(s + j, s + k), j > k
+    // triangle[k][j] = −G(s + j, s + k) for j > k.
+    alignas(64) double triangle[strip_width][strip_width] = {};
     for (Index k = 0; k < width; ++k)
       for (Index j = k + 1; j < width; ++j) triangle[k][j] = -G_(s + j, s + k);
+
     alignas(64) double x[strip_width] = {};
     for (Index i = row; i < row + rows; ++i) {
       double* g = &G_(i, s);
@@ -136,29 +140,30 @@ inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H,
                                                           ExecutorRef executor) {
   CAFEQ_ASSERT(H.rows == H.cols);
   const Index n = H.rows;
-  const auto storage = std::make_unique_for_overwrite<double[]>(
-      std::size_t(n * n));  // half of the pages are never touched
+  // Not zeroed, so that half of the pages are never touched.
+  const auto storage = std::make_unique_for_overwrite<double[]>(std::size_t(n * n));
   const View<double> G{storage.get(), n, n, n, 1};
   for (Index i = 0; i < n; ++i)
     for (Index j = 0; j <= i; ++j) G(i, j) = -H(i, j);
+
   detail::Cholesky cholesky(G, executor);
   if (!cholesky.factor()) return std::nullopt;
+
+  // Rows of U are columns of G: in tiles, since rows that are far apart would drive each other out
+  // of L1.
   Matrix<float> U(n, n);
   constexpr Index tile = 16;
-  executor.parallel_for(
-      n, tile,
-      [&](Index first, Index last,
-          Index) {  // rows of U, columns of G: in tiles, which rows far apart would drive out of L1
-        for (Index i = first; i < n; i += tile) {
-          float scaled[tile][tile] = {};
-          const Index rows = std::min(tile, n - i);
-          for (Index r = i; r < i + rows; ++r)
-            for (Index j = first; j < std::min(last, r); ++j)
-              scaled[j - first][r - i] = float(G(r, j) * cholesky.inverse_pivot(j));
-          for (Index j = first; j < last; ++j) std::copy_n(scaled[j - first], rows, &U(j, i));
-        }
-        for (Index j = first; j < last; ++j) U(j, j) = 1;
-      });
+  executor.parallel_for(n, tile, [&](Index first, Index last, Index) {
+    for (Index i = first; i < n; i += tile) {
+      float scaled[tile][tile] = {};
+      const Index rows = std::min(tile, n - i);
+      for (Index r = i; r < i + rows; ++r)
+        for (Index j = first; j < std::min(last, r); ++j)
+          scaled[j - first][r - i] = float(G(r, j) * cholesky.inverse_pivot(j));
+      for (Index j = first; j < last; ++j) std::copy_n(scaled[j - first], rows, &U(j, i));
+    }
+    for (Index j = first; j < last; ++j) U(j, j) = 1;
+  });
   return U;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -25,13 +26,10 @@ class Composed {
 
   template <class E>
   void apply(View<E> X, Op op = Op::forward) const {
-    if (X.cols != dim())
-      raise(
-          ErrorCode::invalid_shape,
-          message("a * b: X has ", X.cols, " columns, but the transforms have dimension ", dim()));
-    const bool first_is_first =
-        op == Op::forward ||
-        op == Op::inverse_transpose;  // (M_a M_b)⁻¹ = M_b⁻¹ M_a⁻¹, and so for the transpose
+    detail::check_columns(X.cols, dim(), "a * b");
+    // (M_a M_b)⁻¹ = M_b⁻¹ M_a⁻¹, and so for the transpose.
+    const bool first_is_first = op == Op::forward || op == Op::inverse_transpose;
+
     // Rows run through both while they are in cache; what is not row by row in memory is left to
     // the two.
     const Index step = X.rows_contiguous()
@@ -76,6 +74,11 @@ struct ComposedSpec {
       detail::depends_on_weights<A>() || detail::depends_on_weights<B>();
   A first;
   B second;
+
+  std::optional<Error> fault(Index rows, Index cols) const {
+    if (auto fault = fault_of(first, rows, cols)) return fault;
+    return fault_of(second, rows, cols);
+  }
 
   /// W of any element type. Memory: one copy of W in floats, unless b does not look at the weights.
   template <class T>

@@ -102,12 +102,6 @@ class Permutation {
 
 namespace detail {
 
-inline void check_columns(Index cols, Index dim, const char* name) {
-  if (cols != dim)
-    raise(ErrorCode::invalid_shape,
-          message(name, ": X has ", cols, " columns, but the transform has dimension ", dim));
-}
-
 /// f(x, d_j) for every x of column j, along whichever stride is short.
 template <class E, class F>
 void for_each_entry(View<E> X, const float* d, F&& f) {
@@ -137,6 +131,7 @@ inline Diagonal::Diagonal(std::vector<double> entries) : entries_(entries.begin(
                                          ", must be finite and not zero in float"));
     largest = std::max(largest, std::abs(d));
   }
+
   // The largest entry lands in [2^14, 2^15); what would vanish 39 binary orders below it becomes
   // the smallest half.
   const int exponent = floor_log2(double(largest)) - 14;
@@ -191,8 +186,8 @@ inline Permutation::Permutation(std::vector<Index> order) : order_(std::move(ord
 template <class E>
 void Permutation::apply(View<E> X, Op op) const {
   detail::check_columns(X.cols, dim(), "Permutation");
-  const bool gather =
-      op == Op::forward || op == Op::inverse_transpose;  // a permutation is orthogonal
+  // A permutation is orthogonal.
+  const bool gather = op == Op::forward || op == Op::inverse_transpose;
   Buffer<E> row(order_.size());
   detail::on_row_panels(X, [&](View<E> rows) {
     for (Index i = 0; i < rows.rows; ++i) {

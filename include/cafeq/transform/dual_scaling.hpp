@@ -13,7 +13,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <optional>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cafeq/core/scan.hpp"
@@ -22,18 +25,6 @@
 
 namespace cafeq {
 
-struct DualScales {
-  std::vector<double> rows;     ///< r
-  std::vector<double> columns;  ///< c
-};
-
-/// r and c after `rounds` rounds, or sooner: once no c changes by more than `tolerance` of itself.
-/// W of any element type, strides and magnitude, in place. A column that does not vary, to about
-/// 0.3 % of its mean, keeps its factor (1 at first); so does a row. Memory: 256 bytes a column, and
-/// 16 rows a worker where rows are not contiguous.
-template <class T>
-DualScales dual_scales(View<T> W, int rounds = 24, ExecutorRef executor = {}, double tolerance = 0);
-
 /// Spec: M = diag(c^−power).
 struct DualScaling {
   double power = 0.5;
@@ -41,6 +32,17 @@ struct DualScaling {
   double tolerance = 5e-3;  ///< rounds end when no c changes by more; further ones change the
                             ///< quantization error by less than 0.1 %
 
+  std::optional<Error> fault(Index, Index) const {
+    if (!std::isfinite(power))
+      return Error(ErrorCode::invalid_argument, message("DualScaling: power is ", power));
+    if (rounds < 0)
+      return Error(ErrorCode::invalid_argument,
+                   message("DualScaling: rounds is ", rounds, ", must not be negative"));
+    if (!(tolerance >= 0))
+      return Error(ErrorCode::invalid_argument,
+                   message("DualScaling: tolerance is ", tolerance, ", must not be negative"));
+    return std::nullopt;
+  }
   template <class T>
   Diagonal fit(View<T> W, ExecutorRef executor = {}) const;
   static constexpr std::int64_t storage_bits(Index dim) noexcept { return 16 * std::int64_t(dim); }
@@ -89,12 +91,14 @@ class DualScalingPasses {
   /// largest change of a c, relative.
   double round(bool first) {
     pass(!first, true);
+
     std::vector<kernel::Moments> moments(columns_.size());
     for (const Slab& slab : slab_)  // in order
       for (std::size_t j = 0; j < moments.size(); ++j) {
         moments[j].sum += slab.sum[j];
         moments[j].sum_squares += slab.squares[j];
       }
+
     std::vector<double> spread(columns_.size());
     for (std::size_t j = 0; j < spread.size(); ++j)
       spread[j] = deviation(moments[j], W_.rows) / columns_[j];
@@ -192,34 +196,44 @@ class DualScalingPasses {
   std::vector<Slab> slab_;
 };
 
+/// W of any element type, strides and magnitude, in place. Rounds end once no c changes by more
+/// than `tolerance` of itself. A column that does not vary, to about 0.3 % of its mean, keeps its
+/// factor (1 at first); so does a row. Memory: 256 bytes a column, and 16 rows a worker where rows
+/// are not contiguous.
 template <class T>
 DualScalingPasses<T> run_dual_scaling(View<const T> W, int rounds, ExecutorRef executor,
                                       double tolerance) {
-  if (rounds < 0) raise(ErrorCode::invalid_argument, message("dual_scales: rounds is ", rounds));
   check_view(W, "W");
   const WeightScan scan = scan_weights(W, executor);
   if (!scan.finite) raise(*finite_fault(W, "W"));
+
   DualScalingPasses<T> passes(W, scan.largest, executor);
   for (int round = 0; round < rounds; ++round)
     if (passes.round(round == 0) <= tolerance) break;
   return passes;
 }
 
+struct DualScales {
+  std::vector<double> rows;     // r
+  std::vector<double> columns;  // c
+};
+
+/// Both r and c; the transform needs c alone.
+template <class T>
+DualScales dual_scales(View<T> W, int rounds = 24, ExecutorRef executor = {},
+                       double tolerance = 0) {
+  auto passes =
+      run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance);
+  if (rounds > 0) passes.finish_rows();
+  auto rows = std::move(passes).take_rows();
+  return {.rows = std::move(rows), .columns = std::move(passes).take_columns()};
+}
+
 }  // namespace detail
 
 template <class T>
-DualScales dual_scales(View<T> W, int rounds, ExecutorRef executor, double tolerance) {
-  auto passes =
-      detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance);
-  if (rounds > 0) passes.finish_rows();
-  auto rows = std::move(passes).take_rows();
-  return {std::move(rows), std::move(passes).take_columns()};
-}
-
-template <class T>
 Diagonal DualScaling::fit(View<T> W, ExecutorRef executor) const {
-  if (!std::isfinite(power))
-    raise(ErrorCode::invalid_argument, message("DualScaling: power is ", power));
+  check(*this, W.rows, W.cols);
   auto columns =
       detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance)
           .take_columns();

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -87,8 +88,8 @@ class Hadamard {
 /// Spec: one Hadamard block over the whole width. A constant W, which every grid holds as it is, is
 /// left alone.
 struct RandomizedHadamard {
-  static constexpr bool depends_on_weights =
-      false;  // but for W being constant, which no transform before this changes
+  // But for W being constant, which no transform before this changes.
+  static constexpr bool depends_on_weights = false;
   std::uint64_t seed = 0;
   template <class T>
   Hadamard fit(View<T> W, ExecutorRef = {}) const {
@@ -102,8 +103,15 @@ struct BlockHadamard {
   static constexpr bool depends_on_weights = false;
   Index block = 64;
   std::uint64_t seed = 0;
+
+  std::optional<Error> fault(Index, Index) const {
+    if (block >= 1) return std::nullopt;
+    return Error(ErrorCode::invalid_argument,
+                 message("BlockHadamard: block is ", block, ", must be at least 1"));
+  }
   template <class T>
   Hadamard fit(View<T> W, ExecutorRef = {}) const {
+    check(*this, W.rows, W.cols);
     const auto sizes = uneven_blocks(W.cols, block);
     return is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed), sizes);
   }
@@ -152,6 +160,7 @@ template <class E>
 void Hadamard::apply(View<E> X, Op op) const {
   detail::check_columns(X.cols, dim(), "Hadamard");
   if (X.empty()) return;
+
   Index largest_order = 0;
   bool narrow = false;  // whether rows are too short for the vectors of sign_product()
   for (const Run& run : runs_)
@@ -168,10 +177,13 @@ void Hadamard::apply(View<E> X, Op op) const {
     signs.assign(signs_.entries().begin(), signs_.entries().end());
     pass.signs = signs.data();
   }
+
   if (X.rows_contiguous() && !narrow) return apply_rows(X, pass);
   if (X.row_stride == 1 && X.rows > 1) return apply_columns(X.transposed(), pass);
+
+  // Neither rows nor columns lie side by side: some rows at a time, transposed.
   const Index step = std::min<Index>(X.rows, 64);
-  Matrix<E> panel(dim(), step);  // transposed
+  Matrix<E> panel(dim(), step);
   for (Index i = 0; i < X.rows; i += step) {
     const View<E> rows = X.row_block(i, std::min(step, X.rows - i));
     const View<E> columns = panel.view().col_block(0, rows.rows);

@@ -2,7 +2,10 @@
 /// transforms.
 #pragma once
 
+#include <algorithm>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "cafeq/transform/block_diagonal.hpp"
 
@@ -71,12 +74,9 @@ class Kronecker {
 
   template <class E>
   void apply(View<E> X, Op op = Op::forward) const {
+    detail::check_columns(X.cols, dim(), "Kronecker");
     const Index a = left_.dim();
     const Index b = right_.dim();
-    if (X.cols != dim())
-      raise(ErrorCode::invalid_shape,
-            message("Kronecker: X has ", X.cols, " columns, but the transform has dimension ", a,
-                    " * ", b));
     detail::on_row_panels(X, [&](View<E> rows) {
       for (Index i = 0; i < rows.rows; ++i) {
         const View<E> x{rows.data + i * rows.row_stride, a, b, b, 1};
@@ -101,15 +101,19 @@ struct RandomKronecker {
   Index left = 0;  ///< 0: the divisor of the width that is nearest to its square root from below
   std::uint64_t seed = 0;
 
+  std::optional<Error> fault(Index, Index cols) const {
+    if (left == 0 || (left > 0 && cols % left == 0)) return std::nullopt;
+    return Error(ErrorCode::invalid_argument,
+                 message("RandomKronecker: left is ", left, ", must divide the width ", cols));
+  }
+
   template <class T>
   Kronecker<DenseOrthogonal, DenseOrthogonal> fit(View<T> W, ExecutorRef = {}) const {
+    check(*this, W.rows, W.cols);
     Index a = left;
     if (a == 0)
       for (Index d = 1; d * d <= std::max<Index>(W.cols, 1); ++d)
         if (W.cols % d == 0) a = d;
-    if (a < 1 || W.cols % a != 0)
-      raise(ErrorCode::invalid_argument,
-            message("RandomKronecker: left is ", left, ", must divide the width ", W.cols));
     return {DenseOrthogonal(a, seed), DenseOrthogonal(W.cols / a, ~seed)};
   }
 };

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "cafeq/core/executor.hpp"
+#include "cafeq/core/fault.hpp"
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/core/scale.hpp"
 
@@ -56,7 +57,8 @@ using FittedOf = decltype(std::declval<const S&>().fit(std::declval<View<const f
 
 /// Something that becomes a transform once it sees the matrix whose columns it acts on. A spec that
 /// looks at the shape of W alone says so with `static constexpr bool depends_on_weights = false`,
-/// which saves compositions a copy of W.
+/// which saves compositions a copy of W. One that does not fit every matrix has
+/// fault(rows, cols), which says so before any work is done (core/fault.hpp).
 template <class S>
 concept TransformSpec = Transform<S> || requires { requires Transform<detail::FittedOf<S>>; };
 
@@ -64,14 +66,9 @@ concept TransformSpec = Transform<S> || requires { requires Transform<detail::Fi
 /// it is.
 template <TransformSpec S>
 auto fit_transform(const S& spec, View<const float> W, ExecutorRef executor = {}) {
-  if constexpr (Transform<S>) {
-    if (spec.dim() != W.cols)
-      raise(ErrorCode::invalid_shape, message("transform: dimension ", Index(spec.dim()),
-                                              " does not fit ", W.cols, " columns"));
-    return spec;
-  } else {
-    return spec.fit(W, executor);
-  }
+  cafeq::check(spec, W.rows, W.cols);
+  if constexpr (Transform<S>) return spec;
+  else return spec.fit(W, executor);
 }
 
 /// A spec that reads weights where they lie: any element type, layout and magnitude. Its fit() is a
@@ -87,9 +84,9 @@ concept FitsAnyView = !Transform<S> && requires(const S& spec, View<const fp16> 
 /// dense copy whose largest magnitude lies in [1, 2).
 template <TransformSpec S, class T>
 auto fit_to_weights(const S& spec, View<const T> W, ExecutorRef executor = {}) {
+  cafeq::check(spec, W.rows, W.cols);
   if constexpr (Transform<S>) {
-    return fit_transform(spec, View<const float>{nullptr, W.rows, W.cols, W.cols, 1},
-                         executor);  // only the shape counts
+    return spec;
   } else if constexpr (FitsAnyView<S>) {
     return spec.fit(W, executor);
   } else {
@@ -161,6 +158,13 @@ struct Identity {
 };
 
 namespace detail {
+
+/// Raises where X has not as many columns as a transform has dimensions.
+inline void check_columns(Index cols, Index dim, const char* name) {
+  if (cols != dim)
+    raise(ErrorCode::invalid_shape,
+          message(name, ": X has ", cols, " columns, but the transform has dimension ", dim));
+}
 
 /// Runs f on dense row panels of X: X itself where its rows are contiguous, copies of a few rows at
 /// a time elsewhere.
