@@ -188,7 +188,7 @@ void add_rotation(Index k) {
   bench::add("Cayley with gradient", name, [k](bench::Contest& c) {
     std::vector<Matrix<double>> M{linalg::random_orthogonal(k, CounterRng(1))};
     const auto by_M = M;
-    CayleyParametrization cayley(M);
+    detail::CayleyParametrization cayley(M);
     const std::vector<double> unknowns(std::size_t(cayley.size()), 0.01);
     std::vector<double> gradient(unknowns.size());
     c.ours(bench::Unit::gigaflops, 8.0 * double(k * k * k), [&] {

@@ -5,6 +5,7 @@
 
 #include "cafeq/loss/reconstruction.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
+#include "cafeq/pair/norm_gain.hpp"
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/pipeline/quantize_pair.hpp"
 #include "cafeq/pipeline/recipes.hpp"

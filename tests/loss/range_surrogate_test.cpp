@@ -44,9 +44,9 @@ void check_definition(const S& surrogate, Index rows, Index cols, ScaleSets sets
   auto X = test::gaussian<double>(rows, cols, 31);
   for (Index i = 0; i < X.size(); ++i) X.data()[i] = double(float(X.data()[i]));
   Matrix<double> G(rows, cols);
-  CHECK(log_mean_range(surrogate, X, sets, G.view()) ==
+  CHECK(detail::log_mean_range(surrogate, X, sets, G.view()) ==
         Approx(reference(surrogate, X, sets)).epsilon(1e-5).margin(1e-6));
-  CHECK(log_mean_range(surrogate, X, sets) ==
+  CHECK(detail::log_mean_range(surrogate, X, sets) ==
         Approx(reference(surrogate, X, sets)).epsilon(1e-5).margin(1e-6));
   for (Index e = 0; e < X.size(); e += std::max<Index>(1, X.size() / 40)) {
     auto plus = X;
@@ -73,12 +73,13 @@ TEST_CASE("surrogates reproduce the golden ranges", "[loss][range]") {
   double norm = 0;
   for (Index i = 0; i < N->size(); ++i) norm += N->data()[i] * N->data()[i];
   const double penalty = std::log(norm / 8);
-  CHECK(log_mean_range(LogSumExp{}, X) + penalty ==
+  CHECK(detail::log_mean_range(LogSumExp{}, X) + penalty ==
         Approx(golden["lse"].get<double>()).epsilon(1e-6));
-  CHECK(log_mean_range(PNorm{}, X) + penalty == Approx(golden["p8"].get<double>()).epsilon(1e-6));
+  CHECK(detail::log_mean_range(PNorm{}, X) + penalty ==
+        Approx(golden["p8"].get<double>()).epsilon(1e-6));
   for (Index i = 0; i < X.rows(); ++i) {
     const double R = golden["R"][std::size_t(i)].get<double>();
-    CHECK(log_mean_range(LogSumExp{.t = 5}, X.view().row_block(i, 1)) ==
+    CHECK(detail::log_mean_range(LogSumExp{.t = 5}, X.view().row_block(i, 1)) ==
           Approx(std::log(R * R)).epsilon(1e-6));
   }
 }
@@ -99,11 +100,11 @@ TEST_CASE("surrogates are what they say, and so are their gradients", "[loss][ra
 TEST_CASE("the p-norm's f moves with the logarithm of the scale, at any magnitude",
           "[loss][range]") {
   const auto X = test::heavy_tailed(9, 40, 3);
-  const double f = log_mean_range(PNorm{.p = 16}, X);
+  const double f = detail::log_mean_range(PNorm{.p = 16}, X);
   for (const float factor : {1e-30f, 1e-8f, 1e12f, 1e30f}) {
     auto scaled = X;
     for (Index i = 0; i < X.size(); ++i) scaled.data()[i] *= factor;
-    CHECK(log_mean_range(PNorm{.p = 16}, scaled) ==
+    CHECK(detail::log_mean_range(PNorm{.p = 16}, scaled) ==
           Approx(f + 2 * std::log(double(factor))).epsilon(1e-6));
   }
 }
@@ -113,7 +114,8 @@ TEST_CASE("p = 2 is the mean square", "[loss][range]") {
   double sum = 0;
   for (Index i = 0; i < X.size(); ++i) sum += double(X.data()[i]) * double(X.data()[i]);
   for (const ScaleSets sets : every_kind)
-    CHECK(log_mean_range(PNorm{.p = 2}, X, sets) == Approx(std::log(sum / 168)).epsilon(1e-6));
+    CHECK(detail::log_mean_range(PNorm{.p = 2}, X, sets) ==
+          Approx(std::log(sum / 168)).epsilon(1e-6));
 }
 
 TEST_CASE("rows of zeros add nothing to the p-norm and keep the weights of the others",
@@ -121,22 +123,23 @@ TEST_CASE("rows of zeros add nothing to the p-norm and keep the weights of the o
   auto X = test::gaussian(6, 17, 5);
   for (Index j = 0; j < 17; ++j) X(2, j) = X(4, j) = 0;
   Matrix<float> G(6, 17);
-  CHECK(log_mean_range(PNorm{}, X, {}, G.view()) ==
+  CHECK(detail::log_mean_range(PNorm{}, X, {}, G.view()) ==
         Approx(reference(PNorm{}, to_matrix<double>(X.view()), {})).epsilon(1e-6));
   for (Index j = 0; j < 17; ++j) CHECK((G(2, j) == 0.0f && G(4, j) == 0.0f && G(0, j) != 0.0f));
-  CHECK(log_mean_range(LogSumExp{}, X, {}, G.view()) ==
+  CHECK(detail::log_mean_range(LogSumExp{}, X, {}, G.view()) ==
         Approx(reference(LogSumExp{}, to_matrix<double>(X.view()), {})).epsilon(1e-6));
   for (Index j = 0; j < 17; ++j) CHECK(G(2, j) == 0.0f);
   const Matrix<float> zero(3, 8);
   Matrix<float> none(3, 8);
-  CHECK(log_mean_range(PNorm{}, zero, {}, none.view()) == -std::numeric_limits<double>::infinity());
+  CHECK(detail::log_mean_range(PNorm{}, zero, {}, none.view()) ==
+        -std::numeric_limits<double>::infinity());
   for (Index i = 0; i < 24; ++i) CHECK(none.data()[i] == 0.0f);
 }
 
 TEST_CASE("log-sum-exp does not overflow", "[loss][range]") {
   const auto X = test::gaussian(4, 33, 6, 1e4);
   Matrix<float> G(4, 33);
-  const double f = log_mean_range(LogSumExp{.t = 50}, X, {}, G.view());
+  const double f = detail::log_mean_range(LogSumExp{.t = 50}, X, {}, G.view());
   double total = 0;
   for (Index i = 0; i < 4; ++i) {
     const double peak = double(kernel::row_peak(X.row(i).data(), 33));
@@ -149,11 +152,11 @@ TEST_CASE("log-sum-exp does not overflow", "[loss][range]") {
 TEST_CASE("ranges do not depend on the number of threads", "[loss][range]") {
   const auto X = test::gaussian(700, 65, 7);
   Matrix<float> expected(700, 65);
-  const double f = log_mean_range(PNorm{}, X, ScaleSets::groups(32), expected.view());
+  const double f = detail::log_mean_range(PNorm{}, X, ScaleSets::groups(32), expected.view());
   for (const Index threads : {1, 2, 3}) {
     ThreadPool pool(threads);
     Matrix<float> G(700, 65);
-    CHECK(log_mean_range(PNorm{}, X, ScaleSets::groups(32), G.view(), pool) == f);
+    CHECK(detail::log_mean_range(PNorm{}, X, ScaleSets::groups(32), G.view(), pool) == f);
     CHECK(std::equal(G.data(), G.data() + G.size(), expected.data()));
   }
 }
@@ -181,13 +184,30 @@ TEST_CASE("bringing sums to a larger peak", "[loss][range]") {
 TEST_CASE("parameters out of range are refused", "[loss][range]") {
   const Matrix<float> X(2, 2);
   for (const int p : {-2, 0, 1, 7, 66})
-    CHECK_THROWS_WITH(log_mean_range(PNorm{p}, X), Contains("p is " + std::to_string(p)));
+    CHECK_THROWS_WITH(detail::log_mean_range(PNorm{p}, X), Contains("p is " + std::to_string(p)));
   for (const float t : {0.0f, -1.0f, std::numeric_limits<float>::infinity(),
                         std::numeric_limits<float>::quiet_NaN()})
-    CHECK_THROWS_WITH(log_mean_range(LogSumExp{t}, X), Contains("t is "));
-  CHECK_THROWS_WITH(log_mean_range(PNorm{}, X, ScaleSets::groups(-1)), Contains("group is -1"));
+    CHECK_THROWS_WITH(detail::log_mean_range(LogSumExp{t}, X), Contains("t is "));
+  CHECK_THROWS_WITH(detail::log_mean_range(PNorm{}, X, ScaleSets::groups(-1)),
+                    Contains("group is -1"));
   const Matrix<float> empty(0, 3);
-  CHECK_THROWS_WITH(log_mean_range(PNorm{}, empty), Contains("X: 0 x 3"));
+  CHECK_THROWS_WITH(detail::log_mean_range(PNorm{}, empty), Contains("X: 0 x 3"));
   Matrix<float> G(2, 3);
-  CHECK_THROWS_WITH(log_mean_range(PNorm{}, X, {}, G.view()), Contains("gradient is 2 x 3"));
+  CHECK_THROWS_WITH(detail::log_mean_range(PNorm{}, X, {}, G.view()),
+                    Contains("gradient is 2 x 3"));
+}
+
+TEST_CASE("surrogates and scale sets say what is wrong with them", "[loss][range]") {
+  CHECK_FALSE(fault_of(PNorm{}, 2, 2));
+  CHECK_FALSE(fault_of(LogSumExp{}, 2, 2));
+  CHECK_FALSE(ScaleSets::groups(32).fault());
+  for (const auto& fault :
+       {fault_of(PNorm{7}, 2, 2), fault_of(LogSumExp{-1}, 2, 2), ScaleSets::groups(-1).fault()}) {
+    REQUIRE(fault);
+    CHECK(fault->code() == ErrorCode::invalid_argument);
+  }
+  CHECK(fault_of(PNorm{7}, 2, 2)->message() == "p-norm: p is 7, must be even, 2 to 64");
+  CHECK(fault_of(LogSumExp{-1}, 2, 2)->message() == "log-sum-exp: t is -1, must be positive");
+  CHECK(ScaleSets::groups(-1).fault()->message() ==
+        "scale sets: group is -1, must be positive, or 0 for whole rows or columns");
 }

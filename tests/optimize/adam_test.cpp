@@ -115,3 +115,19 @@ TEST_CASE("bad options of Adam are refused", "[optimize][adam]") {
   refuses([](Adam& o) { o.beta2 = -0.5; }, "beta is -0.5");
   refuses([](Adam& o) { o.window = 0; }, "window is 0");
 }
+
+TEST_CASE("Adam says what is wrong with it, and takes fewer steps", "[optimize][adam]") {
+  CHECK_FALSE(fault_of(Adam{}));
+  const auto fault = [](const Adam& adam) {
+    const auto error = fault_of(adam, 3, 4);
+    REQUIRE(error);
+    CHECK(error->code() == ErrorCode::invalid_argument);
+    return error->message();
+  };
+  CHECK(fault({.learning_rate = 0}) == "adam: learning_rate is 0, must be positive");
+  CHECK(fault({.steps = -1}) == "adam: steps is -1, must not be negative");
+  CHECK(fault({.beta2 = 1}) == "adam: beta is 1, must lie in [0, 1)");
+  CHECK(fault({.window = 0}) == "optimizer: window is 0, must be positive");
+  CHECK(detail::with_iterations(Adam{.steps = 100}, 7).steps == 7);
+  CHECK(detail::with_iterations(Adam{.steps = 5}, 7).steps == 5);
+}

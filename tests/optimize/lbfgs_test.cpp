@@ -221,3 +221,22 @@ TEST_CASE("bad options of L-BFGS are refused", "[optimize][lbfgs]") {
   refuses([](Lbfgs& o) { o.curvature = 1; }, "curvature 1");
   refuses([](Lbfgs& o) { o.sufficient_decrease = 0.95; }, "sufficient_decrease 0.95");
 }
+
+TEST_CASE("L-BFGS says what is wrong with it, and takes fewer iterations", "[optimize][lbfgs]") {
+  CHECK_FALSE(fault_of(Lbfgs{}));
+  const auto fault = [](const Lbfgs& lbfgs) {
+    const auto error = fault_of(lbfgs, 3, 4);
+    REQUIRE(error);
+    CHECK(error->code() == ErrorCode::invalid_argument);
+    return error->message();
+  };
+  CHECK(fault({.history = 0}) == "lbfgs: history is 0, must be positive");
+  CHECK(fault({.max_iterations = -1}) == "lbfgs: max_iterations is -1, must not be negative");
+  CHECK(fault({.max_search = 0}) == "lbfgs: max_search is 0, must be positive");
+  CHECK(fault({.sufficient_decrease = 0.5, .curvature = 0.5}) ==
+        "lbfgs: sufficient_decrease 0.5 and curvature 0.5 must satisfy 0 < sufficient_decrease < "
+        "curvature < 1");
+  CHECK(fault({.tolerance = -1}) == "optimizer: tolerance is -1, must not be negative");
+  CHECK(detail::with_iterations(Lbfgs{.max_iterations = 60}, 7).max_iterations == 7);
+  CHECK(detail::with_iterations(Lbfgs{.max_iterations = 5}, 7).max_iterations == 5);
+}

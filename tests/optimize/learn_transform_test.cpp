@@ -7,6 +7,10 @@
 #include "support/random.hpp"
 
 using namespace cafeq;
+using detail::CayleyParametrization;
+using detail::learn_transform;
+using detail::RangeProblem;
+using detail::RangeTerm;
 
 namespace {
 

@@ -10,6 +10,7 @@
 #include "support/random.hpp"
 
 using namespace cafeq;
+using detail::scale_sets;
 
 namespace {
 
@@ -245,6 +246,7 @@ TEST_CASE("Members that make no sense are refused") {
   const auto refused = [&](const auto& transform) {
     const Error error = test::error_of([&] { transform.fit(W.view()); });
     CHECK(error.code() == ErrorCode::invalid_argument);
+    CHECK(fault_of(transform, W.rows(), W.cols())->message() == error.message());
     return error.message();
   };
   CHECK_THAT(refused(Learned{.block = 0}), Contains("block is 0"));

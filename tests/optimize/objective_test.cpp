@@ -1,5 +1,6 @@
 #include "cafeq/optimize/objective.hpp"
 
+#include "cafeq/core/fault.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;
@@ -53,6 +54,12 @@ TEST_CASE("an optimizer of the user's own", "[optimize]") {
   const auto r = FixedStep{}.minimize(square, {5.0});
   CHECK(r.x[0] == Approx(0.0).margin(1e-8));
   CHECK(square.calls == 101);
+}
+
+TEST_CASE("an optimizer that cannot be limited runs as it is", "[optimize]") {
+  const FixedStep same = detail::with_iterations(FixedStep{.rate = 0.2}, 3);
+  CHECK(same.rate == 0.2);
+  CHECK_FALSE(fault_of(same));
 }
 
 TEST_CASE("gain over a window", "[optimize]") {

@@ -9,6 +9,8 @@
 #include "support/random.hpp"
 
 using namespace cafeq;
+using detail::CayleyParametrization;
+using detail::GeneralParametrization;
 
 namespace {
 

@@ -7,6 +7,8 @@
 #include "support/random.hpp"
 
 using namespace cafeq;
+using detail::als;
+using detail::itq;
 
 namespace {
 

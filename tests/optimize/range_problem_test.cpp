@@ -8,6 +8,8 @@
 #include "support/random.hpp"
 
 using namespace cafeq;
+using detail::RangeProblem;
+using detail::RangeTerm;
 
 namespace {
 
@@ -43,7 +45,7 @@ double reference(const S& s, const Matrix<double>& W, ScaleSets sets,
     column += block.rows();
   }
   Matrix<double> G(W.rows(), W.cols());
-  const double f = log_mean_range(s, X, sets, G.view());
+  const double f = detail::log_mean_range(s, X, sets, G.view());
   column = 0;
   for (const Index m : order) {
     auto& block = gradient[std::size_t(m)];

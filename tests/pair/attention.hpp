@@ -4,7 +4,9 @@
 #include <functional>
 #include <vector>
 
-#include "cafeq/pair/heads.hpp"
+#include "cafeq/loss/pair_product.hpp"
+#include "cafeq/pair/attention.hpp"
+#include "cafeq/pair/head_transform.hpp"
 #include "support/random.hpp"
 
 namespace cafeq::test {

@@ -7,6 +7,7 @@
 #include "support/golden.hpp"
 
 using namespace cafeq;
+using detail::balance_grams;
 using namespace cafeq::test;
 
 namespace {
@@ -179,4 +180,15 @@ TEST_CASE("bad input of balance", "[balance]") {
                [&] { balance(first.view(), second.view(), layout); }));
   CHECK(raises(ErrorCode::non_finite, "first",
                [&] { balance_diagonal(first.view(), second.view(), layout); }));
+}
+
+TEST_CASE("a floor that is no part of the largest singular value", "[balance]") {
+  CHECK_FALSE(BalanceOptions{}.fault());
+  CHECK_FALSE(BalanceOptions{.floor = 1}.fault());
+  for (const double floor : {0.0, -1.0, 1.5, std::numeric_limits<double>::quiet_NaN()}) {
+    const auto fault = BalanceOptions{.floor = floor}.fault();
+    REQUIRE(fault);
+    CHECK(fault->code() == ErrorCode::invalid_argument);
+    CHECK(fault->message() == message("floor: ", floor, ", must be in (0, 1]"));
+  }
 }

@@ -36,8 +36,8 @@ struct Factors {
 /// log mean R² of both factors, by the surrogate itself.
 double objective(const Factors& f, const ScaleSets& first_sets, const ScaleSets& second_sets,
                  const PNorm& surrogate) {
-  return log_mean_range(surrogate, f.first.view().transposed(), first_sets) +
-         log_mean_range(surrogate, f.second.view().transposed(), second_sets);
+  return detail::log_mean_range(surrogate, f.first.view().transposed(), first_sets) +
+         detail::log_mean_range(surrogate, f.second.view().transposed(), second_sets);
 }
 
 double orthogonality(View<const double> M) {

@@ -159,3 +159,19 @@ TEST_CASE("query and key that are normalised or clipped, and wrong shapes", "[qu
   CHECK(raises(ErrorCode::invalid_argument, "dims is 6",
                [&] { transform(a, M, {.rotary = Rotary{.dims = 6}}); }));
 }
+
+TEST_CASE("what keeps a query and a key projection from taking an M", "[query_key]") {
+  const HeadLayout layout{.head_dim = 4, .heads = 4, .kv_heads = 2};
+  const HeadTransform dense(layout, random_stack(layout, 5)), identity(layout);
+  CHECK_FALSE(query_key_fault(AttentionTraits{}));
+  CHECK_FALSE(query_key_fault(AttentionTraits{}, dense));
+  const AttentionTraits rotary{.rotary = Rotary{.dims = 4}};
+  CHECK_FALSE(query_key_fault(rotary, identity));
+  CHECK(query_key_fault(rotary, dense)->code() == ErrorCode::unsupported);
+  CHECK_THAT(query_key_fault(rotary, dense)->message(), Contains("does not commute"));
+  CHECK(query_key_fault(AttentionTraits{.rotary = Rotary{.dims = 3}}, identity)->code() ==
+        ErrorCode::invalid_argument);
+  for (const AttentionTraits& traits :
+       {AttentionTraits{.qk_norm = true}, AttentionTraits{.clipped = true}})
+    CHECK(query_key_fault(traits)->code() == ErrorCode::unsupported);
+}

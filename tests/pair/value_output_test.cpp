@@ -159,3 +159,19 @@ TEST_CASE("wrong shapes name the matrix", "[value_output]") {
   CHECK(raises(ErrorCode::invalid_shape, "Wo_hat",
                [&] { fit_value_bias(a.Wo, vec(a.bv), wrong, vec(a.bv), layout); }));
 }
+
+TEST_CASE("what keeps a value and an output projection from taking an M", "[value_output]") {
+  const HeadLayout layout{.head_dim = 3, .heads = 4, .kv_heads = 2};
+  const HeadTransform dense(layout, random_stack(layout, 5)), diagonal(layout);
+  CHECK_FALSE(value_output_fault(AttentionTraits{}));
+  CHECK_FALSE(value_output_fault(AttentionTraits{}, dense));
+  CHECK_FALSE(value_output_fault(AttentionTraits{.gated_output = true}, diagonal));
+  CHECK_THAT(value_output_fault(AttentionTraits{.gated_output = true}, dense)->message(),
+             Contains("diagonal M only"));
+  for (const AttentionTraits& traits :
+       {AttentionTraits{.value_norm = true}, AttentionTraits{.output_norm = true},
+        AttentionTraits{.clipped = true}}) {
+    CHECK(value_output_fault(traits)->code() == ErrorCode::unsupported);
+    CHECK(value_output_fault(traits, diagonal)->message() == value_output_fault(traits)->message());
+  }
+}

@@ -11,53 +11,16 @@
 ///                  channel is gated on its own
 #pragma once
 
-#include <limits>
-#include <optional>
-#include <string_view>
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
+#include "cafeq/core/fault.hpp"
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/kernel/gram.hpp"
+#include "cafeq/loss/error_and_norm.hpp"
+#include "cafeq/loss/head_grams.hpp"
+#include "cafeq/loss/head_layout.hpp"
 
 namespace cafeq {
-
-/// How the rows of both factors divide into heads. kv_heads = heads is multi-head attention (the
-/// default), 1 multi-query, between them grouped.
-struct HeadLayout {
-  Index head_dim = 0;
-  Index heads = 1;
-  Index kv_heads = heads;
-
-  /// Heads of the first factor that share one of the second.
-  Index group() const noexcept { return heads / kv_heads; }
-  Index kv_head(Index head) const noexcept { return head / group(); }
-
-  /// What is wrong with the numbers themselves, if anything.
-  std::optional<Error> fault() const;
-  /// Unless `size`, the number of rows or columns of the named matrix, is heads · head_dim.
-  std::optional<Error> first_fault(Index size, std::string_view name,
-                                   std::string_view unit = "rows") const;
-  /// Unless `size` is kv_heads · head_dim.
-  std::optional<Error> second_fault(Index size, std::string_view name,
-                                    std::string_view unit = "rows") const;
-
-  // The same, raised.
-  void check() const {
-    if (auto error = fault()) raise(*error);
-  }
-  void check_first(Index size, std::string_view name, std::string_view unit = "rows") const {
-    if (auto error = first_fault(size, name, unit)) raise(*error);
-  }
-  void check_second(Index size, std::string_view name, std::string_view unit = "rows") const {
-    if (auto error = second_fault(size, name, unit)) raise(*error);
-  }
-};
-
-/// One head of dimension 1 for each of the channels between an up and a down matrix.
-inline HeadLayout channel_layout(Index channels) noexcept {
-  return {.head_dim = 1, .heads = channels};
-}
 
 /// Σ_h ‖P_h − P̂_h‖² against Σ_h ‖P_h‖², in fp64 and without forming a product. With D = F − F̂
 /// (exact in fp64),
@@ -84,9 +47,8 @@ class PairProduct {
   /// squared_error() / squared_norm(); for a product of zero norm 0 or infinity.
   template <class U, class V>
   double relative_error(View<U> first, View<V> second, ExecutorRef executor = {}) const {
-    const double error = squared_error(first, second, executor);
-    if (squared_norm_ > 0 || error != error) return error / squared_norm_;
-    return error > 0 ? std::numeric_limits<double>::infinity() : 0.0;
+    return ErrorAndNorm{.error = squared_error(first, second, executor), .norm = squared_norm_}
+        .relative();
   }
 
  private:
@@ -108,97 +70,24 @@ double pair_error(A&& first, B&& second, Ah&& first_hat, Bh&& second_hat, HeadLa
 
 namespace detail {
 
-/// Heads that are widened together: where heads are narrow, neighbours share cache lines of a
-/// transposed view.
-inline Index heads_together(Index head_dim) noexcept { return std::max<Index>(1, 16 / head_dim); }
-
-/// Fᵀ [n, rows] in fp64.
-template <class T>
-Matrix<double> widen_transposed(View<T> F) {
-  return to_matrix<double>(F.transposed());
-}
-
-/// AᵀB [d, d] for A, B [n, d].
-inline Matrix<double> head_cross_gram(View<const double> A, View<const double> B) {
-  if (A.cols > 1) return kernel::cross_gram<double>(A, B);
-  Matrix<double> result(1, 1);
-  double sum = 0;
-  for (Index i = 0; i < A.rows; ++i) sum = std::fma(A(i, 0), B(i, 0), sum);
-  result(0, 0) = sum;
-  return result;
-}
-
-inline double inner_product(const Matrix<double>& A, const Matrix<double>& B) {
-  double sum = 0;
-  for (Index i = 0; i < A.size(); ++i) sum += A.data()[i] * B.data()[i];
-  return sum;
-}
-
-/// F_h F_hᵀ [d, d] of each of `count` heads.
-template <class T>
-std::vector<Matrix<double>> head_grams(View<T> F, Index count, ExecutorRef executor) {
-  const Index d = F.rows / count;
-  std::vector<Matrix<double>> grams(static_cast<std::size_t>(count));
-  executor.parallel_for(count, heads_together(d), [&](Index begin, Index end, Index) {
-    const auto wide = widen_transposed(F.row_block(begin * d, (end - begin) * d));
-    for (Index h = begin; h < end; ++h) {
-      const auto head = wide.view().col_block((h - begin) * d, d);
-      grams[std::size_t(h)] = head_cross_gram(head, head);
-    }
-  });
-  return grams;
-}
-
+/// A − B.
 inline Matrix<double> difference(Matrix<double> A, const Matrix<double>& B) {
   for (Index i = 0; i < A.size(); ++i) A.data()[i] -= B.data()[i];
   return A;
 }
 
-inline std::optional<Error> head_rows_fault(Index size, Index heads, Index head_dim,
-                                            std::string_view name, std::string_view unit,
-                                            std::string_view count) {
-  if (size == heads * head_dim) return std::nullopt;
-  return Error(ErrorCode::invalid_shape,
-               message(name, ": ", size, " ", unit, ", but ", count, " * head_dim is ", heads,
-                       " * ", head_dim, " = ", heads * head_dim));
-}
-
 }  // namespace detail
-
-inline std::optional<Error> HeadLayout::fault() const {
-  const auto below_one = [](std::string_view name, Index value) {
-    return Error(ErrorCode::invalid_argument,
-                 message("layout: ", name, " is ", value, ", must be at least 1"));
-  };
-  if (head_dim < 1) return below_one("head_dim", head_dim);
-  if (heads < 1) return below_one("heads", heads);
-  if (kv_heads < 1) return below_one("kv_heads", kv_heads);
-  if (heads % kv_heads != 0)
-    return Error(
-        ErrorCode::invalid_argument,
-        message("layout: heads (", heads, ") is not a multiple of kv_heads (", kv_heads, ")"));
-  return std::nullopt;
-}
-
-inline std::optional<Error> HeadLayout::first_fault(Index size, std::string_view name,
-                                                    std::string_view unit) const {
-  return detail::head_rows_fault(size, heads, head_dim, name, unit, "heads");
-}
-
-inline std::optional<Error> HeadLayout::second_fault(Index size, std::string_view name,
-                                                     std::string_view unit) const {
-  return detail::head_rows_fault(size, kv_heads, head_dim, name, unit, "kv_heads");
-}
 
 template <class T>
 PairProduct<T>::PairProduct(View<const T> first, View<const T> second, HeadLayout layout,
                             ExecutorRef executor)
     : first_(first), second_(second), layout_(layout) {
-  layout.check();
+  check(layout.fault());
   check_view(first, "first");
   check_view(second, "second");
-  layout.check_first(first.rows, "first");
-  layout.check_second(second.rows, "second");
+  check(layout.first_fault(first.rows, "first"));
+  check(layout.second_fault(second.rows, "second"));
+
   second_grams_ = detail::head_grams(second, layout.kv_heads, executor);
   const auto first_grams = detail::head_grams(first, layout.heads, executor);
   for (Index h = 0; h < layout.heads; ++h)
@@ -213,6 +102,7 @@ double PairProduct<T>::squared_error(View<U> first, View<V> second, ExecutorRef 
   check_view(second, "second_hat");
   check_same_shape(first_, "first", first, "first_hat");
   check_same_shape(second_, "second", second, "second_hat");
+
   const Index d = layout_.head_dim;
   const Index together = detail::heads_together(d);
 
@@ -229,7 +119,7 @@ double PairProduct<T>::squared_error(View<U> first, View<V> second, ExecutorRef 
     for (Index h = begin; h < end; ++h) {
       const auto F = exact.view().col_block((h - begin) * d, d);
       const auto D = error.view().col_block((h - begin) * d, d);
-      seconds[std::size_t(h)] = {detail::head_cross_gram(F, D), detail::head_cross_gram(D, D)};
+      seconds[std::size_t(h)] = {detail::head_cross_gram(F, D), detail::head_gram(D)};
     }
   });
 
@@ -244,9 +134,9 @@ double PairProduct<T>::squared_error(View<U> first, View<V> second, ExecutorRef 
       const auto D = error.view().col_block((h - begin) * d, d);
       const auto kv = std::size_t(layout_.kv_head(h));
       errors[std::size_t(h)] =
-          detail::inner_product(detail::head_cross_gram(D, D), second_grams_[kv]) +
+          detail::inner_product(detail::head_gram(D), second_grams_[kv]) +
           2.0 * detail::inner_product(detail::head_cross_gram(D, F), seconds[kv].cross) +
-          detail::inner_product(detail::head_cross_gram(F, F), seconds[kv].error);
+          detail::inner_product(detail::head_gram(F), seconds[kv].error);
     }
   });
   double sum = 0;

@@ -11,8 +11,10 @@
 #include <cmath>
 #include <concepts>
 #include <limits>
+#include <optional>
 
 #include "cafeq/core/executor.hpp"
+#include "cafeq/core/fault.hpp"
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/kernel/column_range.hpp"
 #include "cafeq/kernel/row_range.hpp"
@@ -32,6 +34,13 @@ struct ScaleSets {
   static constexpr ScaleSets groups(Index group) noexcept { return {Axis::row, group}; }
   /// One scale a column, or one for `group` consecutive weights of a column.
   static constexpr ScaleSets columns(Index group = 0) noexcept { return {Axis::column, group}; }
+
+  std::optional<Error> fault() const {
+    if (group >= 0) return std::nullopt;
+    return Error(ErrorCode::invalid_argument,
+                 message("scale sets: group is ", group,
+                         ", must be positive, or 0 for whole rows or columns"));
+  }
 };
 
 /// R² of one set, and ∂R²/∂x_j divided by the slope φ'(x_j) that the kernels return.
@@ -52,9 +61,10 @@ struct PeakChange {
 struct PNorm {
   int p = 8;
 
-  void check() const {
-    if (p < 2 || p > 64 || p % 2 != 0)
-      raise(ErrorCode::invalid_argument, message("p-norm: p is ", p, ", must be even, 2 to 64"));
+  std::optional<Error> fault() const {
+    if (p >= 2 && p <= 64 && p % 2 == 0) return std::nullopt;
+    return Error(ErrorCode::invalid_argument,
+                 message("p-norm: p is ", p, ", must be even, 2 to 64"));
   }
   kernel::PowerRange kernel() const noexcept { return kernel::PowerRange(p); }
 
@@ -74,8 +84,8 @@ struct PNorm {
   }
 
  private:
-  /// The peak as the kernel divides by it, so that the rounding cancels; a peak that it takes for
-  /// zero has no sum.
+  /// The peak as the kernel divides by it, so that its rounding cancels. A peak that the kernel
+  /// takes for zero has no sum that it could spoil.
   static double scale(float peak) noexcept {
     return peak >= std::numeric_limits<float>::min() ? 1.0 / double(1.0f / peak) : double(peak);
   }
@@ -96,10 +106,10 @@ struct PNorm {
 struct LogSumExp {
   float t = 5;
 
-  void check() const {
-    if (!(t > 0) || !std::isfinite(t))
-      raise(ErrorCode::invalid_argument,
-            message("log-sum-exp: t is ", double(t), ", must be positive"));
+  std::optional<Error> fault() const {
+    if (t > 0 && std::isfinite(t)) return std::nullopt;
+    return Error(ErrorCode::invalid_argument,
+                 message("log-sum-exp: t is ", double(t), ", must be positive"));
   }
   kernel::ExponentialRange kernel() const noexcept { return kernel::ExponentialRange(t); }
 
@@ -116,24 +126,17 @@ struct LogSumExp {
   }
 };
 
-/// A smooth range: a kernel for φ and its slope, and what turns Σ φ into R².
+/// A smooth range: a kernel for φ and its slope, and what turns Σ φ into R². One that can be made
+/// with members out of range says so by fault() (core/fault.hpp).
 template <class S>
 concept RangeSurrogate =
     std::copyable<S> && requires(const S& s, float peak, double sum, Index n, float* x) {
-      s.check();
       { kernel::row_sum<DefaultArch>(s.kernel(), x, n, peak, x) } -> std::same_as<double>;
       { s.range(peak, sum, n) } -> std::same_as<SetRange>;
       { s.change(peak, peak) } -> std::same_as<PeakChange>;
     };
 
 namespace detail {
-
-inline void check_scale_sets(const ScaleSets& sets) {
-  if (sets.group < 0)
-    raise(ErrorCode::invalid_argument,
-          message("scale sets: group is ", sets.group,
-                  ", must be positive, or 0 for whole rows or columns"));
-}
 
 /// Replaces one row by n_s ∂R_s²/∂x for each of its sets; returns Σ n_s R_s².
 template <RangeSurrogate S>
@@ -164,21 +167,21 @@ double row_ranges_value(const S& surrogate, const float* x, Index n, Index group
   return total;
 }
 
-}  // namespace detail
-
 /// f(X), and ∂f/∂X in `gradient` where that is not empty. X of any element type and strides;
 /// entries are taken as floats. −infinity with no gradient where every R is zero. Scratch: a row a
-/// chunk, but none for the value alone of rows of floats.
+/// chunk, but none for the value alone of rows of floats. The library itself evaluates f in strips
+/// (optimize/range_problem.hpp); this is what that is compared with.
 template <RangeSurrogate S, class M, Element G = float>
   requires MatrixView<M>
 double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<G> gradient = {},
                       ExecutorRef executor = {}) {
   auto X = as_view(matrix);
   check_view(X, "X");
-  surrogate.check();
-  detail::check_scale_sets(sets);
+  check(fault_of(surrogate));
+  check(sets.fault());
   if (X.empty())
     raise(ErrorCode::invalid_shape, message("X: ", X.rows, " x ", X.cols, " has no range"));
+
   const bool with_gradient = gradient.data != nullptr;
   if (with_gradient) check_same_shape(X, "X", gradient, "gradient");
   if (sets.axis == ScaleSets::Axis::column) {
@@ -187,23 +190,26 @@ double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<
   }
   const Index group = sets.group > 0 ? sets.group : X.cols;
   const Index grain = std::max<Index>(1, 16384 / X.cols);
+
   const double total = parallel_sum(executor, X.rows, grain, [&](Index begin, Index end) {
     double sum = 0;
     if constexpr (std::is_same_v<std::remove_const_t<typename decltype(X)::value_type>, float>)
       if (!with_gradient && X.rows_contiguous()) {  // read where it lies
         for (Index i = begin; i < end; ++i)
-          sum += detail::row_ranges_value(surrogate, X.data + i * X.row_stride, X.cols, group);
+          sum += row_ranges_value(surrogate, X.data + i * X.row_stride, X.cols, group);
         return sum;
       }
     Matrix<float> row(1, X.cols);
     for (Index i = begin; i < end; ++i) {
       copy(X.row_block(i, 1), row.view());
-      sum += with_gradient ? detail::row_ranges(surrogate, row.data(), X.cols, group)
-                           : detail::row_ranges_value(surrogate, row.data(), X.cols, group);
+      sum += with_gradient ? row_ranges(surrogate, row.data(), X.cols, group)
+                           : row_ranges_value(surrogate, row.data(), X.cols, group);
       if (with_gradient) copy(row.view(), gradient.row_block(i, 1));
     }
     return sum;
   });
+
+  // What was written is ∂(Σ n_s R_s²)/∂X; f is the logarithm of that sum.
   if (with_gradient && total > 0)
     executor.parallel_for(X.rows, grain, [&](Index begin, Index end, Index) {
       for (Index i = begin; i < end; ++i)
@@ -213,4 +219,5 @@ double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<
   return std::log(total / double(X.size()));
 }
 
+}  // namespace detail
 }  // namespace cafeq

@@ -4,28 +4,17 @@
 /// (or of narrower types) is exact in it.
 #pragma once
 
-#include <cmath>
 #include <cstdlib>
-#include <limits>
+#include <vector>
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/kernel/difference.hpp"
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/metric.hpp"
+#include "cafeq/loss/error_and_norm.hpp"
 
 namespace cafeq {
-
-/// ‖E‖² in a metric and ‖W‖² in the same.
-struct ErrorAndNorm {
-  double error = 0;
-  double norm = 0;
-
-  double relative() const noexcept {
-    if (norm > 0 || std::isnan(error) || std::isnan(norm)) return error / norm;
-    return error > 0 ? std::numeric_limits<double>::infinity() : 0.0;
-  }
-};
 
 namespace detail {
 
@@ -97,6 +86,7 @@ ErrorAndNorm metric_error(View<T> W, View<U> W_hat, const Metric& metric, Side s
     raise(ErrorCode::invalid_shape,
           message("metric: dimension ", metric.dim(), " does not fit the ", W.cols,
                   side == Side::input ? " columns of W" : " rows of W"));
+
   Index widest = 0;
   for (const Metric::Block& block : metric.blocks()) widest = std::max(widest, block.size);
   return sum_over_rows(W.rows, W.cols, executor, [&](Index begin, Index end) {
@@ -107,6 +97,7 @@ ErrorAndNorm metric_error(View<T> W, View<U> W_hat, const Metric& metric, Side s
     copy(W.row_block(begin, n), w.view());
     copy(W_hat.row_block(begin, n), e.view());
     for (Index i = 0; i < w.size(); ++i) e.data()[i] = w.data()[i] - e.data()[i];
+
     ErrorAndNorm sum;
     for (const Metric::Block& block : metric.blocks()) {
       const auto scratch = product.view().col_block(0, block.size);

@@ -6,8 +6,8 @@
 #include <optional>
 #include <string_view>
 
+#include "cafeq/pair/attention.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
-#include "cafeq/pair/heads.hpp"
 
 namespace cafeq::detail {
 

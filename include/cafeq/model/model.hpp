@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "cafeq/model/tensor.hpp"
+#include "cafeq/pair/attention.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
-#include "cafeq/pair/heads.hpp"
 
 namespace cafeq {
 

@@ -99,13 +99,13 @@ inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first
       return unsupported(
           "value/output: the heads' output is gated channel by channel, which does not commute "
           "with M");
-    return value_output_refusal(traits);
+    return value_output_fault(traits);
   }
 
   if (first.width != second.width)
     return unsupported(message(first.tensor, ": ", first.width, " inputs, but ", second.tensor,
                                " has ", second.width));
-  if (auto refusal = query_key_refusal(traits)) return refusal;
+  if (auto refusal = query_key_fault(traits)) return refusal;
   return rotary_refusal(traits, signs, layout.head_dim);
 }
 
@@ -122,7 +122,7 @@ inline std::optional<Error> mlp_refusal(const Factor& down, const Factor& up, In
                                " gate, contrary to the configuration"));
   if (traits.gated && gate_size != up.size)
     return unsupported(message(up.tensor, ": ", up.size, " rows, but the gate has ", gate_size));
-  return up_down_refusal(traits);
+  return up_down_fault(traits);
 }
 
 }  // namespace cafeq::detail

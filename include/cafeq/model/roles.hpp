@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "cafeq/core/numeric.hpp"
+#include "cafeq/pair/attention.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
-#include "cafeq/pair/heads.hpp"
 
 namespace cafeq {
 

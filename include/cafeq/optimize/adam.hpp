@@ -2,8 +2,10 @@
 /// stochastic optimization", 2015).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
+#include "cafeq/core/fault.hpp"
 #include "cafeq/optimize/objective.hpp"
 
 namespace cafeq {
@@ -20,30 +22,39 @@ struct Adam {
   Index window = 10;
   double gradient_tolerance = 1e-10;  ///< stop when no component of the gradient is larger
 
-  void check() const {
+  std::optional<Error> fault() const {
     if (!(learning_rate > 0))
-      raise(ErrorCode::invalid_argument,
-            message("adam: learning_rate is ", learning_rate, ", must be positive"));
+      return Error(ErrorCode::invalid_argument,
+                   message("adam: learning_rate is ", learning_rate, ", must be positive"));
     if (steps < 0)
-      raise(ErrorCode::invalid_argument,
-            message("adam: steps is ", steps, ", must not be negative"));
+      return Error(ErrorCode::invalid_argument,
+                   message("adam: steps is ", steps, ", must not be negative"));
     for (const double beta : {beta1, beta2})
       if (!(beta >= 0 && beta < 1))
-        raise(ErrorCode::invalid_argument, message("adam: beta is ", beta, ", must lie in [0, 1)"));
-    detail::check_stopping(tolerance, window, gradient_tolerance);
+        return Error(ErrorCode::invalid_argument,
+                     message("adam: beta is ", beta, ", must lie in [0, 1)"));
+    return detail::stopping_fault(tolerance, window, gradient_tolerance);
+  }
+
+  /// The same with at most n steps.
+  Adam with_iterations(Index n) const {
+    Adam limited = *this;
+    limited.steps = std::min(steps, n);
+    return limited;
   }
 
   Minimum minimize(ObjectiveRef f, std::vector<double> x0) const {
-    check();
+    check(fault());
+
     const std::size_t n = x0.size();
     std::vector<double> x = x0;
     std::vector<double> gradient(n);
     std::vector<double> mean(n);
     std::vector<double> square(n);
-    Minimum best{std::move(x0), f(x, gradient), 0, 1, false};
+    Minimum best{.x = std::move(x0), .value = f(x, gradient), .evaluations = 1};
     if (!std::isfinite(best.value)) return best;
+
     detail::GainWindow gain(tolerance, window);
-    double value = best.value;
     double rate = learning_rate;
     double power1 = 1;
     double power2 = 1;
@@ -52,6 +63,7 @@ struct Adam {
         best.converged = true;
         break;
       }
+
       power1 *= beta1;
       power2 *= beta2;
       const double step = rate * std::sqrt(1 - power2) / (1 - power1);
@@ -60,11 +72,12 @@ struct Adam {
         square[i] = beta2 * square[i] + (1 - beta2) * gradient[i] * gradient[i];
         x[i] -= step * mean[i] / (std::sqrt(square[i]) + epsilon * std::sqrt(1 - power2));
       }
-      value = f(x, gradient);
+
+      const double value = f(x, gradient);
       ++best.evaluations;
       if (!std::isfinite(value)) {
         x = best.x;
-        value = f(x, gradient);
+        f(x, gradient);
         ++best.evaluations;
         mean.assign(n, 0.0);
         square.assign(n, 0.0);

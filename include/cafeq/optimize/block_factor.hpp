@@ -17,7 +17,7 @@ class BlockFactor {
     Index column = 0;
     Index position = 0;
     for (const Index k : sizes) {
-      blocks_.push_back({k, column, position});
+      blocks_.push_back({.size = k, .column = column, .position = position});
       column += k;
       position += kernel::panels_size<float>(k, k);
       largest_ = std::max(largest_, k);
@@ -26,10 +26,9 @@ class BlockFactor {
   }
 
   Index count() const noexcept { return Index(blocks_.size()); }
-  /// Elements of scratch that set() asks for.
-  Index scratch_size() const noexcept { return largest_ * largest_; }
 
-  /// Block b ← diag(row_scale(0), row_scale(1), …)·M, rounded to floats.
+  /// Block b ← diag(row_scale(0), row_scale(1), …)·M, rounded to floats. Scratch: as many floats as
+  /// M has entries.
   template <class F>
   void set(Index b, View<const double> M, F&& row_scale, std::span<float> scratch) noexcept {
     const Block& block = blocks_[std::size_t(b)];
@@ -41,9 +40,10 @@ class BlockFactor {
     kernel::pack_panels<float>(View<const float>(scaled), packed_.data() + block.position);
   }
 
-  /// X = W·blockdiag, [n, d]·[d, d], in parallel. Rows of X contiguous. A few rows of W run through
-  /// all blocks, each through a copy that lies in L1, before the next ones.
+  /// X = W·blockdiag, [n, d]·[d, d], in parallel. Rows of X contiguous.
   void multiply(View<const float> W, View<float> X, ExecutorRef executor) const {
+    // A few rows of W run through all blocks, each through a copy that lies in L1, before the next
+    // ones: a row is read from memory once.
     constexpr Index rows = 48;
     const Index parts = ceil_div(W.rows, rows);
     const Index grain = std::max<Index>(1, (Index(1) << 19) / (rows * largest_ * largest_));
@@ -61,8 +61,8 @@ class BlockFactor {
  private:
   struct Block {
     Index size;
-    Index column;
-    Index position;
+    Index column;    // of W and of X
+    Index position;  // in packed_
   };
 
   void multiply_block(View<const float> W, const Block& block, View<float> X) const noexcept {

@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "cafeq/core/fault.hpp"
 #include "cafeq/optimize/objective.hpp"
 
 namespace cafeq {
@@ -16,15 +17,20 @@ namespace cafeq {
 struct Lbfgs {
   Index history = 10;
   Index max_iterations = 60;
-  double tolerance =
-      1e-3;  ///< stop when the value falls by less over `window` iterations; 0: never
+  double tolerance = 1e-3;  ///< stop when the value falls by less over `window` steps; 0: never
   Index window = 10;
   double gradient_tolerance = 1e-10;  ///< stop when no component of the gradient is larger
   double sufficient_decrease = 1e-4;  ///< c₁ of the Wolfe conditions
   double curvature = 0.9;             ///< c₂
   Index max_search = 25;              ///< evaluations of one line search
 
-  void check() const;
+  std::optional<Error> fault() const;
+  /// The same with at most n iterations.
+  Lbfgs with_iterations(Index n) const {
+    Lbfgs limited = *this;
+    limited.max_iterations = std::min(max_iterations, n);
+    return limited;
+  }
   Minimum minimize(ObjectiveRef f, std::vector<double> x0) const;
 };
 
@@ -48,7 +54,7 @@ class LineSearch {
                                double value, double slope, double first) {
     origin_ = origin;
     direction_ = direction;
-    start_ = {0, value, slope};
+    start_ = {.step = 0, .value = value, .slope = slope};
     left_ = options_.max_search;
     Probe previous = start_;
     double step = first;
@@ -73,7 +79,7 @@ class LineSearch {
 
   Probe evaluate(double step) {
     for (std::size_t i = 0; i < x_.size(); ++i) x_[i] = origin_[i] + step * direction_[i];
-    Probe probe{step, f_(x_, gradient_), 0};
+    Probe probe{.step = step, .value = f_(x_, gradient_)};
     --left_;
     ++evaluations_;
     if (std::isfinite(probe.value))
@@ -112,8 +118,8 @@ class LineSearch {
   static double interpolate(const Probe& a, const Probe& b) noexcept {
     const double width = b.step - a.step;
     const double middle = a.step + 0.5 * width;
-    if (!std::isfinite(b.value))
-      return a.step + 0.1 * width;  // the domain's edge is near: stay well inside
+    // The edge of the domain is near: stay well inside.
+    if (!std::isfinite(b.value)) return a.step + 0.1 * width;
     const double d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step);
     const double square = d1 * d1 - a.slope * b.slope;
     if (!(square >= 0)) return middle;
@@ -161,10 +167,10 @@ class InverseHessian {
       sy = std::fma(double(float(x_next[i] - x[i])), y, sy);
       yy = std::fma(y, y, yy);
     }
-    if (!(sy > std::numeric_limits<double>::epsilon() * yy))
-      return;  // no positive curvature: the pair would spoil definiteness
-    Pair& pair =
-        pairs_[std::size_t(next_)];  // only now: the oldest pair stays where this one is refused
+    // Without positive curvature the pair would spoil definiteness; the oldest one stays.
+    if (!(sy > std::numeric_limits<double>::epsilon() * yy)) return;
+
+    Pair& pair = pairs_[std::size_t(next_)];
     pair.s.resize(n_);
     pair.y.resize(n_);
     for (std::size_t i = 0; i < n_; ++i) {
@@ -181,6 +187,7 @@ class InverseHessian {
   void descend(std::span<const double> g, std::span<double> direction) {
     for (std::size_t i = 0; i < n_; ++i) direction[i] = -g[i];
     if (count_ == 0) return;
+
     for (Index k = 0; k < count_; ++k) {  // newest first
       const Pair& pair = recent(k);
       weight_[std::size_t(k)] = pair.inverse_sy * dot(std::span<const float>(pair.s), direction);
@@ -221,33 +228,35 @@ class InverseHessian {
 
 }  // namespace detail
 
-inline void Lbfgs::check() const {
+inline std::optional<Error> Lbfgs::fault() const {
   if (history < 1)
-    raise(ErrorCode::invalid_argument,
-          message("lbfgs: history is ", history, ", must be positive"));
+    return Error(ErrorCode::invalid_argument,
+                 message("lbfgs: history is ", history, ", must be positive"));
   if (max_iterations < 0)
-    raise(ErrorCode::invalid_argument,
-          message("lbfgs: max_iterations is ", max_iterations, ", must not be negative"));
+    return Error(ErrorCode::invalid_argument,
+                 message("lbfgs: max_iterations is ", max_iterations, ", must not be negative"));
   if (max_search < 1)
-    raise(ErrorCode::invalid_argument,
-          message("lbfgs: max_search is ", max_search, ", must be positive"));
+    return Error(ErrorCode::invalid_argument,
+                 message("lbfgs: max_search is ", max_search, ", must be positive"));
   if (!(0 < sufficient_decrease && sufficient_decrease < curvature && curvature < 1))
-    raise(ErrorCode::invalid_argument,
-          message("lbfgs: sufficient_decrease ", sufficient_decrease, " and curvature ", curvature,
-                  " must satisfy 0 < sufficient_decrease < curvature < 1"));
-  detail::check_stopping(tolerance, window, gradient_tolerance);
+    return Error(ErrorCode::invalid_argument,
+                 message("lbfgs: sufficient_decrease ", sufficient_decrease, " and curvature ",
+                         curvature, " must satisfy 0 < sufficient_decrease < curvature < 1"));
+  return detail::stopping_fault(tolerance, window, gradient_tolerance);
 }
 
 inline Minimum Lbfgs::minimize(ObjectiveRef f, std::vector<double> x0) const {
-  check();
+  check(fault());
+
   const std::size_t n = x0.size();
   std::vector<double> gradient(n);
   std::vector<double> direction(n);
-  Minimum best{std::move(x0), 0, 0, 1, false};
+  Minimum best{.x = std::move(x0), .evaluations = 1};
   best.value = f(best.x, gradient);
   if (!std::isfinite(best.value) ||
       !std::isfinite(detail::dot(std::span<const double>(gradient), gradient)))
     return best;
+
   detail::LineSearch line(*this, f, n);
   detail::InverseHessian hessian(history, n);
   detail::GainWindow gain(tolerance, window);
@@ -256,6 +265,7 @@ inline Minimum Lbfgs::minimize(ObjectiveRef f, std::vector<double> x0) const {
       best.converged = true;
       break;
     }
+
     hessian.descend(gradient, direction);
     double slope = detail::dot(std::span<const double>(gradient), direction);
     if (!(slope < 0)) {
@@ -263,15 +273,17 @@ inline Minimum Lbfgs::minimize(ObjectiveRef f, std::vector<double> x0) const {
       hessian.descend(gradient, direction);
       slope = detail::dot(std::span<const double>(gradient), direction);
     }
+
     // Without curvature nothing is known of the scale: a first step of unit length, or shorter.
     const double first = hessian.empty() ? std::min(1.0, 1.0 / std::sqrt(-slope)) : 1.0;
     const auto value = line.search(best.x, direction, best.value, slope, first);
     if (!value) {
-      if (hessian.empty())
-        break;  // not even steepest descent goes down: the precision of f is exhausted
+      // Where not even steepest descent goes down, the precision of f is exhausted.
+      if (hessian.empty()) break;
       hessian.clear();
       continue;
     }
+
     hessian.add(best.x, line.x(), gradient, line.gradient());
     best.x = line.x();
     gradient = line.gradient();

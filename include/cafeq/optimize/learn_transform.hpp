@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "cafeq/core/fault.hpp"
+#include "cafeq/linalg/dense.hpp"
 #include "cafeq/optimize/objective.hpp"
 #include "cafeq/optimize/parametrization.hpp"
 #include "cafeq/optimize/range_problem.hpp"
@@ -16,6 +18,9 @@ enum class Parametrization {
   general,     ///< any invertible M; the objective then counts ‖M⁻¹‖²
 };
 
+namespace detail {
+
+/// What learn_transform() finds.
 struct LearnedMatrices {
   std::vector<Matrix<double>> M;
   double value = 0;  ///< the objective at M
@@ -32,6 +37,8 @@ template <RangeSurrogate S, Optimizer O>
 LearnedMatrices learn_transform(std::vector<RangeTerm> terms, std::vector<Matrix<double>> start,
                                 const S& surrogate, Parametrization parametrization,
                                 const O& optimizer, ExecutorRef executor = {}) {
+  check(fault_of(surrogate));
+  check(fault_of(optimizer));
   std::vector<Index> sizes;
   bool nothing_to_learn = true;
   for (std::size_t m = 0; m < start.size(); ++m) {
@@ -41,9 +48,10 @@ LearnedMatrices learn_transform(std::vector<RangeTerm> terms, std::vector<Matrix
     check_finite(start[m].view(), "start");
     sizes.push_back(start[m].rows());
   }
+
   for (const RangeTerm& term : terms) nothing_to_learn = nothing_to_learn && term.vanishes();
   RangeProblem<S> problem(std::move(terms), std::move(sizes), surrogate, executor);
-  if (nothing_to_learn) return {std::move(start), 0, 0, 0, 0, true};
+  if (nothing_to_learn) return {.M = std::move(start), .converged = true};
 
   auto M = start;
   auto by_M = start;
@@ -64,6 +72,7 @@ LearnedMatrices learn_transform(std::vector<RangeTerm> terms, std::vector<Matrix
     result.iterations = minimum.iterations;
     result.converged = minimum.converged;
   };
+
   if (parametrization == Parametrization::orthogonal) {
     run(CayleyParametrization(std::move(start), executor), false);
   } else {
@@ -76,4 +85,5 @@ LearnedMatrices learn_transform(std::vector<RangeTerm> terms, std::vector<Matrix
   return result;
 }
 
+}  // namespace detail
 }  // namespace cafeq

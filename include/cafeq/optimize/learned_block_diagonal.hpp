@@ -2,10 +2,15 @@
 /// 2511.19705, with the polish measured for this library).
 #pragma once
 
+#include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "cafeq/core/fault.hpp"
+#include "cafeq/core/scale.hpp"
+#include "cafeq/core/scan.hpp"
 #include "cafeq/optimize/lbfgs.hpp"
 #include "cafeq/optimize/learn_transform.hpp"
 #include "cafeq/optimize/polish.hpp"
@@ -17,11 +22,15 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// The sets of weights that share a scale under a quantizer's granularity, as the range surrogates
 /// see them. A scale for the whole tensor is learned as if each row had one.
 inline ScaleSets scale_sets(Index group) noexcept {
   return group > 0 ? ScaleSets::groups(group) : ScaleSets::rows();
 }
+
+}  // namespace detail
 
 /// Blocks of a randomized Hadamard: the start of every learned transform. Orthogonal.
 inline MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t seed) {
@@ -61,12 +70,35 @@ struct LearnedBlockDiagonal {
   /// a copy is made, since what is learned does not depend on powers of two.
   template <class T>
   BlockDiagonal fit(View<T> W, ExecutorRef executor = {}) const {
-    check();
+    check_view(W, "W");
+    check(*this, W.rows, W.cols);
+    const WeightScan scan = scan_weights(W, executor);
+    if (!scan.finite) raise(*finite_fault(W, "W"));
+
     if constexpr (std::is_same_v<std::remove_const_t<T>, float>)
-      if (W.rows_contiguous() && is_moderate(floor_log2(largest_magnitude(W))))
-        return learn(W, executor);
-    const Matrix<float> dense = normalized(W, executor);
-    return learn(dense.view(), executor);
+      if (W.rows_contiguous() && is_moderate(floor_log2(scan.largest)))
+        return learn(W, scan, executor);
+    const Matrix<float> dense = scaled_down(W, floor_log2(scan.largest), executor);
+    return learn(dense.view(), scan_weights(dense.view(), executor), executor);
+  }
+  /// What is wrong with the members for W [rows, cols], those of its parts first.
+  std::optional<Error> fault(Index rows, Index cols) const {
+    if (auto fault = fault_of(quantizer, rows, cols)) return fault;
+    if (auto fault = fault_of(surrogate)) return fault;
+    if (auto fault = fault_of(optimizer)) return fault;
+    if (auto fault = fault_of(rounder, rows, cols)) return fault;
+    if (block < 1)
+      return Error(ErrorCode::invalid_argument,
+                   message("block is ", block, ", must be at least 1"));
+    if (!std::isfinite(scaling_power))
+      return Error(ErrorCode::invalid_argument, message("scaling_power is ", scaling_power));
+    if (itq_rounds < 0)
+      return Error(ErrorCode::invalid_argument,
+                   message("itq_rounds is ", itq_rounds, ", must not be negative"));
+    if (als_rounds < 0)
+      return Error(ErrorCode::invalid_argument,
+                   message("als_rounds is ", als_rounds, ", must not be negative"));
+    return std::nullopt;
   }
   std::int64_t storage_bits(Index dim) const {
     std::int64_t entries = 0;
@@ -75,23 +107,12 @@ struct LearnedBlockDiagonal {
   }
 
  private:
-  void check() const {
-    if (block < 1)
-      raise(ErrorCode::invalid_argument, message("block is ", block, ", must be at least 1"));
-    if (!std::isfinite(scaling_power))
-      raise(ErrorCode::invalid_argument, message("scaling_power is ", scaling_power));
-    if (itq_rounds < 0)
-      raise(ErrorCode::invalid_argument,
-            message("itq_rounds is ", itq_rounds, ", must not be negative"));
-    if (als_rounds < 0)
-      raise(ErrorCode::invalid_argument,
-            message("als_rounds is ", als_rounds, ", must not be negative"));
-  }
-
-  BlockDiagonal learn(View<const float> W, ExecutorRef executor) const {
-    if (is_constant(W) || largest_magnitude(W) == 0)  // every grid holds it as it is
+  BlockDiagonal learn(View<const float> W, const WeightScan& scan, ExecutorRef executor) const {
+    // Every grid holds a matrix of one number as it is.
+    if (scan.constant || scan.largest == 0)
       return BlockDiagonal::from_inverse(
           MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
+
     const auto sizes = uneven_blocks(W.cols, block);
     const Diagonal scaling = scaling_power != 0
                                  ? DualScaling{.power = scaling_power}.fit(W, executor)
@@ -102,20 +123,21 @@ struct LearnedBlockDiagonal {
     std::vector<float> scale(scaling.entries());
     for (float& d : scale) d *= enlarge;
 
-    std::vector<RangeTerm> terms;
-    terms.emplace_back(W, scale_sets(quantizer.group), std::vector<Index>{}, scale);
-    MatrixBlocks M = learn_transform(std::move(terms), hadamard_blocks(sizes, seed), surrogate,
-                                     parametrization, optimizer, executor)
+    std::vector<detail::RangeTerm> terms;
+    terms.emplace_back(W, detail::scale_sets(quantizer.group), std::vector<Index>{}, scale);
+    MatrixBlocks M = detail::learn_transform(std::move(terms), hadamard_blocks(sizes, seed),
+                                             surrogate, parametrization, optimizer, executor)
                          .M;
     if (parametrization == Parametrization::orthogonal)
-      itq(W, M, quantizer, itq_rounds, executor, scale);
+      detail::itq(W, M, quantizer, itq_rounds, executor, scale);
 
+    // From the inverse of W D M to that of W itself.
     MatrixBlocks N = inverses(M);
     M.clear();
     for (Index b = 0, offset = 0; b < Index(N.size()); offset += N[std::size_t(b++)].rows())
       scale_columns(N[std::size_t(b)], scaling, offset);
     std::fill(scale.begin(), scale.end(), enlarge);
-    MatrixBlocks polished = als(W, N, quantizer, rounder, als_rounds, executor, scale);
+    MatrixBlocks polished = detail::als(W, N, quantizer, rounder, als_rounds, executor, scale);
     for (std::size_t b = 0; b < N.size(); ++b)
       if (is_storable(polished[b])) N[b] = std::move(polished[b]);
     return BlockDiagonal::from_inverse(std::move(N), precision);

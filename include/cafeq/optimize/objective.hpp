@@ -4,6 +4,7 @@
 #include <cmath>
 #include <concepts>
 #include <memory>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -61,17 +62,29 @@ struct Minimum {
   double value = 0;
   Index iterations = 0;
   Index evaluations = 0;
-  bool converged =
-      false;  ///< stopped because nothing was left to gain, rather than at the limit of iterations
+  /// Stopped because nothing was left to gain, rather than at the limit of iterations.
+  bool converged = false;
 };
 
 /// Minimises any differentiable objective from a start; never returns a worse point than the start.
+/// Optional members: fault() (core/fault.hpp), and with_iterations(n), the same optimizer with at
+/// most n iterations, for those who try several starts briefly before they choose one.
 template <class O>
 concept Optimizer = requires(const O& optimizer, ObjectiveRef f, std::vector<double> x0) {
   { optimizer.minimize(f, x0) } -> std::same_as<Minimum>;
 };
 
 namespace detail {
+
+/// The optimizer with at most n iterations where it has with_iterations(), else as it is.
+template <Optimizer O>
+O with_iterations(const O& optimizer, Index n) {
+  if constexpr (requires {
+                  { optimizer.with_iterations(n) } -> std::same_as<O>;
+                })
+    return optimizer.with_iterations(n);
+  else return optimizer;
+}
 
 /// Says when the best value has fallen by less than `tolerance` over `window` iterations.
 class GainWindow {
@@ -118,16 +131,20 @@ inline double max_magnitude(std::span<const double> a) noexcept {
   return largest;
 }
 
-inline void check_stopping(double tolerance, Index window, double gradient_tolerance) {
+/// What is wrong with the options by which optimizers stop, if anything.
+inline std::optional<Error> stopping_fault(double tolerance, Index window,
+                                           double gradient_tolerance) {
   if (!(tolerance >= 0))
-    raise(ErrorCode::invalid_argument,
-          message("optimizer: tolerance is ", tolerance, ", must not be negative"));
+    return Error(ErrorCode::invalid_argument,
+                 message("optimizer: tolerance is ", tolerance, ", must not be negative"));
   if (window < 1)
-    raise(ErrorCode::invalid_argument,
-          message("optimizer: window is ", window, ", must be positive"));
+    return Error(ErrorCode::invalid_argument,
+                 message("optimizer: window is ", window, ", must be positive"));
   if (!(gradient_tolerance >= 0))
-    raise(ErrorCode::invalid_argument, message("optimizer: gradient_tolerance is ",
-                                               gradient_tolerance, ", must not be negative"));
+    return Error(
+        ErrorCode::invalid_argument,
+        message("optimizer: gradient_tolerance is ", gradient_tolerance, ", must not be negative"));
+  return std::nullopt;
 }
 
 }  // namespace detail

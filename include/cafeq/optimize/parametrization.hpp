@@ -14,7 +14,7 @@
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/inverse.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// M = M₀ C with C = (I − A)⁻¹ (I + A), A = P − Pᵀ, P skew and kept by its upper triangle: every
 /// rotation without an eigenvalue of −1, on top of a start M₀. M is orthogonal where M₀ is, and in
@@ -33,8 +33,10 @@ class CayleyParametrization {
     Index largest = 0;
     for (const auto& M : start) {
       const Index k = M.rows();
-      blocks_.push_back({size_, to_matrix<double>(M.view().transposed()), Matrix<double>(k, k),
-                         Matrix<double>(k, k)});
+      blocks_.push_back({.offset = size_,
+                         .start = to_matrix<double>(M.view().transposed()),
+                         .Z = Matrix<double>(k, k),
+                         .T = Matrix<double>(k, k)});
       size_ += k * (k - 1) / 2;
       largest = std::max(largest, k);
     }
@@ -49,10 +51,11 @@ class CayleyParametrization {
 
   void matrices(std::span<const double> unknowns, std::span<Matrix<double>> M) {
     CAFEQ_ASSERT(Index(unknowns.size()) == size_ && M.size() == blocks_.size());
-    detail::for_each(executor_, Index(blocks_.size()), [&](Index b, Index worker) {
+    for_each(executor_, Index(blocks_.size()), [&](Index b, Index worker) {
       Block& block = blocks_[std::size_t(b)];
       const Index k = block.start.rows();
-      const View<double> B = workers_[std::size_t(worker)].square(0, k);  // (I − A)ᵀ = I + A
+      // B = (I − A)ᵀ = I + A; its inverse is Zᵀ.
+      const View<double> B = workers_[std::size_t(worker)].square(0, k);
       const double* p = unknowns.data() + block.offset;
       for (Index i = 0; i < k; ++i) {
         B(i, i) = 1;
@@ -61,9 +64,10 @@ class CayleyParametrization {
           B(j, i) = -2 * *p;
         }
       }
+      // There is always an inverse, unless P is not finite.
       if (!workers_[std::size_t(worker)].inverter.invert(B, block.Z.view(), 0))
-        std::fill_n(block.Z.data(), k * k,
-                    std::numeric_limits<double>::quiet_NaN());  // P is not finite
+        std::fill_n(block.Z.data(), k * k, std::numeric_limits<double>::quiet_NaN());
+
       kernel::multiply<double>(block.Z.view(), block.start.view(), block.T.view());
       for (Index i = 0; i < k * k; ++i) B.data[i] = 2 * block.T.data()[i] - block.start.data()[i];
       copy(View<const double>(B).transposed(), M[std::size_t(b)].view());
@@ -73,7 +77,7 @@ class CayleyParametrization {
   /// At the unknowns of the last call of matrices().
   void gradient(std::span<const Matrix<double>> by_M, std::span<double> by_unknowns) {
     CAFEQ_ASSERT(Index(by_unknowns.size()) == size_ && by_M.size() == blocks_.size());
-    detail::for_each(executor_, Index(blocks_.size()), [&](Index b, Index worker) {
+    for_each(executor_, Index(blocks_.size()), [&](Index b, Index worker) {
       const Block& block = blocks_[std::size_t(b)];
       const Index k = block.start.rows();
       const View<double> TtG = workers_[std::size_t(worker)].square(0, k);
@@ -88,7 +92,7 @@ class CayleyParametrization {
 
  private:
   struct Block {
-    Index offset;
+    Index offset;          // of its unknowns
     Matrix<double> start;  // M₀ᵀ
     Matrix<double> Z;      // Zᵀ
     Matrix<double> T;      // Tᵀ
@@ -138,4 +142,4 @@ class GeneralParametrization {
   Index size_ = 0;
 };
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

@@ -100,8 +100,6 @@ inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks,
                                      Buffer<double>(std::size_t(kernel::gram_scratch(largest))));
 }
 
-}  // namespace detail
-
 /// ITQ (Gong & Lazebnik, CVPR 2011, for a scalar grid): nearest codes of W·M with least-squares
 /// scales, then M = U Vᵀ from the SVD of WᵀQ, the orthogonal matrix for which ‖W M − Q‖ is
 /// smallest. W [n, Σk]; M orthogonal blocks, improved in place. Neither step increases the error
@@ -110,16 +108,20 @@ inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks,
 template <LinearGrid Q>
 void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds,
          ExecutorRef executor = {}, std::span<const float> column_scale = {}) {
-  detail::check_polish(W, M, column_scale);
+  check_polish(W, M, column_scale);
   if (W.empty()) return;
+
   auto encodings = StripEncoding<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols, executor);
   Matrix<float> strip(encodings.step(), W.cols);
-  detail::BlockFactor factor(detail::sizes_of(M));
-  MatrixBlocks Z = detail::zeros_like(M);  // WᵀQ
-  auto scratch = detail::gram_scratches(M, executor);
+  BlockFactor factor(sizes_of(M));
+  MatrixBlocks Z = zeros_like(M);  // WᵀQ
+  auto scratch = gram_scratches(M, executor);
+
   for (int round = 0; round < rounds; ++round) {
-    detail::set_factor(factor, M, column_scale, executor);
-    detail::set_zero(Z);
+    set_factor(factor, M, column_scale, executor);
+    set_zero(Z);
+
+    // Codes of X = W M, strip by strip, and what they add to WᵀQ.
     encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
       const View<float> X = strip.view().row_block(0, n);
       factor.multiply(W.row_block(begin, n), X, executor);
@@ -131,13 +133,13 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds,
             rounding::refit_row(encoding, i, View<const float>(X).row(i));
         });
       encoding.decode(X, executor);
-      detail::for_each_block(
-          M, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
-            kernel::cross_gram_add<float>(W.block(begin, offset, n, k), X.col_block(offset, k),
-                                          Z[b].view(), scratch[worker]);
-          });
+      for_each_block(M, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
+        kernel::cross_gram_add<float>(W.block(begin, offset, n, k), X.col_block(offset, k),
+                                      Z[b].view(), scratch[worker]);
+      });
     });
-    detail::for_each_block(M, executor, [&](std::size_t b, Index offset, Index k) {
+
+    for_each_block(M, executor, [&](std::size_t b, Index offset, Index k) {
       if (!column_scale.empty())
         for (Index i = 0; i < k; ++i)
           for (Index j = 0; j < k; ++j) Z[b](i, j) *= double(column_scale[std::size_t(offset + i)]);
@@ -145,8 +147,6 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds,
     });
   }
 }
-
-namespace detail {
 
 /// Lifts columns of N that nearly vanished (an input channel of zeros needs nothing) to 1e-4 of the
 /// columns' RMS norm, in their direction before, so that N stays invertible; what they add to Ŵ is
@@ -167,8 +167,6 @@ inline void keep_invertible(Matrix<double>& N, const Matrix<double>& before) {
     }
 }
 
-}  // namespace detail
-
 /// ALS: W ≈ Q N with Q on the grid and N any invertible blocks. Each round: X = W N⁻¹, the
 /// rounder's codes of X in the metric N Nᵀ (which is the error of W itself), then N = (QᵀQ)⁻¹ QᵀW
 /// in fp64, with a ridge of 1e-7 of the mean diagonal that holds N to the one before, so that
@@ -178,21 +176,23 @@ inline void keep_invertible(Matrix<double>& N, const Matrix<double>& before) {
 template <LinearGrid Q, RounderFor<Q> R>
 MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const R& rounder,
                  int rounds, ExecutorRef executor = {}, std::span<const float> column_scale = {}) {
-  detail::check_polish(W, N, column_scale);
+  check_polish(W, N, column_scale);
   if (W.empty()) return N;
+
   auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols, executor);
   Matrix<float> strip(encodings.step(), W.cols);
-  detail::BlockFactor factor(detail::sizes_of(N));
-  MatrixBlocks G = detail::zeros_like(N);  // QᵀQ
-  MatrixBlocks C = detail::zeros_like(N);  // QᵀW
-  auto scratch = detail::gram_scratches(N, executor);
+  BlockFactor factor(sizes_of(N));
+  MatrixBlocks G = zeros_like(N);  // QᵀQ
+  MatrixBlocks C = zeros_like(N);  // QᵀW
+  auto scratch = gram_scratches(N, executor);
   MatrixBlocks best = N;
   double best_error = std::numeric_limits<double>::infinity();
+
   for (int round = 0; round < rounds; ++round) {
     MatrixBlocks M(N.size());
     MatrixBlocks H(N.size());
     std::vector<char> singular(N.size());
-    detail::for_each_block(N, executor, [&](std::size_t b, Index, Index) {
+    for_each_block(N, executor, [&](std::size_t b, Index, Index) {
       auto inverse = linalg::inverse(N[b].view());
       singular[b] = !inverse;
       if (!inverse) return;
@@ -200,32 +200,36 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
       H[b] = kernel::gram<double>(View<const double>(N[b].view()).transposed());  // N Nᵀ
       linalg::add_ridge(H[b], 1e-9);
     });
-    // The last step left the invertible matrices; what came before is kept.
+    // The last step left the invertible matrices; the best of those before is kept.
     if (std::find(singular.begin(), singular.end(), 1) != singular.end()) return best;
-    detail::set_factor(factor, M, column_scale, executor);
+
+    // Codes of X = W N⁻¹, strip by strip, and what they add to QᵀQ and QᵀW.
+    set_factor(factor, M, column_scale, executor);
     M.clear();
     const Metric metric = Metric::block_diagonal(std::move(H));
-    detail::set_zero(G);
-    detail::set_zero(C);
+    set_zero(G);
+    set_zero(C);
     encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
       const View<float> X = strip.view().row_block(0, n);
       factor.multiply(W.row_block(begin, n), X, executor);
       if (round == 0) encoding.fit(X, executor);
       rounder.round(X, metric, Side::input, encoding, executor);
       encoding.decode(X, executor);
-      detail::for_each_block(N, executor,
-                             [&](std::size_t b, Index offset, Index k, std::size_t worker) {
-                               const View<const float> codes = X.col_block(offset, k);
-                               kernel::gram_add<float>(codes, G[b].view(), scratch[worker]);
-                               kernel::cross_gram_add<float>(codes, W.block(begin, offset, n, k),
-                                                             C[b].view(), scratch[worker]);
-                             });
+      for_each_block(N, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
+        const View<const float> codes = X.col_block(offset, k);
+        kernel::gram_add<float>(codes, G[b].view(), scratch[worker]);
+        kernel::cross_gram_add<float>(codes, W.block(begin, offset, n, k), C[b].view(),
+                                      scratch[worker]);
+      });
     });
+
     std::vector<double> errors(N.size());
-    detail::for_each_block(N, executor, [&](std::size_t b, Index offset, Index k) {
+    for_each_block(N, executor, [&](std::size_t b, Index offset, Index k) {
       if (!column_scale.empty())
         for (Index i = 0; i < k; ++i)
           for (Index j = 0; j < k; ++j) C[b](i, j) *= double(column_scale[std::size_t(offset + j)]);
+
+      // The step that the equations ask for, held to N by the ridge.
       double trace = 0;
       for (Index i = 0; i < k; ++i) trace += G[b](i, i);
       auto residual = linalg::product(G[b].view(), std::as_const(N[b]).view());
@@ -236,14 +240,16 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
       if (const auto step = linalg::solve_spd(ridged.view(), residual.view())) {
         const Matrix<double> before = N[b];
         for (Index i = 0; i < k * k; ++i) N[b].data()[i] += step->data()[i];
-        detail::keep_invertible(N[b], before);
+        keep_invertible(N[b], before);
       }
+
       const auto GN = linalg::product(G[b].view(), std::as_const(N[b]).view());
       double error = 0;  // ‖W − Q N‖² − ‖W‖², summed from small parts
       for (Index i = 0; i < k * k; ++i)
         error += N[b].data()[i] * (GN.data()[i] - 2 * C[b].data()[i]);
       errors[b] = error;
     });
+
     double error = 0;
     for (const double e : errors) error += e;
     if (error < best_error) {
@@ -254,4 +260,5 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
   return best;
 }
 
+}  // namespace detail
 }  // namespace cafeq

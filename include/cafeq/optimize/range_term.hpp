@@ -8,10 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "cafeq/core/fault.hpp"
 #include "cafeq/core/scale.hpp"
+#include "cafeq/core/scan.hpp"
 #include "cafeq/loss/range_surrogate.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// One matrix W [n, Σ sizes] whose columns the transforms act on, taken at unit RMS. Floats with
 /// contiguous rows and a moderate magnitude are read where they are and must outlive the term;
@@ -29,13 +31,15 @@ class RangeTerm {
         column_scale_(std::move(column_scale)) {
     const auto view = as_view(W);
     check_view(view, "W");
-    check_finite(view, "W");
-    detail::check_scale_sets(sets);
+    check(sets.fault());
     if (!column_scale_.empty() && Index(column_scale_.size()) != view.cols)
       raise(ErrorCode::invalid_shape, message("column_scale: ", column_scale_.size(),
                                               " factors for ", view.cols, " columns"));
+    const WeightScan scan = scan_weights(view);
+    if (!scan.finite) raise(*finite_fault(view, "W"));
+
     using T = typename decltype(view)::value_type;
-    const int exponent = floor_log2(largest_magnitude(view));
+    const int exponent = floor_log2(scan.largest);
     const bool in_place =
         std::is_same_v<T, float> && view.rows_contiguous() && is_moderate(exponent);
     if constexpr (std::is_same_v<T, float>) {
@@ -45,6 +49,7 @@ class RangeTerm {
       copy_ = std::make_shared<const Matrix<float>>(scaled_down(view, exponent));
       W_ = copy_->view();
     }
+
     const double sum = sum_of_squares();
     scale_ = sum > 0 ? std::sqrt(double(view.size()) / sum) : 0.0;
   }
@@ -78,7 +83,7 @@ class RangeTerm {
       for (Index l = 0; j + l < W_.cols; ++l) add(j + l, l);
     }
     double sum = 0;
-    for (const double l : lane) sum += l;
+    for (const double part : lane) sum += part;
     return sum;
   }
 
@@ -90,4 +95,4 @@ class RangeTerm {
   double scale_ = 0;
 };
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

@@ -6,9 +6,12 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 #include <vector>
 
-#include "cafeq/pair/heads.hpp"
+#include "cafeq/linalg/dense.hpp"
+#include "cafeq/loss/head_grams.hpp"
+#include "cafeq/pair/head_transform.hpp"
 
 namespace cafeq {
 
@@ -16,26 +19,17 @@ struct BalanceOptions {
   /// Singular values below this part of the largest count as that: the inverse of a direction that
   /// hardly matters must stay bounded.
   double floor = 1e-5;
+
+  std::optional<Error> fault() const {
+    if (floor > 0 && floor <= 1) return std::nullopt;
+    return Error(ErrorCode::invalid_argument, message("floor: ", floor, ", must be in (0, 1]"));
+  }
 };
 
-/// M and M⁻¹ [d, d] for one head, and the d singular values of its product (descending, before the
-/// floor).
-struct BalancedHead {
-  Matrix<double> M;
-  Matrix<double> inverse;
-  std::vector<double> singular_values;
-};
-
-/// The balance of one head from its Gram matrices `first` = BᵀB and `second` = A Aᵀ alone. With A
-/// Aᵀ = E Λ Eᵀ and Λ^½ Eᵀ BᵀB E Λ^½ = V S² Vᵀ: M = M₀ᵀ S^½ Vᵀ Λ^{-½} Eᵀ (that is M₀ᵀ S^½ Vᵀ
-/// R_A^{-ᵀ} with R_A = Λ^½ Eᵀ), M⁻¹ = E Λ^½ V S^{-½} M₀.
-/// Gram matrices cost half the digits of a QR: singular values are good to 1e-8 of the largest,
-/// three digits below the floor. Directions that A lacks are floored too, so M is finite and
-/// invertible for every input; where a factor or the product is zero, M = M₀ᵀ.
-CAFEQ_LAZY BalancedHead balance_grams(View<const double> first, View<const double> second,
-                                      View<const double> M0 = {}, BalanceOptions options = {});
-
-/// balance_grams() for each KV head of two canonical factors; M0 [d, d] serves all heads.
+/// The balance of each KV head of two canonical factors; M0 [d, d] serves all heads. From Gram
+/// matrices alone, which cost half the digits of a QR: singular values are good to 1e-8 of the
+/// largest, three digits below the floor. Directions that a factor lacks are floored too, so M is
+/// finite and invertible for every input; where a factor or the product is zero, M = M₀ᵀ.
 template <MatrixView First, MatrixView Second>
 HeadTransform balance(First&& first, Second&& second, HeadLayout layout, View<const double> M0 = {},
                       BalanceOptions options = {}, ExecutorRef executor = {});
@@ -48,27 +42,43 @@ HeadTransform balance_diagonal(First&& first, Second&& second, HeadLayout layout
 
 namespace detail {
 
+/// M and M⁻¹ [d, d] for one head, and the d singular values of its product (descending, before the
+/// floor).
+struct BalancedHead {
+  Matrix<double> M;
+  Matrix<double> inverse;
+  std::vector<double> singular_values;
+};
+
+/// The balance of one head from its Gram matrices `first` = BᵀB and `second` = A Aᵀ alone. With A
+/// Aᵀ = E Λ Eᵀ and Λ^½ Eᵀ BᵀB E Λ^½ = V S² Vᵀ: M = M₀ᵀ S^½ Vᵀ Λ^{-½} Eᵀ (that is M₀ᵀ S^½ Vᵀ
+/// R_A^{-ᵀ} with R_A = Λ^½ Eᵀ), M⁻¹ = E Λ^½ V S^{-½} M₀.
+CAFEQ_LAZY BalancedHead balance_grams(View<const double> first, View<const double> second,
+                                      View<const double> M0 = {}, BalanceOptions options = {});
+
 /// The Gram matrices of both factors by KV head, those of the first summed over the group.
 struct PairGrams {
   std::vector<Matrix<double>> first;
   std::vector<Matrix<double>> second;
 };
 
+/// What keeps two matrices from being the canonical factors of a pair, if anything.
 template <class T, class U>
-void check_factors(View<T> first, View<U> second, const HeadLayout& layout) {
-  layout.check();
-  check_view(first, "first");
-  check_view(second, "second");
-  layout.check_first(first.rows, "first");
-  layout.check_second(second.rows, "second");
-  check_finite(first, "first");
-  check_finite(second, "second");
+std::optional<Error> factors_fault(View<T> first, View<U> second, const HeadLayout& layout) {
+  if (auto fault = layout.fault()) return fault;
+  if (auto fault = view_fault(first, "first")) return fault;
+  if (auto fault = view_fault(second, "second")) return fault;
+  if (auto fault = layout.first_fault(first.rows, "first")) return fault;
+  if (auto fault = layout.second_fault(second.rows, "second")) return fault;
+  if (auto fault = finite_fault(first, "first")) return fault;
+  return finite_fault(second, "second");
 }
 
 template <class T, class U>
 PairGrams pair_grams(View<T> first, View<U> second, const HeadLayout& layout,
                      ExecutorRef executor) {
-  check_factors(first, second, layout);
+  check(factors_fault(first, second, layout));
+
   PairGrams result;
   result.second = head_grams(second, layout.kv_heads, executor);
   const auto heads = head_grams(first, layout.heads, executor);
@@ -86,8 +96,8 @@ template <class T>
 std::vector<double> squared_row_norms(View<T> F, ExecutorRef executor) {
   std::vector<double> norms(static_cast<std::size_t>(F.rows));
   executor.parallel_for(F.rows, 16, [&](Index begin, Index end, Index) {
-    for (Index j = 0; j < F.cols;
-         ++j)  // columns outside: the rows of a transposed view share cache lines
+    // Columns outside: the rows of a transposed view share cache lines.
+    for (Index j = 0; j < F.cols; ++j)
       for (Index i = begin; i < end; ++i) {
         const double x = double(F(i, j));
         norms[std::size_t(i)] = std::fma(x, x, norms[std::size_t(i)]);
@@ -103,13 +113,18 @@ inline double equalising_scale(double first, double second) {
   return first > 0 && second > 0 && std::isfinite(scale) && scale > 0 ? scale : 1.0;
 }
 
+/// What is wrong with the M₀ of a balance, which may be left out.
+inline std::optional<Error> rotation_fault(View<const double> M0, Index head_dim) {
+  if (M0.data == nullptr || (M0.rows == head_dim && M0.cols == head_dim)) return std::nullopt;
+  return Error(ErrorCode::invalid_shape,
+               message("M0: ", M0.rows, " x ", M0.cols, ", but head_dim is ", head_dim));
+}
+
 inline double trace(View<const double> A) {
   double sum = 0;
   for (Index i = 0; i < A.rows; ++i) sum += A(i, i);
   return sum;
 }
-
-}  // namespace detail
 
 template <class>
 BalancedHead balance_grams(View<const double> first, View<const double> second,
@@ -118,19 +133,18 @@ BalancedHead balance_grams(View<const double> first, View<const double> second,
   if (first.rows != d || first.cols != d || second.cols != d)
     raise(ErrorCode::invalid_shape, message("balance: Gram matrices of ", first.rows, " x ",
                                             first.cols, " and ", second.rows, " x ", second.cols));
-  if (M0.data != nullptr && (M0.rows != d || M0.cols != d))
-    raise(ErrorCode::invalid_shape,
-          message("M0: ", M0.rows, " x ", M0.cols, ", but head_dim is ", d));
-  if (!(options.floor > 0 && options.floor <= 1))
-    raise(ErrorCode::invalid_argument, message("floor: ", options.floor, ", must be in (0, 1]"));
+  check(rotation_fault(M0, d));
+  check(options.fault());
+
   const auto identity = identity_matrix<double>(d);
   const View<const double> rotation = M0.data != nullptr ? M0 : identity.view();
   const BalancedHead unchanged{to_matrix<double>(rotation.transposed()),
                                to_matrix<double>(rotation), std::vector<double>(std::size_t(d))};
 
-  const double first_norm = detail::trace(first);
-  const double second_norm = detail::trace(second);
+  const double first_norm = trace(first);
+  const double second_norm = trace(second);
   if (!(first_norm > 0 && second_norm > 0)) return unchanged;
+
   // Norms of 1 keep the squares below in range; their ratio comes back at the end.
   Matrix<double> G1 = to_matrix<double>(first);
   Matrix<double> G2 = to_matrix<double>(second);
@@ -138,6 +152,7 @@ BalancedHead balance_grams(View<const double> first, View<const double> second,
     G1.data()[i] /= first_norm;
     G2.data()[i] /= second_norm;
   }
+
   const auto eigen = linalg::symmetric_eigen(G2.view());
   std::vector<double> root(std::size_t(d), 0.0);  // Λ^½, floored
   for (std::size_t i = 0; i < root.size(); ++i)
@@ -149,6 +164,7 @@ BalancedHead balance_grams(View<const double> first, View<const double> second,
       R(i, j) *= root[std::size_t(j)];
       R_inverse(i, j) /= root[std::size_t(j)];
     }
+
   const auto G1R = linalg::product(G1.view(), R.view());
   const auto RtG1R = linalg::product(R.view().transposed(), G1R.view());
   const auto product = linalg::symmetric_eigen(RtG1R.view());  // V S² Vᵀ
@@ -168,13 +184,14 @@ BalancedHead balance_grams(View<const double> first, View<const double> second,
       right(i, j) = product.vectors(i, d - 1 - j) / half;
     }
   }
+
   // Mᵀ = E Λ^{-½} V S^½ M₀, M⁻¹ = E Λ^½ V S^{-½} M₀.
   const auto balanced = linalg::product(R_inverse.view(), left.view());
   const auto balanced_inverse = linalg::product(R.view(), right.view());
   const auto M_transposed = linalg::product(balanced.view(), rotation);
   BalancedHead result{to_matrix<double>(M_transposed.view().transposed()),
                       linalg::product(balanced_inverse.view(), rotation), std::move(singular)};
-  const double ratio = detail::equalising_scale(first_norm, second_norm);
+  const double ratio = equalising_scale(first_norm, second_norm);
   for (Index i = 0; i < d * d; ++i) {
     result.M.data()[i] *= ratio;
     result.inverse.data()[i] /= ratio;
@@ -182,17 +199,23 @@ BalancedHead balance_grams(View<const double> first, View<const double> second,
   return result;
 }
 
+}  // namespace detail
+
 template <MatrixView First, MatrixView Second>
 HeadTransform balance(First&& first, Second&& second, HeadLayout layout, View<const double> M0,
                       BalanceOptions options, ExecutorRef executor) {
+  check(layout.fault());
+  check(detail::rotation_fault(M0, layout.head_dim));
+  check(options.fault());
+
   const auto grams = detail::pair_grams(as_view(first), as_view(second), layout, executor);
   const Index d = layout.head_dim;
   Matrix<double> M(layout.kv_heads * d, d);
   Matrix<double> inverse(layout.kv_heads * d, d);
   executor.parallel_for(layout.kv_heads, 1, [&](Index begin, Index end, Index) {
     for (Index kv = begin; kv < end; ++kv) {
-      const auto head = balance_grams(grams.first[std::size_t(kv)].view(),
-                                      grams.second[std::size_t(kv)].view(), M0, options);
+      const auto head = detail::balance_grams(grams.first[std::size_t(kv)].view(),
+                                              grams.second[std::size_t(kv)].view(), M0, options);
       copy(head.M.view(), M.view().row_block(kv * d, d));
       copy(head.inverse.view(), inverse.view().row_block(kv * d, d));
     }
@@ -203,7 +226,8 @@ HeadTransform balance(First&& first, Second&& second, HeadLayout layout, View<co
 template <MatrixView First, MatrixView Second>
 HeadTransform balance_diagonal(First&& first, Second&& second, HeadLayout layout,
                                ExecutorRef executor) {
-  detail::check_factors(as_view(first), as_view(second), layout);
+  check(detail::factors_fault(as_view(first), as_view(second), layout));
+
   const auto first_norms = detail::squared_row_norms(as_view(first), executor);
   const auto second_norms = detail::squared_row_norms(as_view(second), executor);
   const Index d = layout.head_dim;

@@ -43,15 +43,17 @@ HeadTransform learn_head_rotation(View<const float> first, ScaleSets first_sets,
                                   HeadLayout layout, std::vector<Matrix<double>> start,
                                   const S& surrogate, const O& optimizer,
                                   ExecutorRef executor = {}) {
-  detail::check_factors(first, second, layout);
+  check(detail::factors_fault(first, second, layout));
+
   std::vector<Index> reads;
   for (Index h = 0; h < layout.heads; ++h) reads.push_back(layout.kv_head(h));
-  std::vector<RangeTerm> terms;
+  std::vector<detail::RangeTerm> terms;
   terms.emplace_back(first.transposed(), first_sets, std::move(reads));
   terms.emplace_back(second.transposed(), second_sets);
-  return head_rotation(layout, learn_transform(std::move(terms), std::move(start), surrogate,
+  return head_rotation(layout,
+                       detail::learn_transform(std::move(terms), std::move(start), surrogate,
                                                Parametrization::orthogonal, optimizer, executor)
-                                   .M);
+                           .M);
 }
 
 }  // namespace cafeq

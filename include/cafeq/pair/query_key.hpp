@@ -10,6 +10,7 @@
 #include <numbers>
 
 #include "cafeq/core/scan.hpp"
+#include "cafeq/pair/attention.hpp"
 #include "cafeq/pair/balance.hpp"
 
 namespace cafeq {
@@ -40,10 +41,10 @@ HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layou
                                 ExecutorRef executor = {});
 
 /// Why a layer takes no M between query and key at all, if so.
-inline std::optional<Error> query_key_refusal(const AttentionTraits& traits);
+inline std::optional<Error> query_key_fault(const AttentionTraits& traits);
 
-/// Raises `unsupported`, with the reason, where M between query and key would change the scores.
-inline void check_query_key(const AttentionTraits& traits, const HeadTransform& M);
+/// Why this M between query and key would change the scores, if so.
+inline std::optional<Error> query_key_fault(const AttentionTraits& traits, const HeadTransform& M);
 
 /// W_q [heads · d, in] ← M⁻ᵀ W_q, W_k [kv_heads · d, in] ← M W_k and their biases, in place.
 template <MatrixView Query, MatrixView Key>
@@ -52,39 +53,42 @@ void transform_query_key(Query&& Wq, Key&& Wk, HeadLayout layout, const HeadTran
                          const AttentionTraits& traits = {}, ExecutorRef executor = {}) {
   const auto query = as_view(Wq);
   const auto key = as_view(Wk);
-  layout.check();
-  detail::check_same_layout(layout, M.layout());
+  check(layout.fault());
+  check(detail::same_layout_fault(layout, M.layout()));
   check_view(query, "Wq");
   check_view(key, "Wk");
-  layout.check_first(query.rows, "Wq");
-  layout.check_second(key.rows, "Wk");
-  detail::check_bias(biases.query, query.rows, "query bias");
-  detail::check_bias(biases.key, key.rows, "key bias");
-  check_query_key(traits, M);
+  check(layout.first_fault(query.rows, "Wq"));
+  check(layout.second_fault(key.rows, "Wk"));
+  check(detail::bias_fault(biases.query, query.rows, "query bias"));
+  check(detail::bias_fault(biases.key, key.rows, "key bias"));
+  check(query_key_fault(traits, M));
+
   M.apply_first(query, executor);
   M.apply_second(key, executor);
-  if (biases.query.data != nullptr) M.apply_first(biases.query);
-  if (biases.key.data != nullptr) M.apply_second(biases.key);
+  if (biases.query.size > 0) M.apply_first(biases.query);
+  if (biases.key.size > 0) M.apply_second(biases.key);
 }
 
-inline std::optional<Error> query_key_refusal(const AttentionTraits& traits) {
-  const auto refuse = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
+inline std::optional<Error> query_key_fault(const AttentionTraits& traits) {
+  const auto unsupported = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
   if (traits.qk_norm)
-    return refuse(
+    return unsupported(
         "query/key: queries or keys are normalised after their projection, which does not commute "
         "with M");
   if (traits.clipped)
-    return refuse("query/key: queries and keys are clipped, which does not commute with M");
+    return unsupported("query/key: queries and keys are clipped, which does not commute with M");
   return std::nullopt;
 }
 
-inline void check_query_key(const AttentionTraits& traits, const HeadTransform& M) {
-  if (auto refusal = query_key_refusal(traits)) raise(*refusal);
-  if (traits.rotary && !commutes(M, *traits.rotary))
-    raise(
-        ErrorCode::unsupported,
-        message("query/key: M does not commute with the rotary embedding of ", traits.rotary->dims,
-                " dimensions; project_to_commuting() and balance_commuting() make one that does"));
+inline std::optional<Error> query_key_fault(const AttentionTraits& traits, const HeadTransform& M) {
+  if (auto fault = query_key_fault(traits)) return fault;
+  if (!traits.rotary) return std::nullopt;
+  if (auto fault = traits.rotary->fault(M.layout().head_dim)) return fault;
+  if (commutes(M, *traits.rotary)) return std::nullopt;
+  return Error(
+      ErrorCode::unsupported,
+      message("query/key: M does not commute with the rotary embedding of ", traits.rotary->dims,
+              " dimensions; project_to_commuting() and balance_commuting() make one that does"));
 }
 
 namespace detail {
@@ -134,7 +138,7 @@ inline double separating_angle(View<const double> G1, View<const double> G2,
 }  // namespace detail
 
 inline bool commutes(const HeadTransform& M, const Rotary& rotary) {
-  rotary.check(M.layout().head_dim);
+  check(rotary.fault(M.layout().head_dim));
   for (Index kv = 0; kv < M.layout().kv_heads; ++kv) {
     const auto matrix = M.matrix(kv);
     const auto part = detail::commuting_part(matrix, rotary);
@@ -149,7 +153,8 @@ inline bool commutes(const HeadTransform& M, const Rotary& rotary) {
 template <class>
 HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary) {
   const HeadLayout layout = M.layout();
-  rotary.check(layout.head_dim);
+  check(rotary.fault(layout.head_dim));
+
   const Index d = layout.head_dim;
   const Index free = d - rotary.dims;
   Matrix<double> stacked(layout.kv_heads * d, d);
@@ -175,8 +180,10 @@ template <MatrixView First, MatrixView Second>
 HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layout,
                                 const Rotary& rotary, BalanceOptions options,
                                 ExecutorRef executor) {
-  layout.check();
-  rotary.check(layout.head_dim);
+  check(layout.fault());
+  check(rotary.fault(layout.head_dim));
+  check(options.fault());
+
   const auto grams = detail::pair_grams(as_view(first), as_view(second), layout, executor);
   const Index d = layout.head_dim;
   const Index free = d - rotary.dims;
@@ -198,8 +205,8 @@ HeadTransform balance_commuting(First&& first, Second&& second, HeadLayout layou
     }
     if (free > 0) {
       const Index r = rotary.dims;
-      const auto head =
-          balance_grams(G1.block(r, r, free, free), G2.block(r, r, free, free), {}, options);
+      const auto head = detail::balance_grams(G1.block(r, r, free, free),
+                                              G2.block(r, r, free, free), {}, options);
       copy(head.M.view(), M.block(r, r, free, free));
       copy(head.inverse.view(), inverse.block(r, r, free, free));
     }

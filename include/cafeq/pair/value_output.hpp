@@ -7,7 +7,12 @@
 
 #include <vector>
 
-#include "cafeq/pair/heads.hpp"
+#include "cafeq/kernel/gram.hpp"
+#include "cafeq/linalg/dense.hpp"
+#include "cafeq/loss/error_and_norm.hpp"
+#include "cafeq/loss/head_grams.hpp"
+#include "cafeq/pair/attention.hpp"
+#include "cafeq/pair/head_transform.hpp"
 
 namespace cafeq {
 
@@ -20,11 +25,12 @@ struct ValueOutputBiases {
 };
 
 /// Why a layer takes no M between value and output at all, if so.
-inline std::optional<Error> value_output_refusal(const AttentionTraits& traits);
+inline std::optional<Error> value_output_fault(const AttentionTraits& traits);
 
-/// Raises `unsupported`, with the reason, where an M between value and output would change the
-/// layer. A gate on the output allows a diagonal M.
-inline void check_value_output(const AttentionTraits& traits, const HeadTransform& M);
+/// Why this M between value and output would change the layer, if so. A gate on the output allows a
+/// diagonal M.
+inline std::optional<Error> value_output_fault(const AttentionTraits& traits,
+                                               const HeadTransform& M);
 
 /// Whether a value bias adds the same to every token, so that the output bias can take it.
 inline bool value_bias_is_constant(const AttentionTraits& traits) noexcept {
@@ -58,11 +64,13 @@ double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
 
 namespace detail {
 
-inline void check_constant_value_bias(const AttentionTraits& traits) {
-  if (!value_bias_is_constant(traits))
-    raise(ErrorCode::unsupported,
-          "value bias: adds no constant to the output where attention rows do not sum to 1, values "
-          "or outputs are normalised, gated or clipped");
+/// Why the output bias cannot take the value bias, if so.
+inline std::optional<Error> constant_value_bias_fault(const AttentionTraits& traits) {
+  if (value_bias_is_constant(traits)) return std::nullopt;
+  return Error(
+      ErrorCode::unsupported,
+      "value bias: adds no constant to the output where attention rows do not sum to 1, values "
+      "or outputs are normalised, gated or clipped");
 }
 
 /// B_kv [out, kv_heads · d]: the blocks of W_o that read the same KV head, summed, since the same
@@ -79,27 +87,28 @@ Matrix<double> summed_output_blocks(View<T> Wo, const HeadLayout& layout) {
 
 }  // namespace detail
 
-inline std::optional<Error> value_output_refusal(const AttentionTraits& traits) {
-  const auto refuse = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
+inline std::optional<Error> value_output_fault(const AttentionTraits& traits) {
+  const auto unsupported = [](const char* reason) { return Error(ErrorCode::unsupported, reason); };
   if (traits.value_norm)
-    return refuse(
+    return unsupported(
         "value/output: values are normalised after their projection, which does not commute with "
         "M");
   if (traits.output_norm)
-    return refuse(
+    return unsupported(
         "value/output: the heads' output is normalised ahead of the output projection, which does "
         "not commute with M");
   if (traits.clipped)
-    return refuse("value/output: values are clipped, which does not commute with M");
+    return unsupported("value/output: values are clipped, which does not commute with M");
   return std::nullopt;
 }
 
-inline void check_value_output(const AttentionTraits& traits, const HeadTransform& M) {
-  if (auto refusal = value_output_refusal(traits)) raise(*refusal);
-  if (traits.gated_output && !M.is_diagonal())
-    raise(ErrorCode::unsupported,
-          "value/output: the heads' output is gated channel by channel, which commutes with a "
-          "diagonal M only");
+inline std::optional<Error> value_output_fault(const AttentionTraits& traits,
+                                               const HeadTransform& M) {
+  if (auto fault = value_output_fault(traits)) return fault;
+  if (!traits.gated_output || M.is_diagonal()) return std::nullopt;
+  return Error(ErrorCode::unsupported,
+               "value/output: the heads' output is gated channel by channel, which commutes with a "
+               "diagonal M only");
 }
 
 template <MatrixView Value, MatrixView Output>
@@ -109,18 +118,18 @@ void transform_value_output(
     const AttentionTraits& traits, ExecutorRef executor) {
   const auto value = as_view(Wv);
   const auto output = as_view(Wo);
-  layout.check();
-  detail::check_same_layout(layout, M.layout());
+  check(layout.fault());
+  check(detail::same_layout_fault(layout, M.layout()));
   check_view(value, "Wv");
   check_view(output, "Wo");
-  layout.check_second(value.rows, "Wv");
-  layout.check_first(output.cols, "Wo", "columns");
-  detail::check_bias(biases.value, value.rows, "value bias");
-  detail::check_bias(biases.output, output.rows, "output bias");
-  check_value_output(traits, M);
+  check(layout.second_fault(value.rows, "Wv"));
+  check(layout.first_fault(output.cols, "Wo", "columns"));
+  check(detail::bias_fault(biases.value, value.rows, "value bias"));
+  check(detail::bias_fault(biases.output, output.rows, "output bias"));
+  check(value_output_fault(traits, M));
 
-  if (biases.value.data != nullptr) {
-    if (biases.output.data != nullptr && value_bias_is_constant(traits))
+  if (biases.value.size > 0) {
+    if (biases.output.size > 0 && value_bias_is_constant(traits))
       fold_value_bias(output, layout, biases.value, biases.output, traits);
     else M.apply_second(biases.value);
   }
@@ -132,14 +141,15 @@ template <MatrixView Output, class T>
 void fold_value_bias(Output&& Wo, HeadLayout layout, VectorView<T> value_bias,
                      VectorView<T> output_bias, const AttentionTraits& traits) {
   const auto output = as_view(Wo);
-  layout.check();
+  check(layout.fault());
   check_view(output, "Wo");
-  layout.check_first(output.cols, "Wo", "columns");
-  layout.check_second(value_bias.size, "value bias", "entries");
+  check(layout.first_fault(output.cols, "Wo", "columns"));
+  check(layout.second_fault(value_bias.size, "value bias", "entries"));
   if (output_bias.size != output.rows)
     raise(ErrorCode::invalid_shape, message("output bias: ", output_bias.size,
                                             " entries, but Wo has ", output.rows, " rows"));
-  detail::check_constant_value_bias(traits);
+  check(detail::constant_value_bias_fault(traits));
+
   const Index d = layout.head_dim;
   for (Index o = 0; o < output.rows; ++o) {
     double sum = double(output_bias[o]);
@@ -156,14 +166,14 @@ double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
                       VectorView<U> fitted_bias, HeadLayout layout, const AttentionTraits& traits) {
   const auto exact = as_view(Wo);
   const auto hat = as_view(Wo_hat);
-  layout.check();
+  check(layout.fault());
   check_view(exact, "Wo");
   check_view(hat, "Wo_hat");
   check_same_shape(exact, "Wo", hat, "Wo_hat");
-  layout.check_first(exact.cols, "Wo", "columns");
-  layout.check_second(value_bias.size, "value bias", "entries");
-  layout.check_second(fitted_bias.size, "fitted bias", "entries");
-  detail::check_constant_value_bias(traits);
+  check(layout.first_fault(exact.cols, "Wo", "columns"));
+  check(layout.second_fault(value_bias.size, "value bias", "entries"));
+  check(layout.second_fault(fitted_bias.size, "fitted bias", "entries"));
+  check(detail::constant_value_bias_fault(traits));
 
   const Index d = layout.head_dim;
   constexpr int rounds = 4;
@@ -174,6 +184,8 @@ double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
     bias(i, 0) = double(value_bias[i]);
     fitted(i, 0) = double(fitted_bias[i]);
   }
+
+  // What the exact pair adds to every output, and what of it the start does not.
   const auto exact_B = detail::summed_output_blocks(exact, layout);
   auto residual = linalg::product(exact_B.view(), bias.view());  // [out, 1]
   const double norm = detail::inner_product(residual, residual);
@@ -183,12 +195,14 @@ double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
   };
   subtract(B.view(), fitted.view());
 
+  // The Gram matrices of the blocks, for the least-squares steps.
   std::vector<Matrix<double>> grams;
   for (Index kv = 0; kv < layout.kv_heads; ++kv) {
     auto G = kernel::gram<double>(B.view().col_block(kv * d, d));
     linalg::add_ridge(G, 1e-6);
     grams.push_back(std::move(G));
   }
+
   for (int round = 0; round < rounds; ++round)
     for (Index kv = 0; kv < layout.kv_heads; ++kv) {
       const auto block = B.view().col_block(kv * d, d);
@@ -200,8 +214,8 @@ double fit_value_bias(Output&& Wo, VectorView<T> value_bias, OutputHat&& Wo_hat,
       subtract(block, step->view());
       for (Index i = 0; i < d; ++i) fitted(kv * d + i, 0) += (*step)(i, 0);
     }
-  const View<U> column{fitted_bias.data, fitted_bias.size, 1, fitted_bias.stride, 1};
-  copy(fitted.view(), column);
+
+  copy(fitted.view(), detail::as_column(fitted_bias));
   const double error = detail::inner_product(residual, residual);
   return norm > 0 ? error / norm : error;
 }

@@ -49,15 +49,11 @@ std::optional<Error> pair_recipe_fault(const R& recipe, const PairShape& shape) 
   return recipe.pair(shape).fault(shape);
 }
 
-inline std::optional<Error> bias_fault(VectorView<const float> bias, Index size,
-                                       std::string_view name) {
-  if (bias.size == 0) return std::nullopt;
-  if (bias.data == nullptr)
-    return Error(ErrorCode::invalid_stride, message(name, ": no data for ", bias.size, " entries"));
-  if (bias.size != size)
-    return Error(ErrorCode::invalid_shape,
-                 message(name, ": ", bias.size, " entries, but the matrix has ", size, " rows"));
-  return finite_fault(View<const float>{bias.data, bias.size, 1, bias.stride, 1}, name);
+/// What keeps a bias from being added to what a matrix of `rows` rows computes, if anything.
+inline std::optional<Error> finite_bias_fault(VectorView<const float> bias, Index rows,
+                                              std::string_view name) {
+  if (auto fault = bias_fault(bias, rows, name)) return fault;
+  return finite_fault(as_column(bias), name);
 }
 
 /// What keeps a value/output pair from being quantized, if anything.
@@ -69,14 +65,14 @@ std::optional<Error> value_output_fault(View<T> value, View<U> output, const Hea
   if (auto fault = weights_fault(output, "Wo")) return fault;
   if (auto fault = layout.second_fault(value.rows, "Wv")) return fault;
   if (auto fault = layout.first_fault(output.cols, "Wo", "columns")) return fault;
-  if (auto fault = bias_fault(options.value_bias, value.rows, "value bias")) return fault;
-  if (auto fault = bias_fault(options.output_bias, output.rows, "output bias")) return fault;
+  if (auto fault = finite_bias_fault(options.value_bias, value.rows, "value bias")) return fault;
+  if (auto fault = finite_bias_fault(options.output_bias, output.rows, "output bias")) return fault;
   // Alternating rounding mixes the channels of a head, so that even M = I would not do here.
   if (options.traits.gated_output)
     return Error(ErrorCode::unsupported,
                  "value/output: the heads' output is gated channel by channel, which does not "
                  "commute with what the pair does");
-  if (auto fault = value_output_refusal(options.traits)) return fault;
+  if (auto fault = cafeq::value_output_fault(options.traits)) return fault;
   return pair_recipe_fault(recipe, value_output_shape(value, output));
 }
 
@@ -92,11 +88,11 @@ std::optional<Error> query_key_fault(View<T> query, View<U> key, const HeadLayou
   if (query.cols != key.cols)
     return Error(ErrorCode::invalid_shape,
                  message("Wq has ", query.cols, " columns but Wk has ", key.cols));
-  if (auto fault = bias_fault(options.query_bias, query.rows, "query bias")) return fault;
-  if (auto fault = bias_fault(options.key_bias, key.rows, "key bias")) return fault;
+  if (auto fault = finite_bias_fault(options.query_bias, query.rows, "query bias")) return fault;
+  if (auto fault = finite_bias_fault(options.key_bias, key.rows, "key bias")) return fault;
   if (options.traits.rotary)
     if (auto fault = options.traits.rotary->fault(layout.head_dim)) return fault;
-  if (auto fault = query_key_refusal(options.traits)) return fault;
+  if (auto fault = cafeq::query_key_fault(options.traits)) return fault;
   return pair_recipe_fault(recipe, query_key_shape(query, key));
 }
 

@@ -64,10 +64,10 @@ struct PairFactors {
   PairFactor factor(std::size_t i) const noexcept {
     return {W[i].view(), inner[i], i == 0 ? layout.heads : layout.kv_heads};
   }
-  View<const float> inner_first(std::size_t i) const noexcept { return factor(i).inner_first(); }
-  View<float> inner_first(std::size_t i) noexcept {
-    return inner[i] == Side::output ? W[i].view() : W[i].view().transposed();
+  View<const float> inner_first(std::size_t i) const noexcept {
+    return with_side_first(W[i].view(), inner[i]);
   }
+  View<float> inner_first(std::size_t i) noexcept { return with_side_first(W[i].view(), inner[i]); }
 
   /// The first KV heads, with the heads that read them.
   PairFactors heads(Index kv_heads) const {
@@ -88,17 +88,6 @@ struct PairFactors {
     for (std::size_t i = 0; i < 2; ++i) exponent[i] -= scale_for_grid(W[i].view(), executor);
   }
 };
-
-/// The optimizer with at most n iterations, where it says how many it takes (`max_iterations` or
-/// `steps`).
-template <Optimizer O>
-O limited(O optimizer, Index n) {
-  if constexpr (requires { optimizer.max_iterations; })
-    optimizer.max_iterations = std::min<Index>(optimizer.max_iterations, n);
-  else if constexpr (requires { optimizer.steps; })
-    optimizer.steps = std::min<Index>(optimizer.steps, n);
-  return optimizer;
-}
 
 }  // namespace detail
 
@@ -191,7 +180,7 @@ struct PairPipeline {
   /// From the balanced start or from the plain factors: whichever rounds better after a few
   /// iterations on a quarter of the heads.
   Candidate learned(const detail::PairFactors& plain, ExecutorRef executor) const {
-    const O trial = detail::limited(optimizer, trial_iterations);
+    const O trial = detail::with_iterations(optimizer, trial_iterations);
     const detail::PairFactors part = plain.heads(ceil_div(plain.layout.kv_heads, 4));
     const auto error_from = [&](bool balanced) {
       return round(rotated(part, balanced, trial, executor).factors, 0, executor).nearest_error;

@@ -40,15 +40,6 @@ class QuantizedPair {
   RoundedPair<Q> pair_;
 };
 
-inline std::vector<float> copy_bias(VectorView<const float> bias) {
-  std::vector<float> result;
-  for (Index i = 0; i < bias.size; ++i) result.push_back(bias[i]);
-  return result;
-}
-inline VectorView<float> bias_view(std::vector<float>& bias) noexcept {
-  return {bias.empty() ? nullptr : bias.data(), Index(bias.size()), 1};
-}
-
 }  // namespace detail
 
 /// A value and an output projection. Replace both matrices and both biases together.
@@ -108,7 +99,7 @@ auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, co
   const auto pipeline = recipe.pair(detail::value_output_shape(value, output));
   auto rounded = pipeline.quantize(PairInput{output, Side::input}, PairInput{value, Side::output},
                                    layout, {}, executor);
-  check_value_output(options.traits, rounded.transform);
+  check(value_output_fault(options.traits, rounded.transform));
   std::vector<float> value_bias = detail::copy_bias(options.value_bias);
   std::vector<float> output_bias = detail::copy_bias(options.output_bias);
   if (!value_bias.empty()) {
@@ -142,7 +133,7 @@ auto quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R&
   const auto pipeline = recipe.pair(detail::query_key_shape(query, key));
   auto rounded = pipeline.quantize(PairInput{query, Side::output}, PairInput{key, Side::output},
                                    layout, options.traits.rotary, executor);
-  check_query_key(options.traits, rounded.transform);
+  check(query_key_fault(options.traits, rounded.transform));
   std::vector<float> query_bias = detail::copy_bias(options.query_bias);
   std::vector<float> key_bias = detail::copy_bias(options.key_bias);
   if (!query_bias.empty()) rounded.transform.apply_first(detail::bias_view(query_bias));

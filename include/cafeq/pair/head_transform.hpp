@@ -1,63 +1,22 @@
 /// The one operation behind every pair: F₁ ← M⁻ᵀ F₁ and F₂ ← M F₂, head by head, which leaves each
 /// product P_h = F₁ₕᵀ F₂ₖᵥ₍ₕ₎ unchanged.
 ///
-/// The canonical factors are those of cafeq/loss/pair_product.hpp. A bias that is added to a
-/// factor's output is one more column of the factor.
+/// The canonical factors are those of loss/pair_product.hpp.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <optional>
-#include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
-#include <vector>
 
+#include "cafeq/core/executor.hpp"
+#include "cafeq/core/fault.hpp"
+#include "cafeq/core/matrix.hpp"
 #include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/dense.hpp"
-#include "cafeq/loss/pair_product.hpp"
+#include "cafeq/loss/head_layout.hpp"
+#include "cafeq/pair/bias.hpp"
 
 namespace cafeq {
-
-/// Rotary position embedding: in each head the first `dims` coordinates are rotated in pairs, the
-/// others pass.
-struct Rotary {
-  enum class Pairing {
-    half_split,   ///< (i, i + dims/2): Llama in the layout of transformers, GPT-NeoX
-    interleaved,  ///< (2i, 2i + 1): Llama's own layout, GPT-J
-  };
-  Index dims = 0;
-  Pairing pairing = Pairing::half_split;
-
-  Index pairs() const noexcept { return dims / 2; }
-  std::pair<Index, Index> pair(Index i) const noexcept {
-    return pairing == Pairing::interleaved ? std::pair{2 * i, 2 * i + 1}
-                                           : std::pair{i, i + dims / 2};
-  }
-  std::optional<Error> fault(Index head_dim) const {
-    if (dims >= 0 && dims % 2 == 0 && dims <= head_dim) return std::nullopt;
-    return Error(
-        ErrorCode::invalid_argument,
-        message("rotary: dims is ", dims, ", must be even and at most head_dim (", head_dim, ")"));
-  }
-  void check(Index head_dim) const {
-    if (auto error = fault(head_dim)) raise(*error);
-  }
-};
-
-/// What an attention layer does between its matrices. The default is plain softmax attention
-/// without rotary positions.
-struct AttentionTraits {
-  std::optional<Rotary> rotary = std::nullopt;
-  bool qk_norm =
-      false;  ///< queries or keys are normalised after their projection (Qwen3, Gemma 3, OLMo 2)
-  bool value_norm = false;    ///< values are normalised after their projection
-  bool gated_output = false;  ///< the heads' output is multiplied by a gate, channel by channel,
-                              ///< ahead of the output projection
-  bool output_norm =
-      false;  ///< the heads' output is normalised ahead of the output projection (sub-LayerNorm)
-  bool clipped = false;         ///< queries, keys and values are clamped (MPT, DBRX)
-  bool rows_sum_to_one = true;  ///< false with attention sinks or an off-by-one softmax
-};
 
 /// An invertible M [d, d] for each KV head, and its inverse, in fp64.
 class HeadTransform {
@@ -89,11 +48,11 @@ class HeadTransform {
   void apply_second(View<T> second, ExecutorRef executor = {}) const;
   template <class T>
   void apply_first(VectorView<T> bias) const {
-    apply_first(as_column(bias));
+    apply_first(detail::as_column(bias));
   }
   template <class T>
   void apply_second(VectorView<T> bias) const {
-    apply_second(as_column(bias));
+    apply_second(detail::as_column(bias));
   }
 
   /// This transform and `next` after it: next.M · M.
@@ -104,10 +63,6 @@ class HeadTransform {
   View<const double> head(const Matrix<double>& stacked, Index kv_head) const noexcept {
     return stacked.view().row_block(kv_head * layout_.head_dim, layout_.head_dim);
   }
-  template <class T>
-  static View<T> as_column(VectorView<T> bias) noexcept {
-    return {bias.data, bias.size, 1, bias.stride, 1};
-  }
   template <class T, class Select>
   void apply(View<T> F, Index heads, ExecutorRef executor, Select select) const;
 
@@ -117,7 +72,7 @@ class HeadTransform {
 };
 
 inline HeadTransform::HeadTransform(HeadLayout layout) : layout_(layout) {
-  layout.check();
+  check(layout.fault());
   forward_ = Matrix<double>(layout.kv_heads * layout.head_dim, layout.head_dim);
   for (Index i = 0; i < forward_.rows(); ++i) forward_(i, i % layout.head_dim) = 1.0;
   inverse_ = forward_;
@@ -126,7 +81,7 @@ inline HeadTransform::HeadTransform(HeadLayout layout) : layout_(layout) {
 template <class>
 HeadTransform::HeadTransform(HeadLayout layout, Matrix<double> M)
     : layout_(layout), forward_(std::move(M)) {
-  layout.check();
+  check(layout.fault());
   check_stacked(forward_, "M");
   inverse_ = Matrix<double>(forward_.rows(), forward_.cols());
   const Index d = layout.head_dim;
@@ -150,7 +105,7 @@ inline HeadTransform HeadTransform::with_inverse(HeadLayout layout, Matrix<doubl
 }
 
 inline void HeadTransform::check_stacked(const Matrix<double>& M, std::string_view name) const {
-  layout_.check_second(M.rows(), name);
+  check(layout_.second_fault(M.rows(), name));
   if (M.cols() != layout_.head_dim)
     raise(ErrorCode::invalid_shape,
           message(name, ": ", M.cols(), " columns, but head_dim is ", layout_.head_dim));
@@ -168,7 +123,7 @@ inline bool HeadTransform::is_diagonal() const noexcept {
 template <class T>
 void HeadTransform::apply_first(View<T> first, ExecutorRef executor) const {
   check_view(first, "first");
-  layout_.check_first(first.rows, "first");
+  check(layout_.first_fault(first.rows, "first"));
   apply(first, layout_.heads, executor,
         [this](Index h) { return inverse(layout_.kv_head(h)).transposed(); });
 }
@@ -176,7 +131,7 @@ void HeadTransform::apply_first(View<T> first, ExecutorRef executor) const {
 template <class T>
 void HeadTransform::apply_second(View<T> second, ExecutorRef executor) const {
   check_view(second, "second");
-  layout_.check_second(second.rows, "second");
+  check(layout_.second_fault(second.rows, "second"));
   apply(second, layout_.kv_heads, executor, [this](Index kv) { return matrix(kv); });
 }
 
@@ -185,7 +140,7 @@ void HeadTransform::apply(View<T> F, Index heads, ExecutorRef executor, Select s
   const Index d = layout_.head_dim;
   constexpr Index step = 64;
   // All heads of a few columns at a time: in a transposed view neighbouring heads share cache
-  // lines.
+  // lines, which a worker then keeps to itself.
   executor.parallel_for(F.cols, step, [&](Index begin, Index end, Index) {
     const Index n = end - begin;
     Matrix<double> before(d, n);
@@ -218,31 +173,15 @@ inline HeadTransform HeadTransform::then(const HeadTransform& next) const {
 
 namespace detail {
 
-template <class T>
-void check_bias(VectorView<T> bias, Index size, std::string_view name) {
-  if (bias.data != nullptr && bias.size != size)
-    raise(ErrorCode::invalid_shape,
-          message(name, ": ", bias.size, " entries, but the matrix has ", size, " rows"));
+/// What is wrong with an M that was made for another layout.
+inline std::optional<Error> same_layout_fault(const HeadLayout& a, const HeadLayout& b) {
+  if (a.head_dim == b.head_dim && a.heads == b.heads && a.kv_heads == b.kv_heads)
+    return std::nullopt;
+  return Error(ErrorCode::invalid_shape,
+               message("M: made for ", b.heads, " heads, ", b.kv_heads, " KV heads of dimension ",
+                       b.head_dim, ", the layout is ", a.heads, ", ", a.kv_heads, " of dimension ",
+                       a.head_dim));
 }
-
-inline void check_same_layout(const HeadLayout& a, const HeadLayout& b) {
-  if (a.head_dim != b.head_dim || a.heads != b.heads || a.kv_heads != b.kv_heads)
-    raise(ErrorCode::invalid_shape,
-          message("M: made for ", b.heads, " heads, ", b.kv_heads, " KV heads of dimension ",
-                  b.head_dim, ", the layout is ", a.heads, ", ", a.kv_heads, " of dimension ",
-                  a.head_dim));
-}
-
-/// double to any element type; narrow ones by way of float.
-template <class T>
-T narrow(double value) noexcept {
-  return static_cast<T>(
-      static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(value));
-}
-
-/// The element type of a matrix argument, which its biases share.
-template <class M>
-using ElementOf = typename decltype(as_view(std::declval<M>()))::value_type;
 
 }  // namespace detail
 }  // namespace cafeq
