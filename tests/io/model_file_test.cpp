@@ -1,5 +1,6 @@
 #include "cafeq/io/model_file.hpp"
 
+#include "cafeq/io/sharded_safetensors.hpp"
 #include "io/damage.hpp"
 #include "io/temporary_directory.hpp"
 #include "io/tfjs_model.hpp"

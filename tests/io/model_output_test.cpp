@@ -223,7 +223,7 @@ TEST_CASE("A checkpoint of llama2.c stays one") {
     Llama2cWriter writer(directory / "model.bin", header);
     const CounterRng rng(1);
     std::uint64_t n = 0;
-    for (const auto& [name, shape, layered] : detail::llama2c_groups(header)) {
+    for (const auto& [name, shape, layered] : detail::llama2c_tensors(header)) {
       std::vector<float> values(std::size_t(*element_count(shape)));
       for (float& x : values) x = float(rng.normal(n++));
       writer.write(layered ? message("layers.0.", name) : std::string(name),
