@@ -72,5 +72,6 @@ TEST_CASE("rotations say what is wrong with them") {
           message("RandomKronecker: left is ", left, ", must divide the width 12"));
   }
   CHECK(fault_of(DenseOrthogonal(6, 1), 6, 7)->code() == ErrorCode::invalid_shape);
-  CHECK_FALSE(fault_of(RandomKronecker{}.fit(gaussian<float>(3, 12, 1).view()), 3, 12));
+  const auto W = gaussian<float>(3, 12, 1);
+  CHECK_FALSE(fault_of(RandomKronecker{}.fit(W.view()), 3, 12));
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cafeq/core/copy.hpp"
 #include "cafeq/core/view.hpp"
 #include "cafeq/simd/batch.hpp"
 
