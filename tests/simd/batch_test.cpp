@@ -9,17 +9,13 @@
 #include <limits>
 #include <vector>
 
+#include "support/architectures.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;
+using test::NarrowArch;
 
 namespace {
-
-#if defined(__SSE2__)
-using Narrow = xsimd::sse2;
-#else
-using Narrow = DefaultArch;
-#endif
 
 template <class Arch>
 constexpr std::size_t width = Batch<float, Arch>::size;
@@ -79,7 +75,7 @@ TEST_CASE("fma, fms and fnma round once", "[simd][batch]") {
 }
 #endif
 
-TEMPLATE_TEST_CASE("reductions", "[simd][batch]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("reductions", "[simd][batch]", DefaultArch, NarrowArch) {
   constexpr std::size_t w = width<TestType>;
   using V = Batch<float, TestType>;
   std::array<float, w> x;
@@ -100,7 +96,7 @@ TEMPLATE_TEST_CASE("reductions", "[simd][batch]", DefaultArch, Narrow) {
   CHECK(simd::reduce_max(two) == 1.5);
 }
 
-TEMPLATE_TEST_CASE("transpose", "[simd][batch]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("transpose", "[simd][batch]", DefaultArch, NarrowArch) {
   constexpr std::size_t w = width<TestType>;
   Batch<float, TestType> rows[w];
   std::array<float, w> line;
@@ -115,7 +111,7 @@ TEMPLATE_TEST_CASE("transpose", "[simd][batch]", DefaultArch, Narrow) {
   }
 }
 
-TEMPLATE_TEST_CASE("bytes widen", "[simd][batch]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("bytes widen", "[simd][batch]", DefaultArch, NarrowArch) {
   constexpr std::size_t w = width<TestType>;
   std::array<std::uint8_t, 256> bytes;
   std::array<std::int8_t, 256> numbers;
@@ -135,7 +131,7 @@ TEMPLATE_TEST_CASE("bytes widen", "[simd][batch]", DefaultArch, Narrow) {
   }
 }
 
-TEMPLATE_TEST_CASE("half and brain floats", "[simd][batch]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("half and brain floats", "[simd][batch]", DefaultArch, NarrowArch) {
   constexpr std::size_t w = width<TestType>;
   const std::vector<float> values = around_halves();
   const auto check = [&](auto zero) {
@@ -205,10 +201,11 @@ void check_rows_and_bits() {
 
 TEST_CASE("rows reduced together, the order of bits, nearest integers") {
   check_rows_and_bits<DefaultArch>();
-  check_rows_and_bits<Narrow>();
+  check_rows_and_bits<NarrowArch>();
 }
 
-TEMPLATE_TEST_CASE("differences of products that cancel", "[simd][batch]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("differences of products that cancel", "[simd][batch]", DefaultArch,
+                   NarrowArch) {
   using V = Batch<float, TestType>;
   for (int i = 0; i < 1000; ++i) {
     const float x = 5.0f + 0.01f * float(i), y = 7.3f + 0.003f * float(i),
@@ -235,12 +232,12 @@ void check_exchange() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("lanes that change places", "[simd][batch]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("lanes that change places", "[simd][batch]", DefaultArch, NarrowArch) {
   check_exchange<1, float, TestType>();
   check_exchange<1, double, TestType>();
 }
 
-TEMPLATE_TEST_CASE("pairs joined and separated", "[simd][batch]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("pairs joined and separated", "[simd][batch]", DefaultArch, NarrowArch) {
   using V = Batch<float, TestType>;
   constexpr std::size_t size = V::size;
   float even[size], odd[size], pairs[2 * size];
@@ -278,7 +275,7 @@ TEST_CASE("whole numbers as bytes, floats as doubles") {
   }
 }
 
-TEMPLATE_TEST_CASE("integers of 24 bits, and tables", "[simd][batch]", DefaultArch, Narrow) {
+TEMPLATE_TEST_CASE("integers of 24 bits, and tables", "[simd][batch]", DefaultArch, NarrowArch) {
   constexpr std::size_t w = width<TestType>;
   std::array<std::uint8_t, 3 * w> bytes;
   for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::uint8_t(i * 71 + 200);

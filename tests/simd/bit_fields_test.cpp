@@ -3,17 +3,13 @@
 #include <array>
 #include <vector>
 
+#include "support/architectures.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;
+using test::NarrowArch;
 
 namespace {
-
-#if defined(__SSE2__)
-using NarrowArch = xsimd::sse2;
-#else
-using NarrowArch = DefaultArch;
-#endif
 
 std::vector<std::uint8_t> codes_of(int bits) {
   std::vector<std::uint8_t> codes(32);

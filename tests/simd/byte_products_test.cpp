@@ -2,17 +2,13 @@
 
 #include <array>
 
+#include "support/architectures.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;
+using test::NarrowArch;
 
 namespace {
-
-#if defined(__SSE2__)
-using GenericArch = xsimd::sse2;
-#else
-using GenericArch = DefaultArch;
-#endif
 
 template <class Arch, bool Signed>
 void check_products() {
@@ -41,6 +37,6 @@ void check_products() {
 TEST_CASE("products of bytes in fours") {
   check_products<DefaultArch, false>();
   check_products<DefaultArch, true>();
-  check_products<GenericArch, false>();
-  check_products<GenericArch, true>();
+  check_products<NarrowArch, false>();
+  check_products<NarrowArch, true>();
 }
