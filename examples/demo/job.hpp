@@ -199,9 +199,10 @@ class Job {
     const double seconds = ProgressBar::steady_seconds() - start;
     results_.seconds += seconds;
     const double error = quantized.error(W, executor_);
-    results_.matrices.push_back(
-        {name, W.rows(), W.cols(), recipe_name, grid, quantized.quantizer().group, int(quantized.quantizer().bits),
-         quantized.bits_per_weight(), error, rtn_error > 0 ? rtn_error : error, seconds});
+    results_.matrices.push_back({name, W.rows(), W.cols(), recipe_name, grid,
+                                 quantized.quantizer().group, int(quantized.quantizer().bits),
+                                 quantized.bits_per_weight(), error,
+                                 rtn_error > 0 ? rtn_error : error, seconds});
     return quantized;
   }
 

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 #include "weights.hpp"
 
 namespace cafeq::example {

@@ -20,8 +20,8 @@ struct OneByOne : Q {
   using Levels = void;
 };
 
-static_assert(UniformGrid<Midrise<3>> && UniformGrid<Symmetric<4>> &&
-              UniformGrid<Affine<2>> && UniformGrid<AffineIntegerZero<4>>);
+static_assert(UniformGrid<Midrise<3>> && UniformGrid<Symmetric<4>> && UniformGrid<Affine<2>> &&
+              UniformGrid<AffineIntegerZero<4>>);
 static_assert(!UniformGrid<OneByOne<Midrise<3>>> && !UniformGrid<Codebook> &&
               !UniformGrid<test::ToyMidrise>);
 static_assert(LinearGrid<OneByOne<Midrise<3>>> && LinearGrid<OneByOne<AffineIntegerZero<4>>>);

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <span>
 
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 
 namespace cafeq::kernel {
 

@@ -12,13 +12,13 @@
 #include "cafeq/kernel/block_vector.hpp"
 #include "cafeq/kernel/codec.hpp"
 #include "cafeq/kernel/columns.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 #include "cafeq/kernel/extremes.hpp"
 #include "cafeq/kernel/fwht.hpp"
 #include "cafeq/kernel/fwht_columns.hpp"
 #include "cafeq/kernel/moments.hpp"
-#include "cafeq/kernel/pack.hpp"
+#include "cafeq/kernel/pack_codes.hpp"
 #include "cafeq/kernel/packed_product.hpp"
-#include "cafeq/kernel/product.hpp"
 #include "cafeq/simd/variants.hpp"
 
 namespace cafeq::kernel {
@@ -53,7 +53,7 @@ struct Table {
                            Codes codes) noexcept;
   void (*encode_midrise)(In x, const MidriseLevels& levels, ScaleOffset at, Codes codes) noexcept;
 
-  // pack.hpp; scale and offset of consecutive groups of `width`
+  // pack_codes.hpp; scale and offset of consecutive groups of `width`
   void (*pack)(std::span<const std::uint8_t> codes, int bits, Codes packed) noexcept;
   void (*encode_packed_affine)(In x, Index width, const AffineLevels& levels, const float* scale,
                                const float* offset, int bits, Codes packed) noexcept;
@@ -65,8 +65,8 @@ struct Table {
   void (*decode_packed)(std::span<const std::uint8_t> packed, int bits, Index width,
                         const float* scale, const float* start, Floats out) noexcept;
 
-  // panels.hpp, product.hpp and block_product.hpp; factors that were packed by one architecture may
-  // be used by another
+  // panels.hpp, dense_product.hpp and block_product.hpp; factors that were packed by one
+  // architecture may be used by another
   Panels<float> (*pack_panels)(View<const float> B, float* to) noexcept;
   void (*multiply)(View<const float> A, View<const float> B, View<float> C, Store store) noexcept;
   void (*multiply_packed)(View<const float> A, Panels<float> B, View<float> C,

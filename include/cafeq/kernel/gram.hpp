@@ -8,7 +8,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 
 namespace cafeq::kernel {
 

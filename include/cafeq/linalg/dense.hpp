@@ -14,7 +14,7 @@
 
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/core/rng.hpp"
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 #include "cafeq/linalg/inverse.hpp"
 
 namespace cafeq::linalg {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 
 namespace cafeq::linalg {
 

@@ -9,8 +9,8 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 #include "cafeq/kernel/panels.hpp"
-#include "cafeq/kernel/product.hpp"
 #include "cafeq/simd/batch.hpp"
 
 namespace cafeq::linalg {

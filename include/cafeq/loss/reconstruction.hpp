@@ -9,8 +9,8 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 #include "cafeq/kernel/difference.hpp"
-#include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/metric.hpp"
 #include "cafeq/loss/error_and_norm.hpp"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 
 namespace cafeq::detail {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cafeq/core/executor.hpp"
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 #include "cafeq/linalg/inverse.hpp"
 
 namespace cafeq::detail {

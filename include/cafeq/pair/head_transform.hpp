@@ -11,7 +11,7 @@
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/fault.hpp"
 #include "cafeq/core/matrix.hpp"
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/loss/head_layout.hpp"
 #include "cafeq/pair/bias.hpp"

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <utility>
 
-#include "cafeq/kernel/pack.hpp"
+#include "cafeq/kernel/pack_codes.hpp"
 #include "cafeq/quant/quantizer.hpp"
 #include "cafeq/quant/rows.hpp"
 #include "cafeq/quant/scale_fit.hpp"

@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <array>
 
-#include "cafeq/kernel/pack.hpp"
+#include "cafeq/kernel/pack_codes.hpp"
 #include "cafeq/quant/quantizer.hpp"
 
 namespace cafeq {

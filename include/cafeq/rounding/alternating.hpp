@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "cafeq/kernel/dense_product.hpp"
 #include "cafeq/kernel/gram.hpp"
-#include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/rounding/rounder.hpp"
 

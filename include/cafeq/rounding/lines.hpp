@@ -15,7 +15,7 @@
 #include <concepts>
 
 #include "cafeq/core/workspace.hpp"
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 
 namespace cafeq::rounding {
 

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "cafeq/core/workspace.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 #include "cafeq/kernel/line_products.hpp"
 #include "cafeq/kernel/moments.hpp"
-#include "cafeq/kernel/product.hpp"
 #include "cafeq/linalg/metric.hpp"
 #include "cafeq/quant/encoding.hpp"
 #include "cafeq/rounding/row_tile.hpp"

@@ -1,4 +1,4 @@
-#include "cafeq/kernel/pack.hpp"
+#include "cafeq/kernel/pack_codes.hpp"
 
 #include <vector>
 

@@ -1,4 +1,4 @@
-#include "cafeq/kernel/product.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 
 #include <cstring>
 
