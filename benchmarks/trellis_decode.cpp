@@ -8,7 +8,7 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
-#include "cafeq/trellis/product.hpp"
+#include "cafeq/trellis/row_product.hpp"
 #include "support/bench.hpp"
 
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cafeq/trellis/product.hpp"
+#include "cafeq/trellis/row_product.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cafeq/pipeline/recipes/fast.hpp"
-#include "cafeq/pipeline/recipes/hadamard.hpp"
+#include "cafeq/pipeline/recipes/hadamard_only.hpp"
 #include "cafeq/pipeline/recipes/learned.hpp"
 #include "cafeq/pipeline/recipes/mse.hpp"
 #include "cafeq/pipeline/recipes/paper.hpp"

@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "cafeq/product/joint_product.hpp"
-#include "cafeq/trellis/product.hpp"
+#include "cafeq/trellis/row_product.hpp"
 #include "cafeq/trellis/trellis.hpp"
 
 namespace cafeq {
 
 /// Y ← X X̂ᵀ · unit. Activations are rounded to int16, one step a vector (precision fp32: |Δy_i| <=
 /// .506 step Σ_j |x̂_ij|, step = absmax/32767), or to int8, one step for 64 entries; see
-/// trellis/product.hpp for the errors of both. Sequences along columns are decoded to fp32, as
+/// trellis/row_product.hpp for the errors of both. Sequences along columns are decoded to fp32, as
 /// those of any joint quantizer.
 class Trellis::Product : private JointProduct<Trellis> {
  public:
