@@ -311,6 +311,9 @@ TEST_CASE("docs: a grid of one's own levels, a scale format of one's own") {
   CHECK(balanced < 1.3 * error(Symmetric<4>{.group = 32}));
   CHECK(error(Grid<BalancedLevels, Bf16Scale, 4>{.group = 32}) == Approx(balanced).epsilon(0.05));
   CHECK(fault_of(Balanced<>{.bits = 9}, 40, 96));
+  // What is wrong comes back from try_ functions, the levels of a table too.
+  CHECK_FALSE(try_quantize(W, Pipeline{Identity{}, Balanced<>{.bits = 9}, Nearest{}}));
+  CHECK_FALSE(try_quantize(W, Pipeline{Identity{}, Codebook{.levels = {1}}, Nearest{}}));
 }
 
 TEST_CASE("docs: a transform of one's own") {

@@ -22,7 +22,14 @@ struct OwnHalves {
 struct OwnSteps {
   static constexpr UniformLevels<true> of(int bits) noexcept { return {0, float((1 << bits) - 1)}; }
 };
-/// As many levels below zero as above.
+/// One level more above zero than below.
+struct OwnUpper {
+  static constexpr UniformLevels<false> of(int bits) noexcept {
+    const float half = float(1 << (bits - 1));
+    return {1 - half, half};
+  }
+};
+/// As many levels below zero as above: one code is never given.
 struct Balanced {
   static constexpr std::string_view name = "balanced";
   static constexpr UniformLevels<false> of(int bits) noexcept {
@@ -106,7 +113,8 @@ std::vector<std::string> fields_of(const Q&) {
 TEST_CASE("a grid of one's own obeys the laws of a linear grid") {
   test::check_laws(Grid<OwnHalves, Fp16Scale<>, 3>{});
   test::check_laws(Grid<OwnSteps, Fp16ScaleOffset>{.bits = 5});
-  test::check_laws(Grid<Balanced, Fp16Scale<>, 4>{});
+  test::check_laws(Grid<OwnUpper, Fp16Scale<>, 4>{});
+  test::check_encode_group(Grid<Balanced, Fp16Scale<>, 4>{});
   test::check_encode_group(Grid<Balanced, BrainScale, 4>{});
   test::check_encode_group(Grid<Balanced, FloatScale, 4>{});
 }
