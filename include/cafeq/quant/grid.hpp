@@ -194,15 +194,16 @@ void Grid<F, S, Bits, Group>::encode_group(std::span<const float> x, const Param
   if constexpr (detail::is_uniform<Levels>) {
     kernel::encode(x, set, detail::ScaleOffset{scale(p), offset(p)}, codes);
   } else {
-    std::size_t done = 0;
+    std::size_t whole = 0;
     if constexpr (requires(const Batch<float>& v) { set.codes(v); } && !Levels::has_offset) {
       using V = Batch<float>;
       const V inverse(kernel::inverse_scale(scale(p)));
-      for (; done + V::size <= x.size(); done += V::size)
-        simd::store_uint8<DefaultArch>(codes.data() + done,
-                                       set.codes(V::load_unaligned(x.data() + done) * inverse));
+      whole = x.size() / V::size * V::size;
+      for (std::size_t i = 0; i < whole; i += V::size)
+        simd::store_uint8<DefaultArch>(codes.data() + i,
+                                       set.codes(V::load_unaligned(x.data() + i) * inverse));
     }
-    for (; done < x.size(); ++done) codes[done] = encode(x[done], p);
+    for (std::size_t i = whole; i < x.size(); ++i) codes[i] = encode(x[i], p);
   }
 }
 
