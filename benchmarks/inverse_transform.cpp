@@ -29,7 +29,7 @@ auto random_layer(std::uint64_t seed) {
   }
   std::vector<Affine<4>::Params> params(std::size_t(dim * dim / 128),
                                         {fp16(100.0f), fp16(-750.0f)});
-  return Linear{Quantized(q, dim, std::move(codes), std::move(params), Identity::Fitted{dim},
+  return Linear{Quantized(Codes(q, dim, std::move(codes), std::move(params)), Identity::Fitted{dim},
                           Side::input, -14),
                 {.precision = ActivationPrecision::int8}};
 }

@@ -38,7 +38,7 @@ auto random_weights(const Q& q) {
     params[g].scale = fp16(100.0f + float(g % 37));
     if constexpr (Q::has_offset) params[g].offset = fp16(-50.0f * float(1 << q.bits));
   }
-  return Quantized(q, cols, std::move(codes), std::move(params), Identity::Fitted{cols},
+  return Quantized(Codes(q, cols, std::move(codes), std::move(params)), Identity::Fitted{cols},
                    Side::input, -14);
 }
 
