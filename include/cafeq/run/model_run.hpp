@@ -216,8 +216,9 @@ void ModelRun::write_parts(const O& output, const PartStore& parts,
 template <ModelOutput O>
 Index ModelRun::assemble(const O& output, const PartStore& parts,
                          const RunProgress& progress) const {
-  const nlohmann::ordered_json recipe{{"choice", to_json(options_.plan.recipe)},
-                                      {"pairs", options_.plan.pairs}};
+  nlohmann::ordered_json recipe{{"choice", to_json(options_.plan.recipe)},
+                                {"pairs", options_.plan.pairs}};
+  if (options_.target_bits > 0) recipe["target_bits"] = options_.target_bits;
   const Metadata about{{"cafeq.recipe", recipe.dump()},
                        {"cafeq.writer", message("cafeq ", CAFEQ_VERSION)}};
 
