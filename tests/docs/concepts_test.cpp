@@ -298,7 +298,8 @@ TEST_CASE("docs: a grid of one's own levels, a scale format of one's own") {
   const auto W = test::heavy_tailed(40, 96, 3, 2);
   const auto codes = [&](const auto& quantizer, const auto& rounder) {
     const auto q = Pipeline{RandomizedHadamard{}, quantizer, rounder}.quantize(W);
-    return std::vector<std::uint8_t>(q.codes().bytes().begin(), q.codes().bytes().end());
+    return std::vector<std::uint8_t>(q.codes().packed().bytes().begin(),
+                                     q.codes().packed().bytes().end());
   };
   // With the levels of Midrise it has the bytes of Midrise, whoever rounds.
   CHECK(codes(OwnMidrise<3>{.group = 32}, Nearest{}) == codes(Midrise<3>{.group = 32}, Nearest{}));

@@ -139,12 +139,18 @@ TEST_CASE("many scales and offsets at once are those of one group after the othe
   const auto check = [](const auto& q, Index width) {
     using Q = std::remove_cvref_t<decltype(q)>;
     const auto x = test::bell(10 * width, 3, 1000, 200);
-    std::vector<typename Q::Params> params(10);
+    std::vector<typename Q::Params> params(10);  // a vector of them, and some more
     fit_row(q, x, width, params);
     const ScaleOffsets at = q.scale_offsets(params);
     for (std::size_t g = 0; g < params.size(); ++g) {
       CHECK(at.scale[g] == q.scale(params[g]));
       CHECK(at.offset[g] == q.offset(params[g]));
+    }
+    std::vector<float> scales(params.size(), 7), offsets(params.size(), 7);
+    q.read_scales(params, scales, offsets);
+    for (std::size_t g = 0; g < params.size(); ++g) {
+      CHECK(scales[g] == q.scale(params[g]));
+      CHECK(offsets[g] == q.offset(params[g]));
     }
     for (std::size_t g = params.size(); g < at.scale.size(); ++g) {
       CHECK(at.scale[g] == 0);

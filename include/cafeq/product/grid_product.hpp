@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -12,7 +13,6 @@
 #include "cafeq/core/scale.hpp"
 #include "cafeq/product/activations.hpp"
 #include "cafeq/quant/codes.hpp"
-#include "cafeq/quant/scale_offsets.hpp"
 #include "cafeq/simd/fma.hpp"
 
 namespace cafeq {
@@ -88,8 +88,8 @@ void GridProduct<Q>::examine(const Codes<Q>& codes) {
   }
 }
 
-/// A grid that gives the scales and offsets of many groups at once (scale_offsets(), as every Grid
-/// does) is asked for those, any other for one group after the other.
+/// A grid that reads the scales of many groups at once (read_scales(), as every Grid does) is asked
+/// for those, any other for one after the other.
 template <ScalarQuantizer Q>
 void GridProduct<Q>::lines(const Codes<Q>& codes, Index row, float bias, float* scale,
                            float* offset) const noexcept {
@@ -98,26 +98,23 @@ void GridProduct<Q>::lines(const Codes<Q>& codes, Index row, float bias, float* 
     const Grouping& grouping = codes.grouping();
     const std::size_t count = std::size_t(grouping.per_row_count());
     const auto params = codes.params().subspan(std::size_t(grouping.index(row, 0)), count);
-    std::size_t g = 0;
-    if constexpr (requires {
-                    { q.scale_offsets(params) } -> std::same_as<ScaleOffsets>;
-                  }) {
-      using V = Batch<float>;
-      constexpr std::size_t at_once = std::tuple_size_v<decltype(ScaleOffsets::scale)>;
-      for (; g + at_once <= count; g += at_once) {
-        const ScaleOffsets some = q.scale_offsets(params.subspan(g, at_once));
-        for (std::size_t k = 0; k < at_once; k += V::size) {
-          const V s = V::load_aligned(some.scale.data() + k);
-          s.store_unaligned(scale + g + k);
-          simd::fma(V(bias), s, V::load_aligned(some.offset.data() + k))
-              .store_unaligned(offset + g + k);
-        }
+    const std::span<float> scales(scale, count), offsets(offset, count);
+
+    if constexpr (requires { q.read_scales(params, scales, offsets); }) {
+      q.read_scales(params, scales, offsets);
+    } else {
+      for (std::size_t g = 0; g < count; ++g) {
+        scale[g] = q.scale(params[g]);
+        offset[g] = q.offset(params[g]);
       }
     }
-    for (; g < count; ++g) {
-      scale[g] = q.scale(params[g]);
-      offset[g] = bias * scale[g] + q.offset(params[g]);
-    }
+    if (bias == 0) return;
+    using V = Batch<float>;
+    const std::size_t whole = count / V::size * V::size;
+    for (std::size_t g = 0; g < whole; g += V::size)
+      simd::fma(V(bias), V::load_unaligned(scale + g), V::load_unaligned(offset + g))
+          .store_unaligned(offset + g);
+    for (std::size_t g = whole; g < count; ++g) offset[g] = std::fma(bias, scale[g], offset[g]);
   }
 }
 

@@ -29,7 +29,8 @@ void fit_super_blocks(std::span<const float> x, Index width, Index group, const 
     Each<typename Alone::Params> each;
     const auto alone = std::span(each).first(count);
     fit_scales(Alone{}, levels, options, blocks.weights(), width, alone);
-    const IntegerScales found = blocks.fit(Alone::read(alone));
+    const IntegerScales found =
+        blocks.fit(read_params(Alone{}, std::span<const typename Alone::Params>(alone)));
     for (std::size_t g = 0; g < count; ++g)
       params[first + g] = store(blocks.unscaled(found.d[g], g), int(found.a[g]),
                                 blocks.unscaled(found.D[g], g), int(found.b[g]));

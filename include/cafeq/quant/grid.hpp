@@ -135,6 +135,11 @@ struct Grid {
   ScaleOffsets scale_offsets(std::span<const Params> params) const noexcept {
     return detail::read_params(scale_format, params);
   }
+  /// The same for any number of groups; all spans have one length.
+  void read_scales(std::span<const Params> params, std::span<float> scale,
+                   std::span<float> offset) const noexcept {
+    detail::read_params(scale_format, params, scale, offset);
+  }
 
   // Rows; see quant/rows.hpp.
 
@@ -176,15 +181,12 @@ struct Grid {
 ///   Levels               UniformLevels
 ///   level_set(params)    the levels of one group: encode(x, params) is their code for
 ///                        (x − offset)/scale if they have an offset, else for x/scale
-///   scale_offsets(span)  scales and offsets of some groups at once (those of scale() and offset())
 ///   has_exact_products   scale · code, and scale times half an odd number, are exact in float
 template <class Q>
 concept UniformGrid =
     LinearGrid<Q> && detail::is_uniform<typename Q::Levels> && Q::has_exact_products &&
-    requires(const Q& q, const typename Q::Params& params,
-             std::span<const typename Q::Params> some) {
+    requires(const Q& q, const typename Q::Params& params) {
       { q.level_set(params) } -> std::same_as<typename Q::Levels>;
-      { q.scale_offsets(some) } -> std::same_as<ScaleOffsets>;
     };
 
 template <LevelFamily F, ScaleFormat S, int Bits, Index Group>

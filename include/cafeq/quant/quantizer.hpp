@@ -67,6 +67,9 @@ concept ScalarQuantizer = requires(const Q& q, std::span<const float> group, flo
 ///   with_scale(params, scale, offset)   the parameters nearest to these that can be stored, or
 ///                      `params` itself where they cannot be: not finite, or of a sign that the
 ///                      format does not have
+/// Optional member:
+///   read_scales(params, scale, offset)  scale() and offset() of many groups, spans of one length:
+///                      what products ask a row at a time
 template <class Q>
 concept LinearGrid = ScalarQuantizer<Q> && requires(const Q& q, std::uint8_t code,
                                                     const typename Q::Params& params, float value) {

@@ -27,9 +27,10 @@ namespace cafeq {
 ///                       sign that it does not have)
 ///
 /// Optional members:
-///   read(span of params)    the ScaleOffsets of up to as many groups as those hold
-///   store(scale_offsets, span of params)   the inverse, each to the nearest that can be stored;
-///                       both are loops over the above if not given
+///   read(params, scale, offset)   scales and offsets of any number of groups, spans of one length
+///   store(scale_offsets, params)  the inverse for as many groups as ScaleOffsets hold, or fewer,
+///                       each to the nearest that can be stored; both are loops over the above if
+///                       not given
 ///   signs               ScaleSigns::both where scales may be negative (default: positive)
 ///   for_each_field(f)   f(name, &Params::member) for each member, by the name that a quantized
 ///   file
@@ -83,7 +84,8 @@ struct Fp16Scale {
     return has_it ? Params{detail::finite_fp16(scale)} : p;
   }
 
-  static ScaleOffsets read(std::span<const Params> params) noexcept;
+  static void read(std::span<const Params> params, std::span<float> scale,
+                   std::span<float> offset) noexcept;
   static void store(const ScaleOffsets& from, std::span<Params> params) noexcept;
 
   template <class F>
@@ -115,7 +117,8 @@ struct Fp16ScaleOffset {
     return vanishes ? Params{fp16(0.0f), near.offset} : near;
   }
 
-  static ScaleOffsets read(std::span<const Params> params) noexcept;
+  static void read(std::span<const Params> params, std::span<float> scale,
+                   std::span<float> offset) noexcept;
   static void store(const ScaleOffsets& from, std::span<Params> params) noexcept;
 
   template <class F>
@@ -134,17 +137,23 @@ constexpr ScaleSigns signs_of() noexcept {
 }
 
 template <ScaleFormat F>
-ScaleOffsets read_params(const F& format, std::span<const typename F::Params> params) noexcept {
-  if constexpr (requires { format.read(params); }) {
-    return format.read(params);
+void read_params(const F& format, std::span<const typename F::Params> params,
+                 std::span<float> scale, std::span<float> offset) noexcept {
+  if constexpr (requires { format.read(params, scale, offset); }) {
+    format.read(params, scale, offset);
   } else {
-    ScaleOffsets all;
     for (std::size_t g = 0; g < params.size(); ++g) {
-      all.scale[g] = format.scale(params[g]);
-      all.offset[g] = format.offset(params[g]);
+      scale[g] = format.scale(params[g]);
+      offset[g] = format.offset(params[g]);
     }
-    return all;
   }
+}
+template <ScaleFormat F>
+ScaleOffsets read_params(const F& format, std::span<const typename F::Params> params) noexcept {
+  ScaleOffsets all;
+  read_params(format, params, std::span(all.scale).first(params.size()),
+              std::span(all.offset).first(params.size()));
+  return all;
 }
 
 template <ScaleFormat F>
@@ -169,14 +178,20 @@ void round_to_stored(const F& format, ScaleOffsets& all) noexcept {
 }  // namespace detail
 
 template <ScaleSigns Signs>
-ScaleOffsets Fp16Scale<Signs>::read(std::span<const Params> params) noexcept {
-  detail::Each<Params> all{};
-  detail::copy_groups(params.data(), params.size(), all.data());
-  const auto halves = std::bit_cast<detail::Each<fp16>>(all);
-  ScaleOffsets read;
-  detail::for_each_lanes(
-      [&](std::size_t g) { detail::store(read.scale, g, detail::load(halves, g)); });
-  return read;
+void Fp16Scale<Signs>::read(std::span<const Params> params, std::span<float> scale,
+                            std::span<float> offset) noexcept {
+  using detail::Lane;
+  static_assert(sizeof(Params) == sizeof(fp16));
+  const auto* halves = reinterpret_cast<const fp16*>(params.data());
+  const std::size_t whole = params.size() / Lane::size * Lane::size;
+  for (std::size_t g = 0; g < whole; g += Lane::size) {
+    simd::load_float<DefaultArch>(halves + g).store_unaligned(scale.data() + g);
+    Lane(0.0f).store_unaligned(offset.data() + g);
+  }
+  for (std::size_t g = whole; g < params.size(); ++g) {
+    scale[g] = params[g].scale;
+    offset[g] = 0;
+  }
 }
 
 template <ScaleSigns Signs>
@@ -186,20 +201,23 @@ void Fp16Scale<Signs>::store(const ScaleOffsets& from, std::span<Params> params)
                       params.data());
 }
 
-inline ScaleOffsets Fp16ScaleOffset::read(std::span<const Params> params) noexcept {
+inline void Fp16ScaleOffset::read(std::span<const Params> params, std::span<float> scale,
+                                  std::span<float> offset) noexcept {
   using detail::Lane;
-  detail::Each<Params> all{};
-  detail::copy_groups(params.data(), params.size(), all.data());
-  const auto pairs = std::bit_cast<std::array<fp16, 2 * detail::groups_at_once>>(all);
-  ScaleOffsets read;
-  detail::for_each_lanes([&](std::size_t g) {
-    const fp16* p = pairs.data() + 2 * g;
-    const auto [scale, offset] = simd::unzip(simd::load_float<DefaultArch>(p),
-                                             simd::load_float<DefaultArch>(p + Lane::size));
-    detail::store(read.scale, g, scale);
-    detail::store(read.offset, g, offset);
-  });
-  return read;
+  static_assert(sizeof(Params) == 2 * sizeof(fp16));
+  const auto* halves = reinterpret_cast<const fp16*>(params.data());
+  const std::size_t whole = params.size() / Lane::size * Lane::size;
+  for (std::size_t g = 0; g < whole; g += Lane::size) {
+    const fp16* pairs = halves + 2 * g;
+    const auto [s, z] = simd::unzip(simd::load_float<DefaultArch>(pairs),
+                                    simd::load_float<DefaultArch>(pairs + Lane::size));
+    s.store_unaligned(scale.data() + g);
+    z.store_unaligned(offset.data() + g);
+  }
+  for (std::size_t g = whole; g < params.size(); ++g) {
+    scale[g] = params[g].scale;
+    offset[g] = params[g].offset;
+  }
 }
 
 inline void Fp16ScaleOffset::store(const ScaleOffsets& from, std::span<Params> params) noexcept {
