@@ -28,13 +28,13 @@ namespace cafeq {
 ///
 /// Optional members:
 ///   read(params, scale, offset)   scales and offsets of any number of groups, spans of one length
+///   read(params)        those of as many groups as ScaleOffsets hold, or fewer
 ///   store(scale_offsets, params)  the inverse for as many groups as ScaleOffsets hold, or fewer,
-///                       each to the nearest that can be stored; both are loops over the above if
+///                       each to the nearest that can be stored; all are loops over the above if
 ///                       not given
 ///   signs               ScaleSigns::both where scales may be negative (default: positive)
-///   for_each_field(f)   f(name, &Params::member) for each member, by the name that a quantized
-///   file
-///                       gives it: "scales", "offsets", "zeros"
+///   for_each_field(f)   f(name, &Params::member) for each member, by the name that it has in a
+///                       quantized file: "scales", "offsets", "zeros"
 ///   for_bits(bits)      the format for codes of so many bits, where it is another one
 ///   zero(params)        the offset is minus so many whole steps; see HasZeroPoint
 ///   for_tensor(X, reach), tensor_bits()   state for a whole matrix, and its bits
@@ -84,6 +84,7 @@ struct Fp16Scale {
     return has_it ? Params{detail::finite_fp16(scale)} : p;
   }
 
+  static ScaleOffsets read(std::span<const Params> params) noexcept;
   static void read(std::span<const Params> params, std::span<float> scale,
                    std::span<float> offset) noexcept;
   static void store(const ScaleOffsets& from, std::span<Params> params) noexcept;
@@ -117,6 +118,7 @@ struct Fp16ScaleOffset {
     return vanishes ? Params{fp16(0.0f), near.offset} : near;
   }
 
+  static ScaleOffsets read(std::span<const Params> params) noexcept;
   static void read(std::span<const Params> params, std::span<float> scale,
                    std::span<float> offset) noexcept;
   static void store(const ScaleOffsets& from, std::span<Params> params) noexcept;
@@ -150,10 +152,14 @@ void read_params(const F& format, std::span<const typename F::Params> params,
 }
 template <ScaleFormat F>
 ScaleOffsets read_params(const F& format, std::span<const typename F::Params> params) noexcept {
-  ScaleOffsets all;
-  read_params(format, params, std::span(all.scale).first(params.size()),
-              std::span(all.offset).first(params.size()));
-  return all;
+  if constexpr (requires { format.read(params); }) {
+    return format.read(params);
+  } else {
+    ScaleOffsets all;
+    read_params(format, params, std::span(all.scale).first(params.size()),
+                std::span(all.offset).first(params.size()));
+    return all;
+  }
 }
 
 template <ScaleFormat F>
@@ -195,6 +201,17 @@ void Fp16Scale<Signs>::read(std::span<const Params> params, std::span<float> sca
 }
 
 template <ScaleSigns Signs>
+ScaleOffsets Fp16Scale<Signs>::read(std::span<const Params> params) noexcept {
+  detail::Each<Params> all{};
+  detail::copy_groups(params.data(), params.size(), all.data());
+  const auto halves = std::bit_cast<detail::Each<fp16>>(all);
+  ScaleOffsets read;
+  detail::for_each_lanes(
+      [&](std::size_t g) { detail::store(read.scale, g, detail::load(halves, g)); });
+  return read;
+}
+
+template <ScaleSigns Signs>
 void Fp16Scale<Signs>::store(const ScaleOffsets& from, std::span<Params> params) noexcept {
   const auto halves = detail::finite_fp16(from.scale);
   detail::copy_groups(std::bit_cast<detail::Each<Params>>(halves).data(), params.size(),
@@ -218,6 +235,22 @@ inline void Fp16ScaleOffset::read(std::span<const Params> params, std::span<floa
     scale[g] = params[g].scale;
     offset[g] = params[g].offset;
   }
+}
+
+inline ScaleOffsets Fp16ScaleOffset::read(std::span<const Params> params) noexcept {
+  using detail::Lane;
+  detail::Each<Params> all{};
+  detail::copy_groups(params.data(), params.size(), all.data());
+  const auto pairs = std::bit_cast<std::array<fp16, 2 * detail::groups_at_once>>(all);
+  ScaleOffsets read;
+  detail::for_each_lanes([&](std::size_t g) {
+    const fp16* p = pairs.data() + 2 * g;
+    const auto [scale, offset] = simd::unzip(simd::load_float<DefaultArch>(p),
+                                             simd::load_float<DefaultArch>(p + Lane::size));
+    detail::store(read.scale, g, scale);
+    detail::store(read.offset, g, offset);
+  });
+  return read;
 }
 
 inline void Fp16ScaleOffset::store(const ScaleOffsets& from, std::span<Params> params) noexcept {
