@@ -261,7 +261,9 @@ struct HadamardFp4 {
   auto pipeline(cafeq::Index /*rows*/, cafeq::Index /*cols*/) const {
     return cafeq::Pipeline{cafeq::BlockHadamard{.block = 32}, cafeq::MxFp4{}, cafeq::Nearest{}};
   }
-  auto pair() const { return cafeq::PairPipeline<cafeq::MxFp4>{.alternations = 4}; }
+  auto pair(const cafeq::PairShape&) const {
+    return cafeq::PairPipeline<cafeq::MxFp4>{.alternations = 4};
+  }
 };
 static_assert(cafeq::Recipe<HadamardFp4> && cafeq::PairRecipe<HadamardFp4>);
 // [recipe end]
