@@ -75,9 +75,9 @@ concept NamedRecipe = Recipe<R> && std::copyable<R> && requires(R& recipe, Index
 namespace detail {
 
 /// A grid of some bits, whether its type or a member says them.
-template <class Grid>
-Grid grid_of(int bits, Index group, ScaleSearch search = ScaleSearch::mse) {
-  Grid grid{.group = group};
+template <class G>
+G grid_of(int bits, Index group, ScaleSearch search = ScaleSearch::mse) {
+  G grid{.group = group};
   if constexpr (requires { grid.search = search; }) grid.search = search;
   if constexpr (std::is_same_v<decltype(grid.bits), BitCount<runtime_bits>>) grid.bits = bits;
   return grid;

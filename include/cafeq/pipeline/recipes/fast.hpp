@@ -10,7 +10,7 @@ namespace cafeq::recipes {
 
 /// Dual scaling, a randomized Hadamard, MSE scales: nearly as fast as reading the weights. b +
 /// 32/group bits for the affine grid, b + 16/group for midrise, and 16/rows for the scaling.
-template <int Bits = runtime_bits, class Grid = Affine<Bits>>
+template <int Bits = runtime_bits, class G = Affine<Bits>>
 struct fast {
   static constexpr std::string_view name = "fast";
   static constexpr std::string_view description =
@@ -23,13 +23,13 @@ struct fast {
 
   auto pipeline(Index, Index) const {
     return Pipeline{DualScaling{} * RandomizedHadamard{.seed = seed},
-                    detail::grid_of<Grid>(bits, group), Nearest{}};
+                    detail::grid_of<G>(bits, group), Nearest{}};
   }
   auto pair(const PairShape&) const {
-    return PairPipeline<Grid>{.quantizer = detail::grid_of<Grid>(bits, group),
-                              .transform = PairTransform::balanced,
-                              .alternations = 0,
-                              .seed = seed};
+    return PairPipeline<G>{.quantizer = detail::grid_of<G>(bits, group),
+                           .transform = PairTransform::balanced,
+                           .alternations = 0,
+                           .seed = seed};
   }
 
   std::string transform(Index, Index) const { return "scaling, Hadamard"; }

@@ -7,7 +7,7 @@
 namespace cafeq::recipes {
 
 /// A randomized Hadamard over the whole width, then MSE scales. b + 32/group bits.
-template <int Bits = runtime_bits, class Grid = Affine<Bits>>
+template <int Bits = runtime_bits, class G = Affine<Bits>>
 struct hadamard {
   static constexpr std::string_view name = "hadamard";
   static constexpr std::string_view description = "a randomized Hadamard, scales by MSE search";
@@ -18,8 +18,7 @@ struct hadamard {
   std::uint64_t seed = 0;
 
   auto pipeline(Index, Index) const {
-    return Pipeline{RandomizedHadamard{.seed = seed}, detail::grid_of<Grid>(bits, group),
-                    Nearest{}};
+    return Pipeline{RandomizedHadamard{.seed = seed}, detail::grid_of<G>(bits, group), Nearest{}};
   }
 
   std::string transform(Index, Index) const { return "Hadamard"; }

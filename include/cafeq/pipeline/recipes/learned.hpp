@@ -38,7 +38,7 @@ namespace recipes {
 /// M, ITQ, ALS to a general inverse stored in int8 that takes up the scaling, LDLQ in the metric of
 /// that inverse. k is the largest block that keeps the stored inverse within `transform_bits` a
 /// weight.
-template <int Bits = runtime_bits, class Grid = Midrise<Bits>>
+template <int Bits = runtime_bits, class G = Midrise<Bits>>
 struct learned {
   static constexpr std::string_view name = "learned";
   static constexpr std::string_view description =
@@ -52,15 +52,15 @@ struct learned {
   std::uint64_t seed = 0;
 
   auto pipeline(Index rows, Index cols) const {
-    const Grid grid = detail::grid_of<Grid>(bits, group);
+    const G grid = detail::grid_of<G>(bits, group);
     return Pipeline{
-        LearnedBlockDiagonal<Grid>{
+        LearnedBlockDiagonal<G>{
             .block = block(rows, cols), .quantizer = grid, .surrogate = surrogate(), .seed = seed},
         grid, ErrorFeedback{.sweeps = 3}};
   }
   auto pair(const PairShape&) const {
-    return PairPipeline<Grid>{
-        .quantizer = detail::grid_of<Grid>(bits, group), .surrogate = surrogate(), .seed = seed};
+    return PairPipeline<G>{
+        .quantizer = detail::grid_of<G>(bits, group), .surrogate = surrogate(), .seed = seed};
   }
   std::optional<Error> fault(Index, Index) const {
     return detail::learned_fault(transform_bits, max_block);

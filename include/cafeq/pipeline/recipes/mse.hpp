@@ -7,7 +7,7 @@ namespace cafeq::recipes {
 
 /// Round to nearest with scales by MSE search. b + 32/group bits. Pairs are rounded one by one,
 /// their error measured as that of any other pair: what those are compared with.
-template <int Bits = runtime_bits, class Grid = Affine<Bits>>
+template <int Bits = runtime_bits, class G = Affine<Bits>>
 struct mse {
   static constexpr std::string_view name = "mse";
   static constexpr std::string_view description = "round to nearest with scales by MSE search";
@@ -17,12 +17,12 @@ struct mse {
   Index group = per_row;
 
   auto pipeline(Index, Index) const {
-    return Pipeline{Identity{}, detail::grid_of<Grid>(bits, group), Nearest{}};
+    return Pipeline{Identity{}, detail::grid_of<G>(bits, group), Nearest{}};
   }
   auto pair(const PairShape&) const {
-    return PairPipeline<Grid>{.quantizer = detail::grid_of<Grid>(bits, group),
-                              .transform = PairTransform::none,
-                              .alternations = 0};
+    return PairPipeline<G>{.quantizer = detail::grid_of<G>(bits, group),
+                           .transform = PairTransform::none,
+                           .alternations = 0};
   }
 
   std::string transform(Index, Index) const { return "none"; }

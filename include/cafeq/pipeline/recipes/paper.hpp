@@ -7,7 +7,7 @@ namespace cafeq::recipes {
 
 /// As published (arXiv 2511.19705): LogSumExp with t = 5, a general M from a randomized Hadamard,
 /// Adam, nearest rounding; no polish.
-template <int Bits = runtime_bits, class Grid = Midrise<Bits>>
+template <int Bits = runtime_bits, class G = Midrise<Bits>>
 struct paper {
   static constexpr std::string_view name = "paper";
   static constexpr std::string_view description = "CafeQ as published, for comparison";
@@ -22,21 +22,21 @@ struct paper {
   std::uint64_t seed = 0;
 
   auto pipeline(Index rows, Index cols) const {
-    const Grid grid = detail::grid_of<Grid>(bits, group, ScaleSearch::absmax);
+    const G grid = detail::grid_of<G>(bits, group, ScaleSearch::absmax);
     return Pipeline{
-        LearnedBlockDiagonal<Grid, LogSumExp, Adam>{.block = block(rows, cols),
-                                                    .quantizer = grid,
-                                                    .optimizer = adam(),
-                                                    .parametrization = Parametrization::general,
-                                                    .scaling_power = 0,
-                                                    .itq_rounds = 0,
-                                                    .als_rounds = 0,
-                                                    .seed = seed},
+        LearnedBlockDiagonal<G, LogSumExp, Adam>{.block = block(rows, cols),
+                                                 .quantizer = grid,
+                                                 .optimizer = adam(),
+                                                 .parametrization = Parametrization::general,
+                                                 .scaling_power = 0,
+                                                 .itq_rounds = 0,
+                                                 .als_rounds = 0,
+                                                 .seed = seed},
         grid, Nearest{}};
   }
   auto pair(const PairShape&) const {
-    return PairPipeline<Grid, LogSumExp, Adam>{
-        .quantizer = detail::grid_of<Grid>(bits, group), .optimizer = adam(), .seed = seed};
+    return PairPipeline<G, LogSumExp, Adam>{
+        .quantizer = detail::grid_of<G>(bits, group), .optimizer = adam(), .seed = seed};
   }
   std::optional<Error> fault(Index, Index) const {
     return detail::learned_fault(transform_bits, max_block);

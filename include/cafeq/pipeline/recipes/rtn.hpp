@@ -7,7 +7,7 @@ namespace cafeq::recipes {
 
 /// Round to nearest on the plain matrix, min/max scales: what everything else is compared with. b +
 /// 32/group bits.
-template <int Bits = runtime_bits, class Grid = Affine<Bits>>
+template <int Bits = runtime_bits, class G = Affine<Bits>>
 struct rtn {
   static constexpr std::string_view name = "rtn";
   static constexpr std::string_view description = "round to nearest, what others are compared with";
@@ -17,7 +17,7 @@ struct rtn {
   Index group = per_row;
 
   auto pipeline(Index, Index) const {
-    return Pipeline{Identity{}, detail::grid_of<Grid>(bits, group, ScaleSearch::minmax), Nearest{}};
+    return Pipeline{Identity{}, detail::grid_of<G>(bits, group, ScaleSearch::minmax), Nearest{}};
   }
 
   std::string transform(Index, Index) const { return "none"; }
