@@ -54,12 +54,16 @@ struct RecipeChoice {
   std::uint64_t seed = 0;
 };
 
-/// The recipe with what was asked of it.
+/// The recipe with what was asked of it. What was not asked for is as the book has it.
 inline AnyRecipe chosen_recipe(const CLI::App& app, const RecipeChoice& choice,
                                const RecipeBook& book, double target_bits) {
-  const auto given = [&](const char* option) { return app.count(option) > 0; };
-  AnyRecipe usual = book.make(choice.name);
+  const AnyRecipe usual = book.make(choice.name);
   std::vector<RecipeOption> options;
+  const auto add = [&](const std::string& option, OptionValue value) {
+    if (app.count("--" + option) == 0) return;
+    if (!usual.option(option)) throw CLI::ExcludesError("--recipe " + choice.name, "--" + option);
+    options.push_back({option, value});
+  };
 
   if (usual->with_bits(4)) {  // any rate; what is counted in it are scales and all else too
     constexpr double beside_codes = 0.25;
@@ -69,16 +73,13 @@ inline AnyRecipe chosen_recipe(const CLI::App& app, const RecipeChoice& choice,
                                                "rest; or --target-bits up to 5");
     if (target_bits > 5)
       throw CLI::ValidationError("--target-bits", choice.name + " has no more than 5");
-    if (given("--bits")) options.push_back({"bits", choice.bits + beside_codes});
+    add("bits", choice.bits + beside_codes);
   } else {
-    options.push_back({"bits", std::int64_t(choice.bits)});
+    add("bits", std::int64_t(choice.bits));
   }
-
-  if (given("--group") && (choice.group > 0 || usual.option("group"))) {
-    if (!usual.option("group")) throw CLI::ExcludesError("--recipe " + choice.name, "--group");
-    options.push_back({"group", std::int64_t(choice.group)});
-  }
-  if (given("--seed") && usual.option("seed")) options.push_back({"seed", choice.seed});
+  // A scale a row is what a recipe without groups has.
+  if (choice.group > 0 || usual.option("group")) add("group", std::int64_t(choice.group));
+  add("seed", choice.seed);
   return book.make(choice.name, options);
 }
 
@@ -102,9 +103,8 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
       ->required();
   app.add_option("OUTPUT", run.output, "what to write; not needed with --dry-run");
   app.add_option("--recipe", recipe.name, book.names())->capture_default_str();
-  app.add_option("--bits", recipe.bits, "of a code")
-      ->check(CLI::Range(2, 8))
-      ->capture_default_str();
+  app.add_option("--bits", recipe.bits, "of a code (default: the recipe's, 4 mostly)")
+      ->check(CLI::Range(2, 8));
   app.add_option("--target-bits", run.target_bits,
                  "mean bits a weight, all counted; spread over the matrices")
       ->check(CLI::Range(2.0, 9.0));

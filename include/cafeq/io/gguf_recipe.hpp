@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "cafeq/loss/reconstruction.hpp"
@@ -104,7 +105,8 @@ class GgufRecipe final : public RecipeModel {
     if (like->with_bits(4))
       raise(ErrorCode::invalid_argument, message("plan: GGUF's ", gguf_type_info(type).name,
                                                  " cannot hold the codes of ", like->name()));
-    if (const auto seed = like.option("seed")) seed_ = *std::get_if<std::uint64_t>(&*seed);
+    if (const auto seed = like.option("seed"))
+      std::visit([&](auto value) { seed_ = std::uint64_t(value); }, *seed);
   }
   static AnyRecipe make(GgufType type, const AnyRecipe& like) {
     return AnyRecipe(std::make_shared<GgufRecipe>(type, like));

@@ -114,6 +114,9 @@ class RecipeModelOf final : public RecipeModel {
   }
   QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const override {
     auto quantized = cafeq::quantize(W, recipe_, executor);
+    static_assert(std::is_constructible_v<AnyQuantized, decltype(quantized)>,
+                  "cafeq: a plan's recipe quantizes by RuntimeQuantizers, bits chosen at run time, "
+                  "behind a transform that AnyTransform holds");
     const auto [error, norm] = quantized.error_and_norm(W, executor);
     const double unit = std::ldexp(1.0, 2 * quantized.exponent());
     return {AnyQuantized(std::move(quantized)), error * unit, norm * unit};
@@ -171,6 +174,8 @@ class RecipeModelOf final : public RecipeModel {
   }
   PairTransform pair_transform() const override {
     if constexpr (PairRecipe<R>) return recipe_.pair(PairShape{}).transform;
+    else if (recipe_.pair_advice(least_head_dim).form == PairForm::balanced)
+      return PairTransform::balanced;
     else return PairTransform::none;
   }
   double work() const override { return R::work; }

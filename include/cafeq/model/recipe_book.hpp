@@ -1,7 +1,10 @@
 /// Recipes by name: what a program offers, with the options that it was asked for.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,6 +16,27 @@
 #include "cafeq/model/any_recipe.hpp"
 
 namespace cafeq {
+
+namespace detail {
+
+/// Whether a number of type To can be what `value` is: a whole number within its range, or any
+/// number where To is a floating-point type.
+template <class To, class From>
+bool holds(From value) noexcept {
+  using Limits = std::numeric_limits<To>;
+  if constexpr (std::is_floating_point_v<To>) {
+    return true;
+  } else if constexpr (std::is_floating_point_v<From>) {
+    // The largest To plus one, which unlike the largest one itself is a floating-point number.
+    constexpr From end = 2 * From(Limits::max() / 2 + 1);
+    return value >= From(Limits::min()) && value < end && value == std::trunc(value);
+  } else {
+    return value < 0 ? std::is_signed_v<To> && std::int64_t(value) >= std::int64_t(Limits::min())
+                     : std::uint64_t(value) <= std::uint64_t(Limits::max());
+  }
+}
+
+}  // namespace detail
 
 /// Recipes that can be made by name. A recipe of your own is one line, `book.add(mine{})`: plans,
 /// command lines and files know it from then on.
@@ -86,10 +110,9 @@ class RecipeBook {
     using Number = std::conditional_t<std::is_arithmetic_v<Member>, Member, int>;
     std::visit(
         [&](auto value) {
-          const auto number = static_cast<Number>(value);
           if constexpr (std::is_assignable_v<Member&, Number>) {
-            if (static_cast<decltype(value)>(number) == value) {
-              member = number;
+            if (detail::holds<Number>(value)) {
+              member = static_cast<Number>(value);
               return;
             }
           }

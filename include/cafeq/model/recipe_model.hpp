@@ -122,7 +122,8 @@ class AnyRecipe {
   }
   /// Equal recipes give equal results.
   bool operator==(const AnyRecipe& other) const {
-    return model_->name() == other->name() && model_->options() == other->options();
+    return model_->type_address() == other->type_address() && model_->name() == other->name() &&
+           model_->options() == other->options();
   }
 
  private:

@@ -64,6 +64,9 @@ class ModelRun {
   /// Opens the model and makes the plan; nothing is written yet. Raises what the input, the options
   /// or the target make impossible. The executor must outlive the run.
   explicit ModelRun(RunOptions options, ExecutorRef executor = {});
+  // The output that it writes refers to its plan and model.
+  ModelRun(const ModelRun&) = delete;
+  ModelRun& operator=(const ModelRun&) = delete;
 
   const Plan& plan() const noexcept { return plan_; }
   const ModelFile& model() const noexcept { return model_; }

@@ -81,6 +81,8 @@ struct learned {
     f("bits", recipe.bits);
     f("group", recipe.group);
     f("seed", recipe.seed);
+    f("transform_bits", recipe.transform_bits);
+    f("max_block", recipe.max_block);
   }
 
  private:

@@ -57,6 +57,10 @@ struct paper {
     f("bits", recipe.bits);
     f("group", recipe.group);
     f("seed", recipe.seed);
+    f("transform_bits", recipe.transform_bits);
+    f("max_block", recipe.max_block);
+    f("learning_rate", recipe.learning_rate);
+    f("steps", recipe.steps);
   }
 
  private:

@@ -59,6 +59,7 @@ struct smallest {
   static void options(Self& recipe, F&& f) {
     f("bits", recipe.bits);
     f("seed", recipe.seed);
+    f("window", recipe.window);
   }
 
  private:
