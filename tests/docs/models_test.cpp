@@ -2,6 +2,11 @@
 #include <map>
 
 #include "cafeq/io/model_output.hpp"
+#include "cafeq/io/quantized_file.hpp"
+#include "cafeq/model/make_plan.hpp"
+#include "cafeq/model/quantize_model.hpp"
+#include "cafeq/pipeline/recipes.hpp"
+#include "cafeq/run/model_run.hpp"
 #include "cafeq/runtime/any_linear.hpp"
 #include "io/temporary_directory.hpp"
 #include "support/catch.hpp"
@@ -51,19 +56,31 @@ TEST_CASE("how-to: quantize a model") {
   const cafeq::test::TemporaryDirectory directory;
   const std::string path = write_model(directory);
   cafeq::ThreadPool executor(2);
-  std::map<std::string, cafeq::QuantizedMatrix> kept;
-  const auto keep = [&](const cafeq::MatrixPlace& place, const auto& quantized) {
-    kept.insert({place.tensor, {0, quantized}});
+  std::map<std::string, cafeq::EncodedMatrix> kept;
+  const auto keep = [&](const cafeq::MatrixPlace& place, const cafeq::EncodedMatrix& matrix) {
+    kept.insert({place.tensor, matrix});
   };
   // [quantize_model]
   const cafeq::ModelFile model(path);
   const cafeq::Plan plan = cafeq::make_plan(model.tensors(), model.config(),
-                                            {.choice = {.method = cafeq::Method::fast, .bits = 4}});
+                                            {.recipe = cafeq::recipes::fast<>{.bits = 4}});
   for (const cafeq::Job& job : plan.jobs)
     for (const auto& result : cafeq::quantize_job(model, plan, job, executor).matrices)
-      keep(plan.place(result.matrix), result.quantized);
+      keep(plan.place(result.matrix), result.quantized.matrix);
   // [quantize_model end]
   CHECK(kept.size() == 14);
+
+  const std::string small = directory / "small.safetensors";
+  // [model_run]
+  const cafeq::ModelRun run({.input = path,
+                             .output = small,
+                             .plan = {.recipe = cafeq::recipes::smallest{}},
+                             .target_bits = 3.5},
+                            executor);
+  const cafeq::RunSummary summary = run.quantize();
+  // [model_run end]
+  CHECK(summary.bytes_after < summary.bytes_before);
+  CHECK(cafeq::QuantizedFileReader(small).matrices().size() == 14);
 
   const cafeq::PartStore parts(directory / "parts", "plan", cafeq::PartStore::Start::fresh);
   const cafeq::QuantizedOutput output(model, plan);
@@ -81,7 +98,7 @@ TEST_CASE("how-to: quantize a model") {
   w2.multiply(x, y, executor);
   // [load_matrix end]
   cafeq::Matrix<float> hat(64, 96);
-  std::get<cafeq::AnyQuantized>(kept.at(name).quantized).dequantize(hat);
+  kept.at(name).dequantize(hat.view());
   for (cafeq::Index i = 0; i < 64; ++i) {
     double expected = 0;
     for (cafeq::Index j = 0; j < 96; ++j) expected += double(hat(i, j)) * double(x(0, j));
