@@ -1,5 +1,8 @@
 #include "cafeq/io/gguf_output.hpp"
 
+#include "cafeq/model/make_plan.hpp"
+#include "cafeq/model/quantize_model.hpp"
+#include "cafeq/pipeline/recipes.hpp"
 #include "engine/tiny_model.hpp"
 #include "io/temporary_directory.hpp"
 #include "support/catch.hpp"
@@ -20,7 +23,7 @@ TinyModel tiny_llama(std::size_t hidden = 64) {
 }
 
 Plan plan_for(const ModelFile& model, std::optional<GgufType> type, PlanOptions options = {}) {
-  options.choice.type = type;
+  if (type) options.recipe = GgufRecipe::make(*type, options.recipe);
   return make_plan(model.tensors(), model.config(), options);
 }
 
@@ -104,10 +107,10 @@ TEST_CASE("the layouts of llama2.c and of transformers give the same tensors") {
   const std::string checkpoint = directory.write("model.bin", engine::test::llama2c_bytes(model));
   engine::test::write_hugging_face(files, model, "F32");
   for (const GgufType type : {GgufType::f32, GgufType::q8_0, GgufType::q4_0, GgufType::q5_1})
-    for (const Method method : {Method::fast, Method::learned}) {
+    for (const AnyRecipe& recipe :
+         {AnyRecipe(recipes::fast<>{}), AnyRecipe(recipes::learned<>{})}) {
       INFO(gguf_type_info(type).name);
-      PlanOptions options{.embeddings = true};
-      options.choice.method = method;
+      const PlanOptions options{.recipe = recipe, .embeddings = true};
       const TemporaryDirectory other;
       const GgufReader one = write_gguf(directory, checkpoint, type, options),
                        two = write_gguf(other, files.path(), type, options);
@@ -195,7 +198,7 @@ TEST_CASE("Qwen2's biases become fp32 and follow their pairs") {
           quantized(GgufType::q8_0, model.tensors.at("model.layers.1.self_attn.q_proj.weight")));
   }
   const GgufReader file =
-      write_gguf(directory, files.path(), GgufType::q8_0, {.choice = {.method = Method::learned}});
+      write_gguf(directory, files.path(), GgufType::q8_0, {.recipe = recipes::learned<>{}});
   CHECK(file.tensor("blk.1.attn_v.bias").type == GgufType::f32);
   CHECK(contents_of(file.tensor("blk.1.attn_v.bias")) != contents_of(bias));
   CHECK(contents_of(file.tensor("blk.1.attn_q.bias")) ==
@@ -296,7 +299,7 @@ TEST_CASE("plans that a GGUF file cannot follow are refused") {
   CHECK_THAT(error(plan_for(model, std::nullopt)),
              Contains("names no type of GGUF for blk.0.attn_qkv.weight"));
   Plan plan = plan_for(model, GgufType::q4_0);
-  plan.steps[1].choice.type = GgufType::q8_0;
+  plan.steps[1].recipe = GgufRecipe::make(GgufType::q8_0, recipes::fast<>{});
   CHECK_THAT(error(plan), Contains("several types for the matrices of blk.0.attn_qkv.weight"));
   CHECK_THAT(error_of([&] {
                GgufOutput(model, plan_for(model, GgufType::q4_0), "tokenizer.json");

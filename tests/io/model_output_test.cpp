@@ -1,27 +1,21 @@
 #include "cafeq/io/model_output.hpp"
 
-#include "io/temporary_directory.hpp"
+#include "cafeq/io/quantized_file.hpp"
+#include "cafeq/model/make_plan.hpp"
+#include "cafeq/model/quantize_model.hpp"
+#include "cafeq/pipeline/recipes.hpp"
+#include "io/saved_model.hpp"
 #include "io/tfjs_model.hpp"
-#include "model/memory_model.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;
 using test::error_of;
 using test::Family;
+using test::save_model;
 using Names = std::set<std::string>;
 
 namespace {
 
-/// A family's model as Hugging Face lays it out.
-void save(const Family& family, const test::TemporaryDirectory& directory,
-          const std::string& name) {
-  const test::MemoryModel model(family);
-  directory.write(name + "/config.json", family.config);
-  TensorViewMap views;
-  for (const TensorInfo& info : model.tensors())
-    views.emplace(info.name, model.load(info.name).view);
-  write_safetensors(directory / (name + "/model.safetensors"), views, {{"format", "pt"}});
-}
 Family in(std::string_view type, Family family) {
   for (TensorInfo& tensor : family.tensors)
     if (tensor.type != "I64") tensor.type = type;
@@ -95,7 +89,7 @@ std::map<std::string, std::string> rebuilt(const ModelFile& model,
 /// Both formats hold the same: Ŵ of each matrix in its place, the moved biases, all else as it was.
 void check_formats_agree(const Family& family, const PlanOptions& options) {
   const test::TemporaryDirectory directory;
-  save(family, directory, "model");
+  save_model(family, directory, "model");
   const ModelFile model(directory / "model");
   const Plan plan = make_plan(model.tensors(), model.config(), options);
   write(QuantizedOutput(model, plan), model, plan, directory / "out.safetensors");
@@ -147,15 +141,14 @@ TEST_CASE("cafeq's format and floats hold the same model") {
   all.embeddings = true;
   check_formats_agree(test::gpt2(), all);  // packed, [in, out], biases that move
   // Queries, keys and values lie in one tensor, gates and ups in another.
-  check_formats_agree(test::phi3(),
-                      {.choice = {.method = Method::rtn, .bits = 3, .group = per_row}});
-  check_formats_agree(test::bert(), {.choice = {.method = Method::learned, .group = per_row}});
+  check_formats_agree(test::phi3(), {.recipe = recipes::rtn<>{.bits = 3}});
+  check_formats_agree(test::bert(), {.recipe = recipes::learned<>{}});
   check_formats_agree(experts(), {});  // slices
 }
 
 TEST_CASE("A matrix that is not all of its tensor says where it lies") {
   const test::TemporaryDirectory directory;
-  save(test::gpt2(), directory, "model");
+  save_model(test::gpt2(), directory, "model");
   const ModelFile model(directory / "model");
   const Plan plan = make_plan(model.tensors(), model.config(), {});
   write(QuantizedOutput(model, plan), model, plan, directory / "out");
@@ -173,7 +166,7 @@ TEST_CASE("A matrix that is not all of its tensor says where it lies") {
 
 TEST_CASE("A run that goes on from parts ends in the same file") {
   const test::TemporaryDirectory directory;
-  save(test::llama(), directory, "model");
+  save_model(test::llama(), directory, "model");
   const ModelFile model(directory / "model");
   const Plan plan = make_plan(model.tensors(), model.config(), {});
   const QuantizedOutput output(model, plan);
@@ -192,19 +185,20 @@ TEST_CASE("A run that goes on from parts ends in the same file") {
 
 TEST_CASE("A part tells its errors") {
   const test::TemporaryDirectory directory;
-  save(test::gpt2(), directory, "model");
+  save_model(test::gpt2(), directory, "model");
   const ModelFile model(directory / "model");
-  for (const Choice& choice : {Choice{}, Choice{.method = Method::fast, .group = per_row}}) {
-    const Plan plan = make_plan(model.tensors(), model.config(), {.choice = choice});
+  for (const Index group : {Index(64), per_row}) {
+    const Plan plan =
+        make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{.group = group}});
     const JobResult result = quantize_job(model, plan, plan.jobs[0]);
-    const std::string path = directory / message("part", choice.group);
+    const std::string path = directory / message("part", group);
     FloatOutput(model, plan).write_part(path, plan.jobs[0], result, {});
     const PartErrors errors = part_errors(path);
     CHECK(errors.matrices.size() == result.matrices.size());
     const auto& first = result.matrices[0];
     const auto& sums = errors.matrices.at(matrix_names(plan.roles)[first.matrix]);
-    CHECK(sums.error == first.squared_error);
-    CHECK(sums.norm == first.squared_norm);
+    CHECK(sums.error == first.quantized.squared_error);
+    CHECK(sums.norm == first.quantized.squared_norm);
     CHECK(errors.pairs.size() == result.pairs.size());
   }
 }

@@ -1,5 +1,6 @@
 #include "cafeq/model/allocate_plan.hpp"
 
+#include "cafeq/model/make_plan.hpp"
 #include "model/memory_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
@@ -13,14 +14,15 @@ namespace {
 double mean_bits(const Plan& plan) {
   double bits = 0, weights = 0;
   for (const Step& step : plan.steps) {
-    bits += double(plan.storage(step));
+    bits += double(plan.storage_bits(step));
     weights += double(plan.weights(step));
   }
   return bits / weights;
 }
 std::vector<int> bits_of(const Plan& plan) {
   std::vector<int> bits;
-  for (const Step& step : plan.steps) bits.push_back(step.choice.bits);
+  for (const Step& step : plan.steps)
+    bits.push_back(int(std::get<std::int64_t>(*step.recipe.option("bits"))));
   return bits;
 }
 void add(MemoryModel& model, const std::string& name, const Matrix<float>& W) {
@@ -62,7 +64,7 @@ TEST_CASE("The mean of all bits is met from below, whatever it is") {
 TEST_CASE("A target that two bits exceed is refused with what they take") {
   const MemoryModel model(llama());
   Plan plan = make_plan(model.tensors(), model.config(), {});
-  for (Step& step : plan.steps) step.choice.bits = 2;
+  for (Step& step : plan.steps) step.recipe = recipes::fast<>{.bits = 2};
   const double least = mean_bits(plan);
   const Error error = error_of([&] { allocate_plan(plan, model, least - 0.01); });
   CHECK(error.code() == ErrorCode::invalid_argument);

@@ -2,6 +2,9 @@
 
 #include <cmath>
 
+#include "cafeq/io/gguf_recipe.hpp"
+#include "cafeq/model/make_plan.hpp"
+#include "cafeq/pipeline/recipes.hpp"
 #include "model/memory_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
@@ -25,27 +28,15 @@ double difference(const Matrix<T>& a, const Matrix<T>& b) {
   return relative_error(a.view(), b.view());
 }
 
-Matrix<float> dequantized(const QuantizedMatrix& part) {
-  return std::visit(
-      [](const auto& quantized) {
-        if constexpr (requires { quantized.rows(); }) {
-          Matrix<float> W(quantized.rows(), quantized.cols());
-          quantized.dequantize(W);
-          return W;
-        } else {
-          Matrix<float> W(quantized.rows, quantized.cols);
-          for (Index i = 0; i < quantized.rows; ++i)
-            gguf::dequantize_row(quantized.type, quantized.row(i), W.row(i));
-          return W;
-        }
-      },
-      part.quantized);
+Matrix<float> dequantized(const MatrixResult& part) {
+  const EncodedMatrix& matrix = part.quantized.matrix;
+  const auto* own = matrix.quantized();
+  Matrix<float> W = own != nullptr ? Matrix<float>(own->rows(), own->cols())
+                                   : Matrix<float>(matrix.rows()->rows, matrix.rows()->cols);
+  matrix.dequantize(W.view());
+  return W;
 }
-std::int64_t storage_of(const QuantizedMatrix& part) {
-  if (const auto* quantized = std::get_if<AnyQuantized>(&part.quantized))
-    return quantized->storage_bits();
-  return 8 * std::int64_t(std::get<GgufMatrix>(part.quantized).bytes.size());
-}
+std::int64_t storage_of(const MatrixResult& part) { return part.quantized.matrix.storage_bits(); }
 
 /// A matrix of a pair with its bias, before and after.
 struct Half {
@@ -103,10 +94,10 @@ struct PairCase {
   double bias_error = 0;
   double reported = -1;  // where anything is
 };
-/// Of each pair of a model, by the method; each step's storage must be what the plan says.
-std::vector<PairCase> pair_errors(const Family& family, const Choice& choice) {
+/// Of each pair of a model, by the recipe; each step's storage must be what the plan says.
+std::vector<PairCase> pair_errors(const Family& family, const AnyRecipe& recipe) {
   const MemoryModel model(family);
-  const Plan plan = make_plan(model.tensors(), model.config(), {.choice = choice});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipe});
   std::vector<PairCase> errors;
   for (const Job& job : plan.jobs) {
     const JobResult result = quantize_job(model, plan, job);
@@ -117,7 +108,7 @@ std::vector<PairCase> pair_errors(const Family& family, const Choice& choice) {
         if (std::find(step.matrices.begin(), step.matrices.end(), part.matrix) !=
             step.matrices.end())
           storage += storage_of(part);
-      CHECK(storage == plan.storage(step));
+      CHECK(storage == plan.storage_bits(step));
       if (!step.pair) continue;
       for (const std::size_t m : step.matrices)
         CHECK(Index(result_of(result, m).bias.size()) ==
@@ -207,8 +198,8 @@ TEST_CASE("A single matrix becomes what its recipe makes of it") {
   MemoryModel model;
   const auto W = heavy_tailed(48, 64, 1, 2);
   model.add<float>("other.weight", {48, 64}, std::vector<double>(W.data(), W.data() + W.size()));
-  const auto check = [&](const Choice& choice, const auto& recipe) {
-    const Plan plan = make_plan(model.tensors(), model.config(), {.choice = choice});
+  const auto check = [&](const auto& recipe) {
+    const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipe});
     REQUIRE(plan.steps.size() == 1);
     const JobResult result = quantize_job(model, plan, plan.jobs[0]);
     REQUIRE(result.matrices.size() == 1);
@@ -216,21 +207,19 @@ TEST_CASE("A single matrix becomes what its recipe makes of it") {
     Matrix<float> hat(48, 64);
     expected.dequantize(hat);
     CHECK(difference(hat, dequantized(result.matrices[0])) == 0);
-    CHECK(storage_of(result.matrices[0]) == plan.storage(plan.steps[0]));
-    CHECK(result.matrices[0].squared_error / result.matrices[0].squared_norm ==
+    CHECK(storage_of(result.matrices[0]) == plan.storage_bits(plan.steps[0]));
+    CHECK(result.matrices[0].quantized.squared_error / result.matrices[0].quantized.squared_norm ==
           Approx(expected.error(W)));
     double norm = 0;
     for (Index i = 0; i < W.size(); ++i) norm += double(W.data()[i]) * double(W.data()[i]);
-    CHECK(result.matrices[0].squared_norm == Approx(norm));
+    CHECK(result.matrices[0].quantized.squared_norm == Approx(norm));
     CHECK(result.pairs.empty());
     CHECK(result.biases.empty());
   };
-  check({.method = Method::rtn, .bits = 3, .group = 16}, recipes::rtn<>{.bits = 3, .group = 16});
-  check({.method = Method::fast, .bits = 5, .group = 32, .seed = 7},
-        recipes::fast<>{.bits = 5, .group = 32, .seed = 7});
-  check({.method = Method::learned, .bits = 3, .group = per_row}, recipes::learned<>{.bits = 3});
-  check({.method = Method::smallest, .seed = 3, .budget = 2.9},
-        recipes::smallest{.bits = 2.9, .seed = 3});
+  check(recipes::rtn<>{.bits = 3, .group = 16});
+  check(recipes::fast<>{.bits = 5, .group = 32, .seed = 7});
+  check(recipes::learned<>{.bits = 3});
+  check(recipes::smallest{.bits = 2.9, .seed = 3});
   CHECK(model.released() == std::set<std::string>{"other.weight"});
 }
 
@@ -239,14 +228,15 @@ TEST_CASE("A matrix becomes blocks of GGUF") {
   const auto W = gaussian(16, 64, 3);
   model.add<float>("other.weight", {16, 64}, std::vector<double>(W.data(), W.data() + W.size()));
   for (const GgufType type : {GgufType::q8_0, GgufType::q4_1, GgufType::iq4_nl}) {
-    const Plan plan = make_plan(model.tensors(), model.config(), {.choice = {.type = type}});
+    const Plan plan = make_plan(model.tensors(), model.config(),
+                                {.recipe = GgufRecipe::make(type, recipes::fast<>{})});
     const JobResult result = quantize_job(model, plan, plan.jobs[0]);
     const auto& part = result.matrices.at(0);
-    CHECK(std::get<GgufMatrix>(part.quantized).type == type);
-    CHECK(storage_of(part) == plan.storage(plan.steps[0]));
+    CHECK(GgufType(part.quantized.matrix.rows()->type) == type);
+    CHECK(storage_of(part) == plan.storage_bits(plan.steps[0]));
     const double error = difference(W, dequantized(part));
     CHECK(error < 0.01);
-    CHECK(part.squared_error / part.squared_norm == Approx(error));
+    CHECK(part.quantized.squared_error / part.quantized.squared_norm == Approx(error));
   }
 }
 
@@ -254,7 +244,7 @@ TEST_CASE("Balanced pairs compute the same product, their biases moved") {
   // qwen2: grouped heads, a bias of values only in the pair; bert: separate tensors; gpt2: packed
   // and stored [in, out].
   for (const Family& family : {qwen2(), bert(), gpt2()}) {
-    const auto errors = pair_errors(family, {.method = Method::fast, .bits = 8, .group = 32});
+    const auto errors = pair_errors(family, recipes::fast<>{.bits = 8, .group = 32});
     CHECK(errors.size() == (family.tensors.size() == qwen2().tensors.size() ? 2 : 4));
     for (const auto& [error, bias_error, reported] : errors) {
       CHECK(error < 5e-5);
@@ -266,11 +256,11 @@ TEST_CASE("Balanced pairs compute the same product, their biases moved") {
 }
 
 TEST_CASE("Matrices that are rounded together report the error of their product") {
-  for (const Choice& choice : {Choice{.method = Method::learned, .bits = 4, .group = per_row},
-                               Choice{.method = Method::fast, .type = GgufType::q8_0},
-                               Choice{.method = Method::fast, .type = GgufType::q4_0},
-                               Choice{.method = Method::smallest, .budget = 4.4}}) {
-    const auto errors = pair_errors(wide(), choice);
+  for (const AnyRecipe& recipe : {AnyRecipe(recipes::learned<>{.bits = 4}),
+                                  GgufRecipe::make(GgufType::q8_0, recipes::fast<>{}),
+                                  GgufRecipe::make(GgufType::q4_0, recipes::fast<>{}),
+                                  AnyRecipe(recipes::smallest{.bits = 4.4})}) {
+    const auto errors = pair_errors(wide(), recipe);
     REQUIRE(errors.size() == 1);
     CHECK(errors[0].error == Approx(errors[0].reported).epsilon(1e-3));
     CHECK(errors[0].error < 0.01);
@@ -287,7 +277,7 @@ TEST_CASE("Results do not depend on the number of threads") {
                     three = quantize_job(model, plan, job, executor);
     REQUIRE(one.matrices.size() == three.matrices.size());
     for (std::size_t i = 0; i < one.matrices.size(); ++i) {
-      CHECK(one.matrices[i].squared_error == three.matrices[i].squared_error);
+      CHECK(one.matrices[i].quantized.squared_error == three.matrices[i].quantized.squared_error);
       CHECK(difference(dequantized(one.matrices[i]), dequantized(three.matrices[i])) == 0);
     }
     REQUIRE(one.biases.size() == three.biases.size());

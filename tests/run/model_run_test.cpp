@@ -1,0 +1,268 @@
+#include "cafeq/run/model_run.hpp"
+
+#include <stdexcept>
+
+#include "cafeq/pipeline/recipes.hpp"
+#include "engine/tiny_model.hpp"
+#include "io/temporary_directory.hpp"
+#include "support/catch.hpp"
+
+using namespace cafeq;
+using test::error_of;
+using test::TemporaryDirectory;
+using Names = std::set<std::string>;
+
+namespace {
+
+/// Rows of 32 and 64, so that the simple types of GGUF fit.
+engine::Config small_config() {
+  auto config = engine::test::tiny_config();
+  config.dim = 32, config.head_dim = 8, config.hidden = 64;
+  return config;
+}
+
+/// A directory with a model as Hugging Face lays it out.
+struct ModelDirectory : TemporaryDirectory {
+  ModelDirectory() {
+    const TemporaryDirectory files;
+    engine::test::write_hugging_face(files, engine::test::tiny_model(small_config()), "F32");
+    for (const std::string& name : files.names()) write("model/" + name, files.read(name));
+  }
+
+  RunOptions options(const std::string& output, RunFormat format = RunFormat::quantized) const {
+    return {.input = *this / "model",
+            .output = *this / output,
+            .format = format,
+            .type = GgufType::q4_0};
+  }
+  Index size_of(const std::string& name) const { return Index(read(name).size()); }
+};
+
+/// Ends a run where it has called it so many times.
+struct Interruption : std::runtime_error {
+  Interruption() : std::runtime_error("interrupted") {}
+};
+RunProgress interrupt_at(std::string_view stage, int calls) {
+  return [=, left = calls](std::string_view what, double, double) mutable {
+    if (what == stage && --left == 0) throw Interruption();
+  };
+}
+
+Matrix<float> floats_of(const ModelFile& model, const std::string& name) {
+  const auto [view, owner] = model.load(name);
+  Matrix<float> W(view.shape[0], view.shape[1]);
+  const auto values = view.values<float>(name);
+  std::copy(values.begin(), values.end(), W.data());
+  return W;
+}
+
+}  // namespace
+
+TEST_CASE("A run writes a model in each format, and all of them hold the same weights") {
+  const ModelDirectory directory;
+  const ModelRun quantized(directory.options("out.safetensors"));
+  const RunSummary summary = quantized.quantize();
+  ModelRun(directory.options("out", RunFormat::floats)).quantize();
+  ModelRun(directory.options("out.gguf", RunFormat::gguf)).quantize();
+  CHECK(directory.names() == Names{"model", "out", "out.gguf", "out.safetensors"});
+
+  const QuantizedFileReader file(directory / "out.safetensors");
+  const ModelFile floats(directory / "out");
+  const Plan& plan = quantized.plan();
+  REQUIRE_FALSE(plan.steps.empty());
+  const auto names = matrix_names(plan.roles);
+  for (const Step& step : plan.steps)
+    for (const std::size_t m : step.matrices) {
+      INFO(names[m]);
+      const AnyQuantized matrix = file.load(names[m]);
+      Matrix<float> hat(matrix.rows(), matrix.cols());
+      matrix.dequantize(hat);
+      const Matrix<float> written = floats_of(floats, names[m]);
+      CHECK(std::equal(hat.data(), hat.data() + hat.size(), written.data()));
+      CHECK(summary.errors.matrices.contains(names[m]));
+    }
+  CHECK(directory.read("out/config.json") == directory.read("model/config.json"));
+  CHECK(nlohmann::json::parse(file.metadata().at("cafeq.recipe")) ==
+        nlohmann::json::parse(
+            R"({"choice": {"recipe": "fast", "bits": 4, "group": 64, "seed": 0}, "pairs": true})"));
+
+  const GgufReader blocks(directory / "out.gguf");
+  CHECK(blocks.tensor("blk.0.attn_q.weight").type == GgufType::q4_0);
+  CHECK(blocks.tensor("output_norm.weight").type == GgufType::f32);
+
+  CHECK(summary.bytes_before == quantized.model().file_bytes());
+  CHECK(summary.bytes_after < summary.bytes_before);
+  CHECK(summary.seconds >= 0);
+}
+
+TEST_CASE(
+    "A run tells what it does, from nothing to all of it, and results are nobody's threads'") {
+  const ModelDirectory directory;
+  std::map<std::string, double> reached;
+  std::vector<std::string> stages;
+  ThreadPool executor(3);
+  ModelRun(directory.options("three"), executor)
+      .quantize([&](std::string_view what, double done, double all) {
+        if (stages.empty() || stages.back() != what) stages.emplace_back(what);
+        double& before = reached[std::string(what)];
+        CHECK(done >= before);
+        CHECK(done <= all);
+        before = done / all;
+      });
+  CHECK(stages == std::vector<std::string>{"quantizing", "writing"});
+  CHECK(reached["quantizing"] == Approx(1));
+  CHECK(reached["writing"] == Approx(1));
+
+  ModelRun(directory.options("one")).quantize();
+  CHECK(directory.read("one") == directory.read("three"));
+}
+
+TEST_CASE("Pairs that are rounded together tell the error of their products") {
+  const ModelDirectory directory;
+  RunOptions options = directory.options("out.gguf", RunFormat::gguf);
+  options.plan.recipe = recipes::learned<>{};
+  const ModelRun run(options);
+  const RunSummary summary = run.quantize();
+  std::size_t pairs = 0;
+  for (const Step& step : run.plan().steps) pairs += step.pair.has_value();
+  CHECK(pairs > 0);
+  CHECK(summary.errors.pairs.size() == pairs);
+}
+
+TEST_CASE("A mean of all bits is met from below") {
+  const ModelDirectory directory;
+  for (const AnyRecipe& recipe :
+       {AnyRecipe(recipes::fast<>{.group = 32}), AnyRecipe(recipes::smallest{})}) {
+    INFO(recipe->name());
+    RunOptions options = directory.options(std::string(recipe->name()));
+    options.plan.recipe = recipe;
+    options.target_bits = 6;
+    if (recipe->with_bits(4)) options.target_bits = 4;
+    const ModelRun run(options);
+    const double bits = double(run.plan().storage_bits()) / double(run.plan().weights());
+    CHECK(bits <= options.target_bits);
+    CHECK(bits > options.target_bits - 0.5);
+    CHECK(run.quantize().bytes_after <
+          Index(double(run.plan().storage_bits()) / 8 + kept_bytes(run.model(), run.plan())) + 1);
+  }
+  RunOptions options = directory.options("few");
+  options.target_bits = 2;
+  CHECK_THAT(error_of([&] { const ModelRun run(options); }).message(),
+             Contains("target bits: 2 are fewer than the"));
+}
+
+TEST_CASE("A size is not exceeded by the whole file") {
+  const ModelDirectory directory;
+  for (const RunFormat format : {RunFormat::quantized, RunFormat::gguf}) {
+    RunOptions options = directory.options(message("out", int(format)), format);
+    const ModelRun whole(options);
+    const double others =
+        bytes_beside_weights(whole.model(), whole.plan(), format == RunFormat::gguf);
+    options.target_size = others + 6.5 * double(whole.plan().weights()) / 8;
+    const ModelRun run(options);
+    run.quantize();
+    CHECK(double(directory.size_of(message("out", int(format)))) <= options.target_size);
+    const double bits = double(run.plan().storage_bits()) / double(run.plan().weights());
+    CHECK(bits <= 6.5);
+    CHECK(bits > 5);
+  }
+  RunOptions options = directory.options("small");
+  options.target_size = 1000;
+  CHECK_THAT(error_of([&] { const ModelRun run(options); }).message(),
+             Contains("target size: 1000 bytes leave 0 bits a weight") &&
+                 Contains("that are not quantized"));
+}
+
+TEST_CASE("An interrupted run goes on to the same bytes") {
+  const ModelDirectory directory;
+  for (const RunFormat format : {RunFormat::quantized, RunFormat::gguf}) {
+    const std::string whole = message("whole", int(format)), out = message("out", int(format));
+    ModelRun(directory.options(whole, format)).quantize();
+    for (const auto& [stage, calls] :
+         {std::pair{"quantizing", 1}, {"quantizing", 4}, {"writing", 3}}) {
+      INFO(stage << " " << calls);
+      RunOptions options = directory.options(out, format);
+      CHECK_THROWS_AS(ModelRun(options).quantize(interrupt_at(stage, calls)), Interruption);
+      CHECK_FALSE(directory.names().contains(out));
+      REQUIRE(directory.names().contains(out + ".partial"));
+      CHECK_THAT(error_of([&] { ModelRun(options).quantize(); }).message(),
+                 Contains("out") && Contains(".partial: is there already"));
+
+      options.start = PartStore::Start::resume;
+      RunOptions other = options;
+      other.plan.exclude = {"*q_proj*"};
+      CHECK_THAT(error_of([&] { ModelRun(other).quantize(); }).message(),
+                 Contains("belongs to another plan"));
+      const RunSummary summary = ModelRun(options).quantize();
+      CHECK(directory.read(out) == directory.read(whole));
+      CHECK_FALSE(summary.errors.matrices.empty());
+      CHECK_FALSE(directory.names().contains(out + ".partial"));
+      std::filesystem::remove(directory / out);
+    }
+  }
+}
+
+TEST_CASE("What an interrupted run has done is not done again") {
+  const ModelDirectory directory;
+  RunOptions options = directory.options("out");
+  CHECK_THROWS_AS(ModelRun(options).quantize(interrupt_at("quantizing", 5)), Interruption);
+  const auto part = std::filesystem::last_write_time(directory / "out.partial/0.part");
+  options.start = PartStore::Start::resume;
+  CHECK_THROWS_AS(ModelRun(options).quantize(interrupt_at("writing", 1)), Interruption);
+  CHECK(std::filesystem::last_write_time(directory / "out.partial/0.part") == part);
+}
+
+TEST_CASE("What a run cannot do is refused before anything is written") {
+  const ModelDirectory directory;
+  const auto refusal = [&](const RunOptions& options) {
+    const Error error = error_of([&] { ModelRun(options).quantize(); });
+    CHECK_FALSE(directory.names().contains("new"));
+    CHECK_FALSE(directory.names().contains("new.partial"));
+    return error.message();
+  };
+  ModelRun(directory.options("there")).quantize();
+  const std::string before = directory.read("there");
+
+  RunOptions again = directory.options("new");
+  again.input = directory / "there";
+  CHECK_THAT(refusal(again), Contains("there: is quantized already"));
+
+  CHECK_THAT(refusal(directory.options("there")), Contains("there: is there already"));
+  CHECK(directory.read("there") == before);
+  CHECK(directory.names() == Names{"model", "there"});
+
+  RunOptions nothing = directory.options("new");
+  nothing.plan.exclude = {"*"};
+  CHECK_THAT(refusal(nothing), Contains("model: nothing in it would be quantized"));
+
+  RunOptions together = directory.options("new", RunFormat::gguf);
+  together.plan.recipe = recipes::smallest{};
+  CHECK_THAT(refusal(together), Contains("cannot hold the codes of smallest"));
+
+  RunOptions none = directory.options("new");
+  none.input = directory / "none";
+  CHECK_THAT(refusal(none), Contains("none: cannot open"));
+}
+
+TEST_CASE("A file is replaced where that is asked for, a directory never") {
+  const ModelDirectory directory;
+  RunOptions options = directory.options("out");
+  ModelRun(options).quantize();
+  const std::string before = directory.read("out");
+  options.overwrite = true;
+  options.start = PartStore::Start::anew;
+  options.plan.recipe = recipes::fast<>{.bits = 3};
+  ModelRun(options).quantize();
+  CHECK(directory.read("out").size() < before.size());
+
+  RunOptions floats = directory.options("floats/", RunFormat::floats);
+  ModelRun(floats).quantize();
+  const std::string weights = directory.read("floats/model.safetensors");
+  floats.overwrite = true;
+  floats.start = PartStore::Start::anew;
+  floats.plan.recipe = recipes::fast<>{.bits = 3};
+  CHECK_THAT(error_of([&] { ModelRun(floats).quantize(); }).message(),
+             Contains("floats: is a directory, which is not overwritten"));
+  CHECK(directory.read("floats/model.safetensors") == weights);
+  CHECK(directory.names() == Names{"floats", "model", "out"});
+}
