@@ -8,7 +8,9 @@
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
+#include "cafeq/trellis/code_tables.hpp"
 #include "cafeq/trellis/row_product.hpp"
+#include "cafeq/trellis/stream.hpp"
 #include "support/bench.hpp"
 
 namespace {
@@ -26,8 +28,7 @@ struct Weights {
         rate{sixteenths},
         code(trellis_code(rate, 12)),
         decoder(code, rate),
-        chunk_bytes(
-            trellis_chunk_bytes(trellis_bits(chunk_rows * cols, rate, code.window), code.window)),
+        chunk_bytes(kernel::TrellisStream{rate, code.window}.bytes(chunk_rows * cols)),
         scales(std::size_t(chunk_rows), 1.0f),
         bytes(std::size_t(rows / chunk_rows * chunk_bytes + 8)) {
     const CounterRng rng(1, stream_of("bits"));

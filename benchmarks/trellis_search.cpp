@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "cafeq/trellis/code_tables.hpp"
 #include "cafeq/trellis/search.hpp"
+#include "cafeq/trellis/search_reference.hpp"
 #include "support/bench.hpp"
 
 namespace {

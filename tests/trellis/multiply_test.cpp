@@ -5,6 +5,7 @@
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 #include "cafeq/runtime/any_linear.hpp"
+#include "cafeq/trellis/budget.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
 #include "support/random.hpp"
@@ -47,8 +48,9 @@ TEST_CASE("Trellis codes are multiplied as their dequantized weights are", "[run
     const auto X = test::gaussian<float>(11, cols, 9);
     for (const double bits : {4.3, 2.6}) {
       INFO(rows << " x " << cols << ", " << bits << " bits");
-      const auto load = recipes::smallest::load(rows, cols);
-      const double least = recipes::least_trellis_bits({&load, 1}) + 1e-9;
+      const TrellisLoad load{rows, cols, Sequence::rows,
+                             RandomizedHadamard::storage_bits(cols) + 16};
+      const double least = least_trellis_bits({&load, 1}) + 1e-9;
       const auto q = quantize(W, recipes::smallest{.bits = std::max(bits, least), .window = 10});
       Matrix<float> hat(rows, cols);
       q.dequantize(hat);

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cafeq/trellis/code_tables.hpp"
+#include "cafeq/trellis/search_reference.hpp"
 #include "support/allocations.hpp"
 #include "support/build.hpp"
 #include "support/catch.hpp"
@@ -37,7 +39,7 @@ TrellisTargets trellis_targets(Index n, TrellisRate rate, int window, std::uint6
                                double scale = 1) {
   const auto source = gaussian<float>(1, n, seed, scale);
   TrellisTargets targets{{source.data(), source.data() + n}, {source.data(), source.data() + n}};
-  targets.padded.resize(std::size_t(trellis_padded(n, rate, window)));
+  targets.padded.resize(std::size_t(kernel::TrellisStream{rate, window}.padded(n)));
   return targets;
 }
 
@@ -71,14 +73,13 @@ States trellis_states_in(std::span<const std::uint8_t> chunk, Index padded, Trel
                          int window) {
   States states;
   for (Index t = 0; t < padded; ++t)
-    states.push_back(std::uint16_t(trellis_state(chunk.data(), rate.begin(t), window)));
+    states.push_back(std::uint16_t(kernel::TrellisStream{rate, window}.state(chunk.data(), t)));
   return states;
 }
 
 std::vector<std::uint8_t> trellis_chunk(Index n, TrellisRate rate, int window, Index more = 0) {
-  return std::vector<std::uint8_t>(
-      std::size_t(trellis_chunk_bytes(trellis_bits(n, rate, window), window) + more),
-      std::uint8_t(0xa5));
+  return std::vector<std::uint8_t>(std::size_t(kernel::TrellisStream{rate, window}.bytes(n) + more),
+                                   std::uint8_t(0xa5));
 }
 
 /// The states of all weights of a chunk, those that nobody reads among them, which are also what
@@ -87,7 +88,7 @@ States searched_trellis_states(kernel::TrellisSearch<>& search, std::span<const 
                                TrellisRate rate, int window) {
   const Index n = Index(x.size());
   std::vector<float> padded(x.begin(), x.end());
-  padded.resize(std::size_t(trellis_padded(n, rate, window)));
+  padded.resize(std::size_t(kernel::TrellisStream{rate, window}.padded(n)));
   States states(padded.size());
   search.tail_biting(padded, states);
   auto chunk = trellis_chunk(n, rate, window);
@@ -154,23 +155,6 @@ TEST_CASE("trellis search finds the golden states and writes their bits") {
           Approx(wanted["open_optimal_cost"].get<double>()).epsilon(1e-6));
     CHECK(states == wanted["open_states"].get<States>());
   }
-}
-
-TEST_CASE("the levels of trellis codes are the golden ones") {
-  const auto file = golden("trellis.json");
-  for (const char* group : {"codes", "codes_L10"})
-    for (const auto& [name, wanted] : file[group].items()) {
-      const TrellisCode& code =
-          trellis_code({16 * std::stoi(name)}, group == std::string("codes") ? 12 : 10);
-      CHECK(code.multiplier == wanted["m"].get<int>());
-      CHECK(code.levels == wanted["levels"].get<int>());
-      CHECK(double(code.unit) == Approx(wanted["unit"].get<double>()).epsilon(1e-6));
-      for (std::size_t i = 0; i < wanted["T"].size(); ++i)
-        CHECK(int(code.magnitudes[i]) == wanted["T"][i].get<int>());
-    }
-  for (const auto& [name, head] : file["state_table_head"].items())
-    for (std::size_t s = 0; s < head.size(); ++s)
-      CHECK(trellis_code({16 * std::stoi(name)}, 12).level(std::uint32_t(s)) == head[s].get<int>());
 }
 
 TEST_CASE(
@@ -331,7 +315,8 @@ TEST_CASE("trellis search closes short cycles whose sums are all saturated") {
       const TrellisRate rate{sixteenths};
       kernel::TrellisSearch<> search(trellis_code(rate, window), rate);
       for (int round = 0; round < 200; ++round) {
-        std::vector<float> x(std::size_t(trellis_padded(1 + round % 9, rate, window)));
+        std::vector<float> x(
+            std::size_t(kernel::TrellisStream{rate, window}.padded(1 + round % 9)));
         for (float& value : x) value = 4 * float(rng.sign(drawn++));
         REQUIRE(
             trellis_cycle_closes(searched_trellis_states(search, x, rate, window), rate, window));
@@ -363,34 +348,6 @@ TEST_CASE("trellis search gives the same states on every architecture and alloca
     }
 }
 
-TEST_CASE("packed trellis states come back, and what follows them is zero") {
-  const CounterRng rng(4, 9);
-  for (const int window : trellis_windows)
-    for (int sixteenths = TrellisRate::least; sixteenths <= TrellisRate::most; ++sixteenths)
-      for (const Index wanted : {1, 7, 16, 33, 128}) {
-        const TrellisRate rate{sixteenths};
-        const Index n = trellis_padded(wanted, rate, window), bits = rate.begin(n);
-        INFO("window " << window << " sixteenths " << sixteenths << " n " << n);
-        REQUIRE(bits == trellis_bits(wanted, rate, window));
-        std::vector<int> stream;
-        for (Index i = 0; i < bits; ++i) stream.push_back(int(rng.below(std::uint64_t(i), 2)));
-        States states;
-        for (Index t = 0; t < n; ++t) {
-          int state = 0;
-          for (int i = 0; i < window; ++i)
-            state = 2 * state + stream[std::size_t((rate.begin(t) + i) % bits)];
-          states.push_back(std::uint16_t(state));
-        }
-        auto chunk = trellis_chunk(wanted, rate, window, 5);
-        kernel::pack_trellis(states, rate, window, chunk);
-        CHECK(trellis_states_in(chunk, n, rate, window) == states);
-        for (Index i = 0; i < Index(chunk.size()) * 8; ++i) {
-          const int bit = chunk[std::size_t(i / 8)] >> (7 - i % 8) & 1;
-          REQUIRE(bit == (i < bits + window - 1 ? stream[std::size_t(i % bits)] : 0));
-        }
-      }
-}
-
 TEST_CASE("trellis encode writes what pack_trellis writes") {
   for (const Index n : {1, 100, 1200}) {
     const TrellisRate rate{35};
@@ -398,8 +355,8 @@ TEST_CASE("trellis encode writes what pack_trellis writes") {
     kernel::TrellisSearch<> search(trellis_code(rate, 12), rate);
     auto chunk = trellis_chunk(n, rate, 12, 3), packed = chunk;
     search.encode(targets.x, chunk);
-    kernel::pack_trellis(trellis_states_in(chunk, trellis_padded(n, rate, 12), rate, 12), rate, 12,
-                         packed);
+    const kernel::TrellisStream stream{rate, 12};
+    kernel::pack_trellis(trellis_states_in(chunk, stream.padded(n), rate, 12), stream, packed);
     CHECK(chunk == packed);
   }
 }

@@ -37,62 +37,6 @@ double coded_error(const Matrix<float>& X, const Trellis& quantizer) {
 
 }  // namespace
 
-TEST_CASE("Chunks are whole rows, even, and cover the matrix") {
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1},
-                                   {1, 20000},
-                                   {7, 3},
-                                   {64, 64},
-                                   {100, 1000},
-                                   {512, 512},
-                                   {3, 5000},
-                                   {4096, 17}}) {
-    INFO(rows << " x " << cols);
-    const Chunks chunks(Trellis{.rate = {35}}, rows, cols);
-    REQUIRE(chunks.count() >= 1);
-    REQUIRE(chunks.count() <= rows);
-    CHECK(std::abs(double(chunks.count()) -
-                   std::clamp(double(rows * cols) / 8192, 1.0, double(rows))) <= 0.5);
-    Index covered = 0, bits = 0;
-    for (Index c = 0; c < chunks.count(); ++c) {
-      CHECK(chunks.first_line(c) == covered);
-      CHECK(std::abs(double(chunks.lines_of(c)) - double(rows) / double(chunks.count())) < 1);
-      for (Index i = covered; i < covered + chunks.lines_of(c); ++i)
-        REQUIRE(chunks.chunk_of(i) == c);
-      covered += chunks.lines_of(c);
-      bits += 8 * ceil_div(std::max<Index>(chunks.lines_of(c) * cols * 35 / 16, 13),
-                           Index(8));  // 6 weights are the least
-    }
-    CHECK(covered == rows);
-    CHECK(chunks.storage_bits() == bits);
-  }
-}
-
-TEST_CASE("Logarithmic scales are near, and zero stays zero") {
-  for (const int bits : {8, 6})
-    for (const double range : {0.0, 0.7, 3.7, 11.9}) {
-      std::vector<float> values;
-      for (int i = 0; i < 60; ++i) values.push_back(3.7f * float(std::exp(-range * i / 59)));
-      values.push_back(0);
-      const LineScales scales(bits, values);
-      const double most = range / ((1 << bits) - 2) / 2;  // half a step
-      for (std::size_t i = 0; i < 60; ++i)
-        CHECK(std::abs(std::log(double(scales[Index(i)]) / double(values[i]))) <=
-              most * 1.01 + 4e-3);
-      CHECK(scales[60] == 0);
-    }
-  const LineScales far(
-      6, std::vector<float>{
-             1, 1e-20f, 4e-6f, 6e-6f,
-             1e-5f});  // what is too small for the longest range counts as the least scale, or as 0
-  CHECK(far[0] == Approx(1.0));
-  CHECK(far[1] == 0);
-  CHECK(far[2] == 0);
-  CHECK(double(far[3]) == Approx(1e-5).epsilon(.02));
-  CHECK(double(far[4]) == Approx(1e-5).epsilon(.02));
-  CHECK(LineScales(8, std::vector<float>{0, 0})[1] == 0);
-  CHECK(LineScales::storage_bits(6, 5) == 32 + 8 * 4);
-}
-
 TEST_CASE("A Gaussian is coded as well as the design says") {
   if (test::sanitized) {
     WARN("left out: takes minutes under a sanitizer");
@@ -195,19 +139,4 @@ TEST_CASE("A trellis says what is wrong with it") {
   CHECK_THAT(fault_of(Trellis{.scale_bits = 7}, 8, 8)->message(), Contains("scale_bits is 7"));
   CHECK_THAT(fault_of(Trellis{.window = 11}, 8, 8)->message(), Contains("window is 11"));
   CHECK_FALSE(fault_of(Trellis{}, 8, 8));
-}
-
-TEST_CASE("Codes are centred, ascending and made for weights of variance one") {
-  for (const TrellisCode& code : trellis_codes) {
-    double squares = 0, sum = 0;
-    for (std::uint32_t s = 0; s < code.states(); ++s) {
-      sum += code.level(s);
-      squares += double(code.level(s)) * code.level(s);
-    }
-    const double variance = squares / code.states() * double(code.unit) * double(code.unit);
-    CHECK(variance > 1.05);  // large levels are there, but chosen less often
-    CHECK(variance < 1.3);
-    CHECK(std::abs(sum) / code.states() < 2);
-    CHECK(std::is_sorted(code.magnitudes.begin(), code.magnitudes.begin() + code.levels));
-  }
 }

@@ -1,11 +1,11 @@
-/// States of a trellis code as the bits of a chunk (trellis/code.hpp).
+/// States of a trellis code as the bits of a chunk (trellis/stream.hpp).
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 #include <span>
 
-#include "cafeq/trellis/code.hpp"
+#include "cafeq/trellis/stream.hpp"
 
 namespace cafeq::kernel {
 
@@ -37,27 +37,27 @@ class BitWriter {
 /// Writes a cycle of states in its form in memory, piece by piece.
 class TrellisWriter {
  public:
-  TrellisWriter(TrellisRate rate, int window, std::span<std::uint8_t> chunk) noexcept
-      : rate_(rate), window_(window), bits_(chunk.data()), end_(chunk.data() + chunk.size()) {}
+  TrellisWriter(const TrellisStream& stream, std::span<std::uint8_t> chunk) noexcept
+      : stream_(stream), bits_(chunk.data()), end_(chunk.data() + chunk.size()) {}
 
-  /// The states of the weights that follow.
+  /// The states of the weights that follow. Each weight leaves the bits that the window loses when
+  /// it slides on to the next one.
   void write(std::span<const std::uint16_t> states) noexcept {
     for (const std::uint16_t state : states) {
       if (next_ == 0) first_ = state;
-      const int count = int(rate_.begin(next_ + 1) - rate_.begin(next_));
-      bits_.write(std::uint32_t(state) >> (window_ - count), count);
+      const int count = int(stream_.rate.begin(next_ + 1) - stream_.rate.begin(next_));
+      bits_.write(std::uint32_t(state) >> (stream_.window - count), count);
       ++next_;
     }
   }
   /// After the last one: the first bits once more, then zeros.
   void close() noexcept {
-    bits_.write(first_ >> 1, window_ - 1);
+    bits_.write(first_ >> 1, stream_.window - 1);
     bits_.finish(end_);
   }
 
  private:
-  TrellisRate rate_;
-  int window_;
+  TrellisStream stream_;
   BitWriter bits_;
   const std::uint8_t* end_;
   Index next_ = 0;
@@ -66,16 +66,14 @@ class TrellisWriter {
 
 }  // namespace detail
 
-/// Writes a cycle of states in its form in memory: trellis_state(chunk, rate.begin(t), window) is
-/// states[t]. The states are those of all weights, also of the ones that nobody reads; each must
-/// continue the one before. `chunk` has trellis_chunk_bytes() bytes or more, those behind it become
-/// zero.
-inline void pack_trellis(std::span<const std::uint16_t> states, TrellisRate rate, int window,
+/// Writes a cycle of states in its form in memory: stream.state(chunk, t) is then states[t]. The
+/// states are those of all stream.padded(n) weights, also of the ones that nobody reads; each must
+/// continue the one before. `chunk` has stream.bytes(n) bytes or more; those behind it become zero.
+inline void pack_trellis(std::span<const std::uint16_t> states, const TrellisStream& stream,
                          std::span<std::uint8_t> chunk) noexcept {
   const Index n = Index(states.size());
-  CAFEQ_ASSERT(n == trellis_padded(n, rate, window) &&
-               Index(chunk.size()) >= trellis_chunk_bytes(rate.begin(n), window));
-  detail::TrellisWriter writer(rate, window, chunk);
+  CAFEQ_ASSERT(n == stream.padded(n) && Index(chunk.size()) >= stream.bytes(n));
+  detail::TrellisWriter writer(stream, chunk);
   writer.write(states);
   writer.close();
 }

@@ -10,13 +10,13 @@
 ///   int8   x ≈ step_b · q, a step for every block b of 64 places, q in −127 … 127. A block's
 ///          products are summed in int32, the blocks in fp32 lanes: |error| <= (cols/32 +
 ///          8)·2^-24·Σ_j |ŵ_ij x̂_j|, and x̂ itself is off by at most step_b/2 an entry: |Δy_i| <=
-///          Σ_j |ŵ_ij| step_b(j) / 2. Blocks are counted from the group that the row begins in:
-///          rows that begin at another place of a group meet an x̂ of their own.
+///          Σ_j |ŵ_ij| step_b(j) / 2. Blocks are counted from the stretch that the row begins in:
+///          rows that begin at another place of a stretch meet an x̂ of their own.
 /// No sum overflows. int16: an int32 lane takes 4 products of at most 127·32767 from every 32
 /// weights, and 128 such steps make 2,130,641,408 < 2^31. int8: two products of at most 127·127 fit
 /// in int16, eight of them, a lane's share of a block, in 2^17, so that the conversion to float is
-/// exact. A row is read in groups of 16 weights from the one that has its first weight on, so x
-/// stands shifted by the row's place in that group, with zeros on both sides. Rows of one chunk
+/// exact. A row is read in stretches of 16 weights from the one that has its first weight on, so
+/// x stands shifted by the row's place in that stretch, with zeros on both sides. Rows of one chunk
 /// begin at multiples of their width: there are 16/gcd(cols, 16) copies of x, one where cols is a
 /// multiple of 16. Results depend neither on how many vectors are multiplied at once nor on how
 /// rows are shared among threads.
@@ -55,7 +55,7 @@ class TrellisActivations {
 
   Index count() const noexcept { return count_; }
   Index cols() const noexcept { return cols_; }
-  /// Entry j of vector n as rows that begin `shift` places into a group meet it, and its step.
+  /// Entry j of vector n as rows that begin `shift` places into a stretch meet it, and its step.
   float value(Index n, Index j, Index shift = 0) const noexcept {
     return step(n, j, shift) * float(data(n, shift)[place(shift + j)]);
   }
@@ -74,7 +74,7 @@ class TrellisActivations {
 
  private:
   /// Where the activation of a place stands: bytes as TrellisReader has them, one of the first
-  /// group, one of the second, in turns.
+  /// stretch, one of the second, in turns.
   static constexpr Index place(Index i) noexcept {
     return is_wide ? i : i / 32 * 32 + 2 * (i % 16) + i / 16 % 2;
   }
@@ -90,10 +90,10 @@ namespace detail {
 
 /// A row times N vectors, as integers. `data` and `steps` are those of the first vector.
 template <int N, class Reader, class Ops>
-inline void trellis_row(Reader& reader, Index groups, const std::int16_t* data, Index width,
+inline void trellis_row(Reader& reader, Index stretches, const std::int16_t* data, Index width,
                         const float* steps, Index, double factor, float* y) noexcept {
   using Vector = typename Ops::Vector;
-  constexpr Index run = 256;  // groups between carries
+  constexpr Index run = 256;  // stretches between carries
   static_assert(run * 2 * 127 * 32767 <= std::numeric_limits<std::int32_t>::max());
   std::int64_t total[N] = {};
   Vector sum[N];
@@ -106,7 +106,7 @@ inline void trellis_row(Reader& reader, Index groups, const std::int16_t* data, 
   };
   CAFEQ_UNROLL
   for (int n = 0; n < N; ++n) sum[n] = Ops::zero();
-  for_groups(reader, groups, [&](const auto& levels, Index g) __attribute__((always_inline)) {
+  for_stretches(reader, stretches, [&](const auto& levels, Index g) __attribute__((always_inline)) {
     constexpr int P = std::decay_t<decltype(levels)>::pairs;
     if (g % run == 0 && g > 0) carry();
     Vector value[P], first[P], second[P];
@@ -118,11 +118,11 @@ inline void trellis_row(Reader& reader, Index groups, const std::int16_t* data, 
     for (int p = 0; p < P; ++p) second[p] = Ops::odd8(value[p]);
     CAFEQ_UNROLL
     for (int p = 0; p < P; ++p) {
-      const std::int16_t* x = data + (g + 2 * p) * trellis_group;
+      const std::int16_t* x = data + (g + 2 * p) * stretch;
       CAFEQ_UNROLL
       for (int n = 0; n < N; ++n) {
         sum[n] = Ops::add_products16(sum[n], first[p], Ops::load(x + n * width));
-        sum[n] = Ops::add_products16(sum[n], second[p], Ops::load(x + n * width + trellis_group));
+        sum[n] = Ops::add_products16(sum[n], second[p], Ops::load(x + n * width + stretch));
       }
     }
   });
@@ -132,22 +132,22 @@ inline void trellis_row(Reader& reader, Index groups, const std::int16_t* data, 
 
 /// The same for bytes, a step for each block.
 template <int N, class Reader, class Ops>
-inline void trellis_row(Reader& reader, Index groups, const std::int8_t* data, Index width,
+inline void trellis_row(Reader& reader, Index stretches, const std::int8_t* data, Index width,
                         const float* steps, Index blocks, double factor, float* y) noexcept {
   using Vector = typename Ops::Vector;
   typename Ops::Floats total[N];
   CAFEQ_UNROLL
   for (int n = 0; n < N; ++n) total[n] = Ops::zero_floats();
-  for_groups(reader, groups, [&](const auto& levels, Index g) __attribute__((always_inline)) {
+  for_stretches(reader, stretches, [&](const auto& levels, Index g) __attribute__((always_inline)) {
     constexpr int P = std::decay_t<decltype(levels)>::pairs;
     CAFEQ_UNROLL
     for (int n = 0; n < N; ++n) {
-      const std::int8_t* x = data + n * width + g * trellis_group;
+      const std::int8_t* x = data + n * width + g * stretch;
       Vector sum = Ops::zero();
       CAFEQ_UNROLL
       for (int p = 0; p < P; ++p)
         sum = Ops::add_products8(sum, levels.magnitude[p],
-                                 Ops::sign8(Ops::load(x + 2 * p * trellis_group), levels.sign[p]));
+                                 Ops::sign8(Ops::load(x + 2 * p * stretch), levels.sign[p]));
       total[n] = Ops::add_scaled32(total[n], sum, steps[n * blocks + g / 4]);
     }
   });
@@ -165,15 +165,16 @@ void multiply_trellis_rows(const TrellisDecoder<Arch, Ops>& decoder, const std::
                            const TrellisActivations<T, Arch>& x, View<float> Y) noexcept {
   CAFEQ_ASSERT(Y.rows == x.count() && Y.cols == Index(scales.size()));
   for (Index i = 0; i < Y.cols; ++i) {
-    const Index begin = first + i * x.cols(), shift = begin % detail::trellis_group;
-    const Index groups = ceil_div(shift + x.cols(), detail::trellis_group);
+    const Index begin = first + i * x.cols(), shift = begin % detail::stretch;
+    const Index stretches = ceil_div(shift + x.cols(), detail::stretch);
     const double factor = double(decoder.factor(scales[std::size_t(i)]));
     const auto multiply = [&](auto constant, Index n) {
       constexpr int N = decltype(constant)::value;
       float y[N];
-      decoder.read(chunk, begin / detail::trellis_group, [&](auto reader) {
-        detail::trellis_row<N, decltype(reader), Ops>(reader, groups, x.data(n, shift), x.width(),
-                                                      x.steps(n, shift), x.blocks(), factor, y);
+      decoder.read(chunk, begin / detail::stretch, [&](auto reader) {
+        detail::trellis_row<N, decltype(reader), Ops>(reader, stretches, x.data(n, shift),
+                                                      x.width(), x.steps(n, shift), x.blocks(),
+                                                      factor, y);
       });
       for (int k = 0; k < N; ++k) Y(n + k, i) = y[k];
     };
@@ -189,10 +190,9 @@ template <class T, class Arch>
 TrellisActivations<T, Arch>::TrellisActivations(View<const float> X, Index starts)
     : count_(X.rows),
       cols_(X.cols),
-      starts_(std::gcd(starts > 0 ? starts : X.cols, detail::trellis_group)) {
-  const Index copies = detail::trellis_group / starts_;
-  width_ = ceil_div(cols_ + detail::trellis_group - starts_, 2 * detail::trellis_group) * 2 *
-           detail::trellis_group;
+      starts_(std::gcd(starts > 0 ? starts : X.cols, detail::stretch)) {
+  const Index copies = detail::stretch / starts_;
+  width_ = ceil_div(cols_ + detail::stretch - starts_, 2 * detail::stretch) * 2 * detail::stretch;
   blocks_ = is_wide ? 1 : ceil_div(width_, block);
   values_.assign(std::size_t(copies * count_ * width_), T(0));
   steps_.resize(std::size_t((is_wide ? 1 : copies) * count_ * blocks_));

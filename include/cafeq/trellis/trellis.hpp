@@ -13,9 +13,10 @@
 #include <string_view>
 
 #include "cafeq/quant/joint_encoding.hpp"
-#include "cafeq/trellis/code.hpp"
+#include "cafeq/trellis/code_tables.hpp"
 #include "cafeq/trellis/decode.hpp"
 #include "cafeq/trellis/search.hpp"
+#include "cafeq/trellis/stream.hpp"
 
 namespace cafeq {
 
@@ -32,11 +33,9 @@ struct Trellis {
 
   const TrellisCode& code() const noexcept { return trellis_code(rate, window); }
 
-  Index chunk_bits(Index n) const noexcept { return trellis_bits(n, rate, window); }
-  Index chunk_bytes(Index n) const noexcept { return trellis_chunk_bytes(chunk_bits(n), window); }
-  void complete(std::span<std::uint8_t> chunk, Index n) const noexcept {
-    close_trellis_chunk(chunk, chunk_bits(n), window);
-  }
+  Index chunk_bits(Index n) const noexcept { return stream().bits(n); }
+  Index chunk_bytes(Index n) const noexcept { return stream().bytes(n); }
+  void complete(std::span<std::uint8_t> chunk, Index n) const noexcept { stream().close(chunk, n); }
 
   /// Searches chunks: .1 to 9 MB by window and rate.
   class Encoder {
@@ -76,12 +75,15 @@ struct Trellis {
     if (scale_bits != 8 && scale_bits != 6)
       return Error(ErrorCode::invalid_argument,
                    message("trellis: scale_bits is ", scale_bits, ", must be 8 or 6"));
-    if (!is_trellis_window(window))
+    if (!detail::is_trellis_window(window))
       return Error(ErrorCode::invalid_argument,
                    message("trellis: window is ", window, ", must be 10, 12 or 14"));
     return std::nullopt;
   }
   bool operator==(const Trellis&) const = default;
+
+ private:
+  kernel::TrellisStream stream() const noexcept { return {rate, window}; }
 };
 static_assert(JointQuantizer<Trellis>);
 
