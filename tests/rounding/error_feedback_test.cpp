@@ -1,13 +1,12 @@
 #include "cafeq/rounding/error_feedback.hpp"
 
-#include "cafeq/rounding/error_feedback.hpp"
-#include "cafeq/rounding/nearest.hpp"
-
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/codebook.hpp"
 #include "cafeq/quant/midrise.hpp"
+#include "cafeq/rounding/nearest.hpp"
+#include "rounding/refit_lines.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/random.hpp"
@@ -80,7 +79,7 @@ TEST_CASE("LDLQ and one sweep of coordinate descent give the golden codes") {
     for (Index j = 0; j < X.cols(); ++j) CHECK(int(encoding.code(i, j)) - 4 == int(swept(i, j)));
 
   const rounding::MetricFloats floats(metric);
-  rounding::refit_lines<ToyMidrise>(lines.view(), E.view(), floats, encoding, 0, workspace);
+  test::refit_lines(lines.view(), E.view(), floats, encoding, 0, workspace);
   const auto refit = golden["scale_refit"].get<std::vector<double>>();
   for (Index i = 0; i < X.rows(); ++i)
     CHECK(double(encoding.params(i, 0).scale) == Approx(refit[std::size_t(i)]).epsilon(1e-5));
@@ -241,4 +240,60 @@ TEST_CASE("Degenerate shapes") {
   const auto encoding =
       round(ErrorFeedback{}, zero.view(), ToyMidrise{}, Metric::dense(dense_metric(7, 2)));
   for (Index j = 0; j < 7; ++j) CHECK(encoding.value(1, j) == 0);
+}
+
+TEST_CASE("No sweeps at all are rounding to nearest") {
+  const auto X = test::gaussian<float>(17, 33, 1);
+  for (const Side side : {Side::input, Side::output}) {
+    const auto metric = Metric::dense(dense_metric(side == Side::input ? 33 : 17, 2));
+    const auto a =
+        round(ErrorFeedback{.sweeps = 0, .feedback = false}, X.view(), ToyMidrise{}, metric, side);
+    const auto b = round(Nearest{}, X.view(), ToyMidrise{}, metric, side);
+    for (Index i = 0; i < 17; ++i)
+      for (Index j = 0; j < 33; ++j) REQUIRE(a.code(i, j) == b.code(i, j));
+  }
+}
+
+TEST_CASE("Never worse than nearest, nor than fewer sweeps, for any shape") {
+  for (const Index n : {1, 7, 17, 33}) {
+    const auto X = test::gaussian<float>(n, 40 - n, std::uint64_t(n));
+    for (const Side side : {Side::input, Side::output})
+      for (const Index group : {per_row, per_tensor}) {
+        const auto H = dense_metric(side == Side::input ? X.cols() : X.rows(), 4);
+        const ToyMidrise quantizer{.bits = 2, .group = group};
+        double before =
+            metric_error(X.view(), round(Nearest{}, X.view(), quantizer, Metric::dense(H), side),
+                         H.view(), side);
+        for (const int sweeps : {1, 2, 4, 8}) {
+          const double now = metric_error(X.view(),
+                                          round(ErrorFeedback{.sweeps = sweeps, .feedback = false},
+                                                X.view(), quantizer, Metric::dense(H), side),
+                                          H.view(), side);
+          INFO(n << " rows, side " << int(side) << ", group " << group << ", " << sweeps
+                 << " sweeps");
+          CHECK(now <= before * (1 + 1e-5));
+          before = now;
+        }
+      }
+  }
+}
+
+TEST_CASE("Where it ends no change of one code lowers the loss") {
+  const auto X = test::gaussian<float>(6, 12, 7);
+  for (const Side side : {Side::input, Side::output}) {
+    const auto H = dense_metric(side == Side::input ? 12 : 6, 8);
+    // A scale for the whole matrix is never refitted, so codes alone are chosen.
+    auto encoding = round(ErrorFeedback{.sweeps = 30, .feedback = false}, X.view(),
+                          ToyMidrise{.bits = 3, .group = per_tensor}, Metric::dense(H), side);
+    const double best = metric_error(X.view(), encoding, H.view(), side);
+    for (Index i = 0; i < 6; ++i)
+      for (Index j = 0; j < 12; ++j) {
+        const std::uint8_t chosen = encoding.code(i, j);
+        for (std::uint8_t other = 0; other < 8; ++other) {
+          encoding.code(i, j) = other;
+          REQUIRE(metric_error(X.view(), encoding, H.view(), side) >= best * (1 - 1e-5));
+        }
+        encoding.code(i, j) = chosen;
+      }
+  }
 }

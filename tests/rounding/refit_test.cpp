@@ -6,6 +6,7 @@
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/midrise.hpp"
+#include "rounding/refit_lines.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 #include "support/toy_quantizer.hpp"
@@ -114,8 +115,8 @@ struct Problem {
   }
   void refit(const Metric& metric) {
     Workspace workspace;
-    rounding::refit_lines<Q>(lines.view(), E.view(), rounding::MetricFloats(metric), encoding, 0,
-                             workspace);
+    test::refit_lines(lines.view(), E.view(), rounding::MetricFloats(metric), encoding, 0,
+                      workspace);
   }
   std::vector<double> errors(Index i) const {
     std::vector<double> e;
@@ -144,7 +145,7 @@ std::vector<Metric> metrics() {
           Metric::diagonal(weights(24)), Metric::identity(24)};
 }
 
-/// Group after group, as refit_lines promises, but by dense algebra in fp64. tolerance: of a
+/// Group after group, as refit_tile promises, but by dense algebra in fp64. tolerance: of a
 /// parameter, relative to scale and offset together; where both are rounded only the loss counts.
 template <class Q>
 void check_closed_form(const Q& quantizer, const Metric& metric, double tolerance,
@@ -196,45 +197,6 @@ void check_closed_form(const Q& quantizer, const Metric& metric, double toleranc
 }
 
 }  // namespace
-
-TEST_CASE("A metric in floats: blocks, their LDLᵀ, weights, and nothing for the identity") {
-  const auto blocks = two_blocks();
-  const Metric block_diagonal = Metric::block_diagonal(blocks);
-  const rounding::MetricFloats dense(block_diagonal);
-  REQUIRE(dense.blocks.size() == 2);
-  CHECK(dense.blocks[1].offset == 10);
-  CHECK(dense.blocks[1].size == 14);
-  CHECK(dense.blocks[1].weights.empty());
-  // Up to one power of two for the whole metric.
-  const double common = blocks[0](0, 0) / (double(dense.blocks[0].H(0, 0)) * dense.blocks[0].scale);
-  int exponent = 0;
-  std::frexp(common * (1 + 1e-6), &exponent);
-  CHECK(common == Approx(std::ldexp(0.5, exponent)).epsilon(1e-6));
-  for (std::size_t b = 0; b < 2; ++b) {
-    CHECK(dense.blocks[b].is_dense);
-    const auto L = dense.blocks[b].L;
-    const auto factor = linalg::factor_ldl(blocks[b].view());
-    for (Index i = 0; i < L.rows; ++i) {
-      CHECK(L(i, i) == 1);
-      for (Index j = 0; j < L.cols; ++j) {
-        CHECK(double(dense.blocks[b].H(i, j)) * dense.blocks[b].scale * std::ldexp(0.5, exponent) ==
-              double(float(blocks[b](i, j))));
-        double sum = 0;
-        for (Index k = 0; k <= std::min(i, j); ++k)
-          sum += double(L(i, k)) * factor->D[std::size_t(k)] * double(L(j, k));
-        CHECK(sum == Approx(blocks[b](i, j)).margin(1e-4));
-      }
-    }
-  }
-  const Metric weighted = Metric::diagonal({1.0, 0.5});
-  const rounding::MetricFloats diagonal(weighted);
-  CHECK((diagonal.blocks.at(0).H.empty() && !diagonal.blocks[0].is_dense));
-  CHECK(diagonal.blocks[0].weights.at(0) == 2 * diagonal.blocks[0].weights.at(1));
-  const Metric plain = Metric::identity(3);
-  const rounding::MetricFloats identity(plain);
-  CHECK((identity.blocks.at(0).H.empty() && identity.blocks[0].L.empty() &&
-         identity.blocks[0].weights.empty()));
-}
 
 TEST_CASE(
     "The closed form is the least-squares solution: one group or several, inside the metric's "
@@ -291,7 +253,7 @@ TEST_CASE("Rows in the middle are refitted as all rows at once are") {
   const Matrix<float> lines = to_matrix<float>(part.lines.view().col_block(4, 3));
   auto E = to_matrix<float>(part.E.view().col_block(4, 3));
   const auto untouched = part.encoding;
-  rounding::refit_lines<ToyAffine>(lines.view(), E.view(), floats, part.encoding, 4, workspace);
+  test::refit_lines(lines.view(), E.view(), floats, part.encoding, 4, workspace);
   for (Index i = 0; i < 9; ++i)
     for (Index j = 0; j < 24; j += 8) {
       const auto& expected = i >= 4 && i < 7 ? whole.encoding : untouched;

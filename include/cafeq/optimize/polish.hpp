@@ -111,9 +111,11 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds,
   check_polish(W, M, column_scale);
   if (W.empty()) return;
 
-  auto encodings = StripEncoding<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols, executor);
-  Matrix<float> strip(encodings.step(), W.cols);
+  auto strips = rounding::Strips<Q>::for_rounder(Nearest{}, quantizer, W.rows, W.cols, executor);
   BlockFactor factor(sizes_of(M));
+  const auto multiplied = [&](Index begin, View<float> X, ExecutorRef e) {
+    factor.multiply(W.row_block(begin, X.rows), X, e);
+  };
   MatrixBlocks Z = zeros_like(M);  // WᵀQ
   auto scratch = gram_scratches(M, executor);
 
@@ -122,19 +124,16 @@ void itq(View<const float> W, MatrixBlocks& M, const Q& quantizer, int rounds,
     set_zero(Z);
 
     // Codes of X = W M, strip by strip, and what they add to WᵀQ.
-    encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
-      const View<float> X = strip.view().row_block(0, n);
-      factor.multiply(W.row_block(begin, n), X, executor);
-      if (round == 0) encoding.fit(X, executor);
+    strips.for_each(multiplied, executor, [&](Index begin, View<float> X, Encoding<Q>& encoding) {
       encoding.encode(X, executor);
       if (encoding.grouping().group != per_tensor)
-        executor.parallel_for(n, 16, [&](Index first, Index last, Index) {
+        executor.parallel_for(X.rows, 16, [&](Index first, Index last, Index) {
           for (Index i = first; i < last; ++i)
             rounding::refit_row(encoding, i, View<const float>(X).row(i));
         });
       encoding.decode(X, executor);
       for_each_block(M, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
-        kernel::cross_gram_add<float>(W.block(begin, offset, n, k), X.col_block(offset, k),
+        kernel::cross_gram_add<float>(W.block(begin, offset, X.rows, k), X.col_block(offset, k),
                                       Z[b].view(), scratch[worker]);
       });
     });
@@ -179,9 +178,11 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
   check_polish(W, N, column_scale);
   if (W.empty()) return N;
 
-  auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, W.rows, W.cols, executor);
-  Matrix<float> strip(encodings.step(), W.cols);
+  auto strips = rounding::Strips<Q>::for_rounder(rounder, quantizer, W.rows, W.cols, executor);
   BlockFactor factor(sizes_of(N));
+  const auto multiplied = [&](Index begin, View<float> X, ExecutorRef e) {
+    factor.multiply(W.row_block(begin, X.rows), X, e);
+  };
   MatrixBlocks G = zeros_like(N);  // QᵀQ
   MatrixBlocks C = zeros_like(N);  // QᵀW
   auto scratch = gram_scratches(N, executor);
@@ -209,16 +210,13 @@ MatrixBlocks als(View<const float> W, MatrixBlocks N, const Q& quantizer, const 
     const Metric metric = Metric::block_diagonal(std::move(H));
     set_zero(G);
     set_zero(C);
-    encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
-      const View<float> X = strip.view().row_block(0, n);
-      factor.multiply(W.row_block(begin, n), X, executor);
-      if (round == 0) encoding.fit(X, executor);
+    strips.for_each(multiplied, executor, [&](Index begin, View<float> X, Encoding<Q>& encoding) {
       rounder.round(X, metric, Side::input, encoding, executor);
       encoding.decode(X, executor);
       for_each_block(N, executor, [&](std::size_t b, Index offset, Index k, std::size_t worker) {
         const View<const float> codes = X.col_block(offset, k);
         kernel::gram_add<float>(codes, G[b].view(), scratch[worker]);
-        kernel::cross_gram_add<float>(codes, W.block(begin, offset, n, k), C[b].view(),
+        kernel::cross_gram_add<float>(codes, W.block(begin, offset, X.rows, k), C[b].view(),
                                       scratch[worker]);
       });
     });

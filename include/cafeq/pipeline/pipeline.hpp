@@ -113,7 +113,8 @@ struct Pipeline {
     Codes<Q> codes = [&] {
       if constexpr (std::is_same_v<R, Nearest>)
         return encode_rows(oriented(), W.rows, W.cols, rows, executor);
-      else return round_rows(rounder, quantizer, metric_of(fitted), W.rows, rows, executor);
+      else
+        return rounding::round_rows(rounder, quantizer, metric_of(fitted), W.rows, rows, executor);
     }();
     return {std::move(codes), std::move(fitted), side, -rows.exponent};
   }

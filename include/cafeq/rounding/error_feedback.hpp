@@ -1,10 +1,13 @@
 /// Adaptive rounding in a metric: LDLQ error feedback, then coordinate descent with scale refits.
 #pragma once
 
+#include <algorithm>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "cafeq/rounding/lines.hpp"
+#include "cafeq/rounding/metric_floats.hpp"
 #include "cafeq/rounding/refit.hpp"
 #include "cafeq/rounding/rounder.hpp"
 #include "cafeq/rounding/row_tile.hpp"
@@ -32,9 +35,10 @@ struct ErrorFeedback {
   template <Quantizer Q>
   void round(View<const float> X, const Metric& metric, Side side, Encoding<Q>& encoding,
              ExecutorRef executor = {}) const {
-    check_metric(X, metric, side);
+    rounding::check_metric(X, metric, side);
     check(*this, X.rows, X.cols);
     if (X.empty()) return;
+
     const rounding::MetricFloats floats(metric, sweeps > 0);
 
     if constexpr (ScalarQuantizer<Q>) {
@@ -65,19 +69,21 @@ struct ErrorFeedback {
                    ExecutorRef executor) const {
     // Wide blocks are read from memory for each tile; more rows share that. Results do not depend
     // on it.
-    Index widest = 0;
-    for (const auto& block : metric.blocks) widest = std::max(widest, block.size);
-    const Index rows_a_tile = widest > 256 ? 128 : 64;
+    const Index rows_a_tile = metric.widest() > 256 ? 128 : 64;
     WorkspacePool workspaces(executor.concurrency());
+
     executor.parallel_for(X.rows, rows_a_tile, [&](Index begin, Index end, Index worker) {
       Workspace& workspace = workspaces[worker];
       const Workspace::Frame frame(workspace);
       rounding::RowTile<Q> tile(encoding, begin, end - begin, workspace);
       const auto lines = workspace.take<float>(X.cols, tile.lanes());
       const auto E = workspace.take<float>(X.cols, tile.lanes());
+
+      // Lanes beyond the rows are weights of zero.
       for (Index j = 0; j < X.cols; ++j)
         std::fill(lines.row(j).begin() + (end - begin), lines.row(j).end(), 0.0f);
       kernel::rows_to_lines(X.row_block(begin, end - begin), lines.col_block(0, end - begin));
+
       for (const auto& block : metric.blocks)
         start(lines.row_block(block.offset, block.size), block,
               E.row_block(block.offset, block.size), workspace, tile.at(block.offset));
@@ -128,6 +134,7 @@ struct ErrorFeedback {
     });
   }
 
+  /// The first codes of a block of the metric.
   template <rounding::BatchRounder Rounder>
   void start(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E,
              Workspace& workspace, Rounder& rounder) const {
@@ -135,6 +142,7 @@ struct ErrorFeedback {
     else nearest(X, E, workspace, rounder);
   }
 
+  /// One sweep over it.
   template <rounding::BatchRounder Rounder>
   void improve(View<const float> X, const rounding::MetricFloats::Block& block, View<float> E,
                Workspace& workspace, Rounder& rounder) const {
@@ -142,7 +150,7 @@ struct ErrorFeedback {
     else nearest(X, E, workspace, rounder);
   }
 
-  /// Line by line, nothing fed back.
+  /// Line by line, nothing fed back: a batch of one line, whose L is 1.
   template <rounding::BatchRounder Rounder>
   static void nearest(View<const float> X, View<float> E, Workspace& workspace, Rounder& rounder) {
     const Workspace::Frame frame(workspace);

@@ -5,10 +5,10 @@
 /// input side, a row where it is on the output side. With lines as contiguous rows both sides are
 /// the same computation: X [n, m], n lines of m weights, H [n, n].
 ///
-/// Lines go in panels of 128 and blocks of 16. What comes from outside a panel, and inside it from
-/// outside a block, arrives by one product each; the panels make the large one: [128, n]·[n, m].
-/// The order of every sum follows from n alone, so neither m nor the way blocks are rounded changes
-/// a bit.
+/// Lines go in panels of 128 and batches of 16. What comes from outside a panel, and inside it from
+/// outside a batch, arrives by one product each; the panels make the large one: [128, n]·[n, m].
+/// The order of every sum follows from n alone, so neither m nor the way batches are rounded
+/// changes a bit.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@ namespace cafeq::rounding {
 inline constexpr Index lines_a_batch = 16;
 inline constexpr Index lines_a_panel = 128;
 
-/// What rounds the lines of one block. begin is the block's first line, all views have the block's
+/// What rounds the lines of one batch. begin is the batch's first line, all views have the batch's
 /// lines only:
 ///   feed_back(begin, X, L, T, E)         last line first: t_j = T_j + Σ_{i>j} L_ij e_i, i
 ///                                        descending, rounded; E_j = x_j − x̂_j
@@ -35,7 +35,7 @@ concept BatchRounder = requires(B& b, Index begin, View<const float> in, View<fl
   b.descend(begin, in, in, out, out, out);
 };
 
-/// Rounds the lines of a block one by one: encode(j, target, decoded) chooses the codes of line j
+/// Rounds the lines of a batch one by one: encode(j, target, decoded) chooses the codes of line j
 /// for its targets and says what they decode to.
 template <class Encode>
 class LineByLine {
@@ -46,9 +46,11 @@ class LineByLine {
   void feed_back(Index begin, View<const float> X, View<const float> L, View<float> T,
                  View<float> E) {
     for (Index j = X.rows - 1; j >= 0; --j) {
+      // From the last line on: i descending.
       add_lines(backwards(L.block(j + 1, j, X.rows - 1 - j, 1)).transposed(),
                 backwards(View<const float>(E).row_block(j + 1, X.rows - 1 - j)),
                 T.row_block(j, 1));
+
       encode_(begin + j, std::span<const float>(T.row(j)), decoded_);
       for (Index l = 0; l < X.cols; ++l) E(j, l) = X(j, l) - decoded_[std::size_t(l)];
     }
@@ -58,10 +60,12 @@ class LineByLine {
                View<float> change) {
     for (Index j = 0; j < X.rows; ++j) {
       add_lines(H.block(j, 0, 1, j), View<const float>(change).row_block(0, j), T.row_block(j, 1));
+
       const auto target = T.row(j);
       const float inverse = 1.0f / H(j, j);
       for (Index l = 0; l < X.cols; ++l)
         target[std::size_t(l)] = std::fma(target[std::size_t(l)], inverse, X(j, l) - E(j, l));
+
       encode_(begin + j, std::span<const float>(target), decoded_);
       for (Index l = 0; l < X.cols; ++l) {
         const float e = X(j, l) - decoded_[std::size_t(l)];
@@ -100,18 +104,20 @@ void feed_back(View<const float> X, View<const float> L, View<float> E, Workspac
                             View<const float>(E).row_block(end, last - end), target,
                             kernel::Store::add);
   };
+
   for (Index panel_end = n; panel_end > 0;) {
     const Index panel = (panel_end - 1) / lines_a_panel * lines_a_panel;
     const auto target = T.row_block(0, panel_end - panel);
     copy(X.row_block(panel, panel_end - panel), target);
     add_later_lines(panel, panel_end, n, target);
+
     for (Index end = panel_end; end > panel;) {
       const Index begin = (end - 1) / lines_a_batch * lines_a_batch;
       const Index count = end - begin;
-      const auto block = target.row_block(begin - panel, count);
-      add_later_lines(begin, end, panel_end, block);
+      const auto batch = target.row_block(begin - panel, count);
+      add_later_lines(begin, end, panel_end, batch);
       rounder.feed_back(begin, X.row_block(begin, count), L.block(begin, begin, count, count),
-                        block, E.row_block(begin, count));
+                        batch, E.row_block(begin, count));
       end = begin;
     }
     panel_end = panel;
@@ -128,17 +134,21 @@ void descend(View<const float> X, View<const float> H, View<float> E, Workspace&
   const Index n = X.rows;
   const auto G = workspace.take<float>(std::min(n, lines_a_panel), X.cols);
   const auto change = workspace.take<float>(std::min(n, lines_a_panel), X.cols);
+
   for (Index panel = 0; panel < n; panel += lines_a_panel) {
     const Index panel_end = std::min(panel + lines_a_panel, n);
     kernel::multiply<float>(H.row_block(panel, panel_end - panel), E,
                             G.row_block(0, panel_end - panel));
+
+    // That was before any line of the panel changed. A batch also sees what those before it have
+    // changed.
     for (Index begin = panel; begin < panel_end; begin += lines_a_batch) {
       const Index count = std::min(lines_a_batch, panel_end - begin);
-      const auto block = G.row_block(begin - panel, count);
+      const auto batch = G.row_block(begin - panel, count);
       kernel::multiply<float>(H.block(begin, panel, count, begin - panel),
-                              View<const float>(change).row_block(0, begin - panel), block,
+                              View<const float>(change).row_block(0, begin - panel), batch,
                               kernel::Store::add);
-      rounder.descend(begin, X.row_block(begin, count), H.block(begin, begin, count, count), block,
+      rounder.descend(begin, X.row_block(begin, count), H.block(begin, begin, count, count), batch,
                       E.row_block(begin, count), change.row_block(begin - panel, count));
     }
   }

@@ -5,6 +5,7 @@
 
 namespace cafeq {
 
+/// The codes that the quantizer finds nearest. Parameters stay as they are fitted.
 struct Nearest {
   static constexpr bool uses_metric = false;
   static constexpr bool row_by_row = true;

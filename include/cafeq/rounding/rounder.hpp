@@ -36,6 +36,9 @@ template <class R>
   requires(R::row_by_row)
 inline constexpr bool rounds_row_by_row<R> = true;
 
+namespace rounding {
+
+/// Raises invalid_shape where a metric is not one of that side of X.
 inline void check_metric(View<const float> X, const Metric& metric, Side side) {
   const Index n = side == Side::input ? X.cols : X.rows;
   if (metric.dim() != n)
@@ -44,15 +47,19 @@ inline void check_metric(View<const float> X, const Metric& metric, Side side) {
                   " on its ", side == Side::input ? "input" : "output", " side"));
 }
 
-/// Fits the quantizer to X and rounds: codes and parameters from nothing.
+}  // namespace rounding
+
+/// Fits the quantizer to X [rows, cols], of any strides, and rounds: codes and parameters from
+/// nothing. Raises invalid_shape where the metric is not one of that side of X.
 template <class Q, RounderFor<Q> R>
 Encoding<Q> round(const R& rounder, View<const float> X, const Q& quantizer, const Metric& metric,
                   Side side = Side::input, ExecutorRef executor = {}) {
-  check_metric(X, metric, side);
+  rounding::check_metric(X, metric, side);
   if (!X.rows_contiguous()) {
     const Matrix<float> dense = to_matrix<float>(X);
     return round(rounder, dense.view(), quantizer, metric, side, executor);
   }
+
   Encoding<Q> encoding(quantizer, X.rows, X.cols);
   encoding.fit(X, executor);
   rounder.round(X, metric, side, encoding, executor);

@@ -1,8 +1,15 @@
-/// A tile of rows of X as lines: how the input side rounds blocks of lines and keeps their codes.
+/// A tile of rows of X as lines: how the input side rounds batches of lines and keeps their codes.
 ///
-/// A tile is a BatchRounder that also says, for a refit of scales, what the codes are: `levels`
-/// and `errors`; `update_group` after parameters have changed; `store` at the end. `lanes` is the
-/// width of its lines, at least the number of rows.
+/// RowTile<Q> is a BatchRounder for rows [row, row + rows) of an encoding, whose columns are its
+/// lines. Besides that it has
+///   lanes()             the width of a line: `rows`, or more where vectors are to be whole
+///   at(first)           the same tile, whose lines are counted from here in the calls that follow
+/// and for a refit of scales, with lines counted from the first column of the matrix,
+///   encoding(), row(), rows()
+///   levels(j, out)      of the codes of line j
+///   errors(j, x, e)     e ← x − x̂ of line j
+///   update_group(j)     the parameters of the group that begins at line j have changed
+///   store()             at the end: all codes are in the encoding
 #pragma once
 
 #include <algorithm>
@@ -31,7 +38,6 @@ class ScalarTile {
   ScalarTile& operator=(const ScalarTile&) = delete;
 
   Index lanes() const noexcept { return lanes_; }
-  /// Line numbers of the calls that follow count from here.
   ScalarTile& at(Index first) noexcept {
     encode_.first = first;
     return *this;
@@ -45,7 +51,6 @@ class ScalarTile {
     line_by_line_.descend(begin, X, H, T, E, change);
   }
 
-  /// What refits need; lines are absolute here.
   Encoding<Q>& encoding() noexcept { return encoding_; }
   Index row() const noexcept { return row_; }
   Index rows() const noexcept { return lanes_; }
@@ -146,6 +151,7 @@ class UniformTile {
   }
 
  private:
+  /// Of each group: scale, its inverse, offset, lowest and highest level, each a row of lanes.
   static constexpr Index fields = 5;
 
   kernel::LaneGrid grid(Index j) const noexcept {

@@ -9,11 +9,13 @@
 #include "cafeq/quant/joint_encoding.hpp"
 #include "cafeq/rounding/rounder.hpp"
 
-namespace cafeq {
+namespace cafeq::rounding {
 
-/// The parameters of all rows of a matrix [rows, cols], and the codes of one strip of them.
+/// A matrix X [rows, cols] in strips of rows: the parameters of all of them, and room for the
+/// weights and the codes of one strip. A pass goes over all strips; the first one fits the
+/// quantizer to them, later ones go on from the parameters that the one before has left.
 template <ScalarQuantizer Q>
-class StripEncoding {
+class Strips {
  public:
   using Params = typename Q::Params;
 
@@ -22,53 +24,57 @@ class StripEncoding {
   /// each other: through the quantizer (couples_rows), or because the rounder R does not promise to
   /// round row by row.
   template <class R>
-  static StripEncoding for_rounder(const R&, const Q& quantizer, Index rows, Index cols,
-                                   ExecutorRef executor) {
+  static Strips for_rounder(const R&, const Q& quantizer, Index rows, Index cols,
+                            ExecutorRef executor) {
     const bool whole = couples_rows(quantizer) || !rounds_row_by_row<R>;
     const Index step = std::max(std::min((Index(1) << 20) / cols, rows / 8) / 64 * 64,
                                 128 * executor.concurrency());
-    return StripEncoding(quantizer, rows, cols, whole ? rows : step);
+    return Strips(quantizer, rows, cols, whole ? rows : step);
   }
 
-  StripEncoding(const Q& quantizer, Index rows, Index cols, Index step)
+  /// Strips of `step` rows, but for the last. rows, cols, step > 0.
+  Strips(const Q& quantizer, Index rows, Index cols, Index step)
       : rows_(rows),
-        cols_(cols),
         step_(std::min(step, rows)),
+        X_(step_, cols),
         full_(quantizer, step_, cols),
         params_(std::size_t(Grouping{rows, cols, quantizer.group}.count())) {
     if (rows % step_ != 0) last_ = Encoding<Q>(quantizer, rows % step_, cols);
   }
 
-  /// Rows of a strip, but for the last.
-  Index step() const noexcept { return step_; }
-  std::span<const Params> params() const noexcept { return params_; }
   std::vector<Params> take_params() && noexcept { return std::move(params_); }
-  /// With its tensor-wide state, once a strip was fitted.
-  const Q& quantizer() const noexcept { return full_.quantizer(); }
 
-  /// f(first row, rows, encoding) strip after strip. The encoding holds the present parameters of
-  /// these rows and keeps those that f leaves in it; its codes are those of the strip before.
-  template <class F>
-  void for_each(F&& f) {
+  /// One pass: read(first row, X, executor) writes the rows of a strip, and f(first row, X,
+  /// encoding) rounds them. The encoding holds the parameters of these rows and keeps those that f
+  /// leaves in it; its codes are those of the strip before. X may be overwritten.
+  template <class Read, class F>
+  void for_each(Read&& read, ExecutorRef executor, F&& f) {
     for (Index begin = 0; begin < rows_; begin += step_) {
       const Index n = std::min(step_, rows_ - begin);
       Encoding<Q>& encoding = n == step_ ? full_ : last_;
+      const View<float> X = X_.view().row_block(0, n);
+      read(begin, X, executor);
+
+      // One strip of all rows has all parameters, also a single one for the whole matrix.
       const auto params = encoding.all_params();
       const auto kept =
           params_.begin() + (step_ == rows_ ? 0 : begin * encoding.grouping().per_row_count());
-      std::copy_n(kept, params.size(), params.begin());
-      f(begin, n, encoding);
+      if (fitted_) std::copy_n(kept, params.size(), params.begin());
+      else encoding.fit(X, executor);
+      f(begin, X, encoding);
       std::copy_n(params.begin(), params.size(), kept);
     }
+    fitted_ = true;
   }
 
  private:
   Index rows_;
-  Index cols_;
   Index step_;
+  Matrix<float> X_;
   Encoding<Q> full_;
   Encoding<Q> last_;  // of the rows that are left
   std::vector<Params> params_;
+  bool fitted_ = false;
 };
 
 /// Codes of X [rows, metric.dim()] on the input side, strip by strip: read(first row, X, executor)
@@ -78,20 +84,16 @@ template <ScalarQuantizer Q, RounderFor<Q> R, class Read>
 Codes<Q> round_rows(const R& rounder, const Q& quantizer, const Metric& metric, Index rows,
                     Read&& read, ExecutorRef executor = {}) {
   const Index cols = metric.dim();
-  auto encodings = StripEncoding<Q>::for_rounder(rounder, quantizer, rows, cols, executor);
-  Matrix<float> strip(encodings.step(), cols);
+  auto strips = Strips<Q>::for_rounder(rounder, quantizer, rows, cols, executor);
   PackedCodes packed(rows, cols, quantizer.bits);
 
-  encodings.for_each([&](Index begin, Index n, Encoding<Q>& encoding) {
-    const View<float> X = strip.view().row_block(0, n);
-    read(begin, X, executor);
-    encoding.fit(X, executor);
+  strips.for_each(read, executor, [&](Index begin, View<float> X, Encoding<Q>& encoding) {
     rounder.round(View<const float>(X), metric, Side::input, encoding, executor);
-    executor.parallel_for(n, 16, [&](Index first, Index last, Index) {
+    executor.parallel_for(X.rows, 16, [&](Index first, Index last, Index) {
       for (Index i = first; i < last; ++i) packed.pack_row(begin + i, encoding.codes(i));
     });
   });
-  return {quantizer, cols, std::move(packed), std::move(encodings).take_params()};
+  return {quantizer, cols, std::move(packed), std::move(strips).take_params()};
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::rounding
