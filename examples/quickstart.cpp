@@ -20,14 +20,16 @@ int main() {
   fill(W), fill(Wv), fill(Wo), fill(x);
 
   auto q = cafeq::quantize(W, cafeq::recipes::learned<3>{});  // best known recipe at 3 bits
-  auto p =
-      cafeq::Pipeline{cafeq::BlockHadamard{64}, cafeq::Midrise<3>{.group = 64}, cafeq::Nearest{}};
+
+  cafeq::Pipeline p{cafeq::BlockHadamard{64}, cafeq::Midrise<3>{.group = 64}, cafeq::Nearest{}};
   auto r = p.quantize(W);  // Quantized<...>: packed codes, fp16 scales, fitted transform
   cafeq::dequantize(r, What);
   r.error(W);
   r.bits_per_weight();
+
   auto vo = cafeq::quantize_value_output(Wv, Wo, {.head_dim = 128, .heads = 16, .kv_heads = 8},
                                          cafeq::recipes::learned<3>{});
+
   cafeq::Linear layer{r};
   layer.multiply(x, y, executor);  // y = Ŵ x from packed codes
 
