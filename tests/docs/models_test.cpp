@@ -71,14 +71,12 @@ TEST_CASE("how-to: quantize a model") {
   CHECK(kept.size() == 14);
 
   const std::string small = directory / "small.safetensors";
-  // [model_run]
   const cafeq::ModelRun run({.input = path,
                              .output = small,
                              .plan = {.recipe = cafeq::recipes::smallest{}},
                              .target_bits = 3.5},
                             executor);
   const cafeq::RunSummary summary = run.quantize();
-  // [model_run end]
   CHECK(summary.bytes_after < summary.bytes_before);
   CHECK(cafeq::QuantizedFileReader(small).matrices().size() == 14);
 
