@@ -44,7 +44,7 @@ class JointProduct {
     });
   }
 
-  /// Columns of X̂, decoded a stretch at a time, are added up.
+  /// Columns of X̂ are decoded some rows at a time, and added up.
   static void multiply_columns(const Codes<Q>& codes, View<const float> X, PowerOfTwo unit,
                                View<float> Y, ExecutorRef executor) {
     executor.parallel_for(codes.rows(), 256, [&](Index begin, Index end, Index) {
