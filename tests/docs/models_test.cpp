@@ -1,8 +1,8 @@
 // What docs/how-to/quantize-a-model.md shows.
 #include <map>
 
-#include "cafeq/io/model_output.hpp"
 #include "cafeq/io/quantized_file.hpp"
+#include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "cafeq/model/quantize_model.hpp"
 #include "cafeq/pipeline/recipes.hpp"

@@ -1,6 +1,8 @@
 #include "cafeq/io/model_output.hpp"
 
+#include "cafeq/io/float_output.hpp"
 #include "cafeq/io/quantized_file.hpp"
+#include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "cafeq/model/quantize_model.hpp"
 #include "cafeq/pipeline/recipes.hpp"

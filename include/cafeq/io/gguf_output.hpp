@@ -22,6 +22,7 @@
 #include "cafeq/io/gguf_model.hpp"
 #include "cafeq/io/gguf_recipe.hpp"
 #include "cafeq/io/model_output.hpp"
+#include "cafeq/io/open_parts.hpp"
 
 namespace cafeq {
 

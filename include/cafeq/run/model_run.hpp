@@ -19,8 +19,10 @@
 #include <string_view>
 #include <utility>
 
+#include "cafeq/io/float_output.hpp"
 #include "cafeq/io/gguf_output.hpp"
 #include "cafeq/io/plan_json.hpp"
+#include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/allocate_plan.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "cafeq/run/output_size.hpp"
