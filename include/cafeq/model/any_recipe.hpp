@@ -100,7 +100,7 @@ class RecipeModelOf final : public RecipeModel {
   std::vector<RecipeOption> options() const override { return options_of(recipe_); }
   std::optional<Error> fault() const override {
     constexpr Index usual = 1024;
-    return recipe_fault(recipe_, usual, usual);
+    return detail::recipe_fault(recipe_, usual, usual);
   }
 
   std::string grid(Index rows, Index cols) const override {

@@ -236,19 +236,18 @@ inline std::string RoleFinder::refusal_of(PairRole& pair, Index gate_size) const
                      .width = second.place.in,
                      .unit = "rows"};
 
-  std::optional<Error> refusal;
+  std::optional<Error> fault;
   if (pair.kind == PairKind::up_down) {
     pair.layout = channel_layout(other.size);
     pair.mlp = with_signs(config_.mlp, signs);
-    refusal = mlp_refusal(factor, other, gate_size, pair.mlp, config_);
+    fault = mlp_fault(factor, other, gate_size, pair.mlp, config_);
   } else {
     pair.layout = head_layout(config_, signs, factor, other);
     pair.attention = with_signs(config_.attention_of(second.layer), signs);
-    refusal =
-        attention_refusal(pair.kind, factor, other, pair.layout, pair.attention, config_, signs);
+    fault = attention_fault(pair.kind, factor, other, pair.layout, pair.attention, config_, signs);
   }
 
-  if (refusal) return refusal->message();
+  if (fault) return fault->message();
   return signs.unknown_tensor.empty()
              ? std::string()
              : message("what ", signs.unknown_tensor, " does is not known");

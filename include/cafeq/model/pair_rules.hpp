@@ -71,8 +71,8 @@ inline std::optional<Error> unsupported(std::string text) {
 }
 
 /// Why an M that commutes with the rotary positions of a query/key pair is not known.
-inline std::optional<Error> rotary_refusal(const AttentionTraits& traits, const ModuleSigns& signs,
-                                           Index head_dim) {
+inline std::optional<Error> rotary_fault(const AttentionTraits& traits, const ModuleSigns& signs,
+                                         Index head_dim) {
   if (!traits.rotary) return std::nullopt;
   if (traits.rotary->dims == 0)
     return unsupported("query/key: how many coordinates of a head are rotated is not known");
@@ -84,10 +84,10 @@ inline std::optional<Error> rotary_refusal(const AttentionTraits& traits, const 
 }
 
 /// Why a value/output or a query/key pair is not exact.
-inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first,
-                                              const Factor& second, const HeadLayout& layout,
-                                              const AttentionTraits& traits,
-                                              const ModelConfig& config, const ModuleSigns& signs) {
+inline std::optional<Error> attention_fault(PairKind kind, const Factor& first,
+                                            const Factor& second, const HeadLayout& layout,
+                                            const AttentionTraits& traits,
+                                            const ModelConfig& config, const ModuleSigns& signs) {
   if (layout.head_dim == 0) return unsupported("the number of heads is not known");
   if (!config.attention_doubt.empty()) return unsupported(config.attention_doubt);
   if (auto fault = layout.fault()) return fault;
@@ -105,14 +105,14 @@ inline std::optional<Error> attention_refusal(PairKind kind, const Factor& first
   if (first.width != second.width)
     return unsupported(message(first.tensor, ": ", first.width, " inputs, but ", second.tensor,
                                " has ", second.width));
-  if (auto refusal = query_key_fault(traits)) return refusal;
-  return rotary_refusal(traits, signs, layout.head_dim);
+  if (auto fault = query_key_fault(traits)) return fault;
+  return rotary_fault(traits, signs, layout.head_dim);
 }
 
 /// Why an up/down pair is not exact; `gate_size` is the number of the gate's rows, 0 where there is
 /// no gate.
-inline std::optional<Error> mlp_refusal(const Factor& down, const Factor& up, Index gate_size,
-                                        const MlpTraits& traits, const ModelConfig& config) {
+inline std::optional<Error> mlp_fault(const Factor& down, const Factor& up, Index gate_size,
+                                      const MlpTraits& traits, const ModelConfig& config) {
   if (!config.mlp_doubt.empty()) return unsupported(config.mlp_doubt);
   if (up.size != down.size)
     return unsupported(message(down.tensor, ": ", down.size, " columns, but ", up.tensor, " has ",

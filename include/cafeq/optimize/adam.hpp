@@ -23,7 +23,7 @@ struct Adam {
   double gradient_tolerance = 1e-10;  ///< stop when no component of the gradient is larger
 
   std::optional<Error> fault() const {
-    if (!(learning_rate > 0))
+    if (!(learning_rate > 0 && std::isfinite(learning_rate)))
       return Error(ErrorCode::invalid_argument,
                    message("adam: learning_rate is ", learning_rate, ", must be positive"));
     if (steps < 0)
@@ -33,6 +33,9 @@ struct Adam {
       if (!(beta >= 0 && beta < 1))
         return Error(ErrorCode::invalid_argument,
                      message("adam: beta is ", beta, ", must lie in [0, 1)"));
+    if (!(epsilon > 0 && std::isfinite(epsilon)))
+      return Error(ErrorCode::invalid_argument,
+                   message("adam: epsilon is ", epsilon, ", must be positive"));
     return detail::stopping_fault(tolerance, window, gradient_tolerance);
   }
 

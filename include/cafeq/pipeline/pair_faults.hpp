@@ -56,13 +56,14 @@ inline std::optional<Error> finite_bias_fault(VectorView<const float> bias, Inde
   return finite_fault(as_column(bias), name);
 }
 
-/// What keeps a value/output pair from being quantized, if anything.
+/// What keeps a value/output pair from being quantized, if anything but values that are not finite,
+/// which the pipeline sees as it reads the two.
 template <class T, class U, PairRecipe R>
 std::optional<Error> value_output_fault(View<T> value, View<U> output, const HeadLayout& layout,
                                         const R& recipe, const ValueOutputOptions& options) {
   if (auto fault = layout.fault()) return fault;
-  if (auto fault = weights_fault(value, "Wv")) return fault;
-  if (auto fault = weights_fault(output, "Wo")) return fault;
+  if (auto fault = layout_fault(value, "Wv")) return fault;
+  if (auto fault = layout_fault(output, "Wo")) return fault;
   if (auto fault = layout.second_fault(value.rows, "Wv")) return fault;
   if (auto fault = layout.first_fault(output.cols, "Wo", "columns")) return fault;
   if (auto fault = finite_bias_fault(options.value_bias, value.rows, "value bias")) return fault;
@@ -76,13 +77,13 @@ std::optional<Error> value_output_fault(View<T> value, View<U> output, const Hea
   return pair_recipe_fault(recipe, value_output_shape(value, output));
 }
 
-/// What keeps a query/key pair from being quantized, if anything.
+/// The same for a query/key pair.
 template <class T, class U, PairRecipe R>
 std::optional<Error> query_key_fault(View<T> query, View<U> key, const HeadLayout& layout,
                                      const R& recipe, const QueryKeyOptions& options) {
   if (auto fault = layout.fault()) return fault;
-  if (auto fault = weights_fault(query, "Wq")) return fault;
-  if (auto fault = weights_fault(key, "Wk")) return fault;
+  if (auto fault = layout_fault(query, "Wq")) return fault;
+  if (auto fault = layout_fault(key, "Wk")) return fault;
   if (auto fault = layout.first_fault(query.rows, "Wq")) return fault;
   if (auto fault = layout.second_fault(key.rows, "Wk")) return fault;
   if (query.cols != key.cols)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "cafeq/optimize/lbfgs.hpp"
@@ -31,15 +32,19 @@ struct PairShape {
   Index second_length = 1;
 };
 
-/// One matrix of a pair as stored, [rows, cols], and the side on which its heads lie.
+/// One matrix of a pair as stored, [rows, cols], the side on which its heads lie, and what errors
+/// call it ("first" and "second" if nothing).
 template <class T>
 struct PairInput {
   View<T> W;
   Side inner = Side::output;
+  std::string_view name{};
 };
 
 template <class T>
 PairInput(View<T>, Side) -> PairInput<T>;
+template <class T>
+PairInput(View<T>, Side, std::string_view) -> PairInput<T>;
 
 /// Both matrices of a pair, quantized. Inference needs no transform.
 template <class Q>
@@ -107,28 +112,51 @@ struct PairPipeline {
   /// Quantizes both. With rotary positions M is the balance that commutes with the rotation, and
   /// rounding is to nearest: the product depends on the distance of two tokens, so there is no one
   /// product to alternate for. Memory beyond the result: each matrix in fp32 about six times.
+  /// Raises what try_quantize() returns.
   template <class T, class U>
   RoundedPair<Q> quantize(const PairInput<T>& first, const PairInput<U>& second,
                           const HeadLayout& layout, const std::optional<Rotary>& rotary = {},
                           ExecutorRef executor = {}) const {
-    if (auto fault = this->fault(shape_of(first, second))) raise(*fault);
+    return try_quantize(first, second, layout, rotary, executor).value();
+  }
 
-    detail::PairFactors plain{layout, {}, {first.inner, second.inner}, {}};
-    plain.exponent = {floor_log2(largest_magnitude(first.W)),
-                      floor_log2(largest_magnitude(second.W))};
-    plain.W = {scaled_down(first.W, plain.exponent[0], executor),
-               scaled_down(second.W, plain.exponent[1], executor)};
+  /// The same for callers without exceptions. Wrong members, matrices and layouts come back as an
+  /// Error before any work is done. What only the work itself finds does where there are
+  /// exceptions, and is raised where there are none: a learned rotation or a Gram matrix of
+  /// alternating rounding that becomes singular.
+  template <class T, class U>
+  Result<RoundedPair<Q>> try_quantize(const PairInput<T>& first, const PairInput<U>& second,
+                                      const HeadLayout& layout,
+                                      const std::optional<Rotary>& rotary = {},
+                                      ExecutorRef executor = {}) const {
+    const std::string_view first_name = first.name.empty() ? "first" : first.name;
+    const std::string_view second_name = second.name.empty() ? "second" : second.name;
+    if (auto fault = layout.fault()) return *fault;
+    if (auto fault = input_fault(first, first_name)) return *fault;
+    if (auto fault = input_fault(second, second_name)) return *fault;
+    if (auto fault = layout.first_fault(lines_of(first), first_name, unit_of(first))) return *fault;
+    if (auto fault = layout.second_fault(lines_of(second), second_name, unit_of(second)))
+      return *fault;
+    if (rotary)
+      if (auto fault = rotary->fault(layout.head_dim)) return *fault;
+    if (auto fault = this->fault(shape_of(first, second))) return *fault;
 
-    const Candidate best = rotary ? commuting(plain, *rotary, executor)
-                                  : (transform == PairTransform::learned ? learned(plain, executor)
-                                                                         : fixed(plain, executor));
-    const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);
-    const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
-      return Quantized<Identity::Fitted, Q>(encoding.pack(executor), {encoding.cols()}, Side::input,
-                                            best.factors.exponent[i]);
-    };
-    return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, rounded.nearest_error,
-            rounded.error};
+    const auto first_exponent =
+        detail::exponent_of(detail::readable(first.W), first_name, executor);
+    if (!first_exponent) return first_exponent.error();
+    const auto second_exponent =
+        detail::exponent_of(detail::readable(second.W), second_name, executor);
+    if (!second_exponent) return second_exponent.error();
+
+    return catch_error([&] {
+      detail::PairFactors plain{layout,
+                                {},
+                                {first.inner, second.inner},
+                                {first_exponent.value(), second_exponent.value()}};
+      plain.W = {scaled_down(first.W, plain.exponent[0], executor),
+                 scaled_down(second.W, plain.exponent[1], executor)};
+      return quantize_checked(plain, rotary, executor);
+    });
   }
 
   /// What is wrong with one of the members, if anything.
@@ -141,17 +169,36 @@ struct PairPipeline {
     if (alternations < 0)
       return Error(ErrorCode::invalid_argument,
                    message("alternations is ", alternations, ", must not be negative"));
+    if (trial_iterations < 0)
+      return Error(ErrorCode::invalid_argument,
+                   message("trial_iterations is ", trial_iterations, ", must not be negative"));
     return std::nullopt;
   }
 
  private:
   template <class T, class U>
   static PairShape shape_of(const PairInput<T>& first, const PairInput<U>& second) noexcept {
-    const bool columns = first.inner == Side::input;
-    return {.first_lines = columns ? first.W.cols : first.W.rows,
-            .first_length = columns ? first.W.rows : first.W.cols,
-            .second_lines = second.W.rows,
-            .second_length = second.W.cols};
+    return {.first_lines = lines_of(first),
+            .first_length = first.W.size() / lines_of(first),
+            .second_lines = lines_of(second),
+            .second_length = second.W.size() / lines_of(second)};
+  }
+
+  template <class T>
+  static Index lines_of(const PairInput<T>& input) noexcept {
+    return input.inner == Side::input ? input.W.cols : input.W.rows;
+  }
+  template <class T>
+  static std::string_view unit_of(const PairInput<T>& input) noexcept {
+    return input.inner == Side::input ? "columns" : "rows";
+  }
+  /// What keeps one matrix from being read, or the quantizer and the rounder from working on it as
+  /// it is stored.
+  template <class T>
+  std::optional<Error> input_fault(const PairInput<T>& input, std::string_view name) const {
+    if (auto fault = detail::layout_fault(input.W, name)) return fault;
+    if (auto fault = fault_of(quantizer, input.W.rows, input.W.cols)) return fault;
+    return fault_of(rounder, input.W.rows, input.W.cols);
   }
 
   /// The factors as they go to the grid, and the M that made them.
@@ -159,6 +206,20 @@ struct PairPipeline {
     detail::PairFactors factors;
     HeadTransform M;
   };
+
+  RoundedPair<Q> quantize_checked(const detail::PairFactors& plain,
+                                  const std::optional<Rotary>& rotary, ExecutorRef executor) const {
+    const Candidate best = rotary ? commuting(plain, *rotary, executor)
+                                  : (transform == PairTransform::learned ? learned(plain, executor)
+                                                                         : fixed(plain, executor));
+    const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);
+    const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
+      return Quantized<Identity::Fitted, Q>(encoding.pack(executor), {encoding.cols()}, Side::input,
+                                            best.factors.exponent[i]);
+    };
+    return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, rounded.nearest_error,
+            rounded.error};
+  }
 
   AlternatedPair<Q> round(const detail::PairFactors& factors, int rounds,
                           ExecutorRef executor) const {

@@ -54,17 +54,25 @@ struct Pipeline {
   /// searches it for joint quantizers) and what fitting the transform takes. Otherwise, or while a
   /// transform is fitted that does not read weights where they lie (FitsAnyView), W in fp32
   /// besides; on the output side that twice, and where all rows are rounded at once a byte a weight
-  /// for their codes.
+  /// for their codes. Raises what try_quantize() returns.
   template <MatrixView M>
   Quantized<FittedTransform<T>, Q> quantize(M&& W, ExecutorRef executor = {}) const {
-    const auto input = detail::readable(as_view(W));
-    const int exponent = floor_log2(detail::checked_largest(input, executor));
-    check(*this, input.rows, input.cols);
+    return try_quantize(W, executor).value();
+  }
 
-    if constexpr (reads_rows)
-      if (side == Side::input && !couples_rows(oriented()))
-        return quantize_rows(input, exponent, executor);
-    return quantize_whole(input, exponent, executor);
+  /// The same for callers without exceptions. An empty or overlapping W, what fault() says and a
+  /// value that is not finite come back as an Error before any work is done. What only the work
+  /// itself finds does where there are exceptions, and is raised where there are none: a learned
+  /// transform that becomes singular, a spec of the caller's own that fits a transform of another
+  /// dimension.
+  template <MatrixView M>
+  Result<Quantized<FittedTransform<T>, Q>> try_quantize(M&& W, ExecutorRef executor = {}) const {
+    const auto input = detail::readable(as_view(W));
+    if (auto fault = detail::layout_fault(input, "W")) return *fault;
+    if (auto fault = this->fault(input.rows, input.cols)) return *fault;
+    const auto exponent = detail::exponent_of(input, "W", executor);
+    if (!exponent) return exponent.error();
+    return catch_error([&] { return quantize_checked(input, exponent.value(), executor); });
   }
 
   /// A pipeline is the recipe that is the same for every shape.
@@ -100,6 +108,14 @@ struct Pipeline {
 
   Metric metric_of(const Fitted& fitted) const {
     return uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
+  }
+
+  template <class E>
+  Quantized<Fitted, Q> quantize_checked(View<const E> W, int exponent, ExecutorRef executor) const {
+    if constexpr (reads_rows)
+      if (side == Side::input && !couples_rows(oriented()))
+        return quantize_rows(W, exponent, executor);
+    return quantize_whole(W, exponent, executor);
   }
 
   template <class E>

@@ -7,6 +7,8 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// What keeps a recipe from quantizing a matrix [rows, cols], if anything: what it says itself, or
 /// what its pipeline says.
 template <Recipe R>
@@ -15,26 +17,25 @@ std::optional<Error> recipe_fault(const R& recipe, Index rows, Index cols) {
   return recipe.pipeline(rows, cols).fault(rows, cols);
 }
 
-/// Quantizes W [out, in] by a recipe: `quantize(W, recipes::learned<3>{})`. Throws Error for an
-/// empty matrix, a layout whose elements overlap, a value that is not finite, or members of the
-/// recipe out of range. The result owns everything and knows its error and bits per weight.
-template <MatrixView M, Recipe R>
-auto quantize(M&& W, const R& recipe, ExecutorRef executor = {}) {
-  const auto view = as_view(W);
-  if (auto fault = layout_fault(view, "W")) raise(*fault);
-  if (auto fault = recipe_fault(recipe, view.rows, view.cols)) raise(*fault);
-  return recipe.pipeline(view.rows, view.cols).quantize(view, executor);
-}
+}  // namespace detail
 
-/// quantize() for callers without exceptions: whatever is wrong with W or with the recipe's members
-/// comes back as an Error (with exceptions, whatever else is, too).
+/// quantize() for callers without exceptions. An empty matrix, a layout whose elements overlap,
+/// members of the recipe out of range and a value that is not finite come back as an Error before
+/// any work is done; Pipeline::try_quantize() names the little that only the work finds.
 template <MatrixView M, Recipe R>
 auto try_quantize(M&& W, const R& recipe, ExecutorRef executor = {})
-    -> Result<decltype(quantize(W, recipe, executor))> {
+    -> decltype(recipe.pipeline(Index(), Index()).try_quantize(as_view(W), executor)) {
   const auto view = as_view(W);
-  if (auto fault = weights_fault(view, "W")) return *fault;
-  if (auto fault = recipe_fault(recipe, view.rows, view.cols)) return *fault;
-  return catch_error([&] { return quantize(W, recipe, executor); });
+  if (auto fault = detail::layout_fault(view, "W")) return *fault;
+  if (auto fault = fault_of(recipe, view.rows, view.cols)) return *fault;
+  return recipe.pipeline(view.rows, view.cols).try_quantize(view, executor);
+}
+
+/// Quantizes W [out, in] by a recipe: `quantize(W, recipes::learned<3>{})`. Raises what
+/// try_quantize() returns. The result owns everything and knows its error and bits per weight.
+template <MatrixView M, Recipe R>
+auto quantize(M&& W, const R& recipe, ExecutorRef executor = {}) {
+  return try_quantize(W, recipe, executor).value();
 }
 
 }  // namespace cafeq

@@ -82,85 +82,103 @@ class QuantizedQueryKey : public detail::QuantizedPair<Q> {
   std::vector<float> key_bias_;
 };
 
+namespace detail {
+
+/// The biases of the rounded pair: the value bias moves into the output bias, or into the basis of
+/// the quantized W_o, where it is fitted if there is no output bias.
+template <class T, class Q>
+QuantizedValueOutput<Q> with_biases(RoundedPair<Q> rounded, View<T> output,
+                                    const HeadLayout& layout, const ValueOutputOptions& options,
+                                    ExecutorRef executor) {
+  const bool is_constant = value_bias_is_constant(options.traits);
+  std::vector<float> value_bias = copy_bias(options.value_bias);
+  std::vector<float> output_bias = copy_bias(options.output_bias);
+
+  if (!value_bias.empty() && !output_bias.empty() && is_constant) {
+    fold_value_bias(output, layout, bias_view(value_bias), bias_view(output_bias), options.traits);
+  } else if (!value_bias.empty()) {
+    rounded.transform.apply_second(bias_view(value_bias));
+    if (output_bias.empty() && is_constant) {
+      Matrix<float> hat(output.rows, output.cols);
+      rounded.first.dequantize(hat, executor);
+      fit_value_bias(output, options.value_bias, hat, bias_view(value_bias), layout,
+                     options.traits);
+    }
+  }
+  return {std::move(rounded), std::move(value_bias), std::move(output_bias)};
+}
+
+template <class Q>
+QuantizedQueryKey<Q> with_biases(RoundedPair<Q> rounded, const QueryKeyOptions& options) {
+  std::vector<float> query_bias = copy_bias(options.query_bias);
+  std::vector<float> key_bias = copy_bias(options.key_bias);
+  if (!query_bias.empty()) rounded.transform.apply_first(bias_view(query_bias));
+  if (!key_bias.empty()) rounded.transform.apply_second(bias_view(key_bias));
+  return {std::move(rounded), std::move(query_bias), std::move(key_bias)};
+}
+
+}  // namespace detail
+
+/// quantize_value_output() for callers without exceptions. Wrong members of the recipe, wrong
+/// layouts and biases, layers for which the method is not exact and values that are not finite come
+/// back as an Error before any work is done; PairPipeline::try_quantize() names the little that
+/// only the work finds.
+template <MatrixView Value, MatrixView Output, PairRecipe R>
+Result<QuantizedValueOutput<PairQuantizerOf<R>>> try_quantize_value_output(
+    Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe,
+    const ValueOutputOptions& options = {}, ExecutorRef executor = {}) {
+  const auto value = as_view(Wv);
+  const auto output = as_view(Wo);
+  if (auto fault = detail::value_output_fault(value, output, layout, recipe, options))
+    return *fault;
+
+  auto rounded = recipe.pair(detail::value_output_shape(value, output))
+                     .try_quantize(PairInput{output, Side::input, "Wo"},
+                                   PairInput{value, Side::output, "Wv"}, layout, {}, executor);
+  if (!rounded) return rounded.error();
+  return catch_error([&] {
+    return detail::with_biases(std::move(rounded).value(), output, layout, options, executor);
+  });
+}
+
 /// Quantizes W_v [kv_heads · head_dim, in] and W_o [out, heads · head_dim] so that the error of
 /// their products, head by head, is small (CafeQ, arXiv 2511.19705: a dual transform, then
 /// alternating rounding). One M serves all query heads of a group. A value bias moves into the
 /// output bias, which is exact; where the model has no output bias the value bias is fitted to what
-/// the quantized W_o makes of it. Raises for wrong layouts, values that are not finite, and layers
-/// for which the method is not exact.
+/// the quantized W_o makes of it. Raises what try_quantize_value_output() returns.
 template <MatrixView Value, MatrixView Output, PairRecipe R>
 auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe,
                            const ValueOutputOptions& options = {}, ExecutorRef executor = {}) {
-  const auto value = as_view(Wv);
-  const auto output = as_view(Wo);
-  if (auto fault = detail::value_output_fault(value, output, layout, recipe, options))
-    raise(*fault);
+  return try_quantize_value_output(Wv, Wo, layout, recipe, options, executor).value();
+}
 
-  const auto pipeline = recipe.pair(detail::value_output_shape(value, output));
-  auto rounded = pipeline.quantize(PairInput{output, Side::input}, PairInput{value, Side::output},
-                                   layout, {}, executor);
-  check(value_output_fault(options.traits, rounded.transform));
-  std::vector<float> value_bias = detail::copy_bias(options.value_bias);
-  std::vector<float> output_bias = detail::copy_bias(options.output_bias);
-  if (!value_bias.empty()) {
-    if (!output_bias.empty() && value_bias_is_constant(options.traits)) {
-      fold_value_bias(output, layout, detail::bias_view(value_bias), detail::bias_view(output_bias),
-                      options.traits);
-    } else {
-      rounded.transform.apply_second(detail::bias_view(value_bias));
-      if (output_bias.empty() && value_bias_is_constant(options.traits)) {
-        Matrix<float> hat(output.rows, output.cols);
-        rounded.first.dequantize(hat, executor);
-        fit_value_bias(output, options.value_bias, hat, detail::bias_view(value_bias), layout,
-                       options.traits);
-      }
-    }
-  }
-  return QuantizedValueOutput<PairQuantizerOf<R>>(std::move(rounded), std::move(value_bias),
-                                                  std::move(output_bias));
+/// quantize_query_key() for callers without exceptions, as try_quantize_value_output() is.
+template <MatrixView Query, MatrixView Key, PairRecipe R>
+Result<QuantizedQueryKey<PairQuantizerOf<R>>> try_quantize_query_key(
+    Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe,
+    const QueryKeyOptions& options = {}, ExecutorRef executor = {}) {
+  const auto query = as_view(Wq);
+  const auto key = as_view(Wk);
+  if (auto fault = detail::query_key_fault(query, key, layout, recipe, options)) return *fault;
+
+  auto rounded =
+      recipe.pair(detail::query_key_shape(query, key))
+          .try_quantize(PairInput{query, Side::output, "Wq"}, PairInput{key, Side::output, "Wk"},
+                        layout, options.traits.rotary, executor);
+  if (!rounded) return rounded.error();
+  return catch_error([&] {
+    check(query_key_fault(options.traits, rounded.value().transform));
+    return detail::with_biases(std::move(rounded).value(), options);
+  });
 }
 
 /// Quantizes W_q [heads · head_dim, in] and W_k [kv_heads · head_dim, in] so that the error of the
 /// scores' bilinear forms is small. With rotary positions (options.traits) M is restricted to what
-/// commutes with them. Raises as quantize_value_output() does.
+/// commutes with them. Raises what try_quantize_query_key() returns.
 template <MatrixView Query, MatrixView Key, PairRecipe R>
 auto quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe,
                         const QueryKeyOptions& options = {}, ExecutorRef executor = {}) {
-  const auto query = as_view(Wq);
-  const auto key = as_view(Wk);
-  if (auto fault = detail::query_key_fault(query, key, layout, recipe, options)) raise(*fault);
-
-  const auto pipeline = recipe.pair(detail::query_key_shape(query, key));
-  auto rounded = pipeline.quantize(PairInput{query, Side::output}, PairInput{key, Side::output},
-                                   layout, options.traits.rotary, executor);
-  check(query_key_fault(options.traits, rounded.transform));
-  std::vector<float> query_bias = detail::copy_bias(options.query_bias);
-  std::vector<float> key_bias = detail::copy_bias(options.key_bias);
-  if (!query_bias.empty()) rounded.transform.apply_first(detail::bias_view(query_bias));
-  if (!key_bias.empty()) rounded.transform.apply_second(detail::bias_view(key_bias));
-  return QuantizedQueryKey<PairQuantizerOf<R>>(std::move(rounded), std::move(query_bias),
-                                               std::move(key_bias));
-}
-
-/// quantize_value_output() for callers without exceptions.
-template <MatrixView Value, MatrixView Output, PairRecipe R>
-auto try_quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe,
-                               const ValueOutputOptions& options = {}, ExecutorRef executor = {})
-    -> Result<decltype(quantize_value_output(Wv, Wo, layout, recipe, options, executor))> {
-  if (auto fault = detail::value_output_fault(as_view(Wv), as_view(Wo), layout, recipe, options))
-    return *fault;
-  return catch_error(
-      [&] { return quantize_value_output(Wv, Wo, layout, recipe, options, executor); });
-}
-
-/// quantize_query_key() for callers without exceptions.
-template <MatrixView Query, MatrixView Key, PairRecipe R>
-auto try_quantize_query_key(Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe,
-                            const QueryKeyOptions& options = {}, ExecutorRef executor = {})
-    -> Result<decltype(quantize_query_key(Wq, Wk, layout, recipe, options, executor))> {
-  if (auto fault = detail::query_key_fault(as_view(Wq), as_view(Wk), layout, recipe, options))
-    return *fault;
-  return catch_error([&] { return quantize_query_key(Wq, Wk, layout, recipe, options, executor); });
+  return try_quantize_query_key(Wq, Wk, layout, recipe, options, executor).value();
 }
 
 }  // namespace cafeq

@@ -83,12 +83,5 @@ G grid_of(int bits, Index group, ScaleSearch search = ScaleSearch::mse) {
   return grid;
 }
 
-/// Of a recipe whose pipeline cannot be made without it: wrong bits of its grid.
-template <class R>
-std::optional<Error> negative_fault(const R& value, std::string_view name) {
-  if (value >= 0) return std::nullopt;
-  return Error(ErrorCode::invalid_argument, message(name, " is ", value, ", must not be negative"));
-}
-
 }  // namespace detail
 }  // namespace cafeq

@@ -14,7 +14,7 @@
 #include "cafeq/quant/encode_rows.hpp"
 #include "cafeq/transform/transform.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// What keeps W from being read, if anything: no elements, an unsound layout.
 template <class T>
@@ -26,29 +26,18 @@ std::optional<Error> layout_fault(View<T> W, std::string_view name) {
   return std::nullopt;
 }
 
-/// What keeps W from being quantized, if anything: what layout_fault() finds, or a value that is
-/// not finite.
-template <class T>
-std::optional<Error> weights_fault(View<T> W, std::string_view name) {
-  if (auto fault = layout_fault(W, name)) return fault;
-  return finite_fault(W, name);
-}
-
-namespace detail {
-
 template <class T>
 View<const std::remove_const_t<T>> readable(View<T> W) noexcept {
   return W;
 }
 
-/// The largest magnitude of W, in the pass over it that also finds what is not finite. Raises what
-/// weights_fault() finds.
+/// The exponent of the largest magnitude of W, found in the one pass over W that also sees what is
+/// not finite: that comes back as the Error.
 template <class E>
-double checked_largest(View<const E> W, ExecutorRef executor) {
-  if (auto fault = layout_fault(W, "W")) raise(*fault);
+Result<int> exponent_of(View<const E> W, std::string_view name, ExecutorRef executor) {
   const WeightScan scan = scan_weights(W, executor);
-  if (!scan.finite) raise(*finite_fault(W, "W"));
-  return scan.largest;
+  if (!scan.finite) return *finite_fault(W, name);
+  return floor_log2(scan.largest);
 }
 
 /// The power of two that brings a largest magnitude into [2^12, 2^13), where the scales of every
@@ -113,5 +102,4 @@ FittedTransform<T> fit_and_apply(const T& spec, View<float> X, Side side, Execut
   return fitted;
 }
 
-}  // namespace detail
-}  // namespace cafeq
+}  // namespace cafeq::detail

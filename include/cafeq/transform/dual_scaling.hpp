@@ -237,7 +237,9 @@ Diagonal DualScaling::fit(View<T> W, ExecutorRef executor) const {
   auto columns =
       detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance)
           .take_columns();
-  for (double& c : columns) c = std::pow(c, -power);
+  // No power leaves the range in which a float can be squared. Halves hold 39 binary orders, so
+  // nothing that is kept lies out here.
+  for (double& c : columns) c = std::clamp(std::pow(c, -power), 0x1p-60, 0x1p60);
   return Diagonal(std::move(columns));
 }
 
