@@ -27,7 +27,7 @@ constexpr Index near_floats = Index(1) << 17, far_floats = Index(1) << 24, cols 
 
 template <class Q>
 std::string label(const char* name, Index n) {
-  return std::string(name) + std::to_string(cafeq::fixed_bits<Q>()) +
+  return std::string(name) + std::to_string(cafeq::detail::fixed_bits<Q>()) +
          (n == near_floats ? " L2" : " DRAM");
 }
 
@@ -37,14 +37,14 @@ struct Rows {
       : width(group),
         x(bench::weights(n)),
         params(std::size_t(n / group)),
-        packed(std::size_t(n * cafeq::fixed_bits<Q>() / 8)),
+        packed(std::size_t(n * cafeq::detail::fixed_bits<Q>() / 8)),
         errors(params.size()) {}
 
   static std::size_t count(Index n, Index group) { return std::size_t(n / group); }
   template <class F>
   void for_each(F&& f) {
     const std::size_t groups = std::size_t(cols / width),
-                      bytes = std::size_t(cols * cafeq::fixed_bits<Q>() / 8);
+                      bytes = std::size_t(cols * cafeq::detail::fixed_bits<Q>() / 8);
     for (std::size_t i = 0; i < x.size() / std::size_t(cols); ++i)
       f(std::span<const float>(x).subspan(i * std::size_t(cols), std::size_t(cols)),
         std::span(params).subspan(i * groups, groups), std::span(packed).subspan(i * bytes, bytes),
@@ -85,7 +85,7 @@ void quantize(bench::Contest& c, Index n, Index group) {
     bench::keep(rows.packed[0]);
   });
   c.limit(bench::read_limit(4 * n));
-  if constexpr (cafeq::fixed_bits<Q>() == 4) {
+  if constexpr (cafeq::detail::fixed_bits<Q>() == 4) {
     c.peer("plain loop", [&] {
       plain_groups(rows.x, group, 15,
                    [&](const float* p, std::size_t j, float low, float, float inverse) {
@@ -118,11 +118,11 @@ void dequantize(bench::Contest& c, Index n, Index group) {
   c.peer("plain loop", [&] {
     rows.for_each([&](auto, auto params, auto packed, auto) {
       for (std::size_t i = 0; i < out.size(); ++i) {
-        const std::size_t bit = i * std::size_t(cafeq::fixed_bits<Q>());
+        const std::size_t bit = i * std::size_t(cafeq::detail::fixed_bits<Q>());
         unsigned code = unsigned(packed[bit / 8]) >> (bit % 8);
-        if (bit % 8 + std::size_t(cafeq::fixed_bits<Q>()) > 8)
+        if (bit % 8 + std::size_t(cafeq::detail::fixed_bits<Q>()) > 8)
           code |= unsigned(packed[bit / 8 + 1]) << (8 - bit % 8);
-        out[i] = rows.q.decode(std::uint8_t(code & ((1u << cafeq::fixed_bits<Q>()) - 1)),
+        out[i] = rows.q.decode(std::uint8_t(code & ((1u << cafeq::detail::fixed_bits<Q>()) - 1)),
                                params[i / std::size_t(group)]);
       }
     });
@@ -173,7 +173,7 @@ void error(bench::Contest& c, Index n, Index group) {
   });
   c.limit(bench::read_limit(4 * n));
   c.peer("plain loop", [&] {
-    plain_groups(rows.x, group, float((1 << cafeq::fixed_bits<Q>()) - 1),
+    plain_groups(rows.x, group, float((1 << cafeq::detail::fixed_bits<Q>()) - 1),
                  [&](const float* p, std::size_t j, float low, float scale, float inverse) {
                    double sum = 0;
                    for (Index i = 0; i < group; ++i) {

@@ -74,7 +74,7 @@ void add_fit(const std::string& type, Index rows, Index cols) {
   bench::add("scan of weights", size, [=](bench::Contest& c) {
     const auto W = channels(rows, cols);
     const auto typed = to_matrix<T>(W.view());
-    c.ours(bench::Unit::gigabytes, bytes, [&] { bench::keep(scan_weights(typed.view())); });
+    c.ours(bench::Unit::gigabytes, bytes, [&] { bench::keep(detail::scan_weights(typed.view())); });
     c.limit(bench::read_limit(Index(bytes)));
     c.run();
   });

@@ -33,7 +33,7 @@ void search(bench::Contest& c, Index group) {
       const float* p = x.data() + g * std::size_t(group);
       float absmax = 0;
       for (Index i = 0; i < group; ++i) absmax = std::max(absmax, std::abs(p[i]));
-      const float top = float(1 << (cafeq::fixed_bits<Q>() - 1)) - 1;
+      const float top = float(1 << (cafeq::detail::fixed_bits<Q>() - 1)) - 1;
       float least = INFINITY;
       for (int k = 0; k < cafeq::detail::range_candidates; ++k) {
         const float scale = absmax / (top + 0.5f) *
@@ -60,7 +60,7 @@ template <class Q>
 void add(const std::string& name) {
   for (const Index group : {Index(64), Index(128), cols}) {
     const std::string where = group == cols ? "row" : "g" + std::to_string(group);
-    bench::add("scale_search", where + " " + name + std::to_string(cafeq::fixed_bits<Q>()),
+    bench::add("scale_search", where + " " + name + std::to_string(cafeq::detail::fixed_bits<Q>()),
                [group](bench::Contest& c) { search<Q>(c, group); });
   }
 }

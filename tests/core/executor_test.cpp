@@ -189,7 +189,7 @@ TEST_CASE("two threads may share a pool", "[core][executor]") {
 TEST_CASE("sums do not depend on the executor", "[core][executor]") {
   const auto values = test::gaussian<double>(1, 10001, 3);
   const auto sum_with = [&](ExecutorRef executor) {
-    return parallel_sum(executor, values.size(), 64, [&](Index begin, Index end) {
+    return detail::parallel_sum(executor, values.size(), 64, [&](Index begin, Index end) {
       double sum = 0;
       for (Index i = begin; i < end; ++i) sum += values.data()[i];
       return sum;
@@ -202,5 +202,5 @@ TEST_CASE("sums do not depend on the executor", "[core][executor]") {
   for (const ExecutorRef executor :
        {ExecutorRef(one), ExecutorRef(two), ExecutorRef(three), ExecutorRef(host)})
     CHECK(sum_with(executor) == expected);
-  CHECK(parallel_sum(three, 0, 64, [](Index, Index) { return 1.0; }) == 0);
+  CHECK(detail::parallel_sum(three, 0, 64, [](Index, Index) { return 1.0; }) == 0);
 }

@@ -148,13 +148,13 @@ TEST_CASE("float to bfloat16 rounds to nearest, ties to even", "[core][numeric]"
 
 TEST_CASE("scales stay positive and finite as halves", "[core][numeric]") {
   for (const float value : {0.0f, -1.0f, 1e-30f, std::numeric_limits<float>::quiet_NaN(), 0x1p-25f})
-    CHECK(float(positive_fp16(value)) == fp16_min);
+    CHECK(float(detail::positive_fp16(value)) == detail::fp16_min);
   for (const float value :
        {65504.0f, 65519.0f, 65520.0f, 1e30f, std::numeric_limits<float>::infinity()})
-    CHECK(float(positive_fp16(value)) == fp16_max);
-  CHECK(float(positive_fp16(0.75f)) == 0.75f);
+    CHECK(float(detail::positive_fp16(value)) == fp16_max);
+  CHECK(float(detail::positive_fp16(0.75f)) == 0.75f);
   CHECK(fp16(fp16_max).bits == 0x7bff);
-  CHECK(fp16(fp16_min).bits == 1);
+  CHECK(fp16(detail::fp16_min).bits == 1);
 }
 
 TEST_CASE("floor_log2 is the exponent", "[core][numeric]") {
@@ -185,9 +185,9 @@ TEST_CASE("integer helpers", "[core][numeric]") {
   CHECK(ceil_div(17, 8) == 3);
   for (const Index n : {1, 2, 4, 1 << 20}) CHECK(is_power_of_two(n));
   for (const Index n : {0, 3, 12, -4}) CHECK_FALSE(is_power_of_two(n));
-  CHECK(floor_power_of_two(1) == 1);
-  CHECK(floor_power_of_two(17) == 16);
-  CHECK(floor_power_of_two(32) == 32);
+  CHECK(detail::floor_power_of_two(1) == 1);
+  CHECK(detail::floor_power_of_two(17) == 16);
+  CHECK(detail::floor_power_of_two(32) == 32);
 }
 
 static_assert(Element<float> && Element<const double> && Element<bf16> && Element<const fp16>);

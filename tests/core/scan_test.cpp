@@ -23,12 +23,12 @@ void check_against_loops(Index rows, Index cols) {
         largest = std::max(largest, std::abs(double(view(i, j))));
         constant = constant && double(view(i, j)) == double(view(0, 0));
       }
-    const WeightScan scan = scan_weights(view);
+    const detail::WeightScan scan = detail::scan_weights(view);
     CHECK(scan.largest == largest);
     CHECK(scan.finite);
     CHECK(scan.constant == constant);
     CHECK(largest_magnitude(view) == largest);
-    CHECK(is_constant(view) == constant);
+    CHECK(detail::is_constant(view) == constant);
   };
   const View<const T> all = std::as_const(W).view();
   check(all);
@@ -46,17 +46,17 @@ void check_against_loops(Index rows, Index cols) {
     for (const float bad :
          {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN(), -Limits::quiet_NaN()}) {
       W.data()[at] = T(bad);
-      CHECK_FALSE(scan_weights(all).finite);
-      CHECK_FALSE(std::isfinite(scan_weights(all).largest));
-      CHECK_FALSE(scan_weights(all.transposed()).finite);
-      CHECK_FALSE(scan_weights(all).constant);
+      CHECK_FALSE(detail::scan_weights(all).finite);
+      CHECK_FALSE(std::isfinite(detail::scan_weights(all).largest));
+      CHECK_FALSE(detail::scan_weights(all.transposed()).finite);
+      CHECK_FALSE(detail::scan_weights(all).constant);
     }
     W.data()[at] = kept;
   }
   for (Index i = 0; i < W.size(); ++i) W.data()[i] = T(-0.375f);
   check(all);
   if (W.size() > 1) {
-    CHECK(scan_weights(all).constant);
+    CHECK(detail::scan_weights(all).constant);
     W.data()[W.size() - 1] = T(0.375f);
     check(all);
     W.data()[W.size() - 1] = T(0.0f);
@@ -84,7 +84,7 @@ TEST_CASE("scanning finds what plain loops find, in every element type and layou
 TEST_CASE("an empty view is finite and not constant", "[core][scan]") {
   for (const auto& [rows, cols] : {std::pair<Index, Index>{0, 0}, {0, 5}, {5, 0}}) {
     const Matrix<float> W(rows, cols);
-    const WeightScan scan = scan_weights(W.view());
+    const detail::WeightScan scan = detail::scan_weights(W.view());
     CHECK((scan.largest == 0 && scan.finite && !scan.constant));
   }
 }
@@ -93,16 +93,16 @@ TEST_CASE("values of the ends of each type's range", "[core][scan]") {
   Matrix<double> wide(1, 3);
   wide(0, 1) = -std::numeric_limits<double>::max();
   wide(0, 2) = std::numeric_limits<double>::denorm_min();
-  CHECK(scan_weights(wide.view()).largest == std::numeric_limits<double>::max());
-  CHECK(scan_weights(wide.view()).finite);
+  CHECK(detail::scan_weights(wide.view()).largest == std::numeric_limits<double>::max());
+  CHECK(detail::scan_weights(wide.view()).finite);
   wide(0, 1) = 0;
-  CHECK(scan_weights(wide.view()).largest == std::numeric_limits<double>::denorm_min());
+  CHECK(detail::scan_weights(wide.view()).largest == std::numeric_limits<double>::denorm_min());
   Matrix<fp16> half(2, 1);
   half(0, 0) = fp16(-65504.0f);
-  CHECK(scan_weights(half.view()).largest == 65504);
+  CHECK(detail::scan_weights(half.view()).largest == 65504);
   // All NaN of the same bits: neither finite nor constant.
   half(0, 0) = half(1, 0) = fp16(std::numeric_limits<float>::quiet_NaN());
-  CHECK((!scan_weights(half.view()).finite && !scan_weights(half.view()).constant));
+  CHECK((!detail::scan_weights(half.view()).finite && !detail::scan_weights(half.view()).constant));
 }
 
 TEST_CASE("the chunks of a scan meet, for any number of threads", "[core][scan]") {
@@ -112,15 +112,15 @@ TEST_CASE("the chunks of a scan meet, for any number of threads", "[core][scan]"
     W.data()[at] = -9.5f;
     for (const Index threads : {1, 2, 3}) {
       ThreadPool pool(threads);
-      CHECK(scan_weights(W.view(), pool).largest == 9.5);
-      CHECK(scan_weights(W.view().col_block(0, 2000), pool).finite);
+      CHECK(detail::scan_weights(W.view(), pool).largest == 9.5);
+      CHECK(detail::scan_weights(W.view().col_block(0, 2000), pool).finite);
     }
     W.data()[at] = std::numeric_limits<float>::infinity();
-    CHECK_FALSE(scan_weights(W.view()).finite);
+    CHECK_FALSE(detail::scan_weights(W.view()).finite);
     W.data()[at] = kept;
   }
   for (Index i = 0; i < W.size(); ++i) W.data()[i] = 2.0f;
-  CHECK(scan_weights(W.view()).constant);
+  CHECK(detail::scan_weights(W.view()).constant);
   W.data()[599999] = 3.0f;
-  CHECK_FALSE(scan_weights(W.view()).constant);
+  CHECK_FALSE(detail::scan_weights(W.view()).constant);
 }

@@ -81,7 +81,7 @@ TEST_CASE("after the first pass no memory is asked of the system", "[core][works
 }
 
 TEST_CASE("a pool has one workspace a worker", "[core][workspace]") {
-  WorkspacePool pool(3);
+  detail::WorkspacePool pool(3);
   const auto a = pool[0].take<float>(8);
   const auto b = pool[2].take<float>(8);
   CHECK(a.data() != b.data());

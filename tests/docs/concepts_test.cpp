@@ -398,8 +398,9 @@ TEST_CASE("docs: a surrogate and an optimizer of one's own") {
   const std::vector<Index> sizes{32, 4, 1};
   std::vector<RangeTerm> terms;
   terms.emplace_back(W);
-  const auto learned = learn_transform(std::move(terms), hadamard_blocks(sizes, 0), FourthPower{},
-                                       Parametrization::orthogonal, GradientDescent{});
+  const auto learned =
+      learn_transform(std::move(terms), detail::hadamard_blocks(sizes, 0), FourthPower{},
+                      Parametrization::orthogonal, GradientDescent{});
   CHECK(learned.value < learned.start - 0.02);
 }
 

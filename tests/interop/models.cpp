@@ -98,7 +98,7 @@ void read_back(const std::string& from, const std::string& to) {
         if (!is_rotary_table(name)) {
           const std::string in_file = translate(name, &Name::gguf);
           const LoadedTensor tensor = model.load(in_file);
-          with_elements(tensor.view, in_file, [&](auto elements) {
+          detail::with_elements(tensor.view, in_file, [&](auto elements) {
             std::copy(elements.begin(), elements.end(), weights.begin());
           });
         }

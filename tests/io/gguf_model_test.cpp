@@ -24,11 +24,11 @@ struct HuggingFace : TemporaryDirectory {
       : config(engine::test::config_json(model.config)) {
     engine::test::write_hugging_face(*this, model, "F32");
   }
-  GgufModel gguf(const Json& changes = Json::object()) const {
+  detail::GgufModel gguf(const Json& changes = Json::object()) const {
     Json changed = config;
     changed.update(changes);
     write("config.json", changed.dump());
-    return to_gguf_model(ModelFile(path()));
+    return detail::to_gguf_model(ModelFile(path()));
   }
   Error error(const Json& changes, ErrorCode code) const {
     const Error raised = error_of([&] { gguf(changes); });
@@ -40,13 +40,13 @@ struct HuggingFace : TemporaryDirectory {
   Json config;
 };
 
-std::vector<std::string> names_of(const GgufModel& model) {
+std::vector<std::string> names_of(const detail::GgufModel& model) {
   std::vector<std::string> names;
-  for (const GgufSource& source : model.tensors) names.push_back(source.name);
+  for (const detail::GgufSource& source : model.tensors) names.push_back(source.name);
   return names;
 }
-const GgufSource& source_of(const GgufModel& model, std::string_view name) {
-  for (const GgufSource& source : model.tensors)
+const detail::GgufSource& source_of(const detail::GgufModel& model, std::string_view name) {
+  for (const detail::GgufSource& source : model.tensors)
     if (source.name == name) return source;
   FAIL("no tensor " << name);
   return model.tensors.front();
@@ -66,11 +66,11 @@ const std::vector<std::string> tiny_names{
 TEST_CASE("a llama2.c checkpoint has the tensors and the metadata that llama.cpp asks for") {
   const TemporaryDirectory directory;
   const std::string path = directory.write("model.bin", engine::test::llama2c_bytes(tiny()));
-  const GgufModel gguf = to_gguf_model(ModelFile(path));
+  const detail::GgufModel gguf = detail::to_gguf_model(ModelFile(path));
   CHECK(names_of(gguf) == tiny_names);
   CHECK(source_of(gguf, "blk.1.ffn_up.weight").tensor == "layers.1.feed_forward.w3.weight");
   CHECK(source_of(gguf, "blk.1.ffn_down.weight").tensor == "layers.1.feed_forward.w2.weight");
-  for (const GgufSource& source : gguf.tensors) CHECK(source.interleaved_heads == 0);
+  for (const detail::GgufSource& source : gguf.tensors) CHECK(source.interleaved_heads == 0);
 
   const auto number = [](std::uint32_t value) { return GgufValue(value); };
   const std::vector<GgufField> expected{
@@ -96,16 +96,16 @@ TEST_CASE("a llama2.c checkpoint has the tensors and the metadata that llama.cpp
   CHECK(read.attention.rotary->pairing == Rotary::Pairing::interleaved);
 
   const TemporaryDirectory untied;
-  const GgufModel two =
-      to_gguf_model(ModelFile(untied.write("model.bin", engine::test::llama2c_bytes(tiny(false)))));
+  const detail::GgufModel two = detail::to_gguf_model(
+      ModelFile(untied.write("model.bin", engine::test::llama2c_bytes(tiny(false)))));
   CHECK(source_of(two, "output.weight").tensor == "output.weight");
 }
 
 TEST_CASE("a model of transformers has the same tensors, queries and keys interleaved") {
   const HuggingFace files;
-  const GgufModel gguf = files.gguf();
+  const detail::GgufModel gguf = files.gguf();
   CHECK(names_of(gguf) == tiny_names);
-  for (const GgufSource& source : gguf.tensors) {
+  for (const detail::GgufSource& source : gguf.tensors) {
     const bool query = source.name.find("attn_q.") != source.name.npos,
                key = source.name.find("attn_k.") != source.name.npos;
     CHECK(source.interleaved_heads == (query ? 4 : key ? 2 : 0));
@@ -120,9 +120,9 @@ TEST_CASE("a model of transformers has the same tensors, queries and keys interl
   CHECK(files.gguf({{"model_type", "mistral"}})
             .metadata.get<std::string_view>("general.architecture") == "llama");
   CHECK(source_of(HuggingFace(tiny(false)).gguf(), "output.weight").tensor == "lm_head.weight");
-  CHECK(
-      to_gguf_model(ModelFile(files.path() + "/")).metadata.get<std::string_view>("general.name") ==
-      files.path().substr(files.path().rfind('/') + 1));
+  CHECK(detail::to_gguf_model(ModelFile(files.path() + "/"))
+            .metadata.get<std::string_view>("general.name") ==
+        files.path().substr(files.path().rfind('/') + 1));
 }
 
 TEST_CASE("the unembedding of a tied model is left out where the file repeats it") {
@@ -139,17 +139,18 @@ TEST_CASE("Qwen2's halves stay apart, and biases have their names") {
       model.tensors[stem + ".bias"] = engine::Matrix(1, model.tensors.at(stem + ".weight").rows);
     }
   const HuggingFace files(model);
-  const GgufModel qwen2 = files.gguf({{"model_type", "qwen2"}});
+  const detail::GgufModel qwen2 = files.gguf({{"model_type", "qwen2"}});
   CHECK(qwen2.metadata.get<std::string_view>("general.architecture") == "qwen2");
   CHECK(qwen2.metadata.get<Index>("qwen2.embedding_length") == 16);
   CHECK(source_of(qwen2, "blk.1.attn_q.bias").tensor == "model.layers.1.self_attn.q_proj.bias");
-  for (const GgufSource& source : qwen2.tensors) CHECK(source.interleaved_heads == 0);
+  for (const detail::GgufSource& source : qwen2.tensors) CHECK(source.interleaved_heads == 0);
   CHECK(source_of(files.gguf(), "blk.1.attn_q.bias").interleaved_heads == 4);
 }
 
 TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
   const HuggingFace files;
-  const GgufModel linear = files.gguf({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}});
+  const detail::GgufModel linear =
+      files.gguf({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}});
   CHECK(linear.metadata.get<std::string_view>("llama.rope.scaling.type") == "linear");
   CHECK(linear.metadata.get<double>("llama.rope.scaling.factor") == 2);
 
@@ -160,7 +161,7 @@ TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
                      {"high_freq_factor", 4.0},
                      {"original_max_position_embeddings", 1000}};
   for (const char* member : {"rope_scaling", "rope_parameters"}) {
-    const GgufModel llama3 = files.gguf({{member, scaling}});
+    const detail::GgufModel llama3 = files.gguf({{member, scaling}});
     CHECK(source_of(llama3, "rope_freqs.weight").values ==
           detail::rope_factors({.architecture = "", .head_dim = 4, .rope_base = 10000},
                                llama3_scaling));
@@ -208,7 +209,7 @@ TEST_CASE("what llama.cpp would not run as it is meant is refused") {
 
 TEST_CASE("the vocabulary comes from the tokenizer of the model, or from the one that is named") {
   const HuggingFace files;
-  const auto model_of = [](const GgufModel& gguf) {
+  const auto model_of = [](const detail::GgufModel& gguf) {
     return std::string(
         gguf.metadata.get<std::string_view>("tokenizer.ggml.model").value_or("none"));
   };
@@ -217,12 +218,12 @@ TEST_CASE("the vocabulary comes from the tokenizer of the model, or from the one
     tokens += std::string(4, '\0') + test::bytes_of<std::int32_t>({1}) + char('a' + i);
   const std::string named = files.write("tok.bin", tokens);
   CHECK(model_of(files.gguf()) == "no_vocab");
-  CHECK(model_of(to_gguf_model(ModelFile(files.path()), named)) == "llama");
+  CHECK(model_of(detail::to_gguf_model(ModelFile(files.path()), named)) == "llama");
   files.write("tokenizer.json",
               R"({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
     "model": {"vocab": {"a": 0, "b": 1}, "merges": []}})");
   CHECK(model_of(files.gguf()) == "gpt2");
   CHECK(files.gguf().metadata.get<std::vector<std::string_view>>("tokenizer.ggml.tokens")->size() ==
         11);
-  CHECK(model_of(to_gguf_model(ModelFile(files.path()), named)) == "llama");
+  CHECK(model_of(detail::to_gguf_model(ModelFile(files.path()), named)) == "llama");
 }

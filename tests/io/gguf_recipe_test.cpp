@@ -32,12 +32,12 @@ std::vector<GgufType> types_of(const std::vector<AnyRecipe>& recipes) {
 }  // namespace
 
 TEST_CASE("A type of GGUF that rows do not fit gives way to a finer one") {
-  CHECK(legal_type(GgufType::q4_k, 512) == GgufType::q4_k);
-  CHECK(legal_type(GgufType::q4_k, 96) == GgufType::iq4_nl);
-  CHECK(legal_type(GgufType::q2_k, 96) == GgufType::iq4_nl);
-  CHECK(legal_type(GgufType::q6_k, 96) == GgufType::q8_0);
-  CHECK(legal_type(GgufType::q4_0, 48) == GgufType::f16);
-  CHECK(legal_type(GgufType::f32, 48) == GgufType::f32);
+  CHECK(detail::legal_type(GgufType::q4_k, 512) == GgufType::q4_k);
+  CHECK(detail::legal_type(GgufType::q4_k, 96) == GgufType::iq4_nl);
+  CHECK(detail::legal_type(GgufType::q2_k, 96) == GgufType::iq4_nl);
+  CHECK(detail::legal_type(GgufType::q6_k, 96) == GgufType::q8_0);
+  CHECK(detail::legal_type(GgufType::q4_0, 48) == GgufType::f16);
+  CHECK(detail::legal_type(GgufType::f32, 48) == GgufType::f32);
 }
 
 TEST_CASE("Blocks say their type, what they take, and why it is another one than was asked for") {

@@ -84,7 +84,7 @@ TEST_CASE("A toy joint quantizer with error feedback gains what any other gains"
     encoding.decode(hat.view());
     return relative_error(W, hat, metric, Side::input);
   };
-  const Rings columns = for_lines(Rings{}, Side::input);
+  const Rings columns = detail::for_lines(Rings{}, Side::input);
   const double nearest = error_of(round(Nearest{}, W.view(), columns, metric));
   const double fed_back = error_of(round(ErrorFeedback{.sweeps = 0}, W.view(), columns, metric));
   CHECK(fed_back < 0.9 * nearest);

@@ -53,7 +53,7 @@ std::map<std::string, std::string> rebuilt(const ModelFile& model,
                                            const QuantizedFileReader& file) {
   std::map<std::string, Tensor> tensors;
   for (const TensorInfo& info : model.tensors()) {
-    const TensorView view = stored_tensor(model, info.name).view;
+    const TensorView view = detail::stored_tensor(model, info.name).view;
     tensors[info.name] = {view.type, view.shape,
                           Buffer<std::byte>(view.bytes.begin(), view.bytes.end())};
   }
@@ -110,8 +110,8 @@ void check_formats_agree(const Family& family, const PlanOptions& options) {
   int changed = 0;
   for (const TensorInfo& info : floats.tensors()) {
     INFO(info.name);
-    const TensorView found = stored_tensor(floats, info.name).view,
-                     before = stored_tensor(model, info.name).view;
+    const TensorView found = detail::stored_tensor(floats, info.name).view,
+                     before = detail::stored_tensor(model, info.name).view;
     CHECK(found.type == before.type);
     CHECK(found.shape == before.shape);
     CHECK(bytes_in(found) == expected.at(info.name));
@@ -119,7 +119,7 @@ void check_formats_agree(const Family& family, const PlanOptions& options) {
   }
   CHECK(changed > 0);
   for (const KeptTensor& kept : plan.kept)
-    CHECK(expected.at(kept.tensor) == bytes_in(stored_tensor(model, kept.tensor).view));
+    CHECK(expected.at(kept.tensor) == bytes_in(detail::stored_tensor(model, kept.tensor).view));
 }
 
 Family experts() {
@@ -195,7 +195,7 @@ TEST_CASE("A part tells its errors") {
     const JobResult result = quantize_job(model, plan, plan.jobs[0]);
     const std::string path = directory / message("part", group);
     FloatOutput(model, plan).write_part(path, plan.jobs[0], result, {});
-    const PartErrors errors = part_errors(path);
+    const detail::PartErrors errors = detail::part_errors(path);
     CHECK(errors.matrices.size() == result.matrices.size());
     const auto& first = result.matrices[0];
     const auto& sums = errors.matrices.at(matrix_names(plan.roles)[first.matrix]);

@@ -187,7 +187,7 @@ TEST_CASE("What is learned has the precision, the blocks and the bits that were 
 
 TEST_CASE("The start: a randomized Hadamard in each block, another one in each") {
   const std::vector<Index> sizes{8, 8, 4};
-  const auto blocks = hadamard_blocks(sizes, 7);
+  const auto blocks = detail::hadamard_blocks(sizes, 7);
   REQUIRE(blocks.size() == 3);
   for (std::size_t b = 0; b < 3; ++b) {
     CHECK(blocks[b].rows() == sizes[b]);
@@ -199,8 +199,8 @@ TEST_CASE("The start: a randomized Hadamard in each block, another one in each")
       }
   }
   CHECK(!std::equal(blocks[0].data(), blocks[0].data() + 64, blocks[1].data()));
-  const auto again = hadamard_blocks(sizes, 7);
-  const auto other = hadamard_blocks(sizes, 9);
+  const auto again = detail::hadamard_blocks(sizes, 7);
+  const auto other = detail::hadamard_blocks(sizes, 9);
   CHECK(std::equal(blocks[0].data(), blocks[0].data() + 64, again[0].data()));
   CHECK(!std::equal(blocks[0].data(), blocks[0].data() + 64, other[0].data()));
 }

@@ -12,15 +12,15 @@ using detail::itq;
 
 namespace {
 
-MatrixBlocks rotations(std::initializer_list<Index> sizes) {
-  MatrixBlocks blocks;
+detail::MatrixBlocks rotations(std::initializer_list<Index> sizes) {
+  detail::MatrixBlocks blocks;
   for (const Index k : sizes)
     blocks.push_back(linalg::random_orthogonal(k, CounterRng(std::uint64_t(k) + blocks.size())));
   return blocks;
 }
 
 /// X = W·blockdiag(blocks).
-void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float> X) {
+void multiply_blocks(View<const float> W, const detail::MatrixBlocks& blocks, View<float> X) {
   detail::BlockFactor factor(detail::sizes_of(blocks));
   detail::set_factor(factor, blocks, {}, {});
   factor.multiply(W, X, {});
@@ -28,11 +28,11 @@ void multiply_blocks(View<const float> W, const MatrixBlocks& blocks, View<float
 
 /// ‖W − Q(W M) N‖² / ‖W‖² with codes by `rounder` in the metric N Nᵀ.
 template <class R>
-double error_of(const Matrix<float>& W, const MatrixBlocks& M, const MatrixBlocks& N,
-                const R& rounder) {
+double error_of(const Matrix<float>& W, const detail::MatrixBlocks& M,
+                const detail::MatrixBlocks& N, const R& rounder) {
   Matrix<float> X(W.rows(), W.cols());
   multiply_blocks(W.view(), M, X.view());
-  MatrixBlocks H;
+  detail::MatrixBlocks H;
   for (const auto& n : N)
     H.push_back(linalg::product(n.view(), View<const double>(n.view()).transposed()));
   const auto encoding =
@@ -43,8 +43,8 @@ double error_of(const Matrix<float>& W, const MatrixBlocks& M, const MatrixBlock
   return test::relative_error(W.view(), std::as_const(back).view());
 }
 
-MatrixBlocks transposes(const MatrixBlocks& blocks) {
-  MatrixBlocks result;
+detail::MatrixBlocks transposes(const detail::MatrixBlocks& blocks) {
+  detail::MatrixBlocks result;
   for (const auto& b : blocks) result.push_back(to_matrix<double>(b.view().transposed()));
   return result;
 }
@@ -79,7 +79,7 @@ TEST_CASE("ALS beats the best rotation, and more rounds are never worse") {
   double before = start;
   for (const int rounds : {1, 4, 12}) {
     const auto N = als(W.view(), N0, Midrise<3>{}, rounder, rounds);
-    MatrixBlocks inverse;
+    detail::MatrixBlocks inverse;
     for (const auto& n : N) inverse.push_back(*linalg::inverse(n.view()));
     const double error = error_of(W, inverse, N, rounder);
     CHECK(error < before * 1.01);

@@ -17,7 +17,8 @@ std::vector<Matrix<double>> identities(const HeadLayout& layout) {
 }
 
 std::vector<Matrix<double>> head_hadamards(const HeadLayout& layout, std::uint64_t seed) {
-  return hadamard_blocks(std::vector<Index>(std::size_t(layout.kv_heads), layout.head_dim), seed);
+  return detail::hadamard_blocks(std::vector<Index>(std::size_t(layout.kv_heads), layout.head_dim),
+                                 seed);
 }
 
 /// Canonical factors with strong channels, so that there is something to spread.
@@ -56,12 +57,12 @@ TEST_CASE("The scales of a factor lie across it or along it, as the matrix is st
     return sets.axis == axis && sets.group == group;
   };
   // A stored row is a row of the factor, so a column of its transpose.
-  CHECK(is(pair_scale_sets(true, per_row), ScaleSets::Axis::column, 0));
-  CHECK(is(pair_scale_sets(true, 16), ScaleSets::Axis::column, 16));
-  CHECK(is(pair_scale_sets(true, per_tensor), ScaleSets::Axis::column, 0));
-  CHECK(is(pair_scale_sets(false, per_row), ScaleSets::Axis::row, 0));
-  CHECK(is(pair_scale_sets(false, 16), ScaleSets::Axis::row, 16));
-  CHECK(is(pair_scale_sets(false, per_tensor), ScaleSets::Axis::row, 0));
+  CHECK(is(detail::pair_scale_sets(true, per_row), ScaleSets::Axis::column, 0));
+  CHECK(is(detail::pair_scale_sets(true, 16), ScaleSets::Axis::column, 16));
+  CHECK(is(detail::pair_scale_sets(true, per_tensor), ScaleSets::Axis::column, 0));
+  CHECK(is(detail::pair_scale_sets(false, per_row), ScaleSets::Axis::row, 0));
+  CHECK(is(detail::pair_scale_sets(false, 16), ScaleSets::Axis::row, 16));
+  CHECK(is(detail::pair_scale_sets(false, per_tensor), ScaleSets::Axis::row, 0));
 }
 
 TEST_CASE("Rotations become the transform M = Rᵀ of their heads") {
@@ -69,7 +70,7 @@ TEST_CASE("Rotations become the transform M = Rᵀ of their heads") {
     std::vector<Matrix<double>> R;
     for (Index kv = 0; kv < layout.kv_heads; ++kv)
       R.push_back(linalg::random_orthogonal(layout.head_dim, CounterRng(std::uint64_t(kv) + 1)));
-    const auto M = head_rotation(layout, R);
+    const auto M = detail::head_rotation(layout, R);
     for (Index kv = 0; kv < layout.kv_heads; ++kv)
       for (Index i = 0; i < layout.head_dim; ++i)
         for (Index j = 0; j < layout.head_dim; ++j) {
@@ -97,16 +98,16 @@ TEST_CASE("The learned rotation makes both ranges smaller and leaves the product
                                    HeadLayout{.head_dim = 8, .heads = 3, .kv_heads = 1}})
     for (const Index group : {per_row, Index(8)})
       for (const bool value_output : {true, false}) {
-        const ScaleSets first_sets = pair_scale_sets(!value_output, group);
-        const ScaleSets second_sets = pair_scale_sets(true, group);
+        const ScaleSets first_sets = detail::pair_scale_sets(!value_output, group);
+        const ScaleSets second_sets = detail::pair_scale_sets(true, group);
         const Factors plain(layout, 40, 33, 3);
         INFO(layout.heads << " heads, " << layout.kv_heads << " KV heads, group " << group
                           << ", value/output " << value_output);
         for (const bool hadamard : {true, false}) {
           const auto start = hadamard ? head_hadamards(layout, 1) : identities(layout);
           const auto learn = [&](const Lbfgs& optimizer) {
-            return learn_head_rotation(plain.first.view(), first_sets, plain.second.view(),
-                                       second_sets, layout, start, PNorm{}, optimizer);
+            return detail::learn_head_rotation(plain.first.view(), first_sets, plain.second.view(),
+                                               second_sets, layout, start, PNorm{}, optimizer);
           };
           const auto from = learn(Lbfgs{.max_iterations = 0});
           for (Index kv = 0; kv < layout.kv_heads; ++kv)
@@ -135,8 +136,9 @@ TEST_CASE("Threads and copies change nothing in what a pair learns") {
   const auto first_transposed = to_matrix<float>(f.first.view().transposed());
   const Lbfgs optimizer{.max_iterations = 10};
   const auto learn = [&](View<const float> first, ExecutorRef executor) {
-    return learn_head_rotation(first, ScaleSets::rows(), f.second.view(), ScaleSets::columns(),
-                               layout, head_hadamards(layout, 2), PNorm{}, optimizer, executor);
+    return detail::learn_head_rotation(first, ScaleSets::rows(), f.second.view(),
+                                       ScaleSets::columns(), layout, head_hadamards(layout, 2),
+                                       PNorm{}, optimizer, executor);
   };
   const auto expected = learn(f.first.view(), {});
   const auto equal = [&](const HeadTransform& M) {
@@ -161,8 +163,8 @@ TEST_CASE("Heads of zeros, and factors of nothing but zeros, keep their start") 
       for (float& x : m->row(i)) x = 0;
   const auto start = head_hadamards(layout, 2);
   const auto learn = [&](const Matrix<float>& first, const Matrix<float>& second) {
-    return learn_head_rotation(first.view(), ScaleSets::rows(), second.view(), ScaleSets::columns(),
-                               layout, start, PNorm{}, Lbfgs{});
+    return detail::learn_head_rotation(first.view(), ScaleSets::rows(), second.view(),
+                                       ScaleSets::columns(), layout, start, PNorm{}, Lbfgs{});
   };
   CHECK(orthogonality(learn(f.first, f.second).matrix(0)) < 1e-10);
   const Matrix<float> zero(16, 20);
@@ -176,8 +178,8 @@ TEST_CASE("Factors that do not fit the layout are named") {
   const auto bad = gaussian<float>(15, 10, 1);
   const auto refused = [&](View<const float> first, View<const float> second, HeadLayout l) {
     const auto learn = [&] {
-      learn_head_rotation(first, ScaleSets::rows(), second, ScaleSets::columns(), l,
-                          identities(layout), PNorm{}, Lbfgs{});
+      detail::learn_head_rotation(first, ScaleSets::rows(), second, ScaleSets::columns(), l,
+                                  identities(layout), PNorm{}, Lbfgs{});
     };
     return error_of(learn).message();
   };

@@ -144,7 +144,7 @@ TEST_CASE("Strips of rows change nothing, whatever their number and the threads'
       require_equal(Pipeline{transform, Midrise<3>{.group = 20}, rounder}.quantize(W, pool), whole);
     }
     // One scale, or other state, for the whole tensor couples the rows.
-    CHECK(couples_rows(Midrise<3>{.group = per_tensor}));
+    CHECK(detail::couples_rows(Midrise<3>{.group = per_tensor}));
     require_equal(
         Pipeline{transform, Midrise<3>{.group = per_tensor}, rounder}.quantize(W),
         Pipeline{transform, Midrise<3>{.group = per_tensor}, AllRowsAtOnce{rounder}}.quantize(W));
@@ -154,7 +154,7 @@ TEST_CASE("Strips of rows change nothing, whatever their number and the threads'
         Pipeline{BlockHadamard{16}, Affine<4>{.group = 32}, AllRowsAtOnce{{.sweeps = 0}}}.quantize(
             W));
   }
-  CHECK(couples_rows(NvFp4{}));
+  CHECK(detail::couples_rows(NvFp4{}));
 }
 
 /// A spec written for floats alone, which remembers nothing but what it was given.

@@ -242,9 +242,9 @@ TEST_CASE("Bits chosen at run time give what bits of the type give") {
   check(recipes::learned<3>{.max_block = 8}, recipes::learned<>{.bits = 3, .max_block = 8});
   check(recipes::paper<4>{.max_block = 8, .steps = 5},
         recipes::paper<>{.bits = 4, .max_block = 8, .steps = 5});
-  CHECK(fixed_bits<Midrise<3>>() == 3);
-  CHECK(fixed_bits<Midrise<>>() == 0);
-  CHECK(fixed_bits<Codebook>() == 0);
+  CHECK(detail::fixed_bits<Midrise<3>>() == 3);
+  CHECK(detail::fixed_bits<Midrise<>>() == 0);
+  CHECK(detail::fixed_bits<Codebook>() == 0);
   CHECK_THROWS_WITH(quantize(W, recipes::fast<>{.bits = 1}),
                     Catch::Contains("bits is 1, must be 2 to 8"));
   CHECK_THROWS_WITH(quantize(W, recipes::learned<>{.bits = 9}),

@@ -50,7 +50,7 @@ TEST_CASE("Error feedback with joint codes lowers the loss in a metric, on eithe
     const Index n = side == Side::input ? 64 : 40;
     const auto H = correlated(n);
     const Metric metric = Metric::dense(correlated(n));
-    const Trellis quantizer = for_lines(Trellis{.rate = {36}, .window = 10}, side);
+    const Trellis quantizer = detail::for_lines(Trellis{.rate = {36}, .window = 10}, side);
     const auto loss = [&](const auto& rounder) {
       return loss_in(H, side, X, cafeq::round(rounder, X.view(), quantizer, metric, side));
     };

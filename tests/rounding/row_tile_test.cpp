@@ -55,7 +55,7 @@ void check_same(const R& rounder, const Q& quantizer, const Matrix<float>& X,
   const auto a = round(rounder, X.view(), quantizer, metric);
   const auto b = round(rounder, X.view(), slow, metric);
   INFO(X.rows() << " rows of " << X.cols() << ", group " << quantizer.group << ", bits "
-                << fixed_bits<Q>());
+                << detail::fixed_bits<Q>());
   for (Index i = 0; i < X.rows(); ++i)
     for (Index j = 0; j < X.cols(); ++j) {
       REQUIRE(int(a.code(i, j)) == int(b.code(i, j)));

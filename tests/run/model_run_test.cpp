@@ -142,8 +142,9 @@ TEST_CASE("A mean of all bits is met from below") {
     const double bits = double(run.plan().storage_bits()) / double(run.plan().weights());
     CHECK(bits <= options.target_bits);
     CHECK(bits > options.target_bits - 0.5);
-    CHECK(run.quantize().bytes_after <
-          Index(double(run.plan().storage_bits()) / 8 + kept_bytes(run.model(), run.plan())) + 1);
+    CHECK(run.quantize().bytes_after < Index(double(run.plan().storage_bits()) / 8 +
+                                             detail::kept_bytes(run.model(), run.plan())) +
+                                           1);
   }
   RunOptions options = directory.options("few");
   options.target_bits = 2;
@@ -157,7 +158,7 @@ TEST_CASE("A size is not exceeded by the whole file") {
     RunOptions options = directory.options(message("out", int(format)), format);
     const ModelRun whole(options);
     const double others =
-        bytes_beside_weights(whole.model(), whole.plan(), format == RunFormat::gguf);
+        detail::bytes_beside_weights(whole.model(), whole.plan(), format == RunFormat::gguf);
     options.target_size = others + 6.5 * double(whole.plan().weights()) / 8;
     const ModelRun run(options);
     run.quantize();

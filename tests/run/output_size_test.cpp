@@ -23,11 +23,11 @@ TEST_CASE("Kept tensors take what they take in the model's file") {
   double quantized = 0, all = 0;
   for (const Step& step : plan.steps) quantized += 2.0 * double(plan.weights(step));  // bf16
   for (const TensorInfo& tensor : model.tensors()) all += double(tensor.bytes);
-  CHECK(kept_bytes(model, plan) == all - quantized);
+  CHECK(detail::kept_bytes(model, plan) == all - quantized);
 
   Plan nothing = plan;
   nothing.kept.clear();
-  CHECK(kept_bytes(model, nothing) == 0);
+  CHECK(detail::kept_bytes(model, nothing) == 0);
 }
 
 TEST_CASE("A file has no more beside its weights than is said, and not much less") {
@@ -42,9 +42,9 @@ TEST_CASE("A file has no more beside its weights than is said, and not much less
       const ModelRun run({.input = directory / "model", .output = out, .plan = {.recipe = recipe}});
       run.quantize();
       const double beside = bytes_at(out) - double(run.plan().storage_bits()) / 8;
-      const double bound = bytes_beside_weights(run.model(), run.plan(), false);
+      const double bound = detail::bytes_beside_weights(run.model(), run.plan(), false);
       CHECK(beside <= bound);
-      CHECK(beside > kept_bytes(run.model(), run.plan()));
+      CHECK(beside > detail::kept_bytes(run.model(), run.plan()));
     }
   }
 }
@@ -56,15 +56,15 @@ TEST_CASE("A GGUF file keeps its own metadata, and has the vocabulary of a token
   const ModelFile model(directory / "model");
   const Plan plan = make_plan(model.tensors(), model.config(),
                               {.recipe = GgufRecipe::make(GgufType::q8_0, recipes::fast<>{})});
-  const double without = bytes_beside_weights(model, plan, true);
-  CHECK(without == bytes_beside_weights(model, plan, false));
-  CHECK(bytes_beside_weights(model, plan, true, tokenizer) == without + 5000);
+  const double without = detail::bytes_beside_weights(model, plan, true);
+  CHECK(without == detail::bytes_beside_weights(model, plan, false));
+  CHECK(detail::bytes_beside_weights(model, plan, true, tokenizer) == without + 5000);
 
   // Its own, where it has one.
   directory.write("model/tokenizer.json", std::string(3000, ' '));
   const ModelFile with_tokenizer(directory / "model");
-  CHECK(bytes_beside_weights(with_tokenizer, plan, true) == without + 3000);
-  CHECK(bytes_beside_weights(with_tokenizer, plan, true, tokenizer) == without + 5000);
+  CHECK(detail::bytes_beside_weights(with_tokenizer, plan, true) == without + 3000);
+  CHECK(detail::bytes_beside_weights(with_tokenizer, plan, true, tokenizer) == without + 5000);
 
   GgufMetadata metadata;
   metadata.add("general.architecture", GgufValue("llama"));
@@ -78,6 +78,6 @@ TEST_CASE("A GGUF file keeps its own metadata, and has the vocabulary of a token
   }
   const ModelFile gguf(directory / "model.gguf");
   const Plan blocks = make_plan(gguf.tensors(), gguf.config(), {});
-  CHECK(bytes_beside_weights(gguf, blocks, true) >=
-        bytes_beside_weights(gguf, blocks, false) + 2000);
+  CHECK(detail::bytes_beside_weights(gguf, blocks, true) >=
+        detail::bytes_beside_weights(gguf, blocks, false) + 2000);
 }

@@ -34,15 +34,15 @@ bool is_hadamard(const Matrix<float>& H) {
 
 TEST_CASE("every core is a Hadamard matrix") {
   for (Index order = 1; order <= 400; ++order)
-    if (has_hadamard_core(order)) {
+    if (detail::has_hadamard_core(order)) {
       INFO("order " << order);
       REQUIRE(is_hadamard(hadamard_core(order)));
     }
   for (const Index order :
        {Index(632), Index(752), Index(844), Index(924), Index(1000), Index(1020)}) {
     INFO("order " << order);
-    CHECK(has_hadamard_core(order) == (order != 1000));  // 999 and 499: 499 is 3 modulo 4
-    if (has_hadamard_core(order)) CHECK(is_hadamard(hadamard_core(order)));
+    CHECK(detail::has_hadamard_core(order) == (order != 1000));  // 999 and 499: 499 is 3 modulo 4
+    if (detail::has_hadamard_core(order)) CHECK(is_hadamard(hadamard_core(order)));
   }
 }
 
@@ -50,11 +50,11 @@ TEST_CASE("the orders that widths of language models need exist") {
   for (const Index order : {12,  20,  28,  36,  40,  44,  52,  60,  68,  76,  84, 92,
                             100, 108, 116, 124, 132, 140, 148, 156, 164, 172, 344}) {
     INFO("order " << order);
-    CHECK((has_hadamard_core(order) || has_hadamard_core(order / 2)));
+    CHECK((detail::has_hadamard_core(order) || detail::has_hadamard_core(order / 2)));
   }
   for (const Index order : {0, 2, 3, 6, 10, 188, 428, 1028}) {
     INFO("order " << order);
-    CHECK_FALSE(has_hadamard_core(order));
+    CHECK_FALSE(detail::has_hadamard_core(order));
   }
   check_error([] { (void)hadamard_core(428); }, ErrorCode::unsupported, "428");
 }
@@ -67,7 +67,7 @@ TEST_CASE("the smallest core of a width") {
       {13696, 0},   {7, 0},       {6, 0},      {0, 0},     {236, 0}};
   for (const auto& [size, order] : expected) {
     INFO("size " << size);
-    CHECK(hadamard_core_order(size) == order);
+    CHECK(detail::hadamard_core_order(size) == order);
   }
 }
 

@@ -70,7 +70,7 @@ TEST_CASE("fit_transform fits specs and checks the dimension of transforms") {
   const auto wide = gaussian<float>(3, 5, 1);
   check_error([&] { (void)fit_transform(Shear{}, wide.view()); }, ErrorCode::invalid_shape,
               "5 columns");
-  check_error([&] { (void)fit_to_weights(Shear{}, wide.view()); }, ErrorCode::invalid_shape,
+  check_error([&] { (void)detail::fit_to_weights(Shear{}, wide.view()); }, ErrorCode::invalid_shape,
               "5 columns");
 }
 
@@ -86,7 +86,7 @@ TEST_CASE("a spec with a fault is not fitted") {
   const auto W = gaussian<float>(3, 2, 1);
   check_error([&] { (void)fit_transform(NeverFits{}, W.view()); }, ErrorCode::unsupported,
               "not for 3 x 2");
-  check_error([&] { (void)fit_to_weights(NeverFits{}, W.view()); }, ErrorCode::unsupported,
+  check_error([&] { (void)detail::fit_to_weights(NeverFits{}, W.view()); }, ErrorCode::unsupported,
               "not for 3 x 2");
 }
 

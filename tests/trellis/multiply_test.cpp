@@ -48,9 +48,9 @@ TEST_CASE("Trellis codes are multiplied as their dequantized weights are", "[run
     const auto X = test::gaussian<float>(11, cols, 9);
     for (const double bits : {4.3, 2.6}) {
       INFO(rows << " x " << cols << ", " << bits << " bits");
-      const TrellisLoad load{rows, cols, Sequence::rows,
-                             RandomizedHadamard::storage_bits(cols) + 16};
-      const double least = least_trellis_bits({&load, 1}) + 1e-9;
+      const detail::TrellisLoad load{rows, cols, Sequence::rows,
+                                     RandomizedHadamard::storage_bits(cols) + 16};
+      const double least = detail::least_trellis_bits({&load, 1}) + 1e-9;
       const auto q = quantize(W, recipes::smallest{.bits = std::max(bits, least), .window = 10});
       Matrix<float> hat(rows, cols);
       q.dequantize(hat);

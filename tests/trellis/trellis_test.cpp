@@ -15,7 +15,7 @@ namespace {
 /// ‖X − X̂‖² / ‖X‖² of the whole way: chunks, least-squares scales, their codes.
 double coded_error(const Matrix<float>& X, const Trellis& quantizer) {
   Codes<Trellis> codes(quantizer, X.rows(), X.cols());
-  ChunkEncoder encoder(quantizer);
+  detail::ChunkEncoder encoder(quantizer);
   std::vector<float> scales(static_cast<std::size_t>(X.rows()));
   for (Index c = 0; c < codes.chunks().count(); ++c) {
     const Index first = codes.chunks().first_line(c), n = codes.chunks().lines_of(c);
@@ -98,7 +98,7 @@ TEST_CASE("Rows of any scale, and of zeros, in one chunk") {
     for (float& x : X.row(i)) x *= i % 5 == 0 ? 0.0f : float(std::exp(-0.2 * double(i)));
   for (const int sixteenths : {33, 50, 67})
     CHECK(coded_error(X, {.rate = {sixteenths}}) < 0.085 * std::exp2(-2 * (sixteenths / 16.0 - 2)));
-  ChunkEncoder encoder(Trellis{});
+  detail::ChunkEncoder encoder(Trellis{});
   Codes<Trellis> codes({}, 1, 40);
   std::vector<float> scale{7};
   const Matrix<float> zeros(1, 40);
@@ -110,7 +110,7 @@ TEST_CASE("Scales refitted to the codes are no worse than the root mean square")
   const auto X = test::heavy_tailed(40, 200, 9, 0, 1000);
   const Trellis quantizer{.rate = {33}};
   Codes<Trellis> codes(quantizer, X.rows(), X.cols());
-  ChunkEncoder encoder(quantizer);
+  detail::ChunkEncoder encoder(quantizer);
   std::vector<float> scales(40);
   REQUIRE(codes.chunks().count() == 1);
   encoder.encode(X.view(), codes.chunk(0), scales);

@@ -255,8 +255,6 @@ void for_each(ExecutorRef executor, Index n, F&& f) {
   });
 }
 
-}  // namespace detail
-
 /// f(chunk) for chunks of `grain`, its results added in the order of the chunks: the same sum for
 /// every executor.
 template <class F>
@@ -269,5 +267,7 @@ double parallel_sum(ExecutorRef executor, Index n, Index grain, F&& f) {
   for (const double p : partial) sum += p;
   return sum;
 }
+
+}  // namespace detail
 
 }  // namespace cafeq

@@ -17,6 +17,8 @@ namespace cafeq {
 /// Every buffer that the library owns starts at a multiple of this.
 inline constexpr std::size_t alignment = 64;
 
+namespace detail {
+
 /// The allocator of all owned storage: operator new with that alignment.
 template <class T>
 struct AlignedAllocator {
@@ -34,9 +36,11 @@ struct AlignedAllocator {
   }
 };
 
+}  // namespace detail
+
 /// Aligned elements in a row.
 template <class T>
-using Buffer = std::vector<T, AlignedAllocator<T>>;
+using Buffer = std::vector<T, detail::AlignedAllocator<T>>;
 
 /// An owning row-major matrix, rows dense, zero at first. Copies are deep.
 template <class T>

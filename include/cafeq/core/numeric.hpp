@@ -114,6 +114,8 @@ T narrow(double value) noexcept {
 
 /// The largest finite half; scales are kept below it.
 inline constexpr float fp16_max = 65504.0f;
+namespace detail {
+
 /// The smallest positive half.
 inline constexpr float fp16_min = 0x1p-24f;
 
@@ -122,6 +124,8 @@ inline fp16 positive_fp16(float value) noexcept {
   if (!(value > fp16_min)) return fp16(fp16_min);
   return fp16(value < fp16_max ? value : fp16_max);
 }
+
+}  // namespace detail
 
 /// Exponent e with 2^e <= |value| < 2^(e+1); 0 for zero.
 inline int floor_log2(double value) noexcept { return value == 0 ? 0 : std::ilogb(value); }
@@ -141,9 +145,13 @@ class PowerOfTwo {
 
 inline constexpr Index ceil_div(Index a, Index b) noexcept { return (a + b - 1) / b; }
 inline constexpr bool is_power_of_two(Index n) noexcept { return n > 0 && (n & (n - 1)) == 0; }
+namespace detail {
+
 /// The largest power of two that is at most n, for n >= 1.
 inline constexpr Index floor_power_of_two(Index n) noexcept {
   return Index(std::bit_floor(std::size_t(n)));
 }
+
+}  // namespace detail
 
 }  // namespace cafeq

@@ -9,7 +9,7 @@
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/core/scan.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// to = from·2^e, rounded to floats once.
 template <class T>
@@ -52,4 +52,4 @@ inline constexpr bool is_moderate(int exponent) noexcept {
   return -40 <= exponent && exponent <= 40;
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

@@ -26,6 +26,8 @@ double largest_magnitude(View<T> view) noexcept {
   return largest;
 }
 
+namespace detail {
+
 /// Whether all of several elements are equal and not zero: one level holds them all as they are,
 /// where a rotation would spread them.
 template <class T>
@@ -34,7 +36,7 @@ bool is_constant(View<T> view) noexcept {
   if (double(view(0, 0)) != double(view(view.rows - 1, view.cols - 1)) ||
       double(view(0, 0)) != double(view(view.rows / 2, view.cols / 2)))
     return false;  // which is as far as nearly every matrix comes
-  return detail::scan_bits(view).constant();
+  return scan_bits(view).constant();
 }
 
 /// What scan_weights() finds.
@@ -53,15 +55,16 @@ WeightScan scan_weights(View<T> view, ExecutorRef executor = {}) {
   if (std::abs(view.col_stride) > std::abs(view.row_stride)) view = view.transposed();
 
   const Index grain = std::max<Index>(1, (Index(1) << 18) / view.cols);
-  std::vector<detail::BitScan<std::remove_const_t<T>>> partial(
-      std::size_t(ceil_div(view.rows, grain)));
+  std::vector<BitScan<std::remove_const_t<T>>> partial(std::size_t(ceil_div(view.rows, grain)));
   executor.parallel_for(view.rows, grain, [&](Index begin, Index end, Index) {
-    partial[std::size_t(begin / grain)] = detail::scan_bits(view.row_block(begin, end - begin));
+    partial[std::size_t(begin / grain)] = scan_bits(view.row_block(begin, end - begin));
   });
 
   auto all = partial.front();
   for (const auto& scan : partial) all.merge(scan);
   return {all.largest_value(), all.finite(), view.size() > 1 && all.constant()};
 }
+
+}  // namespace detail
 
 }  // namespace cafeq

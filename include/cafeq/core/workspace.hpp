@@ -74,6 +74,8 @@ class Workspace {
   std::size_t used_ = 0;
 };
 
+namespace detail {
+
 /// One workspace a worker of an executor.
 class WorkspacePool {
  public:
@@ -86,5 +88,7 @@ class WorkspacePool {
  private:
   std::vector<Workspace> workspaces_;
 };
+
+}  // namespace detail
 
 }  // namespace cafeq

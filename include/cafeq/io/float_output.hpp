@@ -43,7 +43,7 @@ class FloatOutput {
 
 inline void FloatOutput::write_part(const std::string& path, const Job& job,
                                     const JobResult& result, ExecutorRef executor) const {
-  const TensorMap tensors = rebuilt_tensors(model_, plan_, job, result, executor);
+  const TensorMap tensors = detail::rebuilt_tensors(model_, plan_, job, result, executor);
   TensorViewMap views;
   for (const auto& [name, tensor] : tensors) views.emplace(name, tensor.view());
   write_safetensors(path, views, detail::errors_metadata(plan_, names_, result));
@@ -97,7 +97,8 @@ void FloatOutput::assemble_directory(const std::string& path, const detail::Open
   std::vector<SafetensorsEntry> entries;
   for (const TensorInfo& tensor : model_.tensors()) {
     const TensorView* part = parts.find(tensor.name);
-    entries.push_back({tensor.name, part != nullptr ? part->type : stored_type(model_, tensor.name),
+    entries.push_back({tensor.name,
+                       part != nullptr ? part->type : detail::stored_type(model_, tensor.name),
                        tensor.shape});
   }
   ShardedSafetensorsWriter writer(path, entries, about);

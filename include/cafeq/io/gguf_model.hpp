@@ -19,7 +19,7 @@
 #include "cafeq/io/rope_scaling.hpp"
 #include "cafeq/io/tokenizer_json.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// All that a GGUF file has, but the elements of its tensors.
 struct GgufModel {
@@ -32,8 +32,6 @@ struct GgufModel {
 /// Hugging Face model. Without any the file has no vocabulary and llama.cpp takes token ids only.
 /// Raises unsupported for models that are not written.
 inline GgufModel to_gguf_model(const ModelFile& model, const std::string& tokenizer = {});
-
-namespace detail {
 
 /// What the configuration says, as fields.
 inline void add_llama_config(GgufMetadata& metadata, const std::string& path,
@@ -110,8 +108,6 @@ inline void add_tokenizer(GgufMetadata& metadata, const ModelFile& model, std::s
                    path);
 }
 
-}  // namespace detail
-
 inline GgufModel to_gguf_model(const ModelFile& model, const std::string& tokenizer) {
   GgufModel gguf;
   if (const auto* file = model.as<GgufReader>()) {
@@ -126,7 +122,7 @@ inline GgufModel to_gguf_model(const ModelFile& model, const std::string& tokeni
     return gguf;
   }
 
-  const std::string_view architecture = detail::llama_like_architecture(model);
+  const std::string_view architecture = llama_like_architecture(model);
   ModelConfig config = model.config();
   // What transformers takes where the file does not say.
   if (config.rope_base == 0) config.rope_base = 10000;
@@ -140,17 +136,16 @@ inline GgufModel to_gguf_model(const ModelFile& model, const std::string& tokeni
 
   const bool interleave =
       architecture == "llama" && config.attention.rotary->pairing == Rotary::Pairing::half_split;
-  gguf.tensors = detail::LlamaSources(model, interleave).find();
-  config.vocabulary = detail::rows_of(model, gguf.tensors.front().tensor);
-  detail::add_llama_config(gguf.metadata, model.path(), config, architecture);
+  gguf.tensors = LlamaSources(model, interleave).find();
+  config.vocabulary = rows_of(model, gguf.tensors.front().tensor);
+  add_llama_config(gguf.metadata, model.path(), config, architecture);
   if (const auto* files = model.as<SafetensorsModel>())
-    if (auto factors = detail::add_rope_scaling(gguf.metadata, detail::config_path(*files), config,
-                                                architecture);
+    if (auto factors = add_rope_scaling(gguf.metadata, config_path(*files), config, architecture);
         !factors.empty())
       gguf.tensors.push_back(
           {.name = "rope_freqs.weight", .tensor = {}, .values = std::move(factors)});
-  detail::add_tokenizer(gguf.metadata, model, tokenizer, config.vocabulary);
+  add_tokenizer(gguf.metadata, model, tokenizer, config.vocabulary);
   return gguf;
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

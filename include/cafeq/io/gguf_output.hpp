@@ -49,15 +49,15 @@ class GgufOutput {
 
   void set_types();
   void add_blocks(TensorMap& tensors, const MatrixResult& part) const;
-  LoadedTensor prepared(const GgufSource& source, LoadedTensor loaded) const;
-  Kept kept(const GgufSource& source) const;
-  GgufEntry entry(const GgufSource& source) const;
+  LoadedTensor prepared(const detail::GgufSource& source, LoadedTensor loaded) const;
+  Kept kept(const detail::GgufSource& source) const;
+  GgufEntry entry(const detail::GgufSource& source) const;
 
   const ModelFile& model_;
   const Plan& plan_;
-  GgufModel gguf_;
+  detail::GgufModel gguf_;
   std::vector<std::string> names_;  // of matrices
-  std::map<std::string, const GgufSource*>
+  std::map<std::string, const detail::GgufSource*>
       sources_{};  // of the model's tensors, but those that are not written
   std::map<std::string, std::vector<Index>> shapes_{};  // of the model's tensors
   std::map<std::string, GgufType> types_{};             // of those that are quantized
@@ -146,9 +146,9 @@ inline GgufOutput::GgufOutput(const ModelFile& model, const Plan& plan,
                               const std::string& tokenizer)
     : model_(model),
       plan_(plan),
-      gguf_(to_gguf_model(model, tokenizer)),
+      gguf_(detail::to_gguf_model(model, tokenizer)),
       names_(matrix_names(plan.roles)) {
-  for (const GgufSource& source : gguf_.tensors) sources_.emplace(source.tensor, &source);
+  for (const detail::GgufSource& source : gguf_.tensors) sources_.emplace(source.tensor, &source);
   for (const TensorInfo& tensor : model.tensors()) shapes_.emplace(tensor.name, tensor.shape);
   set_types();
 }
@@ -175,7 +175,7 @@ inline void GgufOutput::write_part(const std::string& path, const Job&, const Jo
                                    ExecutorRef) const {
   TensorMap tensors;  // of the model, as the file will have them
   for (const MatrixResult& part : result.matrices) add_blocks(tensors, part);
-  for (auto& [name, bias] : moved_biases(model_, plan_, result))
+  for (auto& [name, bias] : detail::moved_biases(model_, plan_, result))
     tensors.emplace(name, std::move(bias));
   std::vector<LoadedTensor> written;
   TensorViewMap views;
@@ -207,7 +207,8 @@ inline void GgufOutput::add_blocks(TensorMap& tensors, const MatrixResult& part)
 }
 
 /// In the elements and the order of rows that the file has. Blocks come as bytes and stay so.
-inline LoadedTensor GgufOutput::prepared(const GgufSource& source, LoadedTensor loaded) const {
+inline LoadedTensor GgufOutput::prepared(const detail::GgufSource& source,
+                                         LoadedTensor loaded) const {
   if (model_.format() == ModelFormat::gguf) return loaded;
   const ScalarType type = loaded.view.type;
   const bool to_fp16 = type == ScalarType::bf16 && loaded.view.shape.size() > 1 &&
@@ -221,7 +222,7 @@ inline LoadedTensor GgufOutput::prepared(const GgufSource& source, LoadedTensor 
              : loaded;
 }
 
-inline GgufOutput::Kept GgufOutput::kept(const GgufSource& source) const {
+inline GgufOutput::Kept GgufOutput::kept(const detail::GgufSource& source) const {
   if (!source.values.empty())
     return {{source.name, GgufType::f32, {Index(source.values.size())}},
             std::as_bytes(std::span(source.values))};
@@ -234,7 +235,7 @@ inline GgufOutput::Kept GgufOutput::kept(const GgufSource& source) const {
   return {{source.name, type, view.shape}, view.bytes, owner};
 }
 
-inline GgufEntry GgufOutput::entry(const GgufSource& source) const {
+inline GgufEntry GgufOutput::entry(const detail::GgufSource& source) const {
   const auto type = types_.find(source.tensor);
   return type == types_.end() ? kept(source).entry
                               : GgufEntry{source.name, type->second, shapes_.at(source.tensor)};
@@ -245,7 +246,7 @@ void GgufOutput::assemble(const std::string& path, const PartStore& parts, const
                           F&& progress) const {
   const detail::OpenParts open(plan_, parts);
   std::vector<GgufEntry> entries;
-  for (const GgufSource& source : gguf_.tensors) entries.push_back(entry(source));
+  for (const detail::GgufSource& source : gguf_.tensors) entries.push_back(entry(source));
   GgufMetadata metadata = gguf_.metadata;
   if (const auto type = detail::most_used_type(entries))
     metadata.set("general.file_type", GgufValue(detail::gguf_file_type(*type)));
@@ -255,7 +256,7 @@ void GgufOutput::assemble(const std::string& path, const PartStore& parts, const
     writer.write(name, bytes);
     progress(double(bytes.size()));
   };
-  for (const GgufSource& source : gguf_.tensors) {
+  for (const detail::GgufSource& source : gguf_.tensors) {
     if (const TensorView* part = open.find(source.name)) {
       write(source.name, part->bytes);
       open.release(source.name);

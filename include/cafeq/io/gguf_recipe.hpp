@@ -17,6 +17,8 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// The smallest type of GGUF that keeps `cols` weights a row in whole blocks and is no coarser than
 /// `type`.
 inline GgufType legal_type(GgufType type, Index cols) noexcept {
@@ -32,8 +34,6 @@ inline GgufType legal_type(GgufType type, Index cols) noexcept {
   }
   return best.value_or(GgufType::f32);
 }
-
-namespace detail {
 
 inline void decode_gguf_row(std::uint32_t type, std::span<const std::byte> row,
                             std::span<float> weights) {
@@ -114,7 +114,7 @@ class GgufRecipe final : public RecipeModel {
 
   GgufType type() const noexcept { return type_; }
   /// Of a matrix whose rows have so many weights.
-  GgufType type_for(Index cols) const noexcept { return legal_type(type_, cols); }
+  GgufType type_for(Index cols) const noexcept { return detail::legal_type(type_, cols); }
 
   std::string_view name() const override { return like_->name(); }
   const void* type_address() const noexcept override {

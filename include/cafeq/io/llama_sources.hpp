@@ -15,6 +15,8 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// A tensor of a GGUF file and where it comes from.
 struct GgufSource {
   std::string name;
@@ -23,8 +25,6 @@ struct GgufSource {
                                 ///< interleaved order; 0 where rows stay
   std::vector<float> values{};
 };
-
-namespace detail {
 
 /// A tensor of a Llama-like model in each scheme of names, without ".weight".
 struct LlamaName {

@@ -47,14 +47,14 @@ inline std::vector<std::string> matrix_names(const ModelRoles& roles) {
   return names;
 }
 
+namespace detail {
+
 /// Errors of a job's matrices and pairs by name, kept in its part so that a resumed run can report
 /// them.
 struct PartErrors {
   std::map<std::string, ErrorAndNorm> matrices;  ///< ‖W − Ŵ‖², ‖W‖²
   std::map<std::string, double> pairs;           ///< relative, by the name of the first matrix
 };
-
-namespace detail {
 
 inline constexpr const char* errors_key = "cafeq.errors";
 
@@ -68,16 +68,14 @@ inline Metadata errors_metadata(const Plan& plan, const std::vector<std::string>
   return {{errors_key, Json{{"matrices", matrices}, {"pairs", pairs}}.dump()}};
 }
 
-}  // namespace detail
-
 /// What a part says of its errors.
 inline PartErrors part_errors(const std::string& path) {
   const SafetensorsReader part(path);
   PartErrors errors;
-  const auto found = part.metadata().find(detail::errors_key);
+  const auto found = part.metadata().find(errors_key);
   if (found == part.metadata().end()) return errors;
 
-  const auto json = detail::parse_json(found->second, path);
+  const auto json = parse_json(found->second, path);
   for (const auto& item : json.at("matrices").items())
     errors.matrices[item.key()] = {item.value()[0].get<double>(), item.value()[1].get<double>()};
   for (const auto& item : json.at("pairs").items())
@@ -85,4 +83,5 @@ inline PartErrors part_errors(const std::string& path) {
   return errors;
 }
 
+}  // namespace detail
 }  // namespace cafeq

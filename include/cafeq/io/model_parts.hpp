@@ -14,13 +14,13 @@
 #include "cafeq/io/quantized_file.hpp"
 #include "cafeq/model/quantize_model.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// A tensor of a model as a safetensors file can hold it: what is no safetensors already is decoded
 /// where it is in blocks or quantized.
 inline LoadedTensor stored_tensor(const ModelFile& model, std::string_view name) {
   if (const auto* file = model.as<SafetensorsModel>()) return {file->tensor(name).view};
-  if (const auto* file = model.as<TfjsReader>()) return detail::owned(file->load(name));
+  if (const auto* file = model.as<TfjsReader>()) return owned(file->load(name));
   return model.load(name);
 }
 /// The type of its elements, without reading any. Raises unsupported for those of GGUF that this
@@ -30,7 +30,7 @@ inline ScalarType stored_type(const ModelFile& model, std::string_view name) {
   if (const auto* file = model.as<TfjsReader>()) return file->tensor(name).type;
   const auto* file = model.as<GgufReader>();
   const GgufType type = file == nullptr ? GgufType::f32 : file->tensor(name).type;
-  if (file != nullptr) detail::check_loadable(detail::tensor_info(file->tensor(name)));
+  if (file != nullptr) check_loadable(tensor_info(file->tensor(name)));
   return type == GgufType::f16    ? ScalarType::f16
          : type == GgufType::bf16 ? ScalarType::bf16
                                   : ScalarType::f32;
@@ -43,8 +43,6 @@ inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const
 /// Only the biases that its pairs have moved.
 inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result);
 
-namespace detail {
-
 template <class F>
 void with_mutable_elements(Tensor& tensor, std::string_view name, F&& f) {
   with_elements(tensor.view(), name, [&](auto elements) {
@@ -52,8 +50,6 @@ void with_mutable_elements(Tensor& tensor, std::string_view name, F&& f) {
     f(std::span<T>(reinterpret_cast<T*>(tensor.bytes.data()), elements.size()));
   });
 }
-
-}  // namespace detail
 
 inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job,
                                  const JobResult& result, ExecutorRef executor) {
@@ -71,14 +67,14 @@ inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const
   for (const auto& part : result.matrices) {
     const MatrixPlace& place = plan.place(part.matrix);
     Tensor& tensor = tensors.at(place.tensor);
-    detail::with_mutable_elements(tensor, place.tensor, [&](auto elements) {
-      part.quantized.matrix.dequantize(detail::matrix_in(elements, tensor.shape, place), executor);
+    with_mutable_elements(tensor, place.tensor, [&](auto elements) {
+      part.quantized.matrix.dequantize(matrix_in(elements, tensor.shape, place), executor);
     });
   }
   for (const MovedBias& bias : result.biases) {
     const BiasPlace& place = *plan.roles.matrices[bias.matrix].bias;
     Tensor& tensor = tensors.at(place.tensor);
-    detail::with_mutable_elements(tensor, place.tensor, [&](auto elements) {
+    with_mutable_elements(tensor, place.tensor, [&](auto elements) {
       using T = typename decltype(elements)::element_type;
       const Index begin = std::max<Index>(0, place.slice) * tensor.shape.back() + place.begin;
       for (std::size_t i = 0; i < bias.values.size(); ++i)
@@ -95,4 +91,4 @@ inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const Jo
   return rebuilt_tensors(model, plan, moved, {{}, result.biases, {}});
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

@@ -44,7 +44,8 @@ inline QuantizedOutput::QuantizedOutput(const ModelFile& model, const Plan& plan
   for (const TensorInfo& tensor : model.tensors()) infos[tensor.name] = &tensor;
 
   for (const KeptTensor& kept : plan.kept)
-    kept_.push_back({kept.tensor, stored_type(model, kept.tensor), infos.at(kept.tensor)->shape});
+    kept_.push_back(
+        {kept.tensor, detail::stored_type(model, kept.tensor), infos.at(kept.tensor)->shape});
 }
 
 inline void QuantizedOutput::write_part(const std::string& path, const Job&,
@@ -52,7 +53,7 @@ inline void QuantizedOutput::write_part(const std::string& path, const Job&,
   QuantizedFileWriter writer;
   for (const auto& part : result.matrices)
     writer.add(names_[part.matrix], *part.quantized.matrix.quantized());
-  for (auto& [name, tensor] : moved_biases(model_, plan_, result))
+  for (auto& [name, tensor] : detail::moved_biases(model_, plan_, result))
     writer.add_tensor(name, std::move(tensor));
   writer.write(path, detail::errors_metadata(plan_, names_, result));
 }

@@ -13,6 +13,8 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// f(elements) with the elements of a loaded tensor as a span of their own type.
 template <class F>
 decltype(auto) with_elements(const TensorView& tensor, std::string_view name, F&& f) {
@@ -26,8 +28,6 @@ decltype(auto) with_elements(const TensorView& tensor, std::string_view name, F&
   }
 }
 
-namespace detail {
-
 /// The matrix [out, in] that lies at a place of a tensor.
 template <class T>
 View<T> matrix_in(std::span<T> elements, const std::vector<Index>& shape,
@@ -38,21 +38,21 @@ View<T> matrix_in(std::span<T> elements, const std::vector<Index>& shape,
   return (place.transposed ? tensor.transposed() : tensor).row_block(place.begin, place.out);
 }
 
-}  // namespace detail
-
 /// f(W) with the matrix [out, in] that lies there, as a view of its own elements.
 template <ModelReader R, class F>
 void with_matrix(const R& reader, const MatrixPlace& place, F&& f) {
   const LoadedTensor loaded = reader.load(place.tensor);
   with_elements(loaded.view, place.tensor,
-                [&](auto elements) { f(detail::matrix_in(elements, loaded.view.shape, place)); });
+                [&](auto elements) { f(matrix_in(elements, loaded.view.shape, place)); });
 }
+
+}  // namespace detail
 
 /// The same in floats.
 template <ModelReader R>
 Matrix<float> load_matrix(const R& reader, const MatrixPlace& place, ExecutorRef executor = {}) {
   Matrix<float> W(place.out, place.in);
-  with_matrix(reader, place, [&](auto stored) {
+  detail::with_matrix(reader, place, [&](auto stored) {
     executor.parallel_for(place.out, 64, [&](Index begin, Index end, Index) {
       copy(stored.row_block(begin, end - begin), W.view().row_block(begin, end - begin));
     });
@@ -64,7 +64,7 @@ Matrix<float> load_matrix(const R& reader, const MatrixPlace& place, ExecutorRef
 template <ModelReader R>
 Matrix<float> load_rows(const R& reader, const MatrixPlace& place, Index count) {
   Matrix<float> sample(std::min(count, place.out), place.in);
-  with_matrix(reader, place, [&](auto stored) {
+  detail::with_matrix(reader, place, [&](auto stored) {
     for (Index i = 0; i < sample.rows(); ++i)
       copy(stored.row_block(i * place.out / sample.rows(), 1), sample.view().row_block(i, 1));
   });
@@ -78,7 +78,7 @@ std::vector<float> load_bias(const R& reader, const MatrixRole& matrix) {
   if (!matrix.bias) return bias;
   const LoadedTensor loaded = reader.load(matrix.bias->tensor);
   const Index slice = std::max<Index>(0, matrix.bias->slice) * loaded.view.shape.back();
-  with_elements(loaded.view, matrix.bias->tensor, [&](auto elements) {
+  detail::with_elements(loaded.view, matrix.bias->tensor, [&](auto elements) {
     for (const auto x :
          elements.subspan(std::size_t(slice + matrix.bias->begin), std::size_t(matrix.place.out)))
       bias.push_back(float(x));

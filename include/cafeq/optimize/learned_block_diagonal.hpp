@@ -30,8 +30,6 @@ inline ScaleSets scale_sets(Index group) noexcept {
   return group > 0 ? ScaleSets::groups(group) : ScaleSets::rows();
 }
 
-}  // namespace detail
-
 /// Blocks of a randomized Hadamard: the start of every learned transform. Orthogonal.
 inline MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t seed) {
   MatrixBlocks blocks;
@@ -39,6 +37,8 @@ inline MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t 
     blocks.push_back(to_dense<double>(Hadamard(Signs(sizes[b], seed + b))));
   return blocks;
 }
+
+}  // namespace detail
 
 /// A spec: fit(W) learns M for W M to be quantized by `quantizer` and rounded by `rounder`, and
 /// returns it with the inverse as it will be stored.
@@ -72,14 +72,14 @@ struct LearnedBlockDiagonal {
   BlockDiagonal fit(View<T> W, ExecutorRef executor = {}) const {
     check_view(W, "W");
     check(*this, W.rows, W.cols);
-    const WeightScan scan = scan_weights(W, executor);
+    const detail::WeightScan scan = detail::scan_weights(W, executor);
     if (!scan.finite) raise(*finite_fault(W, "W"));
 
     if constexpr (std::is_same_v<std::remove_const_t<T>, float>)
-      if (W.rows_contiguous() && is_moderate(floor_log2(scan.largest)))
+      if (W.rows_contiguous() && detail::is_moderate(floor_log2(scan.largest)))
         return learn(W, scan, executor);
-    const Matrix<float> dense = scaled_down(W, floor_log2(scan.largest), executor);
-    return learn(dense.view(), scan_weights(dense.view(), executor), executor);
+    const Matrix<float> dense = detail::scaled_down(W, floor_log2(scan.largest), executor);
+    return learn(dense.view(), detail::scan_weights(dense.view(), executor), executor);
   }
   /// What is wrong with the members for W [rows, cols], those of its parts first.
   std::optional<Error> fault(Index rows, Index cols) const {
@@ -107,11 +107,12 @@ struct LearnedBlockDiagonal {
   }
 
  private:
-  BlockDiagonal learn(View<const float> W, const WeightScan& scan, ExecutorRef executor) const {
+  BlockDiagonal learn(View<const float> W, const detail::WeightScan& scan,
+                      ExecutorRef executor) const {
     // Every grid holds a matrix of one number as it is.
     if (scan.constant || scan.largest == 0)
       return BlockDiagonal::from_inverse(
-          MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
+          detail::MatrixBlocks(std::size_t(W.cols), identity_matrix<double>(1)), precision);
 
     const auto sizes = uneven_blocks(W.cols, block);
     const Diagonal scaling = scaling_power != 0
@@ -125,19 +126,21 @@ struct LearnedBlockDiagonal {
 
     std::vector<detail::RangeTerm> terms;
     terms.emplace_back(W, detail::scale_sets(quantizer.group), std::vector<Index>{}, scale);
-    MatrixBlocks M = detail::learn_transform(std::move(terms), hadamard_blocks(sizes, seed),
-                                             surrogate, parametrization, optimizer, executor)
-                         .M;
+    detail::MatrixBlocks M =
+        detail::learn_transform(std::move(terms), detail::hadamard_blocks(sizes, seed), surrogate,
+                                parametrization, optimizer, executor)
+            .M;
     if (parametrization == Parametrization::orthogonal)
       detail::itq(W, M, quantizer, itq_rounds, executor, scale);
 
     // From the inverse of W D M to that of W itself.
-    MatrixBlocks N = inverses(M);
+    detail::MatrixBlocks N = inverses(M);
     M.clear();
     for (Index b = 0, offset = 0; b < Index(N.size()); offset += N[std::size_t(b++)].rows())
       scale_columns(N[std::size_t(b)], scaling, offset);
     std::fill(scale.begin(), scale.end(), enlarge);
-    MatrixBlocks polished = detail::als(W, N, quantizer, rounder, als_rounds, executor, scale);
+    detail::MatrixBlocks polished =
+        detail::als(W, N, quantizer, rounder, als_rounds, executor, scale);
     for (std::size_t b = 0; b < N.size(); ++b)
       if (is_storable(polished[b])) N[b] = std::move(polished[b]);
     return BlockDiagonal::from_inverse(std::move(N), precision);
@@ -174,8 +177,8 @@ struct LearnedBlockDiagonal {
       for (Index j = 0; j < N.cols(); ++j) N(i, j) /= double(D.entries()[std::size_t(offset + j)]);
   }
 
-  MatrixBlocks inverses(const MatrixBlocks& M) const {
-    MatrixBlocks N;
+  detail::MatrixBlocks inverses(const detail::MatrixBlocks& M) const {
+    detail::MatrixBlocks N;
     for (const auto& m : M) {
       if (parametrization == Parametrization::orthogonal) {
         N.push_back(to_matrix<double>(m.view().transposed()));

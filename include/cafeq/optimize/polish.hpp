@@ -22,10 +22,10 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// The diagonal blocks of a [Σ sizes, Σ sizes] matrix, in order.
 using MatrixBlocks = std::vector<Matrix<double>>;
-
-namespace detail {
 
 inline std::vector<Index> sizes_of(const MatrixBlocks& blocks) {
   std::vector<Index> sizes;

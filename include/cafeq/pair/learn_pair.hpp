@@ -7,7 +7,7 @@
 #include "cafeq/optimize/learned_block_diagonal.hpp"
 #include "cafeq/pair/balance.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// How the scales of a canonical factor lie.
 ///   across the heads' rows     a value, query or key projection: a stored row is a row of the
@@ -43,17 +43,16 @@ HeadTransform learn_head_rotation(View<const float> first, ScaleSets first_sets,
                                   HeadLayout layout, std::vector<Matrix<double>> start,
                                   const S& surrogate, const O& optimizer,
                                   ExecutorRef executor = {}) {
-  check(detail::factors_fault(first, second, layout));
+  check(factors_fault(first, second, layout));
 
   std::vector<Index> reads;
   for (Index h = 0; h < layout.heads; ++h) reads.push_back(layout.kv_head(h));
-  std::vector<detail::RangeTerm> terms;
+  std::vector<RangeTerm> terms;
   terms.emplace_back(first.transposed(), first_sets, std::move(reads));
   terms.emplace_back(second.transposed(), second_sets);
-  return head_rotation(layout,
-                       detail::learn_transform(std::move(terms), std::move(start), surrogate,
+  return head_rotation(layout, learn_transform(std::move(terms), std::move(start), surrogate,
                                                Parametrization::orthogonal, optimizer, executor)
-                           .M);
+                                   .M);
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

@@ -21,6 +21,8 @@ struct NormGain {
   float offset = 0.0f;
 };
 
+namespace detail {
+
 /// A matrix that reads a norm's output, with its own bias if it has one.
 template <class T>
 struct NormReader {
@@ -28,15 +30,17 @@ struct NormReader {
   VectorView<T> bias{};
 };
 
+}  // namespace detail
+
 /// Folds gain and bias of a norm into every matrix that reads it: W ← W diag(offset + gain), b ← b
 /// + W·(norm's bias), after which the norm is plain. All readers of the norm must be given. A norm
 /// bias that is not zero needs a bias in each reader.
 template <class T>
-void fold_norm_gain(NormGain<T> norm, std::span<const NormReader<T>> readers);
+void fold_norm_gain(NormGain<T> norm, std::span<const detail::NormReader<T>> readers);
 
 template <class T>
-void fold_norm_gain(NormGain<T> norm, std::initializer_list<NormReader<T>> readers) {
-  fold_norm_gain(norm, std::span<const NormReader<T>>(readers.begin(), readers.size()));
+void fold_norm_gain(NormGain<T> norm, std::initializer_list<detail::NormReader<T>> readers) {
+  fold_norm_gain(norm, std::span<const detail::NormReader<T>>(readers.begin(), readers.size()));
 }
 
 namespace detail {
@@ -67,7 +71,7 @@ std::optional<Error> norm_gain_fault(const NormGain<T>& norm,
 }  // namespace detail
 
 template <class T>
-void fold_norm_gain(NormGain<T> norm, std::span<const NormReader<T>> readers) {
+void fold_norm_gain(NormGain<T> norm, std::span<const detail::NormReader<T>> readers) {
   const Index n = norm.gain.size;
   bool has_bias = false;
   for (Index j = 0; j < norm.bias.size; ++j) has_bias = has_bias || double(norm.bias[j]) != 0.0;

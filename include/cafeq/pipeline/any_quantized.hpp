@@ -15,6 +15,8 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// A list of types.
 template <class... T>
 struct TypeList {
@@ -30,9 +32,11 @@ struct TypeList {
   }
 };
 
+}  // namespace detail
+
 /// The quantizers that files and programs choose at run time, bits and all. A new one is a line
 /// here.
-using RuntimeQuantizers = TypeList<Affine<>, Midrise<>, Trellis>;
+using RuntimeQuantizers = detail::TypeList<Affine<>, Midrise<>, Trellis>;
 
 /// Stands for one of RuntimeQuantizers in the type of a result.
 class AnyQuantizer {

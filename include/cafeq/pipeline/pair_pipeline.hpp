@@ -153,8 +153,8 @@ struct PairPipeline {
                                 {},
                                 {first.inner, second.inner},
                                 {first_exponent.value(), second_exponent.value()}};
-      plain.W = {scaled_down(first.W, plain.exponent[0], executor),
-                 scaled_down(second.W, plain.exponent[1], executor)};
+      plain.W = {detail::scaled_down(first.W, plain.exponent[0], executor),
+                 detail::scaled_down(second.W, plain.exponent[1], executor)};
       return quantize_checked(plain, rotary, executor);
     });
   }
@@ -271,17 +271,19 @@ struct PairPipeline {
       factors.apply(M, executor);
     }
     const auto heads = std::size_t(layout.kv_heads);
-    auto start = balanced ? hadamard_blocks(std::vector<Index>(heads, layout.head_dim), seed)
-                          : MatrixBlocks(heads, identity_matrix<double>(layout.head_dim));
+    auto start = balanced
+                     ? detail::hadamard_blocks(std::vector<Index>(heads, layout.head_dim), seed)
+                     : detail::MatrixBlocks(heads, identity_matrix<double>(layout.head_dim));
     const HeadTransform rotation =
         transform == PairTransform::learned
-            ? learn_head_rotation(
-                  std::as_const(factors).inner_first(0),
-                  pair_scale_sets(factors.inner[0] == Side::output, group_of(quantizer)),
-                  std::as_const(factors).inner_first(1),
-                  pair_scale_sets(factors.inner[1] == Side::output, group_of(quantizer)), layout,
-                  std::move(start), surrogate, with, executor)
-            : head_rotation(layout, start);
+            ? detail::learn_head_rotation(std::as_const(factors).inner_first(0),
+                                          detail::pair_scale_sets(factors.inner[0] == Side::output,
+                                                                  detail::group_of(quantizer)),
+                                          std::as_const(factors).inner_first(1),
+                                          detail::pair_scale_sets(factors.inner[1] == Side::output,
+                                                                  detail::group_of(quantizer)),
+                                          layout, std::move(start), surrogate, with, executor)
+            : detail::head_rotation(layout, start);
     factors.apply(rotation, executor);
     return scaled(std::move(factors), M.then(rotation), executor);
   }

@@ -104,7 +104,7 @@ struct Pipeline {
       std::is_same_v<R, Nearest> || (ScalarQuantizer<Q> && rounds_row_by_row<R>);
 
   /// The quantizer as the rounder takes it.
-  Q oriented() const { return uses_metric<R> ? for_lines(quantizer, side) : quantizer; }
+  Q oriented() const { return uses_metric<R> ? detail::for_lines(quantizer, side) : quantizer; }
 
   Metric metric_of(const Fitted& fitted) const {
     return uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
@@ -113,14 +113,14 @@ struct Pipeline {
   template <class E>
   Quantized<Fitted, Q> quantize_checked(View<const E> W, int exponent, ExecutorRef executor) const {
     if constexpr (reads_rows)
-      if (side == Side::input && !couples_rows(oriented()))
+      if (side == Side::input && !detail::couples_rows(oriented()))
         return quantize_rows(W, exponent, executor);
     return quantize_whole(W, exponent, executor);
   }
 
   template <class E>
   Quantized<Fitted, Q> quantize_rows(View<const E> W, int exponent, ExecutorRef executor) const {
-    Fitted fitted = fit_to_weights(transform, W, executor);
+    Fitted fitted = detail::fit_to_weights(transform, W, executor);
 
     detail::TransformedRows<E, Fitted> rows{W, -exponent, fitted};
     if constexpr (ScalarQuantizer<Q>)
@@ -128,7 +128,7 @@ struct Pipeline {
 
     Codes<Q> codes = [&] {
       if constexpr (std::is_same_v<R, Nearest>)
-        return encode_rows(oriented(), W.rows, W.cols, rows, executor);
+        return detail::encode_rows(oriented(), W.rows, W.cols, rows, executor);
       else
         return rounding::round_rows(rounder, quantizer, metric_of(fitted), W.rows, rows, executor);
     }();
@@ -137,7 +137,7 @@ struct Pipeline {
 
   template <class E>
   Quantized<Fitted, Q> quantize_whole(View<const E> W, int exponent, ExecutorRef executor) const {
-    Matrix<float> X = scaled_down(W, exponent, executor);
+    Matrix<float> X = detail::scaled_down(W, exponent, executor);
     Fitted fitted = detail::fit_and_apply(transform, X.view(), side, executor);
 
     if constexpr (ScalarQuantizer<Q>) exponent -= detail::scale_for_grid(X.view(), executor);

@@ -10,11 +10,11 @@
 
 namespace cafeq {
 
+namespace detail {
+
 template <class R>
 using PairQuantizerOf =
     std::remove_cvref_t<decltype(std::declval<const R&>().pair(PairShape{}).quantizer)>;
-
-namespace detail {
 
 /// What the two results have in common.
 template <class Q>
@@ -124,7 +124,7 @@ QuantizedQueryKey<Q> with_biases(RoundedPair<Q> rounded, const QueryKeyOptions& 
 /// back as an Error before any work is done; PairPipeline::try_quantize() names the little that
 /// only the work finds.
 template <MatrixView Value, MatrixView Output, PairRecipe R>
-Result<QuantizedValueOutput<PairQuantizerOf<R>>> try_quantize_value_output(
+Result<QuantizedValueOutput<detail::PairQuantizerOf<R>>> try_quantize_value_output(
     Value&& Wv, Output&& Wo, const HeadLayout& layout, const R& recipe,
     const ValueOutputOptions& options = {}, ExecutorRef executor = {}) {
   const auto value = as_view(Wv);
@@ -154,7 +154,7 @@ auto quantize_value_output(Value&& Wv, Output&& Wo, const HeadLayout& layout, co
 
 /// quantize_query_key() for callers without exceptions, as try_quantize_value_output() is.
 template <MatrixView Query, MatrixView Key, PairRecipe R>
-Result<QuantizedQueryKey<PairQuantizerOf<R>>> try_quantize_query_key(
+Result<QuantizedQueryKey<detail::PairQuantizerOf<R>>> try_quantize_query_key(
     Query&& Wq, Key&& Wk, const HeadLayout& layout, const R& recipe,
     const QueryKeyOptions& options = {}, ExecutorRef executor = {}) {
   const auto query = as_view(Wq);

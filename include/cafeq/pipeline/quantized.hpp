@@ -105,7 +105,8 @@ class Quantized {
     using Element = std::remove_const_t<typename decltype(view)::value_type>;
     return for_each_panel(executor, [&](Index begin, View<const float> panel) {
       Matrix<float> rows(panel.rows, panel.cols);
-      copy_scaled(View<const Element>(view.row_block(begin, panel.rows)), -exponent_, rows.view());
+      detail::copy_scaled(View<const Element>(view.row_block(begin, panel.rows)), -exponent_,
+                          rows.view());
       return detail::plain_rows(View<const float>(rows.view()), panel);
     });
   }

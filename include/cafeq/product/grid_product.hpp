@@ -143,8 +143,9 @@ void GridProduct<Q>::multiply_packed(const X& x, const Task& task) const {
       if (uniform_) done = multiply_words<b, false>(x, task);
       else if constexpr (b <= 4) done = multiply_words<b, true>(x, task);
     };
-    if constexpr (fixed_bits<Q>() > 0)
-      multiply_bits(std::integral_constant<int, kernel::detail::kernel_bits(fixed_bits<Q>())>{});
+    if constexpr (detail::fixed_bits<Q>() > 0)
+      multiply_bits(
+          std::integral_constant<int, kernel::detail::kernel_bits(detail::fixed_bits<Q>())>{});
     else kernel::detail::with_kernel_bits(task.bits(), multiply_bits);
     if (done) return;
   }

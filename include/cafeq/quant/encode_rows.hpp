@@ -11,7 +11,7 @@
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/quant/joint_encoding.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// Rows that a worker handles at once: what stays in L2 and is little beside the matrix, a few at
 /// least so that whoever writes them can share loads between them.
@@ -68,4 +68,4 @@ Codes<Q> encode_rows(const Q& quantizer, Index rows, Index cols, Read&& read,
   return std::move(encoding).pack();
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

@@ -15,11 +15,15 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// A quantizer whose codes and parameters some block format holds.
 template <class Q>
 concept GgufQuantizer = LinearGrid<Q> && requires {
   { GgufBlock<Q>::type } -> std::convertible_to<GgufType>;
 };
+
+}  // namespace detail
 
 namespace gguf {
 
@@ -62,13 +66,13 @@ decltype(auto) with_quantizer(GgufType type, F&& f) {
 /// by 2^exponent, that of a Quantized: exact unless the product is below 2^-14, where halves lose
 /// digits (the integer scales of K types make up for most of it), or beyond 65504, which it
 /// becomes. Raises where the groups of a block do not share their halves.
-template <GgufQuantizer Q>
+template <cafeq::detail::GgufQuantizer Q>
 void write_row(const Q& q, std::span<const std::uint8_t> codes,
                std::span<const typename Q::Params> params, std::span<std::byte> bytes,
                int exponent = 0);
 
 /// The inverse.
-template <GgufQuantizer Q>
+template <cafeq::detail::GgufQuantizer Q>
 void read_row(const Q& q, std::span<const std::byte> bytes, std::span<std::uint8_t> codes,
               std::span<typename Q::Params> params);
 
@@ -197,7 +201,7 @@ void load_halves(const std::byte* bytes, std::span<float> out) noexcept {
 
 }  // namespace detail
 
-template <GgufQuantizer Q>
+template <detail::GgufQuantizer Q>
 void gguf::write_row(const Q& q, std::span<const std::uint8_t> codes,
                      std::span<const typename Q::Params> params, std::span<std::byte> bytes,
                      int exponent) {
@@ -216,7 +220,7 @@ void gguf::write_row(const Q& q, std::span<const std::uint8_t> codes,
   }
 }
 
-template <GgufQuantizer Q>
+template <detail::GgufQuantizer Q>
 void gguf::read_row(const Q& q, std::span<const std::byte> bytes, std::span<std::uint8_t> codes,
                     std::span<typename Q::Params> params) {
   using Block = GgufBlock<Q>;

@@ -86,6 +86,8 @@ concept JointQuantizer =
 template <class Q>
 concept Quantizer = ScalarQuantizer<Q> || JointQuantizer<Q>;
 
+namespace detail {
+
 /// A quantizer as a rounder takes it that goes from line to line, columns where the metric is on
 /// the input side, rows where it is on the output side: a joint one has its sequences along these
 /// lines.
@@ -108,5 +110,7 @@ constexpr Index group_of(const Q& quantizer) noexcept {
   if constexpr (ScalarQuantizer<Q>) return quantizer.group;
   else return per_row;
 }
+
+}  // namespace detail
 
 }  // namespace cafeq

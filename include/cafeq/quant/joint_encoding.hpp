@@ -26,8 +26,6 @@ inline double root_mean_square(View<const float> line) noexcept {
   return std::sqrt(squares / double(line.cols));
 }
 
-}  // namespace detail
-
 /// Chunks one after the other, by one worker. Memory: what the quantizer's own encoder has, and two
 /// copies of a chunk.
 template <JointQuantizer Q>
@@ -42,7 +40,7 @@ class ChunkEncoder {
     levels_.resize(std::size_t(X.cols));
 
     for (Index i = 0; i < X.rows; ++i) {
-      const double rms = detail::root_mean_square(X.row_block(i, 1));
+      const double rms = root_mean_square(X.row_block(i, 1));
       float* const target = targets_.data() + i * X.cols;
       for (Index j = 0; j < X.cols; ++j) target[j] = rms > 0 ? float(double(X(i, j)) / rms) : 0;
     }
@@ -70,10 +68,12 @@ class ChunkEncoder {
   Buffer<typename Q::Decoder::Level> levels_;
 };
 
+}  // namespace detail
+
 template <JointQuantizer Q>
 class Encoding<Q> {
  public:
-  using LineEncoder = ChunkEncoder<Q>;
+  using LineEncoder = detail::ChunkEncoder<Q>;
 
   /// Raises what the quantizer says is wrong with it.
   Encoding(const Q& quantizer, Index rows, Index cols) : codes_(quantizer, rows, cols) {}

@@ -99,6 +99,8 @@ struct BitCount<runtime_bits> {
   constexpr operator int() const noexcept { return count; }
 };
 
+namespace detail {
+
 /// The bits of a quantizer whose type says them, else 0.
 template <class Q>
 consteval int fixed_bits() {
@@ -107,6 +109,8 @@ consteval int fixed_bits() {
   else if constexpr (requires { std::bool_constant<(Q::bits > 0)>{}; }) return Q::bits;
   else return 0;
 }
+
+}  // namespace detail
 
 template <ScalarQuantizer Q>
 std::int64_t param_bits(const Q& q) {

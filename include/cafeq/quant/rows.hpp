@@ -33,14 +33,14 @@ void for_each_part(Index begin, Index end, Index width, F&& f) {
   }
 }
 
-}  // namespace detail
-
 /// Whether the parameters of one row depend on the others: one scale, or other state, for the whole
 /// tensor.
 template <ScalarQuantizer Q>
 bool couples_rows(const Q& q) noexcept {
   return q.group == per_tensor || requires(View<const float> X) { q.for_tensor(X); };
 }
+
+}  // namespace detail
 
 /// The codes of the weights of one group.
 template <ScalarQuantizer Q>

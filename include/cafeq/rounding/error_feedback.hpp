@@ -45,7 +45,7 @@ struct ErrorFeedback {
       if (side == Side::input) return round_tiles(X, floats, encoding, executor);
       return round_lines(X, floats, encoding, executor);
     } else {
-      if (!(encoding.quantizer() == for_lines(encoding.quantizer(), side)))
+      if (!(encoding.quantizer() == detail::for_lines(encoding.quantizer(), side)))
         raise(
             ErrorCode::invalid_argument,
             message("ErrorFeedback: sequences must be ",
@@ -70,7 +70,7 @@ struct ErrorFeedback {
     // Wide blocks are read from memory for each tile; more rows share that. Results do not depend
     // on it.
     const Index rows_a_tile = metric.widest() > 256 ? 128 : 64;
-    WorkspacePool workspaces(executor.concurrency());
+    detail::WorkspacePool workspaces(executor.concurrency());
 
     executor.parallel_for(X.rows, rows_a_tile, [&](Index begin, Index end, Index worker) {
       Workspace& workspace = workspaces[worker];
@@ -103,7 +103,7 @@ struct ErrorFeedback {
   void round_lines(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding,
                    ExecutorRef executor) const {
     CAFEQ_ASSERT(X.rows_contiguous());
-    WorkspacePool workspaces(executor.concurrency());
+    detail::WorkspacePool workspaces(executor.concurrency());
     std::vector<std::optional<typename Encoding<Q>::LineEncoder>> encoders(
         std::size_t(executor.concurrency()));
 

@@ -26,7 +26,7 @@ class Strips {
   template <class R>
   static Strips for_rounder(const R&, const Q& quantizer, Index rows, Index cols,
                             ExecutorRef executor) {
-    const bool whole = couples_rows(quantizer) || !rounds_row_by_row<R>;
+    const bool whole = cafeq::detail::couples_rows(quantizer) || !rounds_row_by_row<R>;
     const Index step = std::max(std::min((Index(1) << 20) / cols, rows / 8) / 64 * 64,
                                 128 * executor.concurrency());
     return Strips(quantizer, rows, cols, whole ? rows : step);

@@ -51,7 +51,7 @@ struct RunOptions {
 
 /// What a run has come to.
 struct RunSummary {
-  PartErrors errors;
+  detail::PartErrors errors;
   double seconds = 0;  ///< of this run
   Index bytes_before = 0;
   Index bytes_after = 0;
@@ -128,8 +128,8 @@ inline RunSummary ModelRun::quantize(const RunProgress& progress) const {
 
 /// Mean bits of what is quantized with which the output has no more than so many bytes.
 inline double ModelRun::bits_for_size(double size) const {
-  const double others =
-      bytes_beside_weights(model_, plan_, options_.format == RunFormat::gguf, options_.tokenizer);
+  const double others = detail::bytes_beside_weights(
+      model_, plan_, options_.format == RunFormat::gguf, options_.tokenizer);
   const double bits = 8 * (size - others) / double(plan_.weights());
   if (bits < 2)
     raise(ErrorCode::invalid_argument,
@@ -163,7 +163,7 @@ inline double ModelRun::work(const Job& job) const {
 /// About what will be written.
 inline double ModelRun::output_bytes() const {
   if (options_.format == RunFormat::floats) return double(model_.file_bytes());
-  return double(plan_.storage_bits()) / 8 + kept_bytes(model_, plan_);
+  return double(plan_.storage_bits()) / 8 + detail::kept_bytes(model_, plan_);
 }
 
 template <ModelOutput O>
@@ -180,7 +180,7 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
   summary.bytes_before = model_.file_bytes();
   write_parts(output, parts, progress);
   for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
-    PartErrors errors = part_errors(parts.path(j));
+    detail::PartErrors errors = detail::part_errors(parts.path(j));
     summary.errors.matrices.merge(errors.matrices);
     summary.errors.pairs.merge(errors.pairs);
   }

@@ -10,7 +10,7 @@
 #include "cafeq/io/model_output.hpp"
 #include "cafeq/model/plan.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// The bytes of the tensors that a plan keeps, as they are in the model's files.
 inline double kept_bytes(const ModelFile& model, const Plan& plan) {
@@ -45,4 +45,4 @@ inline double bytes_beside_weights(const ModelFile& model, const Plan& plan, boo
   return bytes;
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

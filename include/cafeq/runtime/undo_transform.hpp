@@ -60,7 +60,7 @@ class UndoTransform<BlockDiagonal> {
       }
       case InversePrecision::int8: {
         auto& N = start<std::int8_t>(transform);
-        const Int8Inverse stored = transform.int8_inverse();
+        const detail::Int8Inverse stored = transform.int8_inverse();
         fill(N, side, [&](Index b, Index r, Index c) {
           return stored.blocks[std::size_t(b)].codes[std::size_t(r * N.size(b) + c)];
         });

@@ -11,14 +11,18 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// Dual scaling, then a Hadamard.
 using ScaledHadamard = Composed<Diagonal, Hadamard>;
+
+}  // namespace detail
 
 /// What the recipes fit: nothing (one matrix of a pair), dual scaling with a Hadamard (`fast`), a
 /// learned block-diagonal M (`learned`, `paper`), a Hadamard alone (`smallest`).
 class AnyTransform {
  public:
-  using Variant = std::variant<Identity::Fitted, ScaledHadamard, BlockDiagonal, Hadamard>;
+  using Variant = std::variant<Identity::Fitted, detail::ScaledHadamard, BlockDiagonal, Hadamard>;
 
   template <Transform T>
     requires std::is_constructible_v<Variant, T>

@@ -43,7 +43,7 @@ class BlockDiagonal {
   CAFEQ_LAZY static BlockDiagonal from_inverse(std::vector<Matrix<double>> N,
                                                InversePrecision precision = InversePrecision::int8);
   /// From what int8_inverse() gave.
-  CAFEQ_LAZY static BlockDiagonal from_int8(const Int8Inverse& stored);
+  CAFEQ_LAZY static BlockDiagonal from_int8(const detail::Int8Inverse& stored);
   /// From the blocks of an orthogonal M: |MᵀM − I| at most 1e-6. The stored transform is orthogonal
   /// to the precision of storage.
   CAFEQ_LAZY static BlockDiagonal orthogonal(std::vector<Matrix<double>> M,
@@ -54,7 +54,7 @@ class BlockDiagonal {
   /// Block i of N, as stored: rounding it again to the precision changes nothing.
   const Matrix<double>& inverse(Index i) const noexcept { return blocks_[std::size_t(i)].N; }
   /// What int8 storage keeps; raises for another precision.
-  Int8Inverse int8_inverse() const;
+  detail::Int8Inverse int8_inverse() const;
   InversePrecision precision() const noexcept { return precision_; }
 
   template <class E>
@@ -192,7 +192,7 @@ inline std::int64_t BlockDiagonal::storage_bits() const noexcept {
   return storage_bits(dim_, entries, precision_);
 }
 
-inline Int8Inverse BlockDiagonal::int8_inverse() const {
+inline detail::Int8Inverse BlockDiagonal::int8_inverse() const {
   if (precision_ != InversePrecision::int8)
     raise(ErrorCode::unsupported, "BlockDiagonal: the inverse is not stored in int8");
   std::vector<Matrix<double>> N;
@@ -201,7 +201,7 @@ inline Int8Inverse BlockDiagonal::int8_inverse() const {
 }
 
 template <class>
-BlockDiagonal BlockDiagonal::from_int8(const Int8Inverse& stored) {
+BlockDiagonal BlockDiagonal::from_int8(const detail::Int8Inverse& stored) {
   return from_inverse(detail::from_int8(stored), InversePrecision::int8);
 }
 

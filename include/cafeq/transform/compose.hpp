@@ -84,11 +84,11 @@ struct ComposedSpec {
   template <class T>
   auto fit(View<T> weights, ExecutorRef executor = {}) const {
     const View<const std::remove_const_t<T>> W = weights;
-    auto a = fit_to_weights(first, W, executor);
+    auto a = detail::fit_to_weights(first, W, executor);
     if constexpr (!detail::depends_on_weights<B>()) {
-      return Composed(std::move(a), fit_to_weights(second, W, executor));
+      return Composed(std::move(a), detail::fit_to_weights(second, W, executor));
     } else {
-      auto transformed = normalized(W, executor);
+      auto transformed = detail::normalized(W, executor);
       apply_right(a, transformed.view(), Op::forward, executor);
       auto b = fit_transform(second, std::as_const(transformed).view(), executor);
       return Composed(std::move(a), std::move(b));

@@ -136,7 +136,7 @@ inline Diagonal::Diagonal(std::vector<double> entries) : entries_(entries.begin(
   // the smallest half.
   const int exponent = floor_log2(double(largest)) - 14;
   for (float& d : entries_) {
-    const float magnitude = positive_fp16(std::ldexp(std::abs(d), -exponent));
+    const float magnitude = detail::positive_fp16(std::ldexp(std::abs(d), -exponent));
     d = std::copysign(std::ldexp(magnitude, exponent), d);
     is_orthogonal_ = is_orthogonal_ && std::abs(d) == 1.0f;
   }

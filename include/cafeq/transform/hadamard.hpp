@@ -93,7 +93,7 @@ struct RandomizedHadamard {
   std::uint64_t seed = 0;
   template <class T>
   Hadamard fit(View<T> W, ExecutorRef = {}) const {
-    return is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed));
+    return detail::is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed));
   }
   static constexpr std::int64_t storage_bits(Index) noexcept { return 64; }
 };
@@ -113,7 +113,8 @@ struct BlockHadamard {
   Hadamard fit(View<T> W, ExecutorRef = {}) const {
     check(*this, W.rows, W.cols);
     const auto sizes = uneven_blocks(W.cols, block);
-    return is_constant(W) ? Hadamard::identity(W.cols) : Hadamard(Signs(W.cols, seed), sizes);
+    return detail::is_constant(W) ? Hadamard::identity(W.cols)
+                                  : Hadamard(Signs(W.cols, seed), sizes);
   }
   static constexpr std::int64_t storage_bits(Index) noexcept { return 64; }
 };
@@ -133,10 +134,11 @@ inline Hadamard::Hadamard(Signs signs, std::span<const Index> sizes) : signs_(st
 }
 
 inline void Hadamard::add_block(Index size) {
-  const Index order = hadamard_core_order(size);
+  const Index order = detail::hadamard_core_order(size);
   if (order == 0) {
     const Index divisor = size & -size;  // the largest power of two that divides it
-    for (const Index part : uneven_blocks(size, divisor >= 64 ? divisor : floor_power_of_two(size)))
+    for (const Index part :
+         uneven_blocks(size, divisor >= 64 ? divisor : detail::floor_power_of_two(size)))
       add_block(part);
     return;
   }

@@ -17,11 +17,11 @@
 
 namespace cafeq {
 
+namespace detail {
+
 /// The largest order that hadamard_core() builds: applying a core of order m costs m operations an
 /// element.
 inline constexpr Index max_hadamard_core = 1024;
-
-namespace detail {
 
 struct PrimePower {
   Index prime = 0;
@@ -172,27 +172,28 @@ inline bool has_paley_second(Index order) {
   return order % 4 == 0 && (order / 2 - 1) % 4 == 1 && as_prime_power(order / 2 - 1).has_value();
 }
 
-}  // namespace detail
-
 /// Whether hadamard_core(order) exists: 1, or a multiple of 4 up to max_hadamard_core with a known
 /// construction.
 inline bool has_hadamard_core(Index order) {
   if (order == 1) return true;
   if (order < 4 || order > max_hadamard_core) return false;
-  return detail::has_paley_first(order) || detail::has_paley_second(order) ||
-         detail::find_williamson(order) != nullptr;
+  return has_paley_first(order) || has_paley_second(order) || find_williamson(order) != nullptr;
 }
+
+}  // namespace detail
 
 /// A Hadamard matrix of that order (not symmetric in general), in which a Sylvester matrix is not
 /// split off.
 inline Matrix<float> hadamard_core(Index order) {
-  if (!has_hadamard_core(order))
+  if (!detail::has_hadamard_core(order))
     raise(ErrorCode::unsupported, message("hadamard_core: no construction for order ", order));
   if (order == 1) return identity_matrix<float>(1);
   if (detail::has_paley_first(order)) return detail::paley_first(order);
   if (detail::has_paley_second(order)) return detail::paley_second(order);
   return detail::williamson(*detail::find_williamson(order));
 }
+
+namespace detail {
 
 /// The smallest m for which size = m · 2^p and hadamard_core(m) exists; 0 where there is none.
 inline Index hadamard_core_order(Index size) {
@@ -203,5 +204,7 @@ inline Index hadamard_core_order(Index size) {
     if (has_hadamard_core(order)) return order;
   return 0;
 }
+
+}  // namespace detail
 
 }  // namespace cafeq

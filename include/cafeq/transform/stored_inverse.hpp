@@ -26,6 +26,8 @@ enum class InversePrecision {
   int8,  ///< as Int8Inverse
 };
 
+namespace detail {
+
 /// An int8 inverse: N(r, c) = codes[r·k + c] · 2^(base − exponents[c] / 8) in a block of size k,
 /// codes in [−127, 127]. A scale a column, since a column of N makes one input channel, weak or
 /// strong; an eighth of an octave keeps all but 4 % of the range of a code in use.
@@ -38,8 +40,6 @@ struct Int8Inverse {
   int base = 0;
   std::vector<Block> blocks;
 };
-
-namespace detail {
 
 /// The largest value of what a 16-bit number keeps lands in [2^14, 2^15).
 inline int half_exponent(double largest) { return floor_log2(largest) - 14; }

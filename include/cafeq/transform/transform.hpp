@@ -80,6 +80,8 @@ concept FitsAnyView = !Transform<S> && requires(const S& spec, View<const fp16> 
   spec.fit(b, executor);
 };
 
+namespace detail {
+
 /// A spec fitted to weights as a caller has them. One that is written for floats alone is given a
 /// dense copy whose largest magnitude lies in [1, 2).
 template <TransformSpec S, class T>
@@ -94,6 +96,8 @@ auto fit_to_weights(const S& spec, View<const T> W, ExecutorRef executor = {}) {
     return spec.fit(dense.view(), executor);
   }
 }
+
+}  // namespace detail
 
 /// A spec that says what the transform that it fits to `dim` columns will store: storage_bits(dim).
 /// (A constant matrix may take less.)

@@ -8,7 +8,7 @@
 #include "cafeq/quant/joint_codes.hpp"
 #include "cafeq/trellis/trellis.hpp"
 
-namespace cafeq {
+namespace cafeq::detail {
 
 /// What a trellis is to hold: a matrix [rows, cols], and bits that are stored beside its codes.
 struct TrellisLoad {
@@ -69,4 +69,4 @@ inline std::optional<Trellis> affordable_trellis(std::span<const TrellisLoad> lo
   return best;
 }
 
-}  // namespace cafeq
+}  // namespace cafeq::detail

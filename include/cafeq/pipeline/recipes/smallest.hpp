@@ -25,7 +25,7 @@ struct smallest {
   bool or_least = false;  ///< the lowest rate instead of an error where that takes more than `bits`
 
   auto pipeline(Index rows, Index cols) const {
-    const TrellisLoad one = load(rows, cols);
+    const detail::TrellisLoad one = load(rows, cols);
     return Pipeline{RandomizedHadamard{.seed = seed}, afforded({&one, 1}), Nearest{}};
   }
   /// Balance and a randomized Hadamard between the two, sequences along the outer dimensions, one
@@ -38,7 +38,7 @@ struct smallest {
                                  .seed = seed};
   }
   std::optional<Error> fault(Index rows, Index cols) const {
-    const TrellisLoad one = load(rows, cols);
+    const detail::TrellisLoad one = load(rows, cols);
     return budget_fault({&one, 1});
   }
   std::optional<Error> pair_fault(const PairShape& shape) const {
@@ -65,23 +65,23 @@ struct smallest {
  private:
   static constexpr std::int64_t exponent_bits = 16;
 
-  static TrellisLoad load(Index rows, Index cols) {
+  static detail::TrellisLoad load(Index rows, Index cols) {
     return {rows, cols, Sequence::rows, RandomizedHadamard::storage_bits(cols) + exponent_bits};
   }
-  static std::array<TrellisLoad, 2> loads(const PairShape& s) {
-    return {TrellisLoad{s.first_lines, s.first_length, Sequence::row, exponent_bits},
-            TrellisLoad{s.second_lines, s.second_length, Sequence::row, exponent_bits}};
+  static std::array<detail::TrellisLoad, 2> loads(const PairShape& s) {
+    return {detail::TrellisLoad{s.first_lines, s.first_length, Sequence::row, exponent_bits},
+            detail::TrellisLoad{s.second_lines, s.second_length, Sequence::row, exponent_bits}};
   }
 
   /// What the budget affords; else the lowest rate, or none at all, which no pipeline takes.
-  Trellis afforded(std::span<const TrellisLoad> loads) const {
-    if (auto q = affordable_trellis(loads, bits, window)) return *q;
+  Trellis afforded(std::span<const detail::TrellisLoad> loads) const {
+    if (auto q = detail::affordable_trellis(loads, bits, window)) return *q;
     return {.rate = {or_least ? TrellisRate::least : 0},
             .scale_bits = 6,
             .window = window,
             .sequence = loads[0].sequence};
   }
-  std::optional<Error> budget_fault(std::span<const TrellisLoad> loads) const {
+  std::optional<Error> budget_fault(std::span<const detail::TrellisLoad> loads) const {
     const Trellis lowest{.rate = {TrellisRate::least}, .scale_bits = 6, .window = window};
     if (auto fault = lowest.fault(0, 0)) return fault;
     if (!std::isfinite(bits))
@@ -89,7 +89,7 @@ struct smallest {
     if (or_least && !(bits >= 2 && bits <= 9))
       return Error(ErrorCode::invalid_argument,
                    message("smallest: bits is ", bits, ", must be 2 to 9"));
-    const double least = least_trellis_bits(loads, window);
+    const double least = detail::least_trellis_bits(loads, window);
     if (or_least || bits >= least) return std::nullopt;
     return Error(ErrorCode::invalid_argument,
                  message("smallest: ", bits, " bits are fewer than the ", least, " that ",

@@ -1,0 +1,7 @@
+#pragma once
+
+namespace cafeq {
+
+struct Circle {};
+
+}  // namespace cafeq

@@ -1,0 +1,7 @@
+#pragma once
+
+namespace cafeq::recipes {
+
+inline constexpr int corners = 4;
+
+}  // namespace cafeq::recipes
