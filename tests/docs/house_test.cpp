@@ -238,13 +238,18 @@ class BareFloats {
 
   void write_part(const std::string& path, const cafeq::Job&, const cafeq::JobResult& result,
                   cafeq::ExecutorRef executor) const {
-    std::string bytes;
-    for (const auto& [matrix, quantized] : result.matrices) {
-      cafeq::Matrix<float> W(plan_.place(matrix).out, plan_.place(matrix).in);
+    std::vector<cafeq::Matrix<float>> matrices(result.matrices.size());
+    cafeq::TensorViewMap tensors;
+    for (std::size_t i = 0; i < matrices.size(); ++i) {
+      const auto& [matrix, quantized] = result.matrices[i];
+      const cafeq::MatrixPlace& place = plan_.place(matrix);
+      cafeq::Matrix<float>& W = matrices[i] = cafeq::Matrix<float>(place.out, place.in);
       quantized.matrix.dequantize(W.view(), executor);
-      bytes.append(reinterpret_cast<const char*>(W.data()), 4 * std::size_t(W.size()));
+      const std::span<const float> weights(W.data(), std::size_t(W.size()));
+      tensors[place.tensor] = {
+          cafeq::ScalarType::f32, {W.rows(), W.cols()}, std::as_bytes(weights)};
     }
-    cafeq::write_file(path, bytes);  // appears whole or not at all
+    cafeq::write_safetensors(path, tensors);  // appears whole or not at all
   }
 
   template <class Progress>
@@ -252,9 +257,11 @@ class BareFloats {
                 Progress&& progress) const {
     std::string whole;
     for (std::size_t job = 0; job < plan_.jobs.size(); ++job) {
-      const auto part = cafeq::read_file(parts.path(job));
-      whole.append(reinterpret_cast<const char*>(part.data()), part.size());
-      progress(double(part.size()));
+      const cafeq::SafetensorsReader part(parts.path(job));
+      for (const auto& [name, tensor] : part.tensors()) {
+        whole.append(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
+        progress(double(tensor.bytes.size()));
+      }
     }
     cafeq::write_file(path, whole);
   }
