@@ -71,7 +71,7 @@ void prepare_columns(const Phi& phi, const float* peak, Index n, float* a, float
   }
 }
 
-/// sum_j = Σ_i φ(X_ij), all in fp32, row after row: for chunks of up to about a hundred rows. X is
+/// sum_j = Σ_i φ(X_ij), all in fp32, row after row: for up to about a hundred rows. X is
 /// replaced by the slopes. a and b hold the parameters of each column's peak.
 template <class Arch = DefaultArch, class Phi>
 void column_sums(const Phi& phi, View<float> X, const float* a, const float* b,

@@ -116,7 +116,7 @@ void for_each_gram_block(Index m, Index n, ExecutorRef executor, F&& f) {
 
 /// G += AᵀB, [m, n], for A [rows, m] and B [rows, n], float or double elements widened to double:
 /// products of floats are exact, sums run over the rows in ascending order, so that adding rows
-/// chunk by chunk gives the bits of one call with all of them. G has contiguous rows; scratch:
+/// portion by portion gives the bits of one call with all of them. G has contiguous rows; scratch:
 /// gram_scratch(max(m, n)).
 template <class T, class Arch = DefaultArch>
 void cross_gram_add(View<const T> A, View<const T> B, View<double> G,

@@ -18,7 +18,7 @@ namespace cafeq {
 
 namespace detail {
 
-/// Adds up f(begin, end) over chunks of rows, in order.
+/// Adds up f(begin, end) over portions of the rows, in order.
 template <class F>
 ErrorAndNorm sum_over_rows(Index rows, Index cols, ExecutorRef executor, F&& f) {
   const Index grain = std::max<Index>(1, 32768 / std::max<Index>(1, cols));
@@ -126,7 +126,7 @@ double squared_error(M&& W, N&& W_hat, ExecutorRef executor = {}) {
 }
 
 /// tr((W − Ŵ) H (W − Ŵ)ᵀ) for a metric on the input side, tr((W − Ŵ)ᵀ H (W − Ŵ)) on the output
-/// side. Scratch: three chunks of rows a worker.
+/// side. Scratch: three portions of rows a worker.
 template <class M, class N>
   requires MatrixView<M> && MatrixView<N>
 double squared_error(M&& W, N&& W_hat, const Metric& metric, Side side, ExecutorRef executor = {}) {
