@@ -169,8 +169,8 @@ double row_ranges_value(const S& surrogate, const float* x, Index n, Index group
 
 /// f(X), and ∂f/∂X in `gradient` where that is not empty. X of any element type and strides;
 /// entries are taken as floats. −infinity with no gradient where every R is zero. Scratch: a row a
-/// portion, but none for the value alone of rows of floats. The library itself evaluates f in strips
-/// (optimize/range_problem.hpp); this is what that is compared with.
+/// portion, but none for the value alone of rows of floats. The library itself evaluates f in
+/// strips (optimize/range_problem.hpp); this is what that is compared with.
 template <RangeSurrogate S, class M, Element G = float>
   requires MatrixView<M>
 double log_mean_range(const S& surrogate, M&& matrix, ScaleSets sets = {}, View<G> gradient = {},
