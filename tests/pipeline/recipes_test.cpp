@@ -87,7 +87,7 @@ TEST_CASE(
     "nothing") {
   if (left_out_when_sanitized()) return;
   for (const Index rows : {16, 64, 200, 768, 1536}) {
-    const Index k = recipes::affordable_block(rows, 512, 0.34, 128);
+    const Index k = detail::affordable_block(rows, 512, 0.34, 128);
     CHECK(double(8 * k + 8) <= 0.34 * double(rows) + (k == 1 ? 16.0 : 0.0));
     if (k < 128) CHECK(double(8 * 2 * k + 8) > 0.34 * double(rows));
   }
