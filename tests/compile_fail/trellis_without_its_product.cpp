@@ -1,0 +1,9 @@
+// A quantizer that has a product of its own is not multiplied by another one behind its back.
+// expect: incomplete type .*Product
+#include "cafeq/product/product.hpp"
+#include "cafeq/trellis/trellis.hpp"
+#if !defined(CAFEQ_MISUSE)
+#include "cafeq/trellis/multiply.hpp"
+#endif
+
+int main() { return int(sizeof(cafeq::ProductOf<cafeq::Trellis>)); }
