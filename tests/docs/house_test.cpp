@@ -139,10 +139,6 @@ class Bfloat16Recipe final : public cafeq::RecipeModel {
   using Pair = std::span<const cafeq::PairedMatrix, 2>;
 
   std::string_view name() const override { return "bfloat16"; }
-  const void* type_address() const noexcept override {
-    static const char address = 0;
-    return &address;
-  }
   std::vector<cafeq::RecipeOption> options() const override { return {}; }
   std::optional<cafeq::Error> fault() const override { return std::nullopt; }
 

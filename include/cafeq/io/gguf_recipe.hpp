@@ -117,9 +117,6 @@ class GgufRecipe final : public RecipeModel {
   GgufType type_for(Index cols) const noexcept { return detail::legal_type(type_, cols); }
 
   std::string_view name() const override { return like_->name(); }
-  const void* type_address() const noexcept override {
-    return detail::address_of_type<GgufRecipe>();
-  }
   std::vector<RecipeOption> options() const override {
     return {{"type", std::int64_t(type_)}, {"seed", seed_}};
   }

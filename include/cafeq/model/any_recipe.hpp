@@ -30,13 +30,6 @@ std::string quantizer_text(const Q& q) {
   else return message(Q::name, int(q.bits), " g", Index(q.group));
 }
 
-/// The same address for every call with T, and for no other type: what stands in for RTTI.
-template <class T>
-const void* address_of_type() noexcept {
-  static char tag = 0;
-  return &tag;
-}
-
 /// The number that an option holds, whatever its type.
 template <class T>
 OptionValue option_value(const T& member) {
@@ -96,7 +89,6 @@ class RecipeModelOf final : public RecipeModel {
   const R& recipe() const noexcept { return recipe_; }
 
   std::string_view name() const override { return R::name; }
-  const void* type_address() const noexcept override { return address_of_type<R>(); }
   std::vector<RecipeOption> options() const override { return options_of(recipe_); }
   std::optional<Error> fault() const override {
     constexpr Index usual = 1024;
@@ -155,8 +147,10 @@ class RecipeModelOf final : public RecipeModel {
       R other = recipe_;
       bool has_bits = false;
       R::options(other, [&](std::string_view name, auto& member) {
-        if constexpr (std::is_assignable_v<decltype(member), int>)
-          if (name == "bits") member = bits, has_bits = true;
+        using Member = std::remove_cvref_t<decltype(member)>;
+        if constexpr (std::is_constructible_v<Member, int> &&
+                      std::is_assignable_v<decltype(member), Member>)
+          if (name == "bits") member = Member(bits), has_bits = true;
       });
       if (has_bits) all.emplace_back(other);
     }
@@ -206,11 +200,12 @@ namespace cafeq {
 
 template <NamedRecipe R>
 AnyRecipe::AnyRecipe(R recipe)
-    : model_(std::make_shared<detail::RecipeModelOf<R>>(std::move(recipe))) {}
+    : model_(std::make_shared<detail::RecipeModelOf<R>>(std::move(recipe))),
+      type_(detail::address_of_type<R>()) {}
 
 template <class R>
 const R* AnyRecipe::as() const noexcept {
-  if (model_->type_address() != detail::address_of_type<R>()) return nullptr;
+  if (type_ != detail::address_of_type<R>()) return nullptr;
   if constexpr (std::is_base_of_v<RecipeModel, R>) return static_cast<const R*>(model_.get());
   else return &static_cast<const detail::RecipeModelOf<R>*>(model_.get())->recipe();
 }

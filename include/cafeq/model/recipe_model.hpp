@@ -3,12 +3,14 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -57,6 +59,17 @@ struct PairedMatrix {
 
 class AnyRecipe;
 
+namespace detail {
+
+/// The same address for every call with T, and for no other type: what stands in for RTTI.
+template <class T>
+const void* address_of_type() noexcept {
+  static char tag = 0;
+  return &tag;
+}
+
+}  // namespace detail
+
 /// What a recipe says and does without its type. `together` are the two matrices of a pair, first
 /// and second as in PairRole; where a matrix is one of those it has no transform of its own.
 class RecipeModel {
@@ -64,8 +77,6 @@ class RecipeModel {
   virtual ~RecipeModel() = default;
 
   virtual std::string_view name() const = 0;
-  /// An address that stands for its type: see AnyRecipe::as().
-  virtual const void* type_address() const noexcept = 0;
   /// All that tells it from other recipes of its name.
   virtual std::vector<RecipeOption> options() const = 0;
   /// What is wrong with its options, if anything.
@@ -106,7 +117,10 @@ class AnyRecipe {
  public:
   template <NamedRecipe R>
   AnyRecipe(R recipe);  // NOLINT(google-explicit-constructor)
-  explicit AnyRecipe(std::shared_ptr<const RecipeModel> model) : model_(std::move(model)) {}
+  /// One that somebody has brought.
+  template <std::derived_from<RecipeModel> M>
+  explicit AnyRecipe(std::shared_ptr<M> model)
+      : model_(std::move(model)), type_(detail::address_of_type<std::remove_const_t<M>>()) {}
 
   const RecipeModel* operator->() const noexcept { return model_.get(); }
   const RecipeModel& operator*() const noexcept { return *model_; }
@@ -122,12 +136,13 @@ class AnyRecipe {
   }
   /// Equal recipes give equal results.
   bool operator==(const AnyRecipe& other) const {
-    return model_->type_address() == other->type_address() && model_->name() == other->name() &&
+    return type_ == other.type_ && model_->name() == other->name() &&
            model_->options() == other->options();
   }
 
  private:
   std::shared_ptr<const RecipeModel> model_;
+  const void* type_;
 };
 
 inline std::string RecipeModel::note(Index, Index) const { return {}; }
