@@ -15,7 +15,7 @@ using test::Rings;
 
 namespace {
 
-/// encode_rows() against an Encoding of the whole matrix, weight by weight.
+/// detail::encode_rows() against an Encoding of the whole matrix, weight by weight.
 template <class Q>
 void check_encoded_rows(const Q& quantizer, Index rows, Index cols) {
   const auto X = test::gaussian<float>(rows, cols, 5, 100);
@@ -29,7 +29,7 @@ void check_encoded_rows(const Q& quantizer, Index rows, Index cols) {
   };
   for (const Index threads : {1, 2, 3}) {
     ThreadPool pool(threads);
-    const Codes<Q> codes = encode_rows(quantizer, rows, cols, read, pool);
+    const Codes<Q> codes = detail::encode_rows(quantizer, rows, cols, read, pool);
     REQUIRE(codes.rows() == rows);
     REQUIRE(codes.cols() == cols);
     REQUIRE(codes.storage_bits() == Codes<Q>::storage_bits(quantizer, rows, cols));
@@ -56,13 +56,13 @@ TEST_CASE("Rows that are read a few at a time are coded as those of a whole matr
 TEST_CASE("Panels cover the rows once") {
   for (const Index rows : {1, 5, 64, 1000})
     for (const Index cols : {1, 100, 100000}) {
-      const Index step = panel_rows(rows, cols);
+      const Index step = detail::panel_rows(rows, cols);
       REQUIRE(step >= std::min<Index>(rows, 4));
       REQUIRE(step <= std::min<Index>(rows, 64));
       if (rows * cols > 1000000) continue;
       std::vector<int> read(static_cast<std::size_t>(rows)), handed(read);
       ThreadPool pool(3);
-      for_each_panel(
+      detail::for_each_panel(
           rows, cols,
           [&](Index first, View<float> X) {
             for (Index i = 0; i < X.rows; ++i) {

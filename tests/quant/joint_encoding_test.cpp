@@ -15,7 +15,7 @@ using test::Rings;
 TEST_CASE(
     "A chunk's codes are searched for lines of unit size, and each scale is the best for them") {
   const auto X = test::gaussian<float>(5, 24, 1, 30);
-  ChunkEncoder<Rings> encoder(Rings{});
+  detail::ChunkEncoder<Rings> encoder(Rings{});
   std::vector<std::uint8_t> chunk(30);
   std::vector<float> scales(5);
   encoder.encode(X.view(), chunk, scales);
@@ -61,7 +61,7 @@ TEST_CASE("Lines that are sequences are encoded one by one as they are decoded")
     encoding.fit(X.view());
     const auto lines = to_matrix<float>(sequence == Sequence::column ? X.view().transposed()
                                                                      : View<const float>(X.view()));
-    ChunkEncoder<Rings> encoder(encoding.quantizer());
+    detail::ChunkEncoder<Rings> encoder(encoding.quantizer());
     std::vector<float> decoded(static_cast<std::size_t>(lines.cols())), again(decoded);
     double error = 0, norm = 0;
     for (Index l = 0; l < lines.rows(); ++l) {
