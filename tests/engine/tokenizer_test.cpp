@@ -226,10 +226,11 @@ TEST_CASE("byte-level: pieces that are tokens need no merges where the file says
 
 TEST_CASE("byte-level: the pattern of Llama 3 and single digits") {
   Json root = byte_level();
-  root["pre_tokenizer"] = Json::parse(R"json({"type": "Sequence", "pretokenizers": [
+  root["pre_tokenizer"] =
+      Json::parse(R"json({"type": "Sequence", "pretokenizers": [
     {"type": "Split", "behavior": "Isolated", "invert": false, "pattern": {"Regex":
-      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|)"
-      R"( ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|)json"
+                  R"json( ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
     {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
     "use_regex": false}]})json");
   const Tokenizer llama3 = load(root);

@@ -73,10 +73,11 @@ struct smallest {
             detail::TrellisLoad{s.second_lines, s.second_length, Sequence::row, exponent_bits}};
   }
 
-  /// What the budget affords; else the lowest rate, or none at all, which no pipeline takes.
+  /// What the budget affords, else the lowest rate. Raises what budget_fault() finds.
   Trellis afforded(std::span<const detail::TrellisLoad> loads) const {
+    if (auto fault = budget_fault(loads)) raise(*fault);
     if (auto q = detail::affordable_trellis(loads, bits, window)) return *q;
-    return {.rate = {or_least ? TrellisRate::least : 0},
+    return {.rate = {TrellisRate::least},
             .scale_bits = 6,
             .window = window,
             .sequence = loads[0].sequence};
