@@ -25,6 +25,9 @@ struct TypeList {
   template <template <class> class Template>
   using Map = TypeList<Template<T>...>;
 
+  template <class U>
+  static constexpr bool contains = (std::is_same_v<T, U> || ...);
+
   /// f(std::type_identity<Type>) for each of them until one returns true.
   template <class F>
   static bool any_of(F&& f) {
@@ -43,8 +46,8 @@ class AnyQuantizer {
  public:
   using Variant = RuntimeQuantizers::Apply<std::variant>;
 
-  template <Quantizer Q>
-    requires std::is_constructible_v<Variant, Q>
+  template <class Q>
+    requires RuntimeQuantizers::contains<Q>
   AnyQuantizer(Q quantizer)  // NOLINT(google-explicit-constructor)
       : quantizer_(std::move(quantizer)) {}
 
@@ -67,8 +70,8 @@ class Codes<AnyQuantizer> {
  public:
   using Variant = RuntimeQuantizers::Map<Codes>::Apply<std::variant>;
 
-  template <Quantizer Q>
-    requires std::is_constructible_v<Variant, Codes<Q>>
+  template <class Q>
+    requires RuntimeQuantizers::contains<Q>
   Codes(Codes<Q> codes)  // NOLINT(google-explicit-constructor)
       : codes_(std::move(codes)) {}
 

@@ -24,8 +24,9 @@ class AnyTransform {
  public:
   using Variant = std::variant<Identity::Fitted, detail::ScaledHadamard, BlockDiagonal, Hadamard>;
 
-  template <Transform T>
-    requires std::is_constructible_v<Variant, T>
+  template <class T>
+    requires(!std::is_same_v<T, AnyTransform>) && Transform<T> &&
+            std::is_constructible_v<Variant, T>
   AnyTransform(T transform)  // NOLINT(google-explicit-constructor)
       : transform_(std::move(transform)) {}
 
