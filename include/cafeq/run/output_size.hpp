@@ -3,7 +3,9 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cafeq/io/model_file.hpp"
@@ -14,10 +16,12 @@ namespace cafeq::detail {
 
 /// The bytes of the tensors that a plan keeps, as they are in the model's files.
 inline double kept_bytes(const ModelFile& model, const Plan& plan) {
+  std::set<std::string_view> kept;
+  for (const KeptTensor& tensor : plan.kept) kept.insert(tensor.tensor);
+
   double bytes = 0;
-  for (const KeptTensor& kept : plan.kept)
-    for (const TensorInfo& tensor : model.tensors())
-      if (tensor.name == kept.tensor) bytes += double(tensor.bytes);
+  for (const TensorInfo& tensor : model.tensors())
+    if (kept.contains(tensor.name)) bytes += double(tensor.bytes);
   return bytes;
 }
 
