@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/trellis/code_tables.hpp"
 #include "cafeq/trellis/row_product.hpp"
 #include "cafeq/trellis/stream.hpp"

@@ -14,7 +14,7 @@
 #include "accuracy/sentence_encoder.hpp"
 #include "accuracy/stories.hpp"
 #include "accuracy/targets.hpp"
-#include "cafeq/core/executor.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/io/file.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"

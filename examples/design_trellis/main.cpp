@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/trellis/search.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "cafeq/core/executor.hpp"
 #include "cafeq/core/rng.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/io/sharded_safetensors.hpp"
 #include "support/program.hpp"
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/model/standard_recipes.hpp"
 #include "quantize_model/command_line.hpp"
 #include "quantize_model/report.hpp"

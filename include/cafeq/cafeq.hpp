@@ -3,6 +3,7 @@
 /// (cafeq/runtime/any_linear.hpp) are included by those who need them.
 #pragma once
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/loss/reconstruction.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
 #include "cafeq/pair/norm_gain.hpp"

@@ -2,7 +2,7 @@
 // and threads.
 #include <cstdio>
 
-#include "cafeq/core/executor.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
 

@@ -1,11 +1,15 @@
 #include "cafeq/core/executor.hpp"
 
 #include <array>
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <future>
+#include <mutex>
 #include <stdexcept>
+#include <thread>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -95,24 +99,6 @@ TEST_CASE("every chunk runs once", "[core][executor]") {
   check_workers(host);
 }
 
-TEST_CASE("a pool is reused for many loops", "[core][executor]") {
-  ThreadPool pool(3);
-  std::atomic<Index> sum{0};
-  for (int loop = 0; loop < 2000; ++loop)
-    pool.parallel_for(6, 2, [&](Index begin, Index end, Index) { sum += end - begin; });
-  CHECK(sum == 12000);
-}
-
-TEST_CASE("the threads of a pool work at the same time", "[core][executor]") {
-  ThreadPool pool(2);
-  std::atomic<int> arrived{0};
-  pool.parallel_for(2, 1, [&](Index, Index, Index) {
-    ++arrived;
-    while (arrived < 2) std::this_thread::yield();  // ends only if the other chunk runs meanwhile
-  });
-  CHECK(arrived == 2);
-}
-
 TEST_CASE("an exception in a body reaches the caller, and the pool stays usable",
           "[core][executor]") {
   HostPool host;
@@ -130,60 +116,6 @@ TEST_CASE("an exception in a body reaches the caller, and the pool stays usable"
     executor.parallel_for(10, 1, [&](Index, Index, Index) { ++count; });
     CHECK(count == 10);
   }
-}
-
-TEST_CASE("a pool ends every chunk before it rethrows", "[core][executor]") {
-  ThreadPool pool(3);
-  std::atomic<int> started{0}, ended{0};
-  CHECK_THROWS_AS(pool.parallel_for(100, 1,
-                                    [&](Index begin, Index, Index) {
-                                      ++started;
-                                      if (begin == 0) throw std::runtime_error("first");
-                                      std::this_thread::yield();
-                                      ++ended;
-                                    }),
-                  std::runtime_error);
-  CHECK(started == 100);
-  CHECK(ended == 99);
-}
-
-TEST_CASE("a loop inside a loop runs on its own thread", "[core][executor]") {
-  ThreadPool pool(3);
-  std::atomic<Index> sum{0};
-  std::atomic<int> strangers{0};
-  pool.parallel_for(8, 1, [&](Index, Index, Index) {
-    const auto self = std::this_thread::get_id();
-    pool.parallel_for(100, 7, [&](Index begin, Index end, Index) {
-      strangers += std::this_thread::get_id() != self;
-      sum += end - begin;
-    });
-  });
-  CHECK(sum == 800);
-  CHECK(strangers == 0);
-}
-
-TEST_CASE("an exception from a loop inside a loop reaches the outer caller", "[core][executor]") {
-  ThreadPool pool(2);
-  CHECK_THROWS_AS(pool.parallel_for(4, 1,
-                                    [&](Index, Index, Index) {
-                                      pool.parallel_for(4, 1, [](Index, Index, Index) {
-                                        throw std::runtime_error("inner");
-                                      });
-                                    }),
-                  std::runtime_error);
-}
-
-TEST_CASE("two threads may share a pool", "[core][executor]") {
-  ThreadPool pool(3);
-  std::atomic<Index> sum{0};
-  const auto work = [&] {
-    for (int loop = 0; loop < 300; ++loop)
-      pool.parallel_for(9, 2, [&](Index begin, Index end, Index) { sum += end - begin; });
-  };
-  std::thread other(work);
-  work();
-  other.join();
-  CHECK(sum == 2 * 300 * 9);
 }
 
 TEST_CASE("sums do not depend on the executor", "[core][executor]") {

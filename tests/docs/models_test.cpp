@@ -1,6 +1,7 @@
 // What docs/how-to/quantize-a-model.md shows.
 #include <map>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/io/quantized_file.hpp"
 #include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/make_plan.hpp"

@@ -1,5 +1,6 @@
 #include "encoder/encoder.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "io/tfjs_model.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"

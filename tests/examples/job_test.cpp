@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "io/temporary_directory.hpp"
 #include "support/build.hpp"
 #include "support/catch.hpp"

@@ -2,6 +2,7 @@
 // tests/pipeline/toy_joint.hpp through pipelines, error feedback, pairs, files and products.
 #include <fstream>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/io/quantized_file.hpp"
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/pipeline/quantize_pair.hpp"

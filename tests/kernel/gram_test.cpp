@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"

@@ -3,8 +3,8 @@
 #include <limits>
 #include <vector>
 
-#include "cafeq/core/executor.hpp"
 #include "cafeq/core/packed.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/kernel/packed_product_reference.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/kernel/gram.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"

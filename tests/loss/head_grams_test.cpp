@@ -1,5 +1,6 @@
 #include "cafeq/loss/head_grams.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 

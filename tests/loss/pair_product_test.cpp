@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "../pair/attention.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"

@@ -1,5 +1,6 @@
 #include "cafeq/model/allocate_plan.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "model/memory_model.hpp"
 #include "support/catch.hpp"

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/io/gguf_recipe.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "cafeq/pipeline/recipes.hpp"

@@ -1,5 +1,6 @@
 #include "cafeq/optimize/learn_transform.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/optimize/adam.hpp"
 #include "cafeq/optimize/lbfgs.hpp"
 #include "support/catch.hpp"

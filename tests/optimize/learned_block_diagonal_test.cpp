@@ -1,5 +1,6 @@
 #include "cafeq/optimize/learned_block_diagonal.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/optimize/adam.hpp"
 #include "cafeq/pipeline/pipeline.hpp"
 #include "cafeq/quant/affine.hpp"

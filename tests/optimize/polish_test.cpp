@@ -1,5 +1,6 @@
 #include "cafeq/optimize/polish.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "cafeq/rounding/nearest.hpp"
 #include "support/catch.hpp"

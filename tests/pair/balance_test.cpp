@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attention.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 

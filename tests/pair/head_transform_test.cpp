@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "attention.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "support/catch.hpp"
 
 using namespace cafeq;

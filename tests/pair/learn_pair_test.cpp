@@ -1,5 +1,6 @@
 #include "cafeq/pair/learn_pair.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/optimize/lbfgs.hpp"
 #include "cafeq/quant/grid.hpp"
 #include "pair/attention.hpp"

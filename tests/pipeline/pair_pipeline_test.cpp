@@ -1,5 +1,6 @@
 #include "cafeq/pipeline/pair_pipeline.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "pair/attention.hpp"

@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <limits>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/microfloat.hpp"
 #include "cafeq/quant/midrise.hpp"

@@ -1,4 +1,5 @@
 #include "cafeq/pipeline/quantize_pair.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 
 #include "pair/attention.hpp"

@@ -1,5 +1,6 @@
 #include "cafeq/pipeline/recipes.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/quant/codebook.hpp"
 #include "support/allocations.hpp"

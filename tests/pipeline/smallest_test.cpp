@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 #include "pipeline/dequantized.hpp"

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/pipeline/quantize_pair.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 #include "cafeq/runtime/linear.hpp"

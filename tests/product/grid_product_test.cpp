@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/codebook.hpp"
 #include "cafeq/quant/encoding.hpp"

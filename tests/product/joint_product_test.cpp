@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/quant/joint_encoding.hpp"
 #include "pipeline/toy_joint.hpp"
 #include "support/catch.hpp"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/codebook.hpp"
 #include "pipeline/toy_joint.hpp"

@@ -1,5 +1,6 @@
 #include "cafeq/quant/encoding.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/codebook.hpp"
 #include "cafeq/quant/microfloat.hpp"

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "cafeq/core/executor.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "pipeline/toy_joint.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"

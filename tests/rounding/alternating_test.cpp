@@ -1,5 +1,6 @@
 #include "cafeq/rounding/alternating.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/rounding/error_feedback.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"

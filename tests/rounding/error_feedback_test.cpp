@@ -1,5 +1,6 @@
 #include "cafeq/rounding/error_feedback.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/quant/affine.hpp"

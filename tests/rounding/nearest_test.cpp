@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "support/catch.hpp"

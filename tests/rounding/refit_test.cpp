@@ -145,7 +145,7 @@ std::vector<Metric> metrics() {
           Metric::diagonal(weights(24)), Metric::identity(24)};
 }
 
-/// Group after group, as refit_tile promises, but by dense algebra in fp64. tolerance: of a
+/// Group after group, as refit_slab promises, but by dense algebra in fp64. tolerance: of a
 /// parameter, relative to scale and offset together; where both are rounded only the loss counts.
 template <class Q>
 void check_closed_form(const Q& quantizer, const Metric& metric, double tolerance,

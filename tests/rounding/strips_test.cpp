@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/rounding/error_feedback.hpp"

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 #include "engine/tiny_model.hpp"
 #include "io/temporary_directory.hpp"

@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <vector>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/pipeline/pipeline.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/codebook.hpp"

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/transform/hadamard.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"

@@ -1,5 +1,6 @@
 #include "cafeq/transform/compose.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/transform/block_diagonal.hpp"
 #include "cafeq/transform/dual_scaling.hpp"
 #include "cafeq/transform/hadamard.hpp"

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "laws.hpp"
 
 using namespace cafeq;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/linalg/dense.hpp"
 #include "cafeq/transform/transform.hpp"
 #include "support/catch.hpp"

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 #include "cafeq/runtime/any_linear.hpp"

@@ -1,9 +1,8 @@
-/// Products that replace one factor: X ← X·M and X ← A·X for small square M and A, through a strip
-/// of scratch that stays in cache.
+/// Products that replace one factor: X ← X·M and X ← A·X for small square M and A, some rows or
+/// columns of X at a time, through scratch that stays in cache.
 ///
 /// Every element is the chain of fused multiply-adds of kernel::multiply, so neither strides nor
-/// strips change a bit. M is packed once (kernel/panels.hpp) where many strips are multiplied by
-/// it.
+/// the number of rows at a time change a bit. M is packed once (kernel/panels.hpp).
 #pragma once
 
 #include <algorithm>
@@ -125,8 +124,9 @@ void multiply_right_in_place(View<T> X, View<const T> M, std::span<T> scratch) n
                                    scratch.subspan(std::size_t(panels_size<T>(M.rows, M.rows))));
 }
 
-/// X ← X·diag(M_1, …, M_b) for X [n, Σk] of any strides; block(i) gives packed M_i. Runs a strip of
-/// rows through all blocks before the next one. Scratch: packed_in_place_scratch<T>(the largest k).
+/// X ← X·diag(M_1, …, M_b) for X [n, Σk] of any strides; block(i) gives packed M_i. Runs some
+/// rows through all blocks before the next ones. Scratch: packed_in_place_scratch<T>(the largest
+/// k).
 template <class T, class Arch = DefaultArch, class Block>
 void multiply_blocks_in_place(View<T> X, Index blocks, Block&& block,
                               std::span<T> scratch) noexcept {

@@ -27,7 +27,7 @@ inline void load_lanes_of(const T* x, Batch<float, Arch> (&part)[lane_parts<Arch
     part[p] = simd::load_float<Arch>(x + p * Index(Batch<float, Arch>::size));
 }
 
-/// visit(first row, how many, j, load, count) for blocks of 16 rows (a number that the compiler
+/// visit(first row, how many, j, load, count) for 16 rows at a time (a number that the compiler
 /// knows; 1 for each row that is left) and for every 16 columns from j on: load(r, part) gives row
 /// r of the block, zeros past the `count` columns that are left at the end.
 template <class Arch, class T, class F>

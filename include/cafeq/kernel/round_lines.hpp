@@ -77,7 +77,7 @@ inline void descend_lanes(const LineBatch& b, View<float> change, Index l) noexc
 /// f(count, l) for all lanes from l on, `count` vectors of them, a constant: 32 lanes at a time
 /// where there are as many, since two or four chains hide one another's latency.
 template <class Arch, class F>
-inline void for_each_strip(Index width, F&& f) noexcept {
+inline void for_each_vector(Index width, F&& f) noexcept {
   constexpr Index vectors = lane_multiple / Index(Batch<float, Arch>::size);
   CAFEQ_ASSERT(width % lane_multiple == 0);
   Index l = 0;
@@ -93,7 +93,7 @@ inline void for_each_strip(Index width, F&& f) noexcept {
 /// of lane_multiple.
 template <bool Half, class Arch = DefaultArch>
 void feed_back(const LineBatch& batch) noexcept {
-  detail::for_each_strip<Arch>(batch.X.cols, [&](auto count, Index l) {
+  detail::for_each_vector<Arch>(batch.X.cols, [&](auto count, Index l) {
     detail::feed_back_lanes<Half, Arch, decltype(count)::value>(batch, l);
   });
 }
@@ -103,7 +103,7 @@ void feed_back(const LineBatch& batch) noexcept {
 /// `change` [n, m], what that differs by. T is H·E before the batch.
 template <bool Half, class Arch = DefaultArch>
 void descend(const LineBatch& batch, View<float> change) noexcept {
-  detail::for_each_strip<Arch>(batch.X.cols, [&](auto count, Index l) {
+  detail::for_each_vector<Arch>(batch.X.cols, [&](auto count, Index l) {
     detail::descend_lanes<Half, Arch, decltype(count)::value>(batch, change, l);
   });
 }

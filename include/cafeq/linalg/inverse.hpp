@@ -12,7 +12,7 @@
 
 namespace cafeq::linalg {
 
-/// A⁻¹ by LU with partial pivoting, P A = L U, in blocks of 8 rows: 2 k³ operations, most of them
+/// A⁻¹ by LU with partial pivoting, P A = L U, in panels of 8 rows: 2 k³ operations, most of them
 /// in products of long depth. Keeps its storage, 2 k² doubles, so that only a matrix larger than
 /// all before allocates. One inverter serves one thread.
 class Inverter {

@@ -17,7 +17,7 @@ namespace cafeq::linalg {
 
 /// U = Lᵀ [n, n], unit upper triangular, rounded to float from a factorization in double; nothing
 /// where H is not positive definite to working precision. Reads the lower triangle. Cholesky,
-/// left-looking, in panels of 128 columns and strips of 16: each element is one chain of fused
+/// left-looking, in panels of 128 columns and slivers of 16: each element is one chain of fused
 /// multiply-adds over the columns before it in ascending order, whatever the blocks and the number
 /// of threads. n³/3 operations; scratch: half of H, and a panel of 128 rows.
 inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H,
@@ -33,32 +33,32 @@ class Cholesky {
       : G_(G),
         executor_(executor),
         before_(std::size_t(kernel::panels_size<double>(G.rows, panel_width))),
-        inside_(panel_width / strip_width * panel_width, strip_width),
+        inside_(panel_width / sliver_width * panel_width, sliver_width),
         inverse_(std::size_t(G.rows)) {}
 
   /// False where a pivot is not positive.
   bool factor() {
     // Left-looking: a panel of columns takes off what the columns before it explain, then its
-    // diagonal block is factored strip by strip, then the rows below it are solved, in parallel.
+    // diagonal block is factored sliver by sliver, then the rows below it are solved, in parallel.
     for (Index p = 0; p < G_.rows; p += panel_width) {
       const Index end = std::min(p + panel_width, G_.rows);
       const auto before = kernel::pack_panels<double>(
           View<const double>(G_).block(p, 0, end - p, p).transposed(), before_.data());
       add_before(before, p, end - p, p, end);
-      for (Index s = p; s < end; s += strip_width) {
-        const Index width = std::min(strip_width, end - s);
+      for (Index s = p; s < end; s += sliver_width) {
+        const Index width = std::min(sliver_width, end - s);
         copy(G_.block(s, p, width, s - p), inside(s, p, width).transposed());
         add_inside(s, end - s, p, s, width);
-        if (!factor_strip(s, width)) return false;
-        solve_strip(s + width, end - s - width, s, width);
+        if (!factor_sliver(s, width)) return false;
+        solve_sliver(s + width, end - s - width, s, width);
       }
       constexpr Index rows_at_once = 96;
       executor_.parallel_for(G_.rows - end, rows_at_once, [&](Index from, Index to, Index) {
         add_before(before, end + from, to - from, p, end);
-        for (Index s = p; s < end; s += strip_width) {
-          const Index width = std::min(strip_width, end - s);
+        for (Index s = p; s < end; s += sliver_width) {
+          const Index width = std::min(sliver_width, end - s);
           add_inside(end + from, to - from, p, s, width);
-          solve_strip(end + from, to - from, s, width);
+          solve_sliver(end + from, to - from, s, width);
         }
       });
     }
@@ -70,24 +70,24 @@ class Cholesky {
 
  private:
   static constexpr Index panel_width = 128;
-  static constexpr Index strip_width = 16;
+  static constexpr Index sliver_width = 16;
 
   /// Columns [p, end) of some rows += G(rows, [0, p)) · G([p, end), [0, p))ᵀ.
   void add_before(kernel::Panels<double> before, Index row, Index rows, Index p, Index end) {
     kernel::multiply<double>(G_.block(row, 0, rows, p), before, G_.block(row, p, rows, end - p),
                              kernel::Store::add);
   }
-  /// The same for the columns [s, s + width) of a strip and those of [p, s).
+  /// The same for the columns [s, s + width) of a sliver and those of [p, s).
   void add_inside(Index row, Index rows, Index p, Index s, Index width) {
     kernel::multiply<double>(G_.block(row, p, rows, s - p), inside(s, p, width),
                              G_.block(row, s, rows, width), kernel::Store::add);
   }
-  /// G(strip, [p, s))ᵀ, dense: strips of a panel below each other.
+  /// G(sliver, [p, s))ᵀ, dense: slivers of a panel below each other.
   View<double> inside(Index s, Index p, Index width) {
-    return inside_.view().block((s - p) / strip_width * panel_width, 0, s - p, width);
+    return inside_.view().block((s - p) / sliver_width * panel_width, 0, s - p, width);
   }
-  /// The diagonal block of a strip whose columns before it have been taken off.
-  bool factor_strip(Index s, Index width) {
+  /// The diagonal block of a sliver whose columns before it have been taken off.
+  bool factor_sliver(Index s, Index width) {
     for (Index i = s; i < s + width; ++i) {
       for (Index j = s; j <= i; ++j) {
         double sum = -G_(i, j);
@@ -103,24 +103,24 @@ class Cholesky {
     }
     return true;
   }
-  /// Rows below a strip's diagonal block: forward substitution, the rest of the row at once in
+  /// Rows below a sliver's diagonal block: forward substitution, the rest of the row at once in
   /// vectors.
-  void solve_strip(Index row, Index rows, Index s, Index width) {
+  void solve_sliver(Index row, Index rows, Index s, Index width) {
     using V = Batch<double>;
     constexpr Index w = Index(V::size);
     // triangle[k][j] = −G(s + j, s + k) for j > k.
-    alignas(64) double triangle[strip_width][strip_width] = {};
+    alignas(64) double triangle[sliver_width][sliver_width] = {};
     for (Index k = 0; k < width; ++k)
       for (Index j = k + 1; j < width; ++j) triangle[k][j] = -G_(s + j, s + k);
 
-    alignas(64) double x[strip_width] = {};
+    alignas(64) double x[sliver_width] = {};
     for (Index i = row; i < row + rows; ++i) {
       double* g = &G_(i, s);
       for (Index k = 0; k < width; ++k) x[k] = -g[k];
       for (Index k = 0; k < width; ++k) {
         g[k] = x[k] * inverse_pivot(s + k);
         const V solved(g[k]);
-        for (Index j = k / w * w; j < strip_width; j += w)
+        for (Index j = k / w * w; j < sliver_width; j += w)
           simd::fma(solved, V::load_aligned(triangle[k] + j), V::load_aligned(x + j))
               .store_aligned(x + j);
       }

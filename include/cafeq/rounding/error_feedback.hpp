@@ -10,7 +10,7 @@
 #include "cafeq/rounding/metric_floats.hpp"
 #include "cafeq/rounding/refit.hpp"
 #include "cafeq/rounding/rounder.hpp"
-#include "cafeq/rounding/row_tile.hpp"
+#include "cafeq/rounding/row_slab.hpp"
 
 namespace cafeq {
 
@@ -42,7 +42,7 @@ struct ErrorFeedback {
     const rounding::MetricFloats floats(metric, sweeps > 0);
 
     if constexpr (ScalarQuantizer<Q>) {
-      if (side == Side::input) return round_tiles(X, floats, encoding, executor);
+      if (side == Side::input) return round_slabs(X, floats, encoding, executor);
       return round_lines(X, floats, encoding, executor);
     } else {
       if (!(encoding.quantizer() == detail::for_lines(encoding.quantizer(), side)))
@@ -63,21 +63,21 @@ struct ErrorFeedback {
   }
 
  private:
-  /// Lines are columns of X; rows are independent of each other and go to the executor in tiles.
+  /// Lines are columns of X; rows are independent of each other and go to the executor in slabs.
   template <ScalarQuantizer Q>
-  void round_tiles(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding,
+  void round_slabs(View<const float> X, const rounding::MetricFloats& metric, Encoding<Q>& encoding,
                    ExecutorRef executor) const {
-    // Wide blocks are read from memory for each tile; more rows share that. Results do not depend
+    // Wide blocks are read from memory for each slab; more rows share that. Results do not depend
     // on it.
-    const Index rows_a_tile = metric.widest() > 256 ? 128 : 64;
+    const Index rows_a_slab = metric.widest() > 256 ? 128 : 64;
     detail::WorkspacePool workspaces(executor.concurrency());
 
-    executor.parallel_for(X.rows, rows_a_tile, [&](Index begin, Index end, Index worker) {
+    executor.parallel_for(X.rows, rows_a_slab, [&](Index begin, Index end, Index worker) {
       Workspace& workspace = workspaces[worker];
       const Workspace::Frame frame(workspace);
-      rounding::RowTile<Q> tile(encoding, begin, end - begin, workspace);
-      const auto lines = workspace.take<float>(X.cols, tile.lanes());
-      const auto E = workspace.take<float>(X.cols, tile.lanes());
+      rounding::RowSlab<Q> slab(encoding, begin, end - begin, workspace);
+      const auto lines = workspace.take<float>(X.cols, slab.lanes());
+      const auto E = workspace.take<float>(X.cols, slab.lanes());
 
       // Lanes beyond the rows are weights of zero.
       for (Index j = 0; j < X.cols; ++j)
@@ -86,14 +86,14 @@ struct ErrorFeedback {
 
       for (const auto& block : metric.blocks)
         start(lines.row_block(block.offset, block.size), block,
-              E.row_block(block.offset, block.size), workspace, tile.at(block.offset));
+              E.row_block(block.offset, block.size), workspace, slab.at(block.offset));
       for (int sweep = 0; sweep < sweeps; ++sweep) {
-        if constexpr (LinearGrid<Q>) rounding::refit_tile(lines, E, metric, tile, workspace);
+        if constexpr (LinearGrid<Q>) rounding::refit_slab(lines, E, metric, slab, workspace);
         for (const auto& block : metric.blocks)
           improve(lines.row_block(block.offset, block.size), block,
-                  E.row_block(block.offset, block.size), workspace, tile.at(block.offset));
+                  E.row_block(block.offset, block.size), workspace, slab.at(block.offset));
       }
-      tile.store();
+      slab.store();
     });
   }
 

@@ -1,8 +1,8 @@
 /// Least-squares parameters for given codes, in a metric.
 ///
 /// Where the metric is on the output side a row stands alone, and plain squared error decides
-/// (refit_row). On the input side the columns of a group are coupled to all others, so a tile of
-/// rows is refitted at once, by products with H (refit_tile).
+/// (refit_row). On the input side the columns of a group are coupled to all others, so a slab of
+/// rows is refitted at once, by products with H (refit_slab).
 #pragma once
 
 #include <algorithm>
@@ -45,16 +45,16 @@ struct GroupProducts {
 
 /// Of lines [begin, end), which lie in the block. A dense block reaches all of its lines, a
 /// diagonal one the group's own.
-template <class Tile>
+template <class Slab>
 GroupProducts group_products(const MetricFloats::Block& block, Index begin, Index end, Index m,
-                             bool has_offset, const Tile& tile, Workspace& workspace) {
+                             bool has_offset, const Slab& slab, Workspace& workspace) {
   const Index first = block.is_dense ? block.offset : begin;
   const Index last = block.is_dense ? block.offset + block.size : end;
   const auto C = workspace.take<float>(end - begin, m);
   const auto R = workspace.take<float>(last - first, m);
   const auto h = workspace.take<float>(has_offset ? last - first : 0);
 
-  for (Index j = begin; j < end; ++j) tile.levels(j, C.row(j - begin));
+  for (Index j = begin; j < end; ++j) slab.levels(j, C.row(j - begin));
   if (block.is_dense) {
     const auto H = block.H.view().col_block(begin - block.offset, end - begin);
     kernel::multiply<float>(H, C, R);
@@ -72,13 +72,13 @@ GroupProducts group_products(const MetricFloats::Block& block, Index begin, Inde
 
 /// What lines [begin, end) of one block add to the normal equations of the group that they belong
 /// to. Of the group itself the weights count, of all other lines their errors.
-template <class Tile>
+template <class Slab>
 void add_block(View<const float> X, View<const float> E, const MetricFloats::Block& block,
-               Index begin, Index end, bool has_offset, const Tile& tile, LaneSums& sums,
+               Index begin, Index end, bool has_offset, const Slab& slab, LaneSums& sums,
                Workspace& workspace) {
   const Workspace::Frame frame(workspace);
   const GroupProducts products =
-      group_products(block, begin, end, X.cols, has_offset, tile, workspace);
+      group_products(block, begin, end, X.cols, has_offset, slab, workspace);
   const auto add = [&](Index from, Index to, View<const float> lines, std::span<double> with_c,
                        std::span<double> with_1) {
     const Index at = from - products.first, count = to - from;
@@ -103,16 +103,16 @@ void add_block(View<const float> X, View<const float> E, const MetricFloats::Blo
 
 }  // namespace detail
 
-/// Least-squares parameters in an input-side metric for a tile of rows, given as lines X [cols,
+/// Least-squares parameters in an input-side metric for a slab of rows, given as lines X [cols,
 /// m]; E [cols, m] holds the errors and follows the new parameters. Groups one after another, each
 /// with the errors of the others fixed: s = (c H E′)/(c H c), E′ the error without this group
 /// (affine grids: the 2 × 2 system of slope and offset). H c is a product in float, chains of fused
 /// multiply-adds; the sums over lines that multiply it run in double from exact products, in the
 /// order of the lines. A per-tensor scale spans all rows and is left as it is.
-template <class Tile>
-void refit_tile(View<const float> X, View<float> E, const MetricFloats& metric, Tile& tile,
+template <class Slab>
+void refit_slab(View<const float> X, View<float> E, const MetricFloats& metric, Slab& slab,
                 Workspace& workspace) {
-  auto& encoding = tile.encoding();
+  auto& encoding = slab.encoding();
   const auto& q = encoding.quantizer();
   constexpr bool has_offset = std::remove_cvref_t<decltype(q)>::has_offset;
   if (encoding.grouping().group == per_tensor) return;
@@ -128,15 +128,15 @@ void refit_tile(View<const float> X, View<float> E, const MetricFloats& metric, 
     for (const auto& block : metric.blocks) {
       const Index from = std::max(begin, block.offset);
       const Index to = std::min(end, block.offset + block.size);
-      if (from < to) detail::add_block(X, E, block, from, to, has_offset, tile, sums, workspace);
+      if (from < to) detail::add_block(X, E, block, from, to, has_offset, slab, sums, workspace);
     }
 
-    for (Index l = 0; l < tile.rows(); ++l) {
-      auto& params = encoding.params(tile.row() + l, begin);
+    for (Index l = 0; l < slab.rows(); ++l) {
+      auto& params = encoding.params(slab.row() + l, begin);
       params = sums.lane(l).solve(q, params);
     }
-    tile.update_group(begin);
-    for (Index j = begin; j < end; ++j) tile.errors(j, X.row(j), E.row(j));
+    slab.update_group(begin);
+    for (Index j = begin; j < end; ++j) slab.errors(j, X.row(j), E.row(j));
   }
 }
 

@@ -1,9 +1,9 @@
-/// A tile of rows of X as lines: how the input side rounds batches of lines and keeps their codes.
+/// A slab of rows of X as lines: how the input side rounds batches of lines and keeps their codes.
 ///
-/// RowTile<Q> is a BatchRounder for rows [row, row + rows) of an encoding, whose columns are its
+/// RowSlab<Q> is a BatchRounder for rows [row, row + rows) of an encoding, whose columns are its
 /// lines. Besides that it has
 ///   lanes()             the width of a line: `rows`, or more where vectors are to be whole
-///   at(first)           the same tile, whose lines are counted from here in the calls that follow
+///   at(first)           the same slab, whose lines are counted from here in the calls that follow
 /// and for a refit of scales, with lines counted from the first column of the matrix,
 ///   encoding(), row(), rows()
 ///   levels(j, out)      of the codes of line j
@@ -26,19 +26,19 @@ namespace cafeq::rounding {
 
 /// Rows of any quantizer: each line by Encoding::encode_column, weight by weight.
 template <ScalarQuantizer Q>
-class ScalarTile {
+class ScalarSlab {
  public:
-  ScalarTile(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
+  ScalarSlab(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
       : encoding_(encoding),
         row_(row),
         lanes_(rows),
         encode_{encoding, row, 0},
         line_by_line_(encode_, rows, workspace) {}
-  ScalarTile(const ScalarTile&) = delete;
-  ScalarTile& operator=(const ScalarTile&) = delete;
+  ScalarSlab(const ScalarSlab&) = delete;
+  ScalarSlab& operator=(const ScalarSlab&) = delete;
 
   Index lanes() const noexcept { return lanes_; }
-  ScalarTile& at(Index first) noexcept {
+  ScalarSlab& at(Index first) noexcept {
     encode_.first = first;
     return *this;
   }
@@ -83,13 +83,13 @@ class ScalarTile {
 };
 
 /// Rows of a uniform grid: batches of lines by kernel/round_lines.hpp, codes kept as lines until
-/// store(). The same codes as ScalarTile's.
+/// store(). The same codes as ScalarSlab's.
 template <UniformGrid Q>
-class UniformTile {
+class UniformSlab {
  public:
   static constexpr bool half = Q::Levels::is_folded;
 
-  UniformTile(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
+  UniformSlab(Encoding<Q>& encoding, Index row, Index rows, Workspace& workspace)
       : encoding_(encoding),
         row_(row),
         rows_(rows),
@@ -101,7 +101,7 @@ class UniformTile {
   }
 
   Index lanes() const noexcept { return lanes_; }
-  UniformTile& at(Index first) noexcept {
+  UniformSlab& at(Index first) noexcept {
     first_ = first;
     return *this;
   }
@@ -182,17 +182,17 @@ class UniformTile {
 namespace detail {
 
 template <class Q>
-struct TileOf {
-  using type = ScalarTile<Q>;
+struct SlabOf {
+  using type = ScalarSlab<Q>;
 };
 template <UniformGrid Q>
-struct TileOf<Q> {
-  using type = UniformTile<Q>;
+struct SlabOf<Q> {
+  using type = UniformSlab<Q>;
 };
 
 }  // namespace detail
 
 template <ScalarQuantizer Q>
-using RowTile = typename detail::TileOf<Q>::type;
+using RowSlab = typename detail::SlabOf<Q>::type;
 
 }  // namespace cafeq::rounding

@@ -1,5 +1,6 @@
-#include "cafeq/rounding/row_tile.hpp"
+#include "cafeq/rounding/row_slab.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
 #include "cafeq/kernel/gram.hpp"
 #include "cafeq/quant/affine.hpp"
 #include "cafeq/quant/codebook.hpp"
@@ -124,15 +125,15 @@ TEST_CASE("A warm workspace is all the memory that loops over lines need") {
   Workspace workspace;
   const auto run = [&] {
     const Workspace::Frame frame(workspace);
-    rounding::RowTile<Midrise<3>> tile(encoding, 0, 24, workspace);
-    const auto lines = workspace.take<float>(150, tile.lanes());
-    const auto E = workspace.take<float>(150, tile.lanes());
+    rounding::RowSlab<Midrise<3>> slab(encoding, 0, 24, workspace);
+    const auto lines = workspace.take<float>(150, slab.lanes());
+    const auto E = workspace.take<float>(150, slab.lanes());
     for (Index i = 0; i < lines.size(); ++i) lines.data[i] = 0;
     kernel::rows_to_lines(X.view(), lines.col_block(0, 24));
-    rounding::feed_back(lines, floats.blocks[0].L, E, workspace, tile);
-    rounding::refit_tile(lines, E, floats, tile, workspace);
-    rounding::descend(lines, floats.blocks[0].H.view(), E, workspace, tile);
-    tile.store();
+    rounding::feed_back(lines, floats.blocks[0].L, E, workspace, slab);
+    rounding::refit_slab(lines, E, floats, slab, workspace);
+    rounding::descend(lines, floats.blocks[0].H.view(), E, workspace, slab);
+    slab.store();
   };
   run();
   CHECK(test::allocations_of(run) == 0);
