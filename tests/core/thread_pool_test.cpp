@@ -3,6 +3,7 @@
 #include <atomic>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include "support/catch.hpp"
 
@@ -106,23 +107,34 @@ TEST_CASE("who finds the pool in use runs his loop himself", "[core][thread_pool
   CHECK_FALSE(strangers);
 }
 
-TEST_CASE("loops of changing sizes and bodies never mix", "[core][thread_pool]") {
-  // A thread that comes late to one loop finds the next one with another body and other sizes.
-  ThreadPool pool(4);
-  for (Index loop = 0; loop < 3000; ++loop) {
-    const Index n = 2 + loop % 13, grain = 1 + loop % 3;
-    std::atomic<Index> sum{0}, calls{0};
-    const auto add = [&](Index begin, Index end, Index worker) {
-      sum += (end - begin) * (loop + 1);
-      calls += worker >= 0 && worker < 4 && end <= n && begin % grain == 0;
+TEST_CASE("threads that come late to a loop take nothing of the next one by mistake",
+          "[core][thread_pool]") {
+  detail::SharedLoop shared;
+  detail::Patience patience;
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> helpers;
+  for (Index worker = 1; worker < 4; ++worker)
+    helpers.emplace_back([&, worker] {
+      while (!stop) shared.work(worker);
+    });
+
+  std::atomic<Index> wrong{0};
+  for (Index loop = 0; loop < 200000; ++loop) {
+    const Index n = 1 + loop * 7 % 29, grain = 1 + loop % 3;
+    std::vector<std::atomic<int>> runs(static_cast<std::size_t>(n));
+    const auto body = [&](Index begin, Index end, Index worker) {
+      wrong += worker < 0 || worker > 3 || begin % grain != 0 || end > n;
+      for (Index i = begin; i < end; ++i) ++runs[std::size_t(i)];
     };
-    if (loop % 2 == 0) pool.parallel_for(n, grain, add);
-    else
-      pool.parallel_for(n, grain,
-                        [&](Index begin, Index end, Index worker) { add(begin, end, worker); });
-    REQUIRE(sum == n * (loop + 1));
-    REQUIRE(calls == ceil_div(n, grain));
+    const LoopBody f(body);
+    shared.start(f, n, grain);
+    shared.work(0);
+    shared.wait(patience);
+    for (const auto& count : runs) wrong += count != 1;
   }
+  stop = true;
+  for (auto& helper : helpers) helper.join();
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("a pool that did nothing ends", "[core][thread_pool]") {

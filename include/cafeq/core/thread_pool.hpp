@@ -73,9 +73,10 @@ class SharedLoop {
     body_.store(&body, std::memory_order_relaxed);
     n_.store(n, std::memory_order_relaxed);
     grain_.store(grain, std::memory_order_relaxed);
-    left_.store(ceil_div(n, grain), std::memory_order_relaxed);
-    const std::uint64_t loop = next_.load(std::memory_order_relaxed) / portion_bit(1) + 1;
-    next_.store(loop * portion_bit(1), std::memory_order_release);
+    const Index portions = ceil_div(n, grain);
+    unfinished_.store(portions, std::memory_order_relaxed);
+    const std::uint64_t loop = offer_.load(std::memory_order_relaxed) / one_loop + 1;
+    offer_.store(loop * one_loop + std::uint64_t(portions), std::memory_order_release);
   }
 
   /// Runs portions as `worker` until none is left to take; returns how many.
@@ -92,7 +93,7 @@ class SharedLoop {
 #else
       (*portion.body)(portion.begin, portion.end, worker);
 #endif
-      if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         ends_.fetch_add(1, std::memory_order_release);
         ends_.notify_one();
       }
@@ -102,7 +103,7 @@ class SharedLoop {
 
   /// Waits for the portions that others have taken; throws what one of them threw first.
   void wait(Patience& patience) {
-    const auto ended = [this] { return left_.load(std::memory_order_acquire) == 0; };
+    const auto ended = [this] { return unfinished_.load(std::memory_order_acquire) == 0; };
     while (!patience.spin_until(ended)) {
       const std::uint32_t before = ends_.load(std::memory_order_acquire);
       if (ended()) break;
@@ -119,29 +120,29 @@ class SharedLoop {
     Index begin, end;
   };
 
-  static constexpr std::uint64_t portion_bit(std::uint64_t loop) noexcept {
-    return loop * std::uint64_t(most_portions) * 2;
-  }
+  static constexpr std::uint64_t one_loop = std::uint64_t(most_portions) * 2;
 
-  /// False where none is left. The loop's number beside the portion's: what was read belongs to
-  /// the loop of which a portion is taken, since no loop ends while one of its portions is left.
+  /// False where none is left. Portions are counted down, so that a loop of which none is left
+  /// shows it whatever the next one has already written beside; and the loop's number changes, so
+  /// that what was read belongs to the loop of which a portion is taken: none ends before.
   bool take(Portion& portion) noexcept {
-    std::uint64_t next = next_.load(std::memory_order_acquire);
-    for (;;) {
+    std::uint64_t offer = offer_.load(std::memory_order_acquire);
+    while (offer % one_loop != 0) {
       const Index n = n_.load(std::memory_order_relaxed),
-                  grain = grain_.load(std::memory_order_relaxed), k = Index(next % portion_bit(1));
-      if (k >= ceil_div(n, grain)) return false;
+                  grain = grain_.load(std::memory_order_relaxed),
+                  k = ceil_div(n, grain) - Index(offer % one_loop);
       portion = {body_.load(std::memory_order_relaxed), k * grain, std::min(n, (k + 1) * grain)};
-      if (next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel,
-                                      std::memory_order_acquire))
+      if (offer_.compare_exchange_weak(offer, offer - 1, std::memory_order_acq_rel,
+                                       std::memory_order_acquire))
         return true;
     }
+    return false;
   }
 
-  std::atomic<std::uint64_t> next_{0};  // number of the loop, and of its next portion
+  std::atomic<std::uint64_t> offer_{0};  // number of the loop, and portions not yet taken
   std::atomic<const LoopBody*> body_{nullptr};
   std::atomic<Index> n_{0}, grain_{1};
-  std::atomic<Index> left_{0};          // portions that have not ended
+  std::atomic<Index> unfinished_{0};    // portions that have not ended
   std::atomic<std::uint32_t> ends_{0};  // changes when a loop ends: for whoever sleeps
   std::mutex failure_mutex_;
   std::exception_ptr failure_;  // there without exceptions too, so that the layout is one
