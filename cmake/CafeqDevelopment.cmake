@@ -28,4 +28,7 @@ target_compile_options(
             $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow;-Wno-stringop-overread>
             $<$<BOOL:${CAFEQ_WARNINGS_AS_ERRORS}>:-Werror>
             $<$<BOOL:${CAFEQ_ARCH}>:-march=${CAFEQ_ARCH}>)
+if(TARGET cafeq_compiled)
+  target_link_libraries(cafeq_compiled PRIVATE cafeq_development)
+endif()
 set(CMAKE_CXX_EXTENSIONS OFF)

@@ -20,7 +20,8 @@ write_basic_package_version_file(cafeq-config-version.cmake
                                  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/cafeq-config.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/cafeq-config-version.cmake
-              cmake/CafeqDependencies.cmake cmake/CafeqDispatch.cmake cmake/CafeqIsolate.cmake
+              cmake/CafeqDependencies.cmake cmake/CafeqCompiled.cmake cmake/CafeqDispatch.cmake
+              cmake/CafeqIsolate.cmake
         DESTINATION ${package_dir})
 
 foreach(name cafeq cafeq-io)

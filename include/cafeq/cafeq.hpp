@@ -16,3 +16,7 @@
 #include "cafeq/transform/diagonal.hpp"
 #include "cafeq/transform/rotation.hpp"
 #include "cafeq/trellis/multiply.hpp"
+
+#if CAFEQ_COMPILED
+#include "cafeq/compiled/instances.hpp"
+#endif

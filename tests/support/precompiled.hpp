@@ -1,8 +1,9 @@
-// What most tests include and never changes. The headers of the library are left out: each test
-// names its own.
+// What most tests include. That each header of the library brings what it needs is another test's
+// (structure/CMakeLists.txt).
 #pragma once
 #include <Eigen/Dense>
 #include <nlohmann/json.hpp>
 #include <xsimd/xsimd.hpp>
 
+#include "cafeq/cafeq.hpp"
 #include "support/catch.hpp"

@@ -24,10 +24,11 @@
 #define CAFEQ_ASSERT(condition) assert(condition)
 #endif
 
-/// Stands before a function that is no template by itself but leads to Eigen. A template is
-/// compiled only where it is called; without this every program that includes the library would pay
-/// for every factorization: 12 s instead of 2 with g++ 12.
-#define CAFEQ_LAZY template <class = void>
+/// Whether the program links cafeq::compiled, which contains what most programs would compile
+/// themselves (compiled/instances.hpp). Set by that target.
+#if !defined(CAFEQ_COMPILED)
+#define CAFEQ_COMPILED 0
+#endif
 
 /// g++ keeps local arrays of vectors in memory unless every loop over them is fully unrolled.
 #if defined(__clang__)

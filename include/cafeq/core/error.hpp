@@ -6,9 +6,11 @@
 #pragma once
 
 #include <atomic>
+#include <concepts>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -123,18 +125,41 @@ auto catch_error(F&& f) -> Result<std::invoke_result_t<F>> {
 
 namespace detail {
 
-inline std::string to_text(std::string_view text) { return std::string(text); }
-inline std::string to_text(const char* text) { return text; }
-inline std::string to_text(char c) { return std::string(1, c); }
-template <class T>
-  requires std::is_integral_v<T>
-std::string to_text(T value) {
-  return std::to_string(value);
-}
-inline std::string to_text(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.6g", value);
-  return buffer;
+/// A text or a number; it lives as long as the expression that it stands in.
+class MessagePart {
+ public:
+  MessagePart(std::string_view text) noexcept : text_(text) {}    // NOLINT
+  MessagePart(const std::string& text) noexcept : text_(text) {}  // NOLINT
+  MessagePart(const char* text) noexcept : text_(text) {}         // NOLINT
+  MessagePart(char c) noexcept : format_("%c"), integer_(c) {}    // NOLINT
+  MessagePart(double x) noexcept : format_("%.6g"), real_(x) {}   // NOLINT
+  template <std::integral I>
+  MessagePart(I number) noexcept  // NOLINT(google-explicit-constructor)
+      : format_(std::is_signed_v<I> ? "%lld" : "%llu"), integer_(static_cast<long long>(number)) {}
+
+  [[gnu::cold]] void append_to(std::string& text) const {
+    if (format_ == nullptr) {
+      text.append(text_);
+      return;
+    }
+    char number[32];
+    if (real_) std::snprintf(number, sizeof number, format_, *real_);
+    else std::snprintf(number, sizeof number, format_, integer_);
+    text.append(number);
+  }
+
+ private:
+  std::string_view text_;
+  const char* format_ = nullptr;  // of a number
+  long long integer_ = 0;
+  std::optional<double> real_;
+};
+
+/// One function for all messages: there are hundreds, and none is in a hurry.
+[[gnu::cold, gnu::noinline]] inline std::string join(std::initializer_list<MessagePart> parts) {
+  std::string text;
+  for (const MessagePart& part : parts) part.append_to(text);
+  return text;
 }
 
 }  // namespace detail
@@ -142,9 +167,7 @@ inline std::string to_text(double value) {
 /// "W: row 3, column 7 is nan" from its parts.
 template <class... Parts>
 std::string message(const Parts&... parts) {
-  std::string text;
-  (text.append(detail::to_text(parts)), ...);
-  return text;
+  return detail::join({detail::MessagePart(parts)...});
 }
 
 }  // namespace cafeq

@@ -53,8 +53,9 @@ struct BalancedHead {
 /// The balance of one head from its Gram matrices `first` = BᵀB and `second` = A Aᵀ alone. With A
 /// Aᵀ = E Λ Eᵀ and Λ^½ Eᵀ BᵀB E Λ^½ = V S² Vᵀ: M = M₀ᵀ S^½ Vᵀ Λ^{-½} Eᵀ (that is M₀ᵀ S^½ Vᵀ
 /// R_A^{-ᵀ} with R_A = Λ^½ Eᵀ), M⁻¹ = E Λ^½ V S^{-½} M₀.
-CAFEQ_LAZY BalancedHead balance_grams(View<const double> first, View<const double> second,
-                                      View<const double> M0 = {}, BalanceOptions options = {});
+template <class Arch = DefaultArch>
+BalancedHead balance_grams(View<const double> first, View<const double> second,
+                           View<const double> M0 = {}, BalanceOptions options = {});
 
 /// The Gram matrices of both factors by KV head, those of the first summed over the group.
 struct PairGrams {
@@ -126,7 +127,7 @@ inline double trace(View<const double> A) {
   return sum;
 }
 
-template <class>
+template <class Arch>
 BalancedHead balance_grams(View<const double> first, View<const double> second,
                            View<const double> M0, BalanceOptions options) {
   const Index d = second.rows;
@@ -153,7 +154,7 @@ BalancedHead balance_grams(View<const double> first, View<const double> second,
     G2.data()[i] /= second_norm;
   }
 
-  const auto eigen = linalg::symmetric_eigen(G2.view());
+  const auto eigen = linalg::symmetric_eigen<Arch>(G2.view());
   std::vector<double> root(std::size_t(d), 0.0);  // Λ^½, floored
   for (std::size_t i = 0; i < root.size(); ++i)
     root[i] = std::sqrt(std::max(eigen.values[i], 1e-12 * eigen.values.back()));
@@ -165,9 +166,9 @@ BalancedHead balance_grams(View<const double> first, View<const double> second,
       R_inverse(i, j) /= root[std::size_t(j)];
     }
 
-  const auto G1R = linalg::product(G1.view(), R.view());
-  const auto RtG1R = linalg::product(R.view().transposed(), G1R.view());
-  const auto product = linalg::symmetric_eigen(RtG1R.view());  // V S² Vᵀ
+  const auto G1R = linalg::product<Arch>(G1.view(), R.view());
+  const auto RtG1R = linalg::product<Arch>(R.view().transposed(), G1R.view());
+  const auto product = linalg::symmetric_eigen<Arch>(RtG1R.view());  // V S² Vᵀ
   const double largest = std::sqrt(std::max(product.values.back(), 0.0));
   if (!(largest > 1e-10)) return unchanged;  // the factors do not meet: B A = 0
 
@@ -186,11 +187,12 @@ BalancedHead balance_grams(View<const double> first, View<const double> second,
   }
 
   // Mᵀ = E Λ^{-½} V S^½ M₀, M⁻¹ = E Λ^½ V S^{-½} M₀.
-  const auto balanced = linalg::product(R_inverse.view(), left.view());
-  const auto balanced_inverse = linalg::product(R.view(), right.view());
-  const auto M_transposed = linalg::product(balanced.view(), rotation);
+  const auto balanced = linalg::product<Arch>(R_inverse.view(), left.view());
+  const auto balanced_inverse = linalg::product<Arch>(R.view(), right.view());
+  const auto M_transposed = linalg::product<Arch>(balanced.view(), rotation);
   BalancedHead result{to_matrix<double>(M_transposed.view().transposed()),
-                      linalg::product(balanced_inverse.view(), rotation), std::move(singular)};
+                      linalg::product<Arch>(balanced_inverse.view(), rotation),
+                      std::move(singular)};
   const double ratio = equalising_scale(first_norm, second_norm);
   for (Index i = 0; i < d * d; ++i) {
     result.M.data()[i] *= ratio;

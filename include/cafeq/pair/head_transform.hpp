@@ -26,7 +26,8 @@ class HeadTransform {
 
   /// `M` [kv_heads · d, d] holds the matrices one below the other; their inverses are computed.
   /// Raises `singular` where there is none.
-  CAFEQ_LAZY HeadTransform(HeadLayout layout, Matrix<double> M);
+  template <class Arch = DefaultArch>
+  HeadTransform(HeadLayout layout, Matrix<double> M);
   template <MatrixView Dense>
     requires(!std::is_same_v<std::remove_cvref_t<Dense>, Matrix<double>>)
   HeadTransform(HeadLayout layout, Dense&& M)
@@ -78,7 +79,7 @@ inline HeadTransform::HeadTransform(HeadLayout layout) : layout_(layout) {
   inverse_ = forward_;
 }
 
-template <class>
+template <class Arch>
 HeadTransform::HeadTransform(HeadLayout layout, Matrix<double> M)
     : layout_(layout), forward_(std::move(M)) {
   check(layout.fault());
@@ -86,7 +87,7 @@ HeadTransform::HeadTransform(HeadLayout layout, Matrix<double> M)
   inverse_ = Matrix<double>(forward_.rows(), forward_.cols());
   const Index d = layout.head_dim;
   for (Index kv = 0; kv < layout.kv_heads; ++kv) {
-    const auto inverted = linalg::inverse(matrix(kv));
+    const auto inverted = linalg::inverse<Arch>(matrix(kv));
     if (!inverted)
       raise(ErrorCode::singular,
             message("M: the ", d, " x ", d, " matrix of KV head ", kv, " has no inverse"));

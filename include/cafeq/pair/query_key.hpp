@@ -29,7 +29,8 @@ inline bool commutes(const HeadTransform& M, const Rotary& rotary);
 /// The nearest matrices (Frobenius) that commute: (a, b) of each pair by averaging, the block of
 /// unrotated coordinates as it is, zero between them. A pair or a block that this makes singular
 /// becomes the identity.
-CAFEQ_LAZY HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary);
+template <class Arch = DefaultArch>
+HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary);
 
 /// The commuting M that serves quantization best in closed form. Each frequency pair gets the scale
 /// that equalises both factors' norms and the angle that minimises Σᵢ ‖q row i‖² ‖k row i‖², which
@@ -150,7 +151,7 @@ inline bool commutes(const HeadTransform& M, const Rotary& rotary) {
   return true;
 }
 
-template <class>
+template <class Arch>
 HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary) {
   const HeadLayout layout = M.layout();
   check(rotary.fault(layout.head_dim));
@@ -167,7 +168,7 @@ HeadTransform project_to_commuting(const HeadTransform& M, const Rotary& rotary)
         detail::set_scaled_rotation(part.view(), rotary.pair(p), {});
     }
     const auto block = part.view().block(rotary.dims, rotary.dims, free, free);
-    if (free > 0 && !linalg::inverse(block)) {
+    if (free > 0 && !linalg::inverse<Arch>(block)) {
       const auto identity = identity_matrix<double>(free);
       copy(identity.view(), block);
     }

@@ -208,18 +208,7 @@ struct PairPipeline {
   };
 
   RoundedPair<Q> quantize_checked(const detail::PairFactors& plain,
-                                  const std::optional<Rotary>& rotary, ExecutorRef executor) const {
-    const Candidate best = rotary ? commuting(plain, *rotary, executor)
-                                  : (transform == PairTransform::learned ? learned(plain, executor)
-                                                                         : fixed(plain, executor));
-    const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);
-    const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
-      return Quantized<Identity::Fitted, Q>(encoding.pack(executor), {encoding.cols()}, Side::input,
-                                            best.factors.exponent[i]);
-    };
-    return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, rounded.nearest_error,
-            rounded.error};
-  }
+                                  const std::optional<Rotary>& rotary, ExecutorRef executor) const;
 
   AlternatedPair<Q> round(const detail::PairFactors& factors, int rounds,
                           ExecutorRef executor) const {
@@ -288,5 +277,22 @@ struct PairPipeline {
     return scaled(std::move(factors), M.then(rotation), executor);
   }
 };
+
+template <class Q, RangeSurrogate S, Optimizer O, RounderFor<Q> R>
+  requires(LinearGrid<Q> || JointQuantizer<Q>)
+RoundedPair<Q> PairPipeline<Q, S, O, R>::quantize_checked(const detail::PairFactors& plain,
+                                                          const std::optional<Rotary>& rotary,
+                                                          ExecutorRef executor) const {
+  const Candidate best = rotary ? commuting(plain, *rotary, executor)
+                                : (transform == PairTransform::learned ? learned(plain, executor)
+                                                                       : fixed(plain, executor));
+  const auto rounded = round(best.factors, rotary ? 0 : alternations, executor);
+  const auto pack = [&](const Encoding<Q>& encoding, std::size_t i) {
+    return Quantized<Identity::Fitted, Q>(encoding.pack(executor), {encoding.cols()}, Side::input,
+                                          best.factors.exponent[i]);
+  };
+  return {pack(rounded.first, 0), pack(rounded.second, 1), best.M, rounded.nearest_error,
+          rounded.error};
+}
 
 }  // namespace cafeq

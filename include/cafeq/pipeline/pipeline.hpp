@@ -67,25 +67,14 @@ struct Pipeline {
   /// dimension.
   template <MatrixView M>
   Result<Quantized<FittedTransform<T>, Q>> try_quantize(M&& W, ExecutorRef executor = {}) const {
-    const auto input = detail::readable(as_view(W));
-    if (auto fault = detail::layout_fault(input, "W")) return *fault;
-    if (auto fault = this->fault(input.rows, input.cols)) return *fault;
-    const auto exponent = detail::exponent_of(input, "W", executor);
-    if (!exponent) return exponent.error();
-    return catch_error([&] { return quantize_checked(input, exponent.value(), executor); });
+    return try_quantize_view(detail::readable(as_view(W)), executor);
   }
 
   /// A pipeline is the recipe that is the same for every shape.
   const Pipeline& pipeline(Index, Index) const noexcept { return *this; }
 
   /// What is wrong with one of the parts for W [rows, cols], if anything.
-  std::optional<Error> fault(Index rows, Index cols) const {
-    const bool on_input = side == Side::input;
-    if (auto fault = fault_of(transform, on_input ? rows : cols, on_input ? cols : rows))
-      return fault;
-    if (auto fault = fault_of(quantizer, rows, cols)) return fault;
-    return fault_of(rounder, rows, cols);
-  }
+  std::optional<Error> fault(Index rows, Index cols) const;
 
   /// The bits that quantize() will store for a matrix of that shape. (A constant matrix may take
   /// less.)
@@ -109,6 +98,9 @@ struct Pipeline {
   Metric metric_of(const Fitted& fitted) const {
     return uses_metric<R> ? detail::induced_metric(fitted) : Metric::identity(fitted.dim());
   }
+
+  template <class E>
+  Result<Quantized<Fitted, Q>> try_quantize_view(View<const E> W, ExecutorRef executor) const;
 
   template <class E>
   Quantized<Fitted, Q> quantize_checked(View<const E> W, int exponent, ExecutorRef executor) const {
@@ -148,6 +140,26 @@ struct Pipeline {
     return {std::move(codes), std::move(fitted), side, exponent};
   }
 };
+
+template <TransformSpec T, Quantizer Q, RounderFor<Q> R>
+std::optional<Error> Pipeline<T, Q, R>::fault(Index rows, Index cols) const {
+  const bool on_input = side == Side::input;
+  if (auto fault = fault_of(transform, on_input ? rows : cols, on_input ? cols : rows))
+    return fault;
+  if (auto fault = fault_of(quantizer, rows, cols)) return fault;
+  return fault_of(rounder, rows, cols);
+}
+
+template <TransformSpec T, Quantizer Q, RounderFor<Q> R>
+template <class E>
+auto Pipeline<T, Q, R>::try_quantize_view(View<const E> W, ExecutorRef executor) const
+    -> Result<Quantized<Fitted, Q>> {
+  if (auto fault = detail::layout_fault(W, "W")) return *fault;
+  if (auto fault = this->fault(W.rows, W.cols)) return *fault;
+  const auto exponent = detail::exponent_of(W, "W", executor);
+  if (!exponent) return exponent.error();
+  return catch_error([&] { return quantize_checked(W, exponent.value(), executor); });
+}
 
 template <class T, class Q>
 Pipeline(T, Q) -> Pipeline<T, Q>;

@@ -75,17 +75,7 @@ class Quantized {
   /// one fp32 matrix (output side).
   template <MatrixView M>
   void dequantize(M&& out, ExecutorRef executor = {}) const {
-    const auto view = as_view(out);
-    check_view(view, "out");
-    check_shape(view, "dequantize: out");
-
-    const PowerOfTwo scale(exponent_);
-    for_each_panel(executor, [&](Index begin, View<const float> panel) {
-      for (Index i = 0; i < panel.rows; ++i)
-        for (Index j = 0; j < panel.cols; ++j)
-          store(scale(double(panel(i, j))), view(begin + i, j));
-      return ErrorAndNorm{};
-    });
+    dequantize_view(as_view(out), executor);
   }
 
   /// ‖W − Ŵ‖²_F / ‖W‖²_F, summed in fp64 (0 where W is zero and reproduced).
@@ -98,20 +88,16 @@ class Quantized {
   template <MatrixView M>
   ErrorAndNorm error_and_norm(M&& W, ExecutorRef executor = {}) const {
     const auto view = as_view(W);
-    check_shape(view, "error: W");
-    check_view(view, "W");
-    check_finite(view, "W");
-
-    using Element = std::remove_const_t<typename decltype(view)::value_type>;
-    return for_each_panel(executor, [&](Index begin, View<const float> panel) {
-      Matrix<float> rows(panel.rows, panel.cols);
-      detail::copy_scaled(View<const Element>(view.row_block(begin, panel.rows)), -exponent_,
-                          rows.view());
-      return detail::plain_rows(View<const float>(rows.view()), panel);
-    });
+    return compare_view(View<const std::remove_const_t<typename decltype(view)::value_type>>(view),
+                        executor);
   }
 
  private:
+  template <class E>
+  void dequantize_view(View<E> out, ExecutorRef executor) const;
+  template <class E>
+  ErrorAndNorm compare_view(View<const E> W, ExecutorRef executor) const;
+
   template <class E>
   static void store(double value, E& out) noexcept {
     if constexpr (std::is_same_v<E, double>) out = value;
@@ -151,6 +137,34 @@ class Quantized {
   Side side_;
   int exponent_;
 };
+
+template <Transform T, class Q>
+template <class E>
+void Quantized<T, Q>::dequantize_view(View<E> out, ExecutorRef executor) const {
+  check_view(out, "out");
+  check_shape(out, "dequantize: out");
+
+  const PowerOfTwo scale(exponent_);
+  for_each_panel(executor, [&](Index begin, View<const float> panel) {
+    for (Index i = 0; i < panel.rows; ++i)
+      for (Index j = 0; j < panel.cols; ++j) store(scale(double(panel(i, j))), out(begin + i, j));
+    return ErrorAndNorm{};
+  });
+}
+
+template <Transform T, class Q>
+template <class E>
+ErrorAndNorm Quantized<T, Q>::compare_view(View<const E> W, ExecutorRef executor) const {
+  check_shape(W, "error: W");
+  check_view(W, "W");
+  check_finite(W, "W");
+
+  return for_each_panel(executor, [&](Index begin, View<const float> panel) {
+    Matrix<float> rows(panel.rows, panel.cols);
+    detail::copy_scaled(W.row_block(begin, panel.rows), -exponent_, rows.view());
+    return detail::plain_rows(View<const float>(rows.view()), panel);
+  });
+}
 
 template <class Q, Transform T>
 Quantized(Codes<Q>, T, Side, int) -> Quantized<T, Q>;

@@ -31,17 +31,12 @@ namespace cafeq {
 template <ScalarQuantizer Q>
 class GridProduct {
  public:
-  explicit GridProduct(const Codes<Q>& codes) { examine(codes); }
+  explicit GridProduct(const Codes<Q>& codes);
 
   /// Laid out for the words of these codes.
-  Activations arrange(const Codes<Q>& codes, View<const float> X, ActivationFormat format) const {
-    return Activations(X, codes.quantizer().bits, format);
-  }
+  Activations arrange(const Codes<Q>& codes, View<const float> X, ActivationFormat format) const;
   void multiply(const Codes<Q>& codes, const Activations& x, ActivationFormat, PowerOfTwo unit,
-                View<float> Y, ExecutorRef executor) const {
-    const Task task{codes, unit, Y, executor};
-    std::visit([&](const auto& packed) { multiply_packed(packed, task); }, x.packed());
-  }
+                View<float> Y, ExecutorRef executor) const;
 
  private:
   /// What is multiplied, but for the activations, and where the result goes.
@@ -69,7 +64,6 @@ class GridProduct {
     }
   };
 
-  void examine(const Codes<Q>& codes);
   static void write_scales(const Codes<Q>& codes, Index row, float bias, float* scale,
                            float* offset) noexcept;
   template <class X>
@@ -88,7 +82,7 @@ class GridProduct {
 
 /// Asks a linear grid for its levels.
 template <ScalarQuantizer Q>
-void GridProduct<Q>::examine(const Codes<Q>& codes) {
+GridProduct<Q>::GridProduct(const Codes<Q>& codes) {
   if constexpr (LinearGrid<Q>) {
     const Q& q = codes.quantizer();
     uniform_ = true;
@@ -97,6 +91,19 @@ void GridProduct<Q>::examine(const Codes<Q>& codes) {
       uniform_ = uniform_ && levels_[std::size_t(c)] == levels_[0] + float(c);
     }
   }
+}
+
+template <ScalarQuantizer Q>
+Activations GridProduct<Q>::arrange(const Codes<Q>& codes, View<const float> X,
+                                    ActivationFormat format) const {
+  return Activations(X, codes.quantizer().bits, format);
+}
+
+template <ScalarQuantizer Q>
+void GridProduct<Q>::multiply(const Codes<Q>& codes, const Activations& x, ActivationFormat,
+                              PowerOfTwo unit, View<float> Y, ExecutorRef executor) const {
+  const Task task{codes, unit, Y, executor};
+  std::visit([&](const auto& packed) { multiply_packed(packed, task); }, x.packed());
 }
 
 /// Of every group of a row: its scale, and its offset plus `bias` times its scale.

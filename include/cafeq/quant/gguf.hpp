@@ -78,10 +78,11 @@ void read_row(const Q& q, std::span<const std::byte> bytes, std::span<std::uint8
 
 /// Quantizes a row of finite weights at their own scale; what is too large for the type becomes the
 /// largest that it has.
-CAFEQ_LAZY void quantize_row(GgufType type, std::span<const float> x, std::span<std::byte> bytes);
+template <class Arch = DefaultArch>
+void quantize_row(GgufType type, std::span<const float> x, std::span<std::byte> bytes);
 
-CAFEQ_LAZY void dequantize_row(GgufType type, std::span<const std::byte> bytes,
-                               std::span<float> out);
+template <class Arch = DefaultArch>
+void dequantize_row(GgufType type, std::span<const std::byte> bytes, std::span<float> out);
 
 }  // namespace gguf
 
@@ -230,7 +231,7 @@ void gguf::read_row(const Q& q, std::span<const std::byte> bytes, std::span<std:
     Block::read(from, codes.data() + g * std::size_t(Block::group), params.data() + g);
 }
 
-template <class>
+template <class Arch>
 void gguf::quantize_row(GgufType type, std::span<const float> x, std::span<std::byte> bytes) {
   detail::check_gguf_row("quantize_row", type, x.size(), bytes.size());
   check_finite(View<const float>{x.data(), 1, Index(x.size()), Index(x.size()), 1}, "x");
@@ -242,7 +243,7 @@ void gguf::quantize_row(GgufType type, std::span<const float> x, std::span<std::
                    [&](const auto& q) { detail::quantize_blocks(q, x, detail::octets(bytes)); });
 }
 
-template <class>
+template <class Arch>
 void gguf::dequantize_row(GgufType type, std::span<const std::byte> bytes, std::span<float> out) {
   detail::check_gguf_row("dequantize_row", type, out.size(), bytes.size());
   if (type == GgufType::f32)

@@ -87,8 +87,8 @@ struct PartnerView {
 /// `partner` are the Gram matrices of one factor, `heads` the number of heads of the other. Head h
 /// of the factor with more heads meets head h / (ratio) of the one with fewer: a factor with fewer
 /// heads sums over all that read a head of it.
-CAFEQ_LAZY PartnerView view_of_partner(const RoundedGrams& partner, Index heads,
-                                       ExecutorRef executor) {
+template <class Arch = DefaultArch>
+PartnerView view_of_partner(const RoundedGrams& partner, Index heads, ExecutorRef executor) {
   const Index partner_heads = Index(partner.G.size());
   const Index d = partner.G[0].rows();
   const Index sharing = std::max<Index>(1, heads / partner_heads);  // one head of the partner
@@ -109,7 +109,7 @@ CAFEQ_LAZY PartnerView view_of_partner(const RoundedGrams& partner, Index heads,
       }
 
     linalg::add_ridge(own, 1e-6);
-    if (auto K = linalg::solve_spd(own.view(), C.view())) {
+    if (auto K = linalg::solve_spd<Arch>(own.view(), C.view())) {
       result.K[std::size_t(h)] = std::move(*K);
       solved[std::size_t(h)] = 1;
     }

@@ -29,11 +29,7 @@ View<E> one_row(VectorView<E> x) noexcept {
 template <Transform T, class Q>
 class Linear {
  public:
-  explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {})
-      : weights_(std::move(weights)),
-        format_(format),
-        undo_(weights_.transform(), weights_.side()),
-        product_(weights_.codes()) {}
+  explicit Linear(Quantized<T, Q> weights, ActivationFormat format = {});
 
   Index in() const noexcept { return weights_.cols(); }
   Index out() const noexcept { return weights_.rows(); }
@@ -50,11 +46,7 @@ class Linear {
   }
   /// Y ← X Ŵᵀ: one activation a row, X [n, in], Y [n, out]. Memory: two or three copies of X and a
   /// few rows of parameters a worker.
-  void multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor = {}) const {
-    check_input(X, "multiply");
-    check_result(X.rows, Y);
-    multiply_batch(prepare_batch(X, executor), Y, executor);
-  }
+  void multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor = {}) const;
 
   /// x [in] with the transform undone, in this layer's format: for multiply() of this layer and of
   /// all whose weights carry the same transform.
@@ -63,13 +55,7 @@ class Linear {
     return prepare_batch(detail::one_row(as_vector(std::forward<X>(x))), executor);
   }
   /// The same for the rows of X [n, in].
-  Activations prepare_batch(View<const float> X, ExecutorRef executor = {}) const {
-    check_input(X, "prepare");
-    if (weights_.side() == Side::output) return arrange(X);
-    Matrix<float> inputs = to_matrix<float>(X);
-    undo_(weights_.transform(), inputs.view(), executor);
-    return arrange(std::as_const(inputs).view());
-  }
+  Activations prepare_batch(View<const float> X, ExecutorRef executor = {}) const;
 
   /// y ← Ŵ x for one prepared vector. Activations that were laid out for other codes are laid out
   /// anew.
@@ -78,20 +64,7 @@ class Linear {
     multiply_batch(x, detail::one_row(as_vector(std::forward<Y>(y))), executor);
   }
   /// The same for several.
-  void multiply_batch(const Activations& x, View<float> Y, ExecutorRef executor = {}) const {
-    if (x.dim() != in())
-      raise(ErrorCode::invalid_shape,
-            message("multiply: x has ", x.dim(), " entries, the weights ", in(), " columns"));
-    check_result(x.count(), Y);
-
-    product_.multiply(weights_.codes(), x, format_, PowerOfTwo(weights_.exponent()), Y, executor);
-    if (weights_.side() == Side::input) return;
-
-    if (Y.rows_contiguous()) return undo_(weights_.transform(), Y, executor);
-    Matrix<float> results = to_matrix<float>(Y);
-    undo_(weights_.transform(), results.view(), executor);
-    copy(std::as_const(results).view(), Y);
-  }
+  void multiply_batch(const Activations& x, View<float> Y, ExecutorRef executor = {}) const;
 
  private:
   Activations arrange(View<const float> X) const {
@@ -115,6 +88,45 @@ class Linear {
   UndoTransform<T> undo_;
   ProductOf<Q> product_;
 };
+
+template <Transform T, class Q>
+Linear<T, Q>::Linear(Quantized<T, Q> weights, ActivationFormat format)
+    : weights_(std::move(weights)),
+      format_(format),
+      undo_(weights_.transform(), weights_.side()),
+      product_(weights_.codes()) {}
+
+template <Transform T, class Q>
+void Linear<T, Q>::multiply_batch(View<const float> X, View<float> Y, ExecutorRef executor) const {
+  check_input(X, "multiply");
+  check_result(X.rows, Y);
+  multiply_batch(prepare_batch(X, executor), Y, executor);
+}
+
+template <Transform T, class Q>
+Activations Linear<T, Q>::prepare_batch(View<const float> X, ExecutorRef executor) const {
+  check_input(X, "prepare");
+  if (weights_.side() == Side::output) return arrange(X);
+  Matrix<float> inputs = to_matrix<float>(X);
+  undo_(weights_.transform(), inputs.view(), executor);
+  return arrange(std::as_const(inputs).view());
+}
+
+template <Transform T, class Q>
+void Linear<T, Q>::multiply_batch(const Activations& x, View<float> Y, ExecutorRef executor) const {
+  if (x.dim() != in())
+    raise(ErrorCode::invalid_shape,
+          message("multiply: x has ", x.dim(), " entries, the weights ", in(), " columns"));
+  check_result(x.count(), Y);
+
+  product_.multiply(weights_.codes(), x, format_, PowerOfTwo(weights_.exponent()), Y, executor);
+  if (weights_.side() == Side::input) return;
+
+  if (Y.rows_contiguous()) return undo_(weights_.transform(), Y, executor);
+  Matrix<float> results = to_matrix<float>(Y);
+  undo_(weights_.transform(), results.view(), executor);
+  copy(std::as_const(results).view(), Y);
+}
 
 template <Transform T, class Q>
 Linear(Quantized<T, Q>, ActivationFormat) -> Linear<T, Q>;

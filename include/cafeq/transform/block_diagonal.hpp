@@ -37,17 +37,21 @@ class BlockDiagonal {
 
   BlockDiagonal() = default;
   /// From the blocks of M, any square invertible ones; sizes may differ.
-  CAFEQ_LAZY static BlockDiagonal from_forward(std::vector<Matrix<double>> M,
-                                               InversePrecision precision = InversePrecision::int8);
+  template <class Arch = DefaultArch>
+  static BlockDiagonal from_forward(std::vector<Matrix<double>> M,
+                                    InversePrecision precision = InversePrecision::int8);
   /// From the blocks of N = M⁻¹.
-  CAFEQ_LAZY static BlockDiagonal from_inverse(std::vector<Matrix<double>> N,
-                                               InversePrecision precision = InversePrecision::int8);
+  template <class Arch = DefaultArch>
+  static BlockDiagonal from_inverse(std::vector<Matrix<double>> N,
+                                    InversePrecision precision = InversePrecision::int8);
   /// From what int8_inverse() gave.
-  CAFEQ_LAZY static BlockDiagonal from_int8(const detail::Int8Inverse& stored);
+  template <class Arch = DefaultArch>
+  static BlockDiagonal from_int8(const detail::Int8Inverse& stored);
   /// From the blocks of an orthogonal M: |MᵀM − I| at most 1e-6. The stored transform is orthogonal
   /// to the precision of storage.
-  CAFEQ_LAZY static BlockDiagonal orthogonal(std::vector<Matrix<double>> M,
-                                             InversePrecision precision = InversePrecision::int8);
+  template <class Arch = DefaultArch>
+  static BlockDiagonal orthogonal(std::vector<Matrix<double>> M,
+                                  InversePrecision precision = InversePrecision::int8);
 
   Index dim() const noexcept { return dim_; }
   const std::vector<Block>& blocks() const noexcept { return blocks_; }
@@ -77,7 +81,8 @@ class BlockDiagonal {
   }
 
   /// H = N Nᵀ: the error E of X = W M costs tr(E H Eᵀ) in W. The identity for an orthogonal M.
-  CAFEQ_LAZY Metric metric() const;
+  template <class Arch = DefaultArch>
+  Metric metric() const;
 
  private:
   Index dim_ = 0;
@@ -101,8 +106,9 @@ inline void check_blocks(const std::vector<Matrix<double>>& blocks, const char* 
   }
 }
 
-CAFEQ_LAZY Matrix<double> invert_block(const Matrix<double>& A, std::size_t b, const char* name) {
-  auto inverse = linalg::inverse(A.view());
+template <class Arch = DefaultArch>
+Matrix<double> invert_block(const Matrix<double>& A, std::size_t b, const char* name) {
+  auto inverse = linalg::inverse<Arch>(A.view());
   if (!inverse)
     raise(ErrorCode::singular, message(name, ": block ", b, " of size ", A.rows(), " is singular"));
   return std::move(*inverse);
@@ -110,7 +116,7 @@ CAFEQ_LAZY Matrix<double> invert_block(const Matrix<double>& A, std::size_t b, c
 
 }  // namespace detail
 
-template <class>
+template <class Arch>
 BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N,
                                           InversePrecision precision) {
   detail::check_blocks(N, "BlockDiagonal");
@@ -119,7 +125,7 @@ BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N,
   result.precision_ = precision;
   for (std::size_t b = 0; b < N.size(); ++b) {
     Block block{
-        result.dim_, detail::invert_block(N[b], b, "BlockDiagonal"), std::move(N[b]), {}, {}};
+        result.dim_, detail::invert_block<Arch>(N[b], b, "BlockDiagonal"), std::move(N[b]), {}, {}};
     block.M_packed.assign(block.M.view());
     block.N_packed.assign(block.N.view());
     result.dim_ += block.size();
@@ -128,19 +134,20 @@ BlockDiagonal BlockDiagonal::from_inverse(std::vector<Matrix<double>> N,
   return result;
 }
 
-template <class>
+template <class Arch>
 BlockDiagonal BlockDiagonal::from_forward(std::vector<Matrix<double>> M,
                                           InversePrecision precision) {
   detail::check_blocks(M, "BlockDiagonal");
-  for (std::size_t b = 0; b < M.size(); ++b) M[b] = detail::invert_block(M[b], b, "BlockDiagonal");
-  return from_inverse(std::move(M), precision);
+  for (std::size_t b = 0; b < M.size(); ++b)
+    M[b] = detail::invert_block<Arch>(M[b], b, "BlockDiagonal");
+  return from_inverse<Arch>(std::move(M), precision);
 }
 
-template <class>
+template <class Arch>
 BlockDiagonal BlockDiagonal::orthogonal(std::vector<Matrix<double>> M, InversePrecision precision) {
   detail::check_blocks(M, "BlockDiagonal");
   for (std::size_t b = 0; b < M.size(); ++b) {
-    const auto G = kernel::gram<double>(M[b].view());
+    const auto G = kernel::gram<double, Arch>(M[b].view());
     for (Index i = 0; i < G.rows(); ++i)
       for (Index j = 0; j < G.cols(); ++j)
         if (std::abs(G(i, j) - (i == j ? 1.0 : 0.0)) > 1e-6)
@@ -149,7 +156,7 @@ BlockDiagonal BlockDiagonal::orthogonal(std::vector<Matrix<double>> M, InversePr
                         " have product ", G(i, j)));
     M[b] = to_matrix<double>(std::as_const(M[b]).view().transposed());
   }
-  auto result = from_inverse(std::move(M), precision);
+  auto result = from_inverse<Arch>(std::move(M), precision);
   result.is_orthogonal_ = true;
   return result;
 }
@@ -200,19 +207,19 @@ inline detail::Int8Inverse BlockDiagonal::int8_inverse() const {
   return detail::to_int8(N);
 }
 
-template <class>
+template <class Arch>
 BlockDiagonal BlockDiagonal::from_int8(const detail::Int8Inverse& stored) {
-  return from_inverse(detail::from_int8(stored), InversePrecision::int8);
+  return from_inverse<Arch>(detail::from_int8(stored), InversePrecision::int8);
 }
 
-template <class>
+template <class Arch>
 Metric BlockDiagonal::metric() const {
   if (is_orthogonal_) return Metric::identity(dim_);
   std::vector<Matrix<double>> H;
   for (const Block& block : blocks_) {
-    H.push_back(kernel::gram<double>(block.N.view().transposed()));  // (Nᵀ)ᵀ Nᵀ
+    H.push_back(kernel::gram<double, Arch>(block.N.view().transposed()));  // (Nᵀ)ᵀ Nᵀ
     // Channels may be too far apart for the squares of N to be positive definite in fp64.
-    if (!linalg::factor_ldl(H.back().view())) linalg::add_ridge(H.back(), 1e-9);
+    if (!linalg::factor_ldl<Arch>(H.back().view())) linalg::add_ridge(H.back(), 1e-9);
   }
   return Metric::block_diagonal(std::move(H));
 }

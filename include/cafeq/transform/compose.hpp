@@ -82,16 +82,17 @@ struct ComposedSpec {
 
   /// W of any element type. Memory: one copy of W in floats, unless b does not look at the weights.
   template <class T>
-  auto fit(View<T> weights, ExecutorRef executor = {}) const {
+  Composed<FittedTransform<A>, FittedTransform<B>> fit(View<T> weights,
+                                                       ExecutorRef executor = {}) const {
     const View<const std::remove_const_t<T>> W = weights;
     auto a = detail::fit_to_weights(first, W, executor);
     if constexpr (!detail::depends_on_weights<B>()) {
-      return Composed(std::move(a), detail::fit_to_weights(second, W, executor));
+      return {std::move(a), detail::fit_to_weights(second, W, executor)};
     } else {
       auto transformed = detail::normalized(W, executor);
       apply_right(a, transformed.view(), Op::forward, executor);
       auto b = fit_transform(second, std::as_const(transformed).view(), executor);
-      return Composed(std::move(a), std::move(b));
+      return {std::move(a), std::move(b)};
     }
   }
   std::int64_t storage_bits(Index dim) const

@@ -17,11 +17,12 @@ class DenseOrthogonal {
  public:
   DenseOrthogonal() = default;
   /// Uniformly random (Haar), a function of the seed.
-  CAFEQ_LAZY DenseOrthogonal(Index dim, std::uint64_t seed) : seeded_(true) {
+  template <class Arch = DefaultArch>
+  DenseOrthogonal(Index dim, std::uint64_t seed) : seeded_(true) {
     if (dim < 0) raise(ErrorCode::invalid_shape, message("DenseOrthogonal: dim is ", dim));
     const CounterRng rng(seed, stream_of("rotation"));
     if (dim > 0)
-      matrix_ = BlockDiagonal::orthogonal(one(linalg::random_orthogonal(dim, rng)),
+      matrix_ = BlockDiagonal::orthogonal(one(linalg::random_orthogonal<Arch>(dim, rng)),
                                           InversePrecision::fp32);
   }
   /// The caller's, checked: |MᵀM − I| at most 1e-6. Its transpose is stored in fp16.

@@ -62,17 +62,31 @@ using FittedOf = decltype(std::declval<const S&>().fit(std::declval<View<const f
 template <class S>
 concept TransformSpec = Transform<S> || requires { requires Transform<detail::FittedOf<S>>; };
 
-/// The transform that a spec becomes for W [n, dim]; a transform of known dimension is returned as
-/// it is.
+namespace detail {
+template <class S>
+struct FittedTransformOf {
+  using type = std::remove_cvref_t<FittedOf<S>>;
+};
+template <Transform S>
+struct FittedTransformOf<S> {
+  using type = S;
+};
+}  // namespace detail
+
+/// What a spec becomes; a transform of known dimension stays what it is.
 template <TransformSpec S>
-auto fit_transform(const S& spec, View<const float> W, ExecutorRef executor = {}) {
+using FittedTransform = typename detail::FittedTransformOf<S>::type;
+
+/// The transform that a spec becomes for W [n, dim].
+template <TransformSpec S>
+FittedTransform<S> fit_transform(const S& spec, View<const float> W, ExecutorRef executor = {}) {
   cafeq::check(spec, W.rows, W.cols);
   if constexpr (Transform<S>) return spec;
   else return spec.fit(W, executor);
 }
 
 /// A spec that reads weights where they lie: any element type, layout and magnitude. Its fit() is a
-/// template.
+/// template; where that names its result, asking compiles no more than the declaration.
 template <class S>
 concept FitsAnyView = !Transform<S> && requires(const S& spec, View<const fp16> a,
                                                 View<const double> b, ExecutorRef executor) {
@@ -85,7 +99,7 @@ namespace detail {
 /// A spec fitted to weights as a caller has them. One that is written for floats alone is given a
 /// dense copy whose largest magnitude lies in [1, 2).
 template <TransformSpec S, class T>
-auto fit_to_weights(const S& spec, View<const T> W, ExecutorRef executor = {}) {
+FittedTransform<S> fit_to_weights(const S& spec, View<const T> W, ExecutorRef executor = {}) {
   cafeq::check(spec, W.rows, W.cols);
   if constexpr (Transform<S>) {
     return spec;
@@ -105,9 +119,6 @@ template <class S>
 concept PlansStorage = TransformSpec<S> && requires(const S& spec, Index dim) {
   { spec.storage_bits(dim) } -> std::convertible_to<std::int64_t>;
 };
-
-template <TransformSpec S>
-using FittedTransform = decltype(fit_transform(std::declval<const S&>(), View<const float>{}));
 
 /// X ← X·op(M), rows in parallel.
 template <Transform T, class E>

@@ -71,7 +71,7 @@ class TrellisWriter {
 /// continue the one before. `chunk` has stream.bytes(n) bytes or more; those behind it become zero.
 inline void pack_trellis(std::span<const std::uint16_t> states, const TrellisStream& stream,
                          std::span<std::uint8_t> chunk) noexcept {
-  const Index n = Index(states.size());
+  [[maybe_unused]] const Index n = Index(states.size());
   CAFEQ_ASSERT(n == stream.padded(n) && Index(chunk.size()) >= stream.bytes(n));
   detail::TrellisWriter writer(stream, chunk);
   writer.write(states);
