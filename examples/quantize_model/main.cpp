@@ -7,6 +7,9 @@
 #include <cstdio>
 #include <optional>
 
+#if CAFEQ_COMPILED
+#include "cafeq/compiled/model_instances.hpp"
+#endif
 #include "cafeq/core/thread_pool.hpp"
 #include "cafeq/model/standard_recipes.hpp"
 #include "quantize_model/command_line.hpp"

@@ -1,4 +1,4 @@
-/// All that cafeq::compiled contains, as declarations.
+/// What cafeq::compiled contains of cafeq.hpp, as declarations; model_instances.hpp has the rest.
 #pragma once
 
 #include "cafeq/compiled/built_for.hpp"

@@ -45,14 +45,14 @@ inline EncodedRows gguf_rows(GgufType type, Index rows, Index cols) {
   return EncodedRows(std::uint32_t(type), rows, cols, row_bytes, decode_gguf_row);
 }
 
-inline QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type,
-                                        ExecutorRef executor) {
+template <class Arch = DefaultArch>
+QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type, ExecutorRef executor) {
   EncodedRows blocks = gguf_rows(type, W.rows(), W.cols());
   const auto sums = sum_over_rows(W.rows(), W.cols(), executor, [&](Index begin, Index end) {
     Matrix<float> hat(end - begin, W.cols());
     for (Index i = begin; i < end; ++i) {
-      gguf::quantize_row(type, W.row(i), blocks.row(i));
-      gguf::dequantize_row(type, blocks.row(i), hat.row(i - begin));
+      gguf::quantize_row<Arch>(type, W.row(i), blocks.row(i));
+      gguf::dequantize_row<Arch>(type, blocks.row(i), hat.row(i - begin));
     }
     return plain_rows(W.view().row_block(begin, end - begin), View<const float>(hat.view()));
   });
@@ -91,6 +91,18 @@ struct GgufPairRecipe {
                            .seed = seed};
   }
 };
+
+/// Both matrices of a pair as blocks of a type, with the transform between them.
+template <class Arch = DefaultArch>
+EncodedPair quantize_together_to_gguf(GgufType type, PairTransform transform, std::uint64_t seed,
+                                      PairWeights& weights, const PairRole& pair,
+                                      ExecutorRef executor) {
+  return gguf::with_quantizer(type, [&]<class Q>(const Q& quantizer) -> EncodedPair {
+    const GgufPairRecipe<Q> recipe{quantizer, transform, seed};
+    return quantize_together(recipe, weights, pair, executor,
+                             [&](const auto& q) { return EncodedMatrix(to_gguf(q, executor)); });
+  });
+}
 
 }  // namespace detail
 
@@ -156,13 +168,8 @@ class GgufRecipe final : public RecipeModel {
   }
   EncodedPair quantize(PairWeights weights, const PairRole& pair,
                        ExecutorRef executor) const override {
-    return gguf::with_quantizer(
-        type_for(weights.W[0].cols()), [&]<class Q>(const Q& quantizer) -> EncodedPair {
-          const detail::GgufPairRecipe<Q> recipe{quantizer, like_->pair_transform(), seed_};
-          return detail::quantize_together(recipe, weights, pair, executor, [&](const auto& q) {
-            return EncodedMatrix(detail::to_gguf(q, executor));
-          });
-        });
+    return detail::quantize_together_to_gguf(type_for(weights.W[0].cols()), like_->pair_transform(),
+                                             seed_, weights, pair, executor);
   }
 
   /// Types of blocks that rows of all these widths fit into.

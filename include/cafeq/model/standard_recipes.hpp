@@ -6,7 +6,8 @@
 
 namespace cafeq {
 
-inline RecipeBook standard_recipes() {
+template <class Arch = DefaultArch>
+RecipeBook standard_recipes() {
   RecipeBook book;
   book.add(recipes::rtn<>{.group = 64});
   book.add(recipes::fast<>{});
