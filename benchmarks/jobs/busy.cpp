@@ -151,10 +151,10 @@ void compare(const std::string& what, Index processors,
     job(executor);
     const double idle = seconds([&] { job(executor); });
     const BusyProcesses others(processors);
-    double busy = 0;
-    for (int round = 0; round < 3; ++round) busy = std::max(busy, seconds([&] { job(executor); }));
-    report(what, who, alone, idle, busy);
+    report(what, who, alone, idle, seconds([&] { job(executor); }));
   };
+
+  measure("one thread", {});
 
   cafeq::ThreadPool pool(processors);
   measure("cafeq", pool);
@@ -168,12 +168,14 @@ void busy() {
   const Index processors = cafeq::available_processors();
   if (processors < 2) return;
   const auto W = layer_weights(bench::smoke() ? 64 : 512, bench::smoke() ? 64 : 256, 3);
+  const int times = bench::smoke() ? 1 : 50;
   compare("learned 512 x 256", processors, [&](cafeq::ExecutorRef executor) {
-    bench::keep(cafeq::quantize(W, cafeq::recipes::learned<3>{.max_block = 32}, executor));
+    for (int time = 0; time < times; ++time)
+      bench::keep(cafeq::quantize(W, cafeq::recipes::learned<3>{.max_block = 32}, executor));
   });
 
   const auto layers = std::make_unique<Layers>(bench::smoke() ? 1 : 4);
-  const int tokens = bench::smoke() ? 1 : 400;
+  const int tokens = bench::smoke() ? 1 : 2000;
   compare("products, token by token", processors, [&](cafeq::ExecutorRef executor) {
     for (int token = 0; token < tokens; ++token) layers->multiply(executor);
   });
@@ -181,7 +183,7 @@ void busy() {
 #if CAFEQ_BENCH_HAS_OPENBLAS
   const auto by_openblas = [&](int threads) {
     openblas_set_num_threads(threads);
-    for (int token = 0; token < tokens; ++token) layers->multiply_by_openblas();
+    for (int token = 0; token < (tokens + 4) / 5; ++token) layers->multiply_by_openblas();
   };
   by_openblas(1);
   const double alone = seconds([&] { by_openblas(1); });
