@@ -46,11 +46,11 @@ class LoopBody {
   void (*call_)(void*, Index, Index, Index);
 };
 
-/// parallel_for(n, grain, f) calls f(begin, end, worker) once for each portion [k * grain, min(n,
-/// (k
-/// + 1) * grain)), in any order and on any thread, with 0 <= worker < concurrency() distinct among
-/// calls that run at the same time, and returns when all are done. A body may throw (no memory, an
-/// Error); the executor passes the first exception on to its caller.
+/// parallel_for(n, grain, f) calls f(begin, end, worker) once for each portion
+/// [k * grain, min(n, (k + 1) * grain)), in any order and on any thread, with
+/// 0 <= worker < concurrency() distinct among calls that run at the same time, and returns when all
+/// are done. A body may throw (no memory, an Error); the executor passes the first exception on to
+/// its caller.
 template <class E>
 concept Executor = requires(E& e, const E& c, Index n, LoopBody f) {
   { c.concurrency() } -> std::convertible_to<Index>;
