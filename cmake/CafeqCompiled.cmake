@@ -22,12 +22,33 @@ function(cafeq_compiled_source name)
   target_sources(cafeq_compiled PRIVATE ${file})
 endfunction()
 
-add_library(cafeq_compiled STATIC EXCLUDE_FROM_ALL)
+# cafeq_add_compiled(<target> [<source> ...])
+function(cafeq_add_compiled target)
+  add_library(${target} STATIC EXCLUDE_FROM_ALL ${ARGN})
+  target_link_libraries(${target} PUBLIC cafeq::cafeq)
+  target_compile_definitions(${target} PUBLIC CAFEQ_COMPILED=1)
+  target_compile_options(${target} PRIVATE ${CAFEQ_COMPILED_OPTIONS})
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON UNITY_BUILD OFF)
+endfunction()
+
+# cafeq_compiled_for(<variable> <architecture>): the target that all dispatched units of the build
+# link for that architecture. Where the property CAFEQ_ARCH of cafeq_compiled says that its flags
+# are those already, it is this one.
+function(cafeq_compiled_for variable arch)
+  get_target_property(compiled_arch cafeq_compiled CAFEQ_ARCH)
+  set(target cafeq_compiled_${arch})
+  if(compiled_arch STREQUAL arch)
+    set(target cafeq_compiled)
+  elseif(NOT TARGET ${target})
+    get_target_property(sources cafeq_compiled SOURCES)
+    cafeq_add_compiled(${target} ${sources})
+    cafeq_compile_for(${target} ${arch})
+  endif()
+  set(${variable} ${target} PARENT_SCOPE)
+endfunction()
+
+cafeq_add_compiled(cafeq_compiled)
 add_library(cafeq::compiled ALIAS cafeq_compiled)
-target_link_libraries(cafeq_compiled PUBLIC cafeq::cafeq)
-target_compile_definitions(cafeq_compiled PUBLIC CAFEQ_COMPILED=1)
-target_compile_options(cafeq_compiled PRIVATE ${CAFEQ_COMPILED_OPTIONS})
-set_target_properties(cafeq_compiled PROPERTIES POSITION_INDEPENDENT_CODE ON UNITY_BUILD OFF)
 
 file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/cafeq_compiled/built_for.cpp CONTENT
 "#include \"cafeq/compiled/built_for.hpp\"

@@ -18,17 +18,40 @@ endif()
 set(CAFEQ_ARCH "${default_arch}" CACHE STRING
     "-march of the tests and examples; empty for the compiler's default")
 
-add_library(cafeq_development INTERFACE)
-target_link_libraries(cafeq_development INTERFACE cafeq::io)
-# The warnings that g++ 12 takes from its optimizer are wrong about std::string and std::vector.
+# Their warnings. Those that g++ 12 takes from its optimizer are wrong about std::string and
+# std::vector.
+add_library(cafeq_warnings INTERFACE)
 target_compile_options(
-  cafeq_development
+  cafeq_warnings
   INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
             $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds;-Wno-restrict>
             $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow;-Wno-stringop-overread>
-            $<$<BOOL:${CAFEQ_WARNINGS_AS_ERRORS}>:-Werror>
-            $<$<BOOL:${CAFEQ_ARCH}>:-march=${CAFEQ_ARCH}>)
-if(TARGET cafeq_compiled)
-  target_link_libraries(cafeq_compiled PRIVATE cafeq_development)
+            $<$<BOOL:${CAFEQ_WARNINGS_AS_ERRORS}>:-Werror>)
+
+# With the architecture besides, for what is compiled once.
+add_library(cafeq_development INTERFACE)
+target_link_libraries(cafeq_development INTERFACE cafeq::io cafeq_warnings)
+target_compile_options(cafeq_development INTERFACE $<$<BOOL:${CAFEQ_ARCH}>:-march=${CAFEQ_ARCH}>)
+
+# The tool and the engine choose when they run. Here, where they run on this machine only, they have
+# one architecture, whose cafeq::compiled is that of the tests.
+set(CAFEQ_DISPATCH_ARCHS "" CACHE STRING
+    "Architectures of the tool and the engine: empty for all, native for CAFEQ_ARCH's, or names")
+set(native_arch generic)
+if(CAFEQ_ARCH STREQUAL "x86-64-v3")
+  set(native_arch avx2)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  set(native_arch neon)
+endif()
+set(example_archs ${CAFEQ_DISPATCH_ARCHS})
+if(CAFEQ_DISPATCH_ARCHS STREQUAL native)
+  set(example_archs ${native_arch})
+endif()
+
+target_link_libraries(cafeq_compiled PRIVATE cafeq_warnings)
+if(CAFEQ_ARCH STREQUAL "" OR CAFEQ_ARCH STREQUAL "x86-64-v3")
+  cafeq_compile_for(cafeq_compiled ${native_arch})
+else()
+  target_compile_options(cafeq_compiled PRIVATE -march=${CAFEQ_ARCH})
 endif()
 set(CMAKE_CXX_EXTENSIONS OFF)

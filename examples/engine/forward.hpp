@@ -23,13 +23,13 @@ namespace engine {
 class Transformer {
  public:
   /// Keeps references to both.
-  Transformer(const Model& model, const Threads& threads);
+  Transformer(const Model& model, cafeq::ExecutorRef threads);
 
   /// Takes the next tokens of the text to their states [n, dim]. Throws for more than the context
   /// holds and for unknown tokens.
   Matrix forward(std::span<const Token> tokens);
   /// [n, vocabulary] for states [n, dim].
-  Matrix logits(const Matrix& states) const { return model_.head.multiply(states, threads_); }
+  Matrix logits(const Matrix& states) const { return model_.head(states, threads_); }
   /// Begins a new text.
   void clear();
 
@@ -45,7 +45,7 @@ class Transformer {
   Matrix attend(const Matrix& query_key_value, Cache& cache) const;
 
   const Model& model_;
-  const Threads& threads_;
+  cafeq::ExecutorRef threads_;
   std::vector<double> frequencies_;  // radians a position, for each pair of coordinates
   std::vector<Cache> caches_;        // one a layer
   std::size_t position_ = 0;
@@ -103,7 +103,7 @@ inline void softmax(std::span<float> x) {
 
 }  // namespace detail
 
-inline Transformer::Transformer(const Model& model, const Threads& threads)
+inline Transformer::Transformer(const Model& model, cafeq::ExecutorRef threads)
     : model_(model),
       threads_(threads),
       frequencies_(detail::rope_frequencies(model.config)),
@@ -119,13 +119,12 @@ inline Matrix Transformer::forward(std::span<const Token> tokens) {
   Matrix x = embed(tokens);
   for (std::size_t l = 0; l < model_.layers.size(); ++l) {
     const Layer& layer = model_.layers[l];
-    Matrix query_key_value = layer.query_key_value.multiply(
-        detail::normalise(x, layer.attention_norm, epsilon), threads_);
+    Matrix query_key_value =
+        layer.query_key_value(detail::normalise(x, layer.attention_norm, epsilon), threads_);
     rotate(query_key_value);
-    detail::add(layer.output.multiply(attend(query_key_value, caches_[l]), threads_), x);
-    const Matrix gate_up =
-        layer.gate_up.multiply(detail::normalise(x, layer.mlp_norm, epsilon), threads_);
-    detail::add(layer.down.multiply(detail::gated(gate_up), threads_), x);
+    detail::add(layer.output(attend(query_key_value, caches_[l]), threads_), x);
+    const Matrix gate_up = layer.gate_up(detail::normalise(x, layer.mlp_norm, epsilon), threads_);
+    detail::add(layer.down(detail::gated(gate_up), threads_), x);
   }
   position_ += tokens.size();
   return detail::normalise(x, model_.norm, epsilon);
@@ -178,9 +177,9 @@ inline Matrix Transformer::attend(const Matrix& query_key_value, Cache& cache) c
                         row.end());
   }
   Matrix result(query_key_value.rows, queries);
-  Matrix scores(threads_.count(), position_ + query_key_value.rows);
+  Matrix scores(std::size_t(threads_.concurrency()), position_ + query_key_value.rows);
   const float scale = 1 / std::sqrt(float(dim));
-  threads_.parallel_for(c.heads * result.rows, 8,
+  threads_.parallel_for(cafeq::Index(c.heads * result.rows), 8,
                         [&](std::size_t begin, std::size_t end, std::size_t worker) {
                           for (std::size_t i = begin; i < end; ++i) {
                             const std::size_t n = i / c.heads, head = i % c.heads,

@@ -9,12 +9,11 @@
 #include <fstream>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "cafeq/core/thread_pool.hpp"
 #include "hugging_face.hpp"
 #include "llama2c.hpp"
-#include "packed.hpp"
 #include "perplexity.hpp"
 #include "sample.hpp"
 #include "tokenizer_files.hpp"
@@ -27,7 +26,7 @@ using Texts = std::vector<std::vector<Token>>;
 struct Options {
   std::string model, tokenizer;
   std::string quantizer = "none";
-  std::size_t threads = std::max(1u, std::thread::hardware_concurrency());
+  cafeq::Index threads = cafeq::available_processors();
   // generate
   std::string prompt;
   std::size_t tokens = 256;
@@ -60,10 +59,10 @@ Tokenizer load_tokenizer(const Options& options, const Config& config) {
 }
 
 void generate(const Options& options) {
-  const Threads threads(options.threads);
+  cafeq::ThreadPool threads(options.threads);
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const Tokenizer tokenizer = load_tokenizer(options, checkpoint.config);
-  const Model model = load_model(checkpoint, quantizers.at(options.quantizer), threads);
+  const Model model = load_model(checkpoint, options.quantizer, threads);
   const std::vector<Token>& end = model.config.end;
 
   std::vector<Token> tokens = tokenizer.encode(options.prompt);
@@ -112,7 +111,7 @@ Texts read_texts(const Options& options, const Tokenizer& tokenizer) {
 void perplexity(const Options& options) {
   if (options.text.empty() && options.tokens_json.empty())
     fail("perplexity needs --text or --tokens-json");
-  const Threads threads(options.threads);
+  cafeq::ThreadPool threads(options.threads);
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const std::size_t longest = std::min(options.max_tokens, checkpoint.config.context);
   Texts texts;
@@ -124,8 +123,8 @@ void perplexity(const Options& options) {
       !(std::ofstream(options.tokens_json) << Json(texts) << '\n').flush())
     fail(options.tokens_json + ": cannot be written");
 
-  const Perplexity result = measure_perplexity(
-      load_model(checkpoint, quantizers.at(options.quantizer), threads), texts, threads);
+  const Perplexity result =
+      measure_perplexity(load_model(checkpoint, options.quantizer, threads), texts, threads);
   if (result.predicted == 0) fail("no token to predict: every text has fewer than two");
   if (options.json) {
     const Json json{{"perplexity", result.value()},
@@ -152,11 +151,12 @@ int run(int argc, char** argv) {
     sub->add_option("--tokenizer", options.tokenizer,
                     "tokenizer.json, or a file in llama2.c's format (default: the one that lies "
                     "with the model)");
-    sub->add_option("--threads", options.threads, "threads (default: all cores)")
+    sub->add_option("--threads", options.threads,
+                    "threads (default: all that this process may use)")
         ->check(CLI::Range(1, 1024));
     sub->add_option("--quantize", options.quantizer,
                     "what the weights of the layers become as they are loaded")
-        ->check(CLI::IsMember(quantizers));
+        ->check(CLI::IsMember(std::vector<std::string>(quantizers.begin(), quantizers.end())));
     sub->callback([&options, command] { command(options); });
     return sub;
   };

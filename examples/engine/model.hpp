@@ -8,10 +8,11 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "matrix.hpp"
+#include "kernels.hpp"
 
 namespace engine {
 
@@ -92,11 +93,10 @@ inline void check_config(const Config& c) {
     fail("heads of " + std::to_string(c.head_dim) + " coordinates cannot be rotated in pairs");
 }
 
-/// The one place where weights are loaded. Those of the layers are kept as they are, or as `pack`
-/// makes them.
-inline Model load_model(const Checkpoint& checkpoint,
-                        Linear (*pack)(const Matrix&, const Threads&) = nullptr,
-                        const Threads& threads = Threads(1)) {
+/// The one place where weights are loaded. Those of the layers become what `quantizer`, one of
+/// `quantizers`, says.
+inline Model load_model(const Checkpoint& checkpoint, std::string_view quantizer = "none",
+                        cafeq::ExecutorRef threads = {}) {
   const Config& c = checkpoint.config;
   const std::size_t queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
   std::string prefix = "model.";
@@ -105,6 +105,9 @@ inline Model load_model(const Checkpoint& checkpoint,
   };
   const auto vector = [&](const std::string& name, std::size_t size) {
     return matrix(name, 1, size).values;
+  };
+  const auto plain = [](Matrix weights) {
+    return kernels().plain(std::make_shared<const Matrix>(std::move(weights)));
   };
   struct Part {
     const char* name;
@@ -117,7 +120,7 @@ inline Model load_model(const Checkpoint& checkpoint,
       all.values.insert(all.values.end(), part.values.begin(), part.values.end());
       all.rows += rows;
     }
-    return pack ? pack(all, threads) : Linear(std::move(all));
+    return quantizer == "none" ? plain(std::move(all)) : kernels().packed(quantizer, all, threads);
   };
 
   Model model{
@@ -138,8 +141,8 @@ inline Model load_model(const Checkpoint& checkpoint,
     });
   }
   prefix.clear();
-  model.head =
-      c.tied_embeddings ? Linear(model.embeddings) : Linear(matrix("lm_head", c.vocabulary, c.dim));
+  model.head = c.tied_embeddings ? kernels().plain(model.embeddings)
+                                 : plain(matrix("lm_head", c.vocabulary, c.dim));
   return model;
 }
 

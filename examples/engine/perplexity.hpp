@@ -28,7 +28,7 @@ inline double surprise(std::span<const float> logits, Token token) {
 
 inline Perplexity measure_perplexity(const Model& model,
                                      const std::vector<std::vector<Token>>& texts,
-                                     const Threads& threads) {
+                                     cafeq::ExecutorRef threads) {
   Perplexity result;
   Transformer transformer(model, threads);
   for (const std::vector<Token>& text : texts) {

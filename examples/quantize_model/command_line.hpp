@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "cafeq/model/recipe_book.hpp"
-#include "cafeq/run/model_run.hpp"
+#include "cafeq/run/run_options.hpp"
 
 namespace cafeq::example {
 

@@ -5,14 +5,14 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 
-#if CAFEQ_COMPILED
-#include "cafeq/compiled/model_instances.hpp"
-#endif
 #include "cafeq/core/thread_pool.hpp"
-#include "cafeq/model/standard_recipes.hpp"
 #include "quantize_model/command_line.hpp"
+#include "quantize_model/quantizer.hpp"
 #include "quantize_model/report.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
@@ -39,46 +39,49 @@ void stop_on_signals() {
 }
 
 /// A bar for each thing that the run does.
-RunSummary quantize_with_bars(const ModelRun& job) {
-  std::optional<example::ProgressBar> bar;
-  std::string shown;
-  double before = 0;
-  return job.quantize([&](std::string_view what, double done, double all) {
-    if (what != shown) {
-      shown = what;
-      before = 0;
-      bar.emplace(shown, all);
+RunProgress bars() {
+  struct Bars {
+    std::optional<example::ProgressBar> bar;
+    std::string shown;
+    double before = 0;
+  };
+  return [bars = std::make_shared<Bars>()](std::string_view what, double done, double all) {
+    if (what != bars->shown) {
+      bars->shown = what;
+      bars->before = 0;
+      bars->bar.emplace(bars->shown, all);
     }
-    bar->advance(done - before);
-    before = done;
-  });
+    bars->bar->advance(done - bars->before);
+    bars->before = done;
+  };
 }
 
 int run(int argc, char** argv) {
-  const auto parsed = example::parse_command_line(argc, argv, standard_recipes());
+  const auto& quantizer = dispatched<example::Quantizer>();
+  const auto parsed = example::parse_command_line(argc, argv, quantizer.recipes());
   if (const int* status = std::get_if<int>(&parsed)) return *status;
   const auto& line = *std::get_if<example::CommandLine>(&parsed);
   stop_on_signals();
 
   ThreadPool executor(line.threads);
-  const ModelRun job(line.run, executor);
   if (line.dry_run) {
-    if (line.json) std::printf("%s\n", to_json(job.plan()).dump(1).c_str());
-    else example::print_plan(job.plan(), stdout);
+    const Plan plan = quantizer.plan(line.run, executor);
+    if (line.json) std::printf("%s\n", to_json(plan).dump(1).c_str());
+    else example::print_plan(plan, stdout);
     return 0;
   }
 
-  const RunSummary summary = quantize_with_bars(job);
+  const auto [plan, summary] = quantizer.quantize(line.run, executor, bars());
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   const double peak = double(usage.ru_maxrss) * 1024;
   if (line.json) {
-    auto report = example::to_json(job.plan(), summary);
+    auto report = example::to_json(plan, summary);
     report["peak_bytes"] = peak;
     std::printf("%s\n", report.dump(1).c_str());
     return 0;
   }
-  example::print_summary(job.plan(), summary, stdout);
+  example::print_summary(plan, summary, stdout);
   std::printf("%s: %s, was %s; %s, peak memory %s\n", line.run.output.c_str(),
               example::byte_text(double(summary.bytes_after)).c_str(),
               example::byte_text(double(summary.bytes_before)).c_str(),

@@ -6,7 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "cafeq/run/model_run.hpp"
+#include "cafeq/io/plan_json.hpp"
+#include "cafeq/run/run_options.hpp"
 #include "support/format.hpp"
 #include "support/table.hpp"
 

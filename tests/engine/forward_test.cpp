@@ -1,6 +1,5 @@
 #include "engine/forward.hpp"
 
-#include <atomic>
 #include <numbers>
 
 #include "support/catch.hpp"
@@ -128,7 +127,7 @@ TEST_CASE("a text in parts has the same bits as the whole, on any number of thre
   const Model model = load_model(tiny.checkpoint());
   const Matrix whole = logits(tiny.checkpoint(), text);
   for (const std::size_t count : {1u, 2u, 3u}) {
-    const Threads threads(count);
+    cafeq::ThreadPool threads(count);
     Transformer transformer(model, threads);
     for (const std::size_t part : {1u, 5u, 12u}) {
       transformer.clear();
@@ -146,8 +145,7 @@ TEST_CASE("a text in parts has the same bits as the whole, on any number of thre
 
 TEST_CASE("texts beyond the context and unknown tokens are refused") {
   const Model model = load_model(tiny_model().checkpoint());
-  const Threads threads(1);
-  Transformer transformer(model, threads);
+  Transformer transformer(model, {});
   const std::vector<Token> full(20, 1), one{1}, unknown{11};
   CHECK_THROWS_WITH(transformer.forward(unknown), "token 11 is not among the 11 of the model");
   transformer.forward(full);
@@ -171,20 +169,4 @@ TEST_CASE("rotations slow down as Llama 3.1 has it") {
   const auto scaled = engine::detail::rope_frequencies(c);
   const double expected[] = {1, 0.1 * (0.5 + 0.5 / 8), 0.01 / 8, 0.001 / 8};
   for (std::size_t i = 0; i < 4; ++i) CHECK(scaled[i] == Approx(expected[i]).epsilon(1e-12));
-}
-
-TEST_CASE("loops are cut into parts that together are the whole") {
-  for (const std::size_t count : {1u, 2u, 5u})
-    for (const std::size_t n : {0u, 1u, 7u, 100u}) {
-      std::vector<std::atomic<int>> seen(n);
-      std::atomic<bool> sound = true;
-      Threads(count).parallel_for(n, 3,
-                                  [&](std::size_t begin, std::size_t end, std::size_t worker) {
-                                    if (begin % 3 != 0 || end > begin + 3 || worker >= count)
-                                      sound = false;
-                                    for (std::size_t i = begin; i < end; ++i) ++seen[i];
-                                  });
-      CHECK(sound);
-      for (const auto& times : seen) CHECK(times == 1);
-    }
 }

@@ -15,7 +15,7 @@ TEST_CASE("every token but the first of each text counts once") {
   const TinyModel tiny = tiny_model();
   const Model model = load_model(tiny.checkpoint());
   const std::vector<std::vector<Token>> texts{{1, 4, 7, 2}, {}, {1}, {1, 9}};
-  const Perplexity result = measure_perplexity(model, texts, Threads(1));
+  const Perplexity result = measure_perplexity(model, texts, {});
   CHECK(result.predicted == 4);
   double expected = 0;
   for (const auto& text : texts)
@@ -28,7 +28,7 @@ TEST_CASE("every token but the first of each text counts once") {
     }
   CHECK(result.negative_log_likelihood == Approx(expected).epsilon(1e-6));
   CHECK(result.value() == Approx(std::exp(expected / 4)).epsilon(1e-6));
-  CHECK_THROWS_WITH(measure_perplexity(model, {{1, 11}}, Threads(1)), Contains("token 11"));
+  CHECK_THROWS_WITH(measure_perplexity(model, {{1, 11}}, {}), Contains("token 11"));
 }
 
 TEST_CASE("a trained model has the same perplexity in both layouts") {
@@ -48,7 +48,8 @@ TEST_CASE("a trained model has the same perplexity in both layouts") {
     texts.push_back(tokenizer.encode(Json::parse(line).get<std::string>()));
     texts.back().resize(std::min<std::size_t>(texts.back().size(), 512));
   }
-  const Perplexity expected = measure_perplexity(load_model(checkpoint), texts, Threads(2));
+  cafeq::ThreadPool threads(2);
+  const Perplexity expected = measure_perplexity(load_model(checkpoint), texts, threads);
   CHECK(expected.value() == Approx(4).margin(0.8));
 
   // The same weights with the names, files and rows of a directory.
@@ -57,7 +58,7 @@ TEST_CASE("a trained model has the same perplexity in both layouts") {
   const TemporaryDirectory directory;
   write_sharded(directory, model, "F32");
   const Perplexity result =
-      measure_perplexity(load_model(open_hugging_face(directory.path())), texts, Threads(2));
+      measure_perplexity(load_model(open_hugging_face(directory.path())), texts, threads);
   CHECK(result.predicted == expected.predicted);
   CHECK(result.value() == Approx(expected.value()).epsilon(1e-6));
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cafeq/core/rng.hpp"
+#include "cafeq/core/thread_pool.hpp"
 #include "engine/forward.hpp"
 #include "engine/hugging_face.hpp"
 #include "engine/llama2c.hpp"
@@ -67,9 +68,9 @@ inline TinyModel tiny_model(const Config& c = tiny_config()) {
 }
 
 inline Matrix logits(const Checkpoint& checkpoint, const std::vector<Token>& tokens,
-                     std::size_t threads = 1) {
+                     cafeq::Index threads = 1) {
   const Model model = load_model(checkpoint);
-  const Threads pool(threads);
+  cafeq::ThreadPool pool(threads);
   Transformer transformer(model, pool);
   return transformer.logits(transformer.forward(tokens));
 }

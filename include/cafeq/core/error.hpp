@@ -49,6 +49,15 @@ class Error : public std::exception {
 
 using ErrorHandler = void (*)(const Error&);
 
+/// What a program has once, however many units of it are kept apart by cafeq_add_dispatch(), which
+/// lets them share the names of this namespace: data, constant before the program starts, without
+/// the address of a function.
+namespace process_wide {
+
+inline std::atomic<ErrorHandler> error_handler{nullptr};  // the default one
+
+}  // namespace process_wide
+
 namespace detail {
 
 inline void default_error_handler(const Error& error) {
@@ -56,25 +65,21 @@ inline void default_error_handler(const Error& error) {
   std::abort();
 }
 
-inline std::atomic<ErrorHandler>& error_handler() {
-  static std::atomic<ErrorHandler> handler{default_error_handler};
-  return handler;
-}
-
 }  // namespace detail
 
 /// Sets what raise() calls in builds without exceptions; returns the handler before. Null restores
 /// the default (print and abort).
 inline ErrorHandler set_error_handler(ErrorHandler handler) {
-  return detail::error_handler().exchange(handler != nullptr ? handler
-                                                             : detail::default_error_handler);
+  const ErrorHandler before = process_wide::error_handler.exchange(handler);
+  return before != nullptr ? before : detail::default_error_handler;
 }
 
 [[noreturn]] inline void raise(const Error& error) {
 #if CAFEQ_EXCEPTIONS
   throw error;
 #else
-  detail::error_handler().load()(error);
+  const ErrorHandler handler = process_wide::error_handler.load();
+  (handler != nullptr ? handler : detail::default_error_handler)(error);
   std::abort();  // a handler must not return
 #endif
 }

@@ -140,15 +140,20 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+namespace process_wide {
+
+inline std::atomic<unsigned> files{0};  // begun so far
+
+}  // namespace process_wide
+
 /// A file written under a temporary name beside its target, which it replaces on commit(). Until
 /// then, and whenever something fails, the target is untouched; the temporary file goes with this
 /// object.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path) : path_(std::move(path)) {
-    static std::atomic<unsigned> counter{0};
     do {
-      temporary_ = message(path_, ".", Index(::getpid()), ".", counter++, ".tmp");
+      temporary_ = message(path_, ".", Index(::getpid()), ".", process_wide::files++, ".tmp");
       fd_ = detail::FileDescriptor(
           ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
     } while (fd_.get() < 0 && errno == EEXIST);

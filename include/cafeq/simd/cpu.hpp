@@ -45,6 +45,20 @@ constexpr std::optional<Architecture> from_name(std::string_view text) noexcept 
   return std::nullopt;
 }
 
+/// The best of them whose instructions the flags of this translation unit allow.
+constexpr Architecture compiled_for =
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512CD__) && \
+    defined(__AVX512DQ__) && defined(__AVX512VL__)
+    Architecture::avx512;
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__BMI__) && \
+    defined(__BMI2__) && defined(__LZCNT__)
+    Architecture::avx2;
+#elif defined(__aarch64__)
+    Architecture::neon;
+#else
+    Architecture::generic;
+#endif
+
 namespace detail {
 
 #if CAFEQ_CPU_X86
@@ -68,12 +82,16 @@ inline bool has_x86_64_v4() noexcept {
 }
 #endif
 
-inline std::atomic<int>& required() noexcept {
-  static std::atomic<int> architecture{-1};
-  return architecture;
-}
-
 }  // namespace detail
+}  // namespace cafeq::cpu
+
+namespace cafeq::process_wide {
+
+inline std::atomic<int> required_architecture{-1};  // none
+
+}  // namespace cafeq::process_wide
+
+namespace cafeq::cpu {
 
 /// Whether code for this architecture runs here.
 inline bool supports(Architecture architecture) noexcept {
@@ -97,13 +115,13 @@ inline void require(std::optional<Architecture> architecture) {
   if (architecture && !supports(*architecture))
     raise(ErrorCode::unsupported,
           message("cpu::require: this processor has no ", name(*architecture)));
-  detail::required().store(architecture ? int(*architecture) : -1);
+  process_wide::required_architecture.store(architecture ? int(*architecture) : -1);
 }
 
 /// What require() or CAFEQ_ARCH asks for; nothing where neither does, or the variable is empty. An
 /// error for a name that does not exist.
 inline Result<std::optional<Architecture>> requested() {
-  if (const int required = detail::required().load(); required >= 0)
+  if (const int required = process_wide::required_architecture.load(); required >= 0)
     return std::optional(Architecture(required));
   const char* text = std::getenv("CAFEQ_ARCH");
   if (text == nullptr || *text == '\0') return std::optional<Architecture>();

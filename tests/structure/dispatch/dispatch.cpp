@@ -1,7 +1,5 @@
 // The table of one architecture against the scalar references: dispatch <architecture>, which
 // CAFEQ_ARCH names too. This program itself is compiled for the baseline.
-#include "cafeq/kernel/dispatch.hpp"
-
 #include <algorithm>
 #include <cstdio>
 #include <vector>
@@ -10,9 +8,10 @@
 #include "cafeq/core/rng.hpp"
 #include "cafeq/kernel/packed_product_reference.hpp"
 #include "cafeq/kernel/row_range.hpp"
+#include "kernel_table/kernels.hpp"
 
 using namespace cafeq;
-using kernel::Table;
+using Table = example::Kernels;
 
 namespace {
 
@@ -268,17 +267,17 @@ int main(int argc, char** argv) {
     std::printf("this processor has no %s\n", argv[1]);
     return 77;
   }
-  const Table& table = kernel::table();
+  const Table& table = dispatched<Table>();
   if (table.architecture != *wanted) {
     std::printf("chosen: %s\n", std::string(cpu::name(table.architecture)).c_str());
     return 3;
   }
   transforms(table);
   groups(table);
-  packed_rows<kernel::AffineLevels>(table, table.encode_packed_affine, "encode_packed_affine");
-  packed_rows<kernel::SymmetricLevels>(table, table.encode_packed_symmetric,
-                                       "encode_packed_symmetric");
-  packed_rows<kernel::MidriseLevels>(table, table.encode_packed_midrise, "encode_packed_midrise");
+  packed_rows<example::AffineLevels>(table, table.encode_packed_affine, "encode_packed_affine");
+  packed_rows<example::SymmetricLevels>(table, table.encode_packed_symmetric,
+                                        "encode_packed_symmetric");
+  packed_rows<example::MidriseLevels>(table, table.encode_packed_midrise, "encode_packed_midrise");
   columns(table);
   products(table);
   activations(table);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # no_avx_outside.sh <objdump> <program or object>: fails where code outside the sections of the
-# dispatched kernels (cafeq_avx2, cafeq_avx512) is of an encoding that came with AVX or BMI, and
+# dispatched units (cafeq_avx2, cafeq_avx512) is of an encoding that came with AVX or BMI, and
 # names the functions.
 set -e
 dump=$(mktemp)
@@ -23,11 +23,11 @@ awk '
     else if (!(name in seen)) {
       seen[name] = 1
       ++outside
-      print "AVX outside the kernels: " section " " name " " $2 " " $3
+      print "AVX outside the units: " section " " name " " $2 " " $3
     }
   }
   END {
-    print instructions + 0 " instructions, " inside + 0 " for AVX in the kernels, " \
+    print instructions + 0 " instructions, " inside + 0 " for AVX in the units, " \
       outside + 0 " functions with such outside"
-    exit outside > 0 || instructions == 0
+    exit outside > 0 || inside == 0
   }' "$dump"

@@ -2,9 +2,13 @@
 // processor.
 #include <cstdlib>
 
-extern "C" {
-extern const int kept;
-constexpr int kept = 1;
-}
+#include "cafeq/simd/dispatch.hpp"
+
+struct Unfit {
+  bool (*asked)();
+};
+
 static const bool asked = std::getenv("CAFEQ_ARCH") != nullptr;
-bool unfit() { return asked; }
+
+template <>
+constinit const Unfit cafeq::Dispatched<Unfit>::table{.asked = [] { return asked; }};

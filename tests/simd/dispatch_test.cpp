@@ -1,4 +1,4 @@
-#include "cafeq/simd/variants.hpp"
+#include "cafeq/simd/dispatch.hpp"
 
 #include <cstdlib>
 
@@ -33,20 +33,41 @@ struct Variable {
   std::string before;
 };
 
+const Names& chosen_of(std::span<const simd::Variant<Names>> among) {
+  return *simd::try_best_variant(among).value();
+}
+
+struct Functions {
+  int (*twice)(int);
+};
+
 }  // namespace
+
+template <>
+constinit const Functions cafeq::Dispatched<Functions>::table{.twice = [](int n) { return 2 * n; }};
+
+TEST_CASE("a table that is compiled once, for the flags of the program", "[simd][dispatch]") {
+  const Variable none("");
+  REQUIRE(simd::dispatched_variants<Functions>().size() == 1);
+  CHECK(simd::dispatched_variants<Functions>()[0].architecture == cpu::compiled_for);
+  CHECK(dispatched<Functions>().twice(4) == 8);
+  CHECK(&dispatched<Functions>() == &Dispatched<Functions>::table);
+  Variable::set(cpu::compiled_for == Architecture::avx2 ? "generic" : "avx2");
+  CHECK(try_dispatched<Functions>().error().code() == ErrorCode::unsupported);
+}
 
 TEST_CASE("without a wish the best that runs here", "[simd][dispatch]") {
   const Variable none("");
   Architecture best = Architecture::generic;
   for (const Architecture architecture : cpu::architectures)
     if (cpu::supports(architecture)) best = architecture;
-  CHECK(simd::best_variant(all()).name == cpu::name(best));
-  CHECK(simd::best_variant(all().subspan(1, 1)).name == std::string("generic"));
+  CHECK(chosen_of(all()).name == cpu::name(best));
+  CHECK(chosen_of(all().subspan(1, 1)).name == std::string("generic"));
 }
 
 TEST_CASE("what is asked for, or an error that tells what there is", "[simd][dispatch]") {
   const Variable wish("generic");
-  CHECK(simd::best_variant(all()).name == std::string("generic"));
+  CHECK(chosen_of(all()).name == std::string("generic"));
   for (const auto& variant : variants) {
     Variable::set(variant.table->name);
     const auto chosen = simd::try_best_variant(all());
@@ -61,7 +82,7 @@ TEST_CASE("what is asked for, or an error that tells what there is", "[simd][dis
     CHECK(chosen.error().message().find(" generic") != std::string::npos);
   }
   Variable::set("avx2");
-  CHECK(test::error_of([] { simd::best_variant(all().subspan(1, 1)); }).message() ==
+  CHECK(test::error_of([] { chosen_of(all().subspan(1, 1)); }).message() ==
         "architecture avx2: this program was built without it; available: generic");
   Variable::set("sse9");
   CHECK(simd::try_best_variant(all()).error().message() ==

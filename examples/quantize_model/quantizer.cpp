@@ -1,0 +1,20 @@
+#include "quantize_model/quantizer.hpp"
+
+#include "cafeq/model/standard_recipes.hpp"
+#include "cafeq/run/model_run.hpp"
+#if CAFEQ_COMPILED
+#include "cafeq/compiled/model_instances.hpp"
+#endif
+
+template <>
+constinit const cafeq::example::Quantizer cafeq::Dispatched<cafeq::example::Quantizer>::table{
+    .recipes = standard_recipes,
+    .plan = [](const RunOptions& options,
+               ExecutorRef executor) { return ModelRun(options, executor).plan(); },
+    .quantize =
+        [](const RunOptions& options, ExecutorRef executor, const RunProgress& progress) {
+          const ModelRun run(options, executor);
+          const RunSummary summary = run.quantize(progress);
+          return std::pair(run.plan(), summary);
+        },
+};

@@ -1,0 +1,47 @@
+/// What a run is asked to do, and what comes of it.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "cafeq/io/model_output.hpp"
+#include "cafeq/io/part_store.hpp"
+#include "cafeq/model/make_plan.hpp"
+#include "cafeq/quant/gguf_type.hpp"
+
+namespace cafeq {
+
+/// What a run writes.
+enum class RunFormat {
+  quantized,  ///< cafeq's own format (docs/reference/format.md), one file
+  floats,     ///< Ŵ in the format of the model itself
+  gguf,       ///< blocks of a type of GGUF, one file
+};
+
+struct RunOptions {
+  std::string input;
+  std::string output;
+  PlanOptions plan{};
+  double target_bits = 0;  ///< mean bits of all that is quantized; 0: those of the plan everywhere
+  double target_size = 0;  ///< of the whole output in bytes instead; 0: none
+  RunFormat format = RunFormat::quantized;
+  GgufType type = GgufType::q4_k;  ///< of blocks, where the format is GGUF
+  std::string tokenizer{};         ///< for GGUF, where it is not the input's own
+  PartStore::Start start = PartStore::Start::fresh;
+  bool overwrite = false;  ///< replace an output that is there
+};
+
+/// What a run has come to.
+struct RunSummary {
+  detail::PartErrors errors;
+  double seconds = 0;  ///< of this run
+  Index bytes_before = 0;
+  Index bytes_after = 0;
+};
+
+/// Called as a run goes on: what it does now ("quantizing", "writing"), how much of that is done,
+/// and how much there is in all. May throw to end it.
+using RunProgress = std::function<void(std::string_view what, double done, double all)>;
+
+}  // namespace cafeq
