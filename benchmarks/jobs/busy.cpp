@@ -1,4 +1,4 @@
-// Threads beside other programs: what `learned` and the products of a language model's layers take
+// Threads beside other programs: what `learned` and a language model's forward pass take
 // on as many threads as there are processors, while one busy process a processor runs beside them,
 // over their time alone on one thread. 1 is one thread on an idle machine; with as many busy
 // processes as processors nobody can expect less than about 1.
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "cafeq/cafeq.hpp"
+#include "engine/forward.hpp"
 #include "support/bench.hpp"
 
 #if CAFEQ_BENCH_HAS_OPENBLAS
@@ -71,43 +72,56 @@ double seconds(const std::function<void()>& job) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The matrices that a token passes in a language model of 135 million weights: a few layers.
-class Layers {
- public:
-  explicit Layers(Index count) {
-    constexpr Index width = 576, kv = 192, hidden = 1536;
-    const std::vector<std::pair<Index, Index>> shapes{
-        {width, width},  {kv, width},     {kv, width},    {width, width},
-        {hidden, width}, {hidden, width}, {width, hidden}};
-    for (Index i = 0; i < count; ++i)
-      for (const auto& [rows, cols] : shapes) {
-        W_.push_back(layer_weights(rows, cols, std::uint64_t(W_.size())));
-        packed_.emplace_back(cafeq::quantize(W_.back(), cafeq::recipes::fast<4>{}));
-      }
-    x_.assign(std::size_t(hidden), 0.5f);
-    y_.assign(std::size_t(hidden), 0.0f);
-  }
+/// The shape of a language model of 135 million weights, with fewer layers and words.
+engine::Config config() {
+  return {.dim = 576,
+          .hidden = 1536,
+          .layers = std::size_t(bench::smoke() ? 1 : 4),
+          .heads = 9,
+          .kv_heads = 3,
+          .head_dim = 64,
+          .vocabulary = 2048,
+          .context = 512,
+          .tied_embeddings = true};
+}
 
-  void multiply(cafeq::ExecutorRef executor) {
-    for (const auto& layer : packed_)
-      layer.multiply(std::span(x_).first(std::size_t(layer.in())),
-                     std::span(y_).first(std::size_t(layer.out())), executor);
-  }
+/// The example engine with random weights of 4 bits.
+engine::Model language_model() {
+  std::uint64_t seed = 0;
+  const engine::Checkpoint checkpoint{
+      config(), [&](const std::string&, std::size_t rows, std::size_t cols) {
+        engine::Matrix m(rows, cols);
+        const auto x = bench::weights(Index(m.values.size()), ++seed);
+        std::copy(x.begin(), x.end(), m.values.begin());
+        return m;
+      }};
+  return engine::load_model(checkpoint, "fast4");
+}
+
 #if CAFEQ_BENCH_HAS_OPENBLAS
-  void multiply_by_openblas() {
+/// The products of one token, in fp32.
+class Products {
+ public:
+  Products() {
+    const engine::Config c = config();
+    const Index dim = Index(c.dim), hidden = Index(c.hidden), kv = Index(c.kv_heads * c.head_dim);
+    for (std::size_t layer = 0; layer < c.layers; ++layer)
+      for (const auto& [rows, cols] : {std::pair{dim + 2 * kv, dim}, std::pair{dim, dim},
+                                       std::pair{2 * hidden, dim}, std::pair{dim, hidden}})
+        W_.push_back(layer_weights(rows, cols, std::uint64_t(W_.size())));
+    W_.push_back(layer_weights(Index(c.vocabulary), dim, 99));
+  }
+  void multiply() {
     for (const auto& W : W_)
       cblas_sgemv(CblasRowMajor, CblasNoTrans, int(W.rows()), int(W.cols()), 1.0f, W.data(),
                   int(W.cols()), x_.data(), 1, 0.0f, y_.data(), 1);
   }
-#endif
 
  private:
-  using Packed = decltype(cafeq::Linear(
-      cafeq::quantize(std::declval<Matrix<float>&>(), cafeq::recipes::fast<4>{})));
   std::vector<Matrix<float>> W_;
-  std::vector<Packed> packed_;
-  std::vector<float> x_, y_;
+  std::vector<float> x_ = std::vector<float>(4096, 0.5f), y_ = x_;
 };
+#endif
 
 #if CAFEQ_BENCH_HAS_TBB
 /// Loops given to oneTBB, one portion a task.
@@ -174,16 +188,19 @@ void busy() {
       bench::keep(cafeq::quantize(W, cafeq::recipes::learned<3>{.max_block = 32}, executor));
   });
 
-  const auto layers = std::make_unique<Layers>(bench::smoke() ? 1 : 4);
-  const int tokens = bench::smoke() ? 1 : 2000;
-  compare("products, token by token", processors, [&](cafeq::ExecutorRef executor) {
-    for (int token = 0; token < tokens; ++token) layers->multiply(executor);
+  const engine::Model model = language_model();
+  const std::size_t tokens = bench::smoke() ? 2 : 400;
+  compare("forward pass, token by token", processors, [&](cafeq::ExecutorRef executor) {
+    engine::Transformer transformer(model, executor);
+    for (engine::Token token = 0; token < tokens; ++token)
+      bench::keep(transformer.logits(transformer.forward(std::span(&token, 1))));
   });
 
 #if CAFEQ_BENCH_HAS_OPENBLAS
+  Products products;
   const auto by_openblas = [&](int threads) {
     openblas_set_num_threads(threads);
-    for (int token = 0; token < (tokens + 4) / 5; ++token) layers->multiply_by_openblas();
+    for (std::size_t token = 0; token < (tokens + 4) / 5; ++token) products.multiply();
   };
   by_openblas(1);
   const double alone = seconds([&] { by_openblas(1); });
