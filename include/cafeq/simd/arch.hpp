@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <xsimd/xsimd.hpp>
 
-#if defined(__SSE2__) || defined(_M_X64)
+#if defined(__AVX__)  // what comes before it, xsimd includes
 #include <immintrin.h>
 #endif
 #if defined(__aarch64__)
