@@ -20,13 +20,14 @@ namespace cafeq::linalg {
 /// left-looking, in panels of 128 columns and slivers of 16: each element is one chain of fused
 /// multiply-adds over the columns before it in ascending order, whatever the blocks and the number
 /// of threads. n³/3 operations; scratch: half of H, and a panel of 128 rows.
-inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H,
-                                                          ExecutorRef executor = {});
+template <class Arch = DefaultArch>
+std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H, ExecutorRef executor = {});
 
 namespace detail {
 
 /// G with H = G Gᵀ, in place of the lower triangle of −H: what is not yet solved is kept negated,
 /// so that all that products do is add.
+template <class Arch>
 class Cholesky {
  public:
   Cholesky(View<double> G, ExecutorRef executor)
@@ -74,13 +75,13 @@ class Cholesky {
 
   /// Columns [p, end) of some rows += G(rows, [0, p)) · G([p, end), [0, p))ᵀ.
   void add_before(kernel::Panels<double> before, Index row, Index rows, Index p, Index end) {
-    kernel::multiply<double>(G_.block(row, 0, rows, p), before, G_.block(row, p, rows, end - p),
-                             kernel::Store::add);
+    kernel::multiply<double, Arch>(G_.block(row, 0, rows, p), before,
+                                   G_.block(row, p, rows, end - p), kernel::Store::add);
   }
   /// The same for the columns [s, s + width) of a sliver and those of [p, s).
   void add_inside(Index row, Index rows, Index p, Index s, Index width) {
-    kernel::multiply<double>(G_.block(row, p, rows, s - p), inside(s, p, width),
-                             G_.block(row, s, rows, width), kernel::Store::add);
+    kernel::multiply<double, Arch>(G_.block(row, p, rows, s - p), inside(s, p, width),
+                                   G_.block(row, s, rows, width), kernel::Store::add);
   }
   /// G(sliver, [p, s))ᵀ, dense: slivers of a panel below each other.
   View<double> inside(Index s, Index p, Index width) {
@@ -106,7 +107,7 @@ class Cholesky {
   /// Rows below a sliver's diagonal block: forward substitution, the rest of the row at once in
   /// vectors.
   void solve_sliver(Index row, Index rows, Index s, Index width) {
-    using V = Batch<double>;
+    using V = Batch<double, Arch>;
     constexpr Index w = Index(V::size);
     // triangle[k][j] = −G(s + j, s + k) for j > k.
     alignas(64) double triangle[sliver_width][sliver_width] = {};
@@ -136,8 +137,8 @@ class Cholesky {
 
 }  // namespace detail
 
-inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H,
-                                                          ExecutorRef executor) {
+template <class Arch>
+std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H, ExecutorRef executor) {
   CAFEQ_ASSERT(H.rows == H.cols);
   const Index n = H.rows;
   // Not zeroed, so that half of the pages are never touched.
@@ -146,7 +147,7 @@ inline std::optional<Matrix<float>> factor_ldl_transposed(View<const double> H,
   for (Index i = 0; i < n; ++i)
     for (Index j = 0; j <= i; ++j) G(i, j) = -H(i, j);
 
-  detail::Cholesky cholesky(G, executor);
+  detail::Cholesky<Arch> cholesky(G, executor);
   if (!cholesky.factor()) return std::nullopt;
 
   // Rows of U are columns of G: in tiles, since rows that are far apart would drive each other out

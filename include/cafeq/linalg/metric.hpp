@@ -63,11 +63,12 @@ class Metric {
 
   /// Each block is factored once, here: error feedback needs the factor, and only a positive
   /// definite block has one.
+  template <class Arch = DefaultArch>
   static Metric block_diagonal(std::vector<Matrix<double>> blocks, ExecutorRef executor = {}) {
     Metric metric;
     for (auto& H : blocks) {
       check_symmetric(H);
-      auto factor = linalg::factor_ldl_transposed(H.view(), executor);
+      auto factor = linalg::factor_ldl_transposed<Arch>(H.view(), executor);
       if (!factor)
         raise(ErrorCode::not_positive_definite,
               message("metric: the ", H.rows(), " x ", H.cols(), " block at ", metric.dim_,

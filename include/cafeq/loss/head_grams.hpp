@@ -27,8 +27,9 @@ Matrix<double> widen_transposed(View<T> F) {
 
 /// AᵀB [d, d] for A, B [n, d]. A head of dimension 1 is a dot product, which the kernel would pad
 /// to whole vectors.
-inline Matrix<double> head_cross_gram(View<const double> A, View<const double> B) {
-  if (A.cols > 1) return kernel::cross_gram<double>(A, B);
+template <class Arch = DefaultArch>
+Matrix<double> head_cross_gram(View<const double> A, View<const double> B) {
+  if (A.cols > 1) return kernel::cross_gram<double, Arch>(A, B);
   Matrix<double> result(1, 1);
   double sum = 0;
   for (Index i = 0; i < A.rows; ++i) sum = std::fma(A(i, 0), B(i, 0), sum);
@@ -37,8 +38,9 @@ inline Matrix<double> head_cross_gram(View<const double> A, View<const double> B
 }
 
 /// AᵀA: the bits of head_cross_gram(A, A) for little more than half of the work.
-inline Matrix<double> head_gram(View<const double> A) {
-  return A.cols > 1 ? kernel::gram<double>(A) : head_cross_gram(A, A);
+template <class Arch = DefaultArch>
+Matrix<double> head_gram(View<const double> A) {
+  return A.cols > 1 ? kernel::gram<double, Arch>(A) : head_cross_gram<Arch>(A, A);
 }
 
 /// F_h F_hᵀ [d, d] of each of the heads. Scratch: one head of F in fp64 a worker.

@@ -64,11 +64,12 @@ ErrorAndNorm plain_error(View<T> W, View<U> W_hat, ExecutorRef executor) {
 
 /// tr(E H Eᵀ) for one block of H and the rows of E that are in `E`; `product` is scratch of the
 /// same shape.
-inline double quadratic_form(const Metric::Block& block, View<const double> E,
-                             View<double> product) noexcept {
+template <class Arch = DefaultArch>
+double quadratic_form(const Metric::Block& block, View<const double> E,
+                      View<double> product) noexcept {
   double sum = 0;
   if (block.is_dense())
-    kernel::multiply<double>(E, block.dense.view(), product);  // [rows, n] · [n, n]
+    kernel::multiply<double, Arch>(E, block.dense.view(), product);  // [rows, n] · [n, n]
   for (Index i = 0; i < E.rows; ++i)
     for (Index j = 0; j < E.cols; ++j)
       sum += E(i, j) * (block.is_dense() ? product(i, j) : E(i, j) * block.weight(j));

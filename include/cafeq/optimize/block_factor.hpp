@@ -11,6 +11,7 @@
 namespace cafeq::detail {
 
 /// Blocks packed for kernel::multiply. All storage is allocated by the constructor.
+template <class Arch = DefaultArch>
 class BlockFactor {
  public:
   explicit BlockFactor(std::span<const Index> sizes) {
@@ -37,7 +38,7 @@ class BlockFactor {
       const double scale = row_scale(i);
       for (Index j = 0; j < block.size; ++j) scaled(i, j) = float(scale * M(i, j));
     }
-    kernel::pack_panels<float>(View<const float>(scaled), packed_.data() + block.position);
+    kernel::pack_panels<float, Arch>(View<const float>(scaled), packed_.data() + block.position);
   }
 
   /// X = W·blockdiag, [n, d]·[d, d], in parallel. Rows of X contiguous.
@@ -70,11 +71,11 @@ class BlockFactor {
     constexpr Index capacity = 6144;
     alignas(64) float copied[capacity];
     const Index step = capacity / block.size / 6 * 6;  // whole tiles of the product
-    if (step == 0) return kernel::multiply<float>(W, M, X);
+    if (step == 0) return kernel::multiply<float, Arch>(W, M, X);
     for (Index i = 0; i < W.rows; i += step) {
       const View<float> rows{copied, std::min(step, W.rows - i), block.size, block.size, 1};
       copy(W.row_block(i, rows.rows), rows);
-      kernel::multiply<float>(View<const float>(rows), M, X.row_block(i, rows.rows));
+      kernel::multiply<float, Arch>(View<const float>(rows), M, X.row_block(i, rows.rows));
     }
   }
 

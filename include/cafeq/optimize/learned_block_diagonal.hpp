@@ -31,7 +31,8 @@ inline ScaleSets scale_sets(Index group) noexcept {
 }
 
 /// Blocks of a randomized Hadamard: the start of every learned transform. Orthogonal.
-inline MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t seed) {
+template <class Arch = DefaultArch>
+MatrixBlocks hadamard_blocks(std::span<const Index> sizes, std::uint64_t seed) {
   MatrixBlocks blocks;
   for (std::size_t b = 0; b < sizes.size(); ++b)
     blocks.push_back(to_dense<double>(Hadamard(Signs(sizes[b], seed + b))));

@@ -25,6 +25,7 @@ namespace cafeq::detail {
 /// has no singular value below 1 and the inverse is always well conditioned. An inverse and three
 /// [k, k] products a matrix, in fp64, from transposes that lie ready; nothing is allocated but by
 /// the constructor and the first call.
+template <class Arch = DefaultArch>
 class CayleyParametrization {
  public:
   explicit CayleyParametrization(const std::vector<Matrix<double>>& start,
@@ -65,10 +66,10 @@ class CayleyParametrization {
         }
       }
       // There is always an inverse, unless P is not finite.
-      if (!workers_[std::size_t(worker)].inverter.invert(B, block.Z.view(), 0))
+      if (!workers_[std::size_t(worker)].inverter.template invert<Arch>(B, block.Z.view(), 0))
         std::fill_n(block.Z.data(), k * k, std::numeric_limits<double>::quiet_NaN());
 
-      kernel::multiply<double>(block.Z.view(), block.start.view(), block.T.view());
+      kernel::multiply<double, Arch>(block.Z.view(), block.start.view(), block.T.view());
       for (Index i = 0; i < k * k; ++i) B.data[i] = 2 * block.T.data()[i] - block.start.data()[i];
       copy(View<const double>(B).transposed(), M[std::size_t(b)].view());
     });
@@ -82,8 +83,8 @@ class CayleyParametrization {
       const Index k = block.start.rows();
       const View<double> TtG = workers_[std::size_t(worker)].square(0, k);
       const View<double> Y = workers_[std::size_t(worker)].square(1, k);
-      kernel::multiply<double>(block.T.view(), by_M[std::size_t(b)].view(), TtG);
-      kernel::multiply<double>(TtG, block.Z.view(), Y);  // half of Y
+      kernel::multiply<double, Arch>(block.T.view(), by_M[std::size_t(b)].view(), TtG);
+      kernel::multiply<double, Arch>(TtG, block.Z.view(), Y);  // half of Y
       double* out = by_unknowns.data() + block.offset;
       for (Index i = 0; i < k; ++i)
         for (Index j = i + 1; j < k; ++j) *out++ = 4 * (Y(i, j) - Y(j, i));

@@ -51,8 +51,9 @@ void for_each_block(const MatrixBlocks& blocks, ExecutorRef executor, F&& f) {
 }
 
 /// The factor ← diag(column_scale)·blockdiag(blocks).
-inline void set_factor(BlockFactor& factor, const MatrixBlocks& blocks,
-                       std::span<const float> column_scale, ExecutorRef executor) {
+template <class Arch>
+void set_factor(BlockFactor<Arch>& factor, const MatrixBlocks& blocks,
+                std::span<const float> column_scale, ExecutorRef executor) {
   for_each_block(blocks, executor, [&](std::size_t b, Index offset, Index k) {
     Buffer<float> scratch(static_cast<std::size_t>(k * k));
     factor.set(
@@ -92,8 +93,8 @@ inline void check_polish(View<const float> W, const MatrixBlocks& blocks,
 }
 
 /// Scratch for the sums over rows, one a worker.
-inline std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks,
-                                                  ExecutorRef executor) {
+template <class Arch = DefaultArch>
+std::vector<Buffer<double>> gram_scratches(const MatrixBlocks& blocks, ExecutorRef executor) {
   Index largest = 0;
   for (const auto& block : blocks) largest = std::max(largest, block.rows());
   return std::vector<Buffer<double>>(std::size_t(executor.concurrency()),

@@ -34,7 +34,7 @@ namespace cafeq::detail {
 /// strip of X (a million floats, but twice as many rows as a block has, or a group of columns, at
 /// least), and for each of the blocks a float copy of its matrix and its gradient in fp64. The
 /// executor, and what the terms view, must outlive the problem.
-template <RangeSurrogate S>
+template <RangeSurrogate S, class Arch = DefaultArch>
 class RangeProblem {
  public:
   RangeProblem(std::vector<RangeTerm> terms, std::vector<Index> sizes, const S& surrogate,
@@ -75,7 +75,7 @@ class RangeProblem {
     std::vector<Matrix<double>> N;
     std::vector<double> norm(M.size());
     for (std::size_t m = 0; m < M.size(); ++m) {
-      auto inverse = linalg::inverse(M[m].view());
+      auto inverse = linalg::inverse<Arch>(M[m].view());
       if (!inverse) return std::numeric_limits<double>::infinity();
       for (const double v : std::span(inverse->data(), std::size_t(inverse->size())))
         norm[m] += v * v;
@@ -99,8 +99,8 @@ class RangeProblem {
     if (gradient.empty()) return penalty;
     for (std::size_t m = 0; m < M.size(); ++m) {
       const auto Nt = N[m].view().transposed();
-      const auto NtN = linalg::product(Nt, N[m].view());
-      const auto NtNNt = linalg::product(NtN.view(), Nt);
+      const auto NtN = linalg::product<Arch>(Nt, N[m].view());
+      const auto NtNNt = linalg::product<Arch>(NtN.view(), Nt);
       for (Index i = 0; i < NtNNt.size(); ++i)
         gradient[m].data()[i] -= 2 * weight[m] * NtNNt.data()[i];
     }
@@ -108,8 +108,8 @@ class RangeProblem {
   }
 
  private:
-  using Term = TermLayout;
-  using Block = Term::Block;
+  using Term = TermLayout<Arch>;
+  using Block = typename Term::Block;
 
   /// Scratch of one worker.
   struct Worker {
@@ -235,7 +235,7 @@ class RangeProblem {
   void add_product(const Block& block, View<const float> W, View<const float> G,
                    Worker& worker) noexcept {
     const View<float> product = worker.product.view().block(0, 0, block.size, block.size);
-    kernel::multiply<float>(W.transposed(), G, product);
+    kernel::multiply<float, Arch>(W.transposed(), G, product);
     double* to = sum_of_blocks_.data() + block.entry;
     for (Index i = 0; i < block.size; ++i)
       for (Index j = 0; j < block.size; ++j) to[i * block.size + j] += double(product(i, j));

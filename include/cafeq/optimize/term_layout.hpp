@@ -16,6 +16,7 @@
 namespace cafeq::detail {
 
 /// A term, its blocks of columns, and how many of its rows are worked on at once.
+template <class Arch = DefaultArch>
 struct TermLayout {
   struct Block {
     std::size_t matrix;  // which of the learned ones acts on it
@@ -27,9 +28,9 @@ struct TermLayout {
   RangeTerm weights;
   std::vector<Block> blocks;
   std::vector<std::vector<std::size_t>> blocks_of_matrix;
-  Index strip = 0;      // rows at a time
-  Index task_rows = 0;  // rows of a strip whose ranges one task finds
-  BlockFactor factor;   // the matrices as they multiply W
+  Index strip = 0;           // rows at a time
+  Index task_rows = 0;       // rows of a strip whose ranges one task finds
+  BlockFactor<Arch> factor;  // the matrices as they multiply W
 
   /// `sizes` are those of the learned matrices. Raises where they do not cover W.
   TermLayout(RangeTerm term, std::span<const Index> sizes)

@@ -57,6 +57,7 @@ class HeadTransform {
   }
 
   /// This transform and `next` after it: next.M · M.
+  template <class Arch = DefaultArch>
   HeadTransform then(const HeadTransform& next) const;
 
  private:
@@ -155,7 +156,8 @@ void HeadTransform::apply(View<T> F, Index heads, ExecutorRef executor, Select s
   });
 }
 
-inline HeadTransform HeadTransform::then(const HeadTransform& next) const {
+template <class Arch>
+HeadTransform HeadTransform::then(const HeadTransform& next) const {
   const auto& other = next.layout();
   if (other.head_dim != layout_.head_dim || other.kv_heads != layout_.kv_heads)
     raise(ErrorCode::invalid_shape,
@@ -164,10 +166,10 @@ inline HeadTransform HeadTransform::then(const HeadTransform& next) const {
   HeadTransform result(layout_);
   const Index d = layout_.head_dim;
   for (Index kv = 0; kv < layout_.kv_heads; ++kv) {
-    kernel::multiply<double>(next.matrix(kv), matrix(kv),
-                             result.forward_.view().row_block(kv * d, d));
-    kernel::multiply<double>(inverse(kv), next.inverse(kv),
-                             result.inverse_.view().row_block(kv * d, d));
+    kernel::multiply<double, Arch>(next.matrix(kv), matrix(kv),
+                                   result.forward_.view().row_block(kv * d, d));
+    kernel::multiply<double, Arch>(inverse(kv), next.inverse(kv),
+                                   result.inverse_.view().row_block(kv * d, d));
   }
   return result;
 }

@@ -75,6 +75,7 @@ struct PairFactors {
   View<float> inner_first(std::size_t i) noexcept { return with_side_first(W[i].view(), inner[i]); }
 
   /// The first KV heads, with the heads that read them.
+  template <class Arch = DefaultArch>
   PairFactors heads(Index kv_heads) const {
     PairFactors part{{layout.head_dim, kv_heads * layout.group(), kv_heads}, {}, inner, exponent};
     for (std::size_t i = 0; i < 2; ++i) {
@@ -85,10 +86,12 @@ struct PairFactors {
     return part;
   }
 
+  template <class Arch = DefaultArch>
   void apply(const HeadTransform& M, ExecutorRef executor) {
     M.apply_first(inner_first(0), executor);
     M.apply_second(inner_first(1), executor);
   }
+  template <class Arch = DefaultArch>
   void scale(ExecutorRef executor) {
     for (std::size_t i = 0; i < 2; ++i) exponent[i] -= scale_for_grid(W[i].view(), executor);
   }

@@ -31,6 +31,7 @@ class Activations {
       std::variant<kernel::PackedActivations<float>, kernel::PackedActivations<std::int8_t>>;
 
   /// X [n, dim], the transform undone already, for weights of `bits` bits.
+  template <class Arch = DefaultArch>
   Activations(View<const float> X, int bits, ActivationFormat format) {
     if (format.group < 0)
       raise(ErrorCode::invalid_argument,

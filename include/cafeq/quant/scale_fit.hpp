@@ -18,11 +18,12 @@ namespace detail {
 
 /// The root mean square of each group, or its standard deviation about the mean of its weights
 /// above a pivot, which is written to `mean`.
-inline Each<float> deviations(const GroupSpan& groups, Each<float>* mean = nullptr) noexcept {
+template <class Arch = DefaultArch>
+Each<float> deviations(const GroupSpan& groups, Each<float>* mean = nullptr) noexcept {
   const std::size_t count = std::size_t(groups.count());
   Each<kernel::Moments> moments;
   Each<float> deviation{};
-  kernel::group_moments(
+  kernel::group_moments<Arch>(
       groups.x, groups.width,
       mean == nullptr ? std::span<const float>() : std::span<const float>(groups.pivot, count),
       std::span(moments).first(count));

@@ -46,6 +46,7 @@ void set_units(const GroupSpan& groups, const ScaleOffsets& at, kernel::Units& u
 struct GroupSums {
   Each<float> size{}, per_size{}, sum{};
 
+  template <class Arch = DefaultArch>
   GroupSums(const GroupSpan& groups, bool has_offset) noexcept {
     const std::size_t count = std::size_t(groups.count());
     for (std::size_t g = 0; g < count; ++g) {
@@ -54,8 +55,8 @@ struct GroupSums {
     }
     if (!has_offset) return;
     Each<kernel::Moments> moments;
-    kernel::group_moments(groups.x, groups.width, {groups.pivot, count},
-                          std::span(moments).first(count));
+    kernel::group_moments<Arch>(groups.x, groups.width, {groups.pivot, count},
+                                std::span(moments).first(count));
     for (std::size_t g = 0; g < count; ++g) sum[g] = float(moments[g].sum);
   }
 };

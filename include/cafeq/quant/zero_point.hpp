@@ -45,6 +45,7 @@ struct Fp16ScaleZero {
     return kernel::detail::clamp_level(std::nearbyint(-offset * kernel::inverse_scale(scale)), 0,
                                        max_zero());
   }
+  template <class Arch = DefaultArch>
   void search(detail::Each<float>& scale, detail::Each<float>& zero, detail::GroupSpan groups,
               float top, int bits) const noexcept;
 };
@@ -73,15 +74,16 @@ void Fp16ScaleZero::fit_row(std::span<const float> x, Index width, const L& leve
 }
 
 /// Shrinking the range does not move its zero point: the neighbours are tried too.
-inline void Fp16ScaleZero::search(detail::Each<float>& scale, detail::Each<float>& zero,
-                                  detail::GroupSpan groups, float top, int bits) const noexcept {
+template <class Arch>
+void Fp16ScaleZero::search(detail::Each<float>& scale, detail::Each<float>& zero,
+                           detail::GroupSpan groups, float top, int bits) const noexcept {
   using detail::Each;
   const Each<float> none{}, widest = scale, middle = zero;
   groups.pivot = none.data();
   detail::SearchSpace space;
   space.narrowest = detail::narrowest_fraction(bits);
   space.widest.scale = widest;
-  space.typical = detail::deviations(groups);
+  space.typical = detail::deviations<Arch>(groups);
   for (float& typical : space.typical) typical *= detail::gaussian_step(bits);
 
   Each<float> least{};

@@ -50,6 +50,7 @@ struct RoundedGrams {
   std::vector<Matrix<double>> G;  ///< Q_h Q_hᵀ
   std::vector<Matrix<double>> C;  ///< Q_h F_hᵀ
 
+  template <class Arch = DefaultArch>
   RoundedGrams(View<const float> exact, View<const float> rounded, Index heads,
                ExecutorRef executor)
       : G(static_cast<std::size_t>(heads)), C(static_cast<std::size_t>(heads)) {
@@ -60,8 +61,8 @@ struct RoundedGrams {
       const auto Q = widen_transposed(rounded.row_block(begin * d, rows));
       for (Index h = begin; h < end; ++h) {
         const auto q = Q.view().col_block((h - begin) * d, d);
-        G[std::size_t(h)] = head_gram(q);
-        C[std::size_t(h)] = head_cross_gram(q, F.view().col_block((h - begin) * d, d));
+        G[std::size_t(h)] = head_gram<Arch>(q);
+        C[std::size_t(h)] = head_cross_gram<Arch>(q, F.view().col_block((h - begin) * d, d));
       }
     });
   }
@@ -125,16 +126,18 @@ PartnerView view_of_partner(const RoundedGrams& partner, Index heads, ExecutorRe
 }
 
 /// blockdiag(K)·F in the stored orientation of the factor.
-inline void least_squares_target(const PairFactor& factor, const std::vector<Matrix<double>>& K,
-                                 View<float> target, ExecutorRef executor) {
+template <class Arch = DefaultArch>
+void least_squares_target(const PairFactor& factor, const std::vector<Matrix<double>>& K,
+                          View<float> target, ExecutorRef executor) {
   const Index d = factor.head_dim();
   for_each(executor, factor.heads, [&](Index h, Index) {
     const auto k = to_matrix<float>(K[std::size_t(h)].view());
     if (factor.inner == Side::output)
-      kernel::multiply<float>(k.view(), factor.X.row_block(h * d, d), target.row_block(h * d, d));
+      kernel::multiply<float, Arch>(k.view(), factor.X.row_block(h * d, d),
+                                    target.row_block(h * d, d));
     else
-      kernel::multiply<float>(factor.X.col_block(h * d, d), k.view().transposed(),
-                              target.col_block(h * d, d));
+      kernel::multiply<float, Arch>(factor.X.col_block(h * d, d), k.view().transposed(),
+                                    target.col_block(h * d, d));
   });
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -36,8 +37,9 @@ class UndoTransform<Identity::Fitted> {
   void operator()(const Identity::Fitted&, View<float>, ExecutorRef) const noexcept {}
 };
 
-template <>
-class UndoTransform<BlockDiagonal> {
+template <Transform T>
+  requires std::same_as<T, BlockDiagonal>
+class UndoTransform<T> {
  public:
   UndoTransform(const BlockDiagonal& transform, Side side) {
     switch (transform.precision()) {

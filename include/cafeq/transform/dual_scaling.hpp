@@ -60,7 +60,8 @@ inline double deviation(const kernel::Moments& moments, Index n) noexcept {
 }
 
 /// The lower median of the positive values; 1 where there are none.
-inline double positive_median(std::vector<double> values) {
+template <class T>
+T positive_median(std::vector<T> values) {
   std::erase_if(values, [](double v) { return !(v > 0); });
   if (values.empty()) return 1;
   const auto middle = values.begin() + std::ptrdiff_t((values.size() - 1) / 2);

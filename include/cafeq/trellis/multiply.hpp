@@ -15,9 +15,10 @@ namespace cafeq {
 /// .506 step Σ_j |x̂_ij|, step = absmax/32767), or to int8, one step for 64 entries; see
 /// trellis/row_product.hpp for the errors of both. Sequences along columns are decoded to fp32, as
 /// those of any joint quantizer.
-class Trellis::Product : private JointProduct<Trellis> {
+template <class Arch>
+class Trellis::ProductOn : private JointProduct<Trellis> {
  public:
-  explicit Product(const Codes<Trellis>& codes) : JointProduct<Trellis>(codes) {
+  explicit ProductOn(const Codes<Trellis>& codes) : JointProduct<Trellis>(codes) {
     for (Index i = 0; i < codes.chunks().lines(); ++i) scales_.push_back(codes.scales()[i]);
   }
 
@@ -37,7 +38,7 @@ class Trellis::Product : private JointProduct<Trellis> {
   template <class E>
   void multiply_rounded(const Codes<Trellis>& codes, View<const float> X, PowerOfTwo unit,
                         View<float> Y, ExecutorRef executor) const {
-    const kernel::TrellisActivations<E> x(X);
+    const kernel::TrellisActivations<E, Arch> x(X);
     const Chunks<Trellis>& chunks = codes.chunks();
 
     executor.parallel_for(chunks.count(), 8, [&](Index begin, Index end, Index) {

@@ -37,17 +37,19 @@ struct Trellis {
   Index chunk_bytes(Index n) const noexcept { return stream().bytes(n); }
   void complete(std::span<std::uint8_t> chunk, Index n) const noexcept { stream().close(chunk, n); }
 
-  /// Searches chunks: .1 to 9 MB by window and rate.
-  class Encoder {
+  /// Searches chunks, by kernels for an architecture: .1 to 9 MB by window and rate.
+  template <class Arch>
+  class EncoderOn {
    public:
-    explicit Encoder(const Trellis& q) : search_(q.code(), q.rate) {}
+    explicit EncoderOn(const Trellis& q) : search_(q.code(), q.rate) {}
     void encode(std::span<const float> x, std::span<std::uint8_t> chunk) {
       search_.encode(x, chunk);
     }
 
    private:
-    kernel::TrellisSearch<> search_;
+    kernel::TrellisSearch<Arch> search_;
   };
+  using Encoder = EncoderOn<DefaultArch>;
   /// Decodes chunks.
   struct Decoder : kernel::TrellisDecoder<> {
     using Level = std::int8_t;
@@ -55,7 +57,9 @@ struct Trellis {
   };
 
   /// How its codes are multiplied: trellis/multiply.hpp.
-  class Product;
+  template <class Arch>
+  class ProductOn;
+  using Product = ProductOn<DefaultArch>;
 
   /// In a few words.
   std::string text() const {
