@@ -5,7 +5,7 @@ cmake_minimum_required(VERSION 3.21)
 # Lowest first. Folders on one floor may know each other, as long as no header ends up including
 # itself.
 set(floors config core simd kernel linalg "quant transform loss" product trellis rounding optimize pair pipeline
-    "runtime model" io compiled run)
+    "runtime model" io run compiled)
 
 # Which folders may open the door to a third-party library.
 set(door_of_Eigen linalg)

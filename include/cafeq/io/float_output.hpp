@@ -20,6 +20,7 @@ class FloatOutput {
   FloatOutput(const ModelFile& model, const Plan& plan)
       : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {}
 
+  template <class Arch = DefaultArch>
   void write_part(const std::string& path, const Job& job, const JobResult& result,
                   ExecutorRef executor) const;
   /// A directory for safetensors, which must not be there and which the model's configuration and
@@ -41,9 +42,10 @@ class FloatOutput {
   std::vector<std::string> names_;  // of matrices
 };
 
-inline void FloatOutput::write_part(const std::string& path, const Job& job,
-                                    const JobResult& result, ExecutorRef executor) const {
-  const TensorMap tensors = detail::rebuilt_tensors(model_, plan_, job, result, executor);
+template <class Arch>
+void FloatOutput::write_part(const std::string& path, const Job& job, const JobResult& result,
+                             ExecutorRef executor) const {
+  const TensorMap tensors = detail::rebuilt_tensors<Arch>(model_, plan_, job, result, executor);
   TensorViewMap views;
   for (const auto& [name, tensor] : tensors) views.emplace(name, tensor.view());
   write_safetensors(path, views, detail::errors_metadata(plan_, names_, result));

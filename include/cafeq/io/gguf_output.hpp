@@ -32,6 +32,7 @@ class GgufOutput {
   /// type for a matrix, or several for those of one tensor.
   GgufOutput(const ModelFile& model, const Plan& plan, const std::string& tokenizer = {});
 
+  template <class Arch = DefaultArch>
   void write_part(const std::string& path, const Job& job, const JobResult& result,
                   ExecutorRef executor) const;
   /// One file. Memory: one kept tensor at a time, where its elements change or its rows move.
@@ -171,11 +172,12 @@ inline void GgufOutput::set_types() {
     }
 }
 
-inline void GgufOutput::write_part(const std::string& path, const Job&, const JobResult& result,
-                                   ExecutorRef) const {
+template <class Arch>
+void GgufOutput::write_part(const std::string& path, const Job&, const JobResult& result,
+                            ExecutorRef) const {
   TensorMap tensors;  // of the model, as the file will have them
   for (const MatrixResult& part : result.matrices) add_blocks(tensors, part);
-  for (auto& [name, bias] : detail::moved_biases(model_, plan_, result))
+  for (auto& [name, bias] : detail::moved_biases<Arch>(model_, plan_, result))
     tensors.emplace(name, std::move(bias));
   std::vector<LoadedTensor> written;
   TensorViewMap views;

@@ -104,16 +104,13 @@ EncodedPair quantize_together_to_gguf(GgufType type, PairTransform transform, st
   });
 }
 
-}  // namespace detail
-
-/// Blocks of one type, or of the nearest finer one that a matrix's rows fit into, found by this
-/// library's scale search. No matrix has a transform of its own, so that two which meet are rounded
-/// together, with an M between them as another recipe says: none, balanced or learned.
-class GgufRecipe final : public RecipeModel {
+/// GgufRecipe, quantizing by kernels for an architecture.
+template <class Arch>
+class GgufRecipeOn final : public RecipeModel {
  public:
   /// How pairs are transformed comes from `like`, with its seed. Raises invalid_argument where that
   /// chooses codes together, which no type can hold.
-  GgufRecipe(GgufType type, const AnyRecipe& like) : type_(type), like_(like) {
+  GgufRecipeOn(GgufType type, const AnyRecipe& like) : type_(type), like_(like) {
     if (like->with_bits(4))
       raise(ErrorCode::invalid_argument, message("plan: GGUF's ", gguf_type_info(type).name,
                                                  " cannot hold the codes of ", like->name()));
@@ -121,12 +118,12 @@ class GgufRecipe final : public RecipeModel {
       std::visit([&](auto value) { seed_ = std::uint64_t(value); }, *seed);
   }
   static AnyRecipe make(GgufType type, const AnyRecipe& like) {
-    return AnyRecipe(std::make_shared<GgufRecipe>(type, like));
+    return AnyRecipe(std::make_shared<GgufRecipeOn>(type, like));
   }
 
   GgufType type() const noexcept { return type_; }
   /// Of a matrix whose rows have so many weights.
-  GgufType type_for(Index cols) const noexcept { return detail::legal_type(type_, cols); }
+  GgufType type_for(Index cols) const noexcept { return legal_type(type_, cols); }
 
   std::string_view name() const override { return like_->name(); }
   std::vector<RecipeOption> options() const override {
@@ -147,7 +144,7 @@ class GgufRecipe final : public RecipeModel {
     return 8 * std::int64_t(rows) * gguf_row_bytes(type_for(cols), cols).value_or(0);
   }
   QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const override {
-    return detail::quantize_to_gguf(W, type_for(W.cols()), executor);
+    return quantize_to_gguf<Arch>(W, type_for(W.cols()), executor);
   }
 
   PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2> pair) const override {
@@ -168,8 +165,8 @@ class GgufRecipe final : public RecipeModel {
   }
   EncodedPair quantize(PairWeights weights, const PairRole& pair,
                        ExecutorRef executor) const override {
-    return detail::quantize_together_to_gguf(type_for(weights.W[0].cols()), like_->pair_transform(),
-                                             seed_, weights, pair, executor);
+    return quantize_together_to_gguf<Arch>(type_for(weights.W[0].cols()), like_->pair_transform(),
+                                           seed_, weights, pair, executor);
   }
 
   /// Types of blocks that rows of all these widths fit into.
@@ -197,5 +194,12 @@ class GgufRecipe final : public RecipeModel {
   AnyRecipe like_;
   std::uint64_t seed_ = 0;
 };
+
+}  // namespace detail
+
+/// Blocks of one type, or of the nearest finer one that a matrix's rows fit into, found by this
+/// library's scale search. No matrix has a transform of its own, so that two which meet are rounded
+/// together, with an M between them as another recipe says: none, balanced or learned.
+using GgufRecipe = detail::GgufRecipeOn<DefaultArch>;
 
 }  // namespace cafeq

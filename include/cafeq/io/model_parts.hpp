@@ -37,11 +37,13 @@ inline ScalarType stored_type(const ModelFile& model, std::string_view name) {
 }
 
 /// The tensors of a job with Ŵ in place of W, in the elements that they have in the model's file.
-inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job,
-                                 const JobResult& result, ExecutorRef executor = {});
+template <class Arch = DefaultArch>
+TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job,
+                          const JobResult& result, ExecutorRef executor = {});
 
 /// Only the biases that its pairs have moved.
-inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result);
+template <class Arch = DefaultArch>
+TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result);
 
 template <class F>
 void with_mutable_elements(Tensor& tensor, std::string_view name, F&& f) {
@@ -51,8 +53,9 @@ void with_mutable_elements(Tensor& tensor, std::string_view name, F&& f) {
   });
 }
 
-inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job,
-                                 const JobResult& result, ExecutorRef executor) {
+template <class Arch>
+TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& job,
+                          const JobResult& result, ExecutorRef executor) {
   std::set<std::string_view>
       replaced;  // by its matrices as a whole, so that nothing of it is read again
   for (const auto& part : result.matrices) replaced.insert(plan.place(part.matrix).tensor);
@@ -84,11 +87,12 @@ inline TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const
   return tensors;
 }
 
-inline TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result) {
+template <class Arch>
+TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result) {
   Job moved;
   for (const auto& bias : result.biases)
     moved.tensors.push_back(plan.roles.matrices[bias.matrix].bias->tensor);
-  return rebuilt_tensors(model, plan, moved, {{}, result.biases, {}});
+  return rebuilt_tensors<Arch>(model, plan, moved, {{}, result.biases, {}});
 }
 
 }  // namespace cafeq::detail

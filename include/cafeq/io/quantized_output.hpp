@@ -18,6 +18,7 @@ class QuantizedOutput {
   /// Raises unsupported where a tensor that is kept is nothing that such a file can hold.
   QuantizedOutput(const ModelFile& model, const Plan& plan);
 
+  template <class Arch = DefaultArch>
   void write_part(const std::string& path, const Job& job, const JobResult& result,
                   ExecutorRef executor) const;
   /// One file. `progress(bytes)` is called as they are written.
@@ -48,12 +49,13 @@ inline QuantizedOutput::QuantizedOutput(const ModelFile& model, const Plan& plan
         {kept.tensor, detail::stored_type(model, kept.tensor), infos.at(kept.tensor)->shape});
 }
 
-inline void QuantizedOutput::write_part(const std::string& path, const Job&,
-                                        const JobResult& result, ExecutorRef) const {
+template <class Arch>
+void QuantizedOutput::write_part(const std::string& path, const Job&, const JobResult& result,
+                                 ExecutorRef) const {
   QuantizedFileWriter writer;
   for (const auto& part : result.matrices)
     writer.add(names_[part.matrix], *part.quantized.matrix.quantized());
-  for (auto& [name, tensor] : detail::moved_biases(model_, plan_, result))
+  for (auto& [name, tensor] : detail::moved_biases<Arch>(model_, plan_, result))
     writer.add_tensor(name, std::move(tensor));
   writer.write(path, detail::errors_metadata(plan_, names_, result));
 }

@@ -41,7 +41,8 @@ namespace detail {
 
 /// The M that balances both factors, applied to them and to their biases: exact, and nothing to
 /// undo.
-inline void balance_pair(PairWeights& weights, const PairRole& pair, ExecutorRef executor) {
+template <class Arch = DefaultArch>
+void balance_pair(PairWeights& weights, const PairRole& pair, ExecutorRef executor) {
   const View<float> first = weights.W[0].view(), second = weights.W[1].view();
   if (pair.kind == PairKind::value_output) {
     const HeadTransform M = balance(first.transposed(), second, pair.layout, {}, {}, executor);
@@ -57,8 +58,9 @@ inline void balance_pair(PairWeights& weights, const PairRole& pair, ExecutorRef
   }
 }
 
-inline void quantize_pair(PairWeights weights, const Plan& plan, const Step& step,
-                          ExecutorRef executor, JobResult& result) {
+template <class Arch = DefaultArch>
+void quantize_pair(PairWeights weights, const Plan& plan, const Step& step, ExecutorRef executor,
+                   JobResult& result) {
   const PairRole& pair = plan.roles.pairs[*step.pair];
   if (plan.is_together(step)) {
     auto [matrices, bias, error] = step.recipe->quantize(std::move(weights), pair, executor);
@@ -67,7 +69,7 @@ inline void quantize_pair(PairWeights weights, const Plan& plan, const Step& ste
     result.pairs.push_back({*step.pair, error});
     weights.bias = std::move(bias);
   } else {
-    balance_pair(weights, pair, executor);
+    balance_pair<Arch>(weights, pair, executor);
     for (std::size_t i = 0; i < 2; ++i)
       result.matrices.push_back({step.matrices[i], step.recipe->quantize(weights.W[i], executor)});
   }

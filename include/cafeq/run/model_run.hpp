@@ -33,6 +33,7 @@ class ModelRun {
  public:
   /// Opens the model and makes the plan; nothing is written yet. Raises what the input, the options
   /// or the target make impossible. The executor must outlive the run.
+  template <class Arch = DefaultArch>
   explicit ModelRun(RunOptions options, ExecutorRef executor = {});
   // The output that it writes refers to its plan and model.
   ModelRun(const ModelRun&) = delete;
@@ -42,6 +43,7 @@ class ModelRun {
   const ModelFile& model() const noexcept { return model_; }
 
   /// Parts are kept in OUTPUT.partial until the whole can be put together.
+  template <class Arch = DefaultArch>
   RunSummary quantize(const RunProgress& progress = {}) const;
 
  private:
@@ -64,7 +66,8 @@ class ModelRun {
   std::optional<GgufOutput> gguf_;
 };
 
-inline ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
+template <class Arch>
+ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
     : options_(std::move(options)), executor_(executor), model_(options_.input) {
   while (options_.output.size() > 1 && options_.output.ends_with('/')) options_.output.pop_back();
   if (const auto* file = model_.as<SafetensorsModel>();
@@ -72,7 +75,8 @@ inline ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
     raise(ErrorCode::unsupported, message(options_.input, ": is quantized already"));
 
   const bool gguf = options_.format == RunFormat::gguf;
-  if (gguf) options_.plan.recipe = GgufRecipe::make(options_.type, options_.plan.recipe);
+  if (gguf)
+    options_.plan.recipe = detail::GgufRecipeOn<Arch>::make(options_.type, options_.plan.recipe);
   plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
   if (plan_.steps.empty() && !gguf)
     raise(ErrorCode::invalid_argument,
@@ -83,7 +87,8 @@ inline ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
   if (gguf) gguf_.emplace(model_, plan_, options_.tokenizer);
 }
 
-inline RunSummary ModelRun::quantize(const RunProgress& progress) const {
+template <class Arch>
+RunSummary ModelRun::quantize(const RunProgress& progress) const {
   if (options_.overwrite && detail::is_directory(options_.output))
     raise(ErrorCode::invalid_argument,
           message(options_.output, ": is a directory, which is not overwritten; remove it first"));
