@@ -6,5 +6,5 @@
 #include <xsimd/xsimd.hpp>
 
 #include "cafeq/cafeq.hpp"
-#include "cafeq/compiled/model_instances.hpp"
+#include "cafeq/compiled/model_recipes_instances.hpp"
 #include "support/catch.hpp"
