@@ -6,7 +6,12 @@ std::vector<float> work_baseline();
 std::vector<float> work_v3();
 
 #if defined(CAFEQ_TWO_FLAGS_WORK)
-#include "all_headers.hpp"
+#include "cafeq/core/matrix.hpp"
+#include "cafeq/core/rng.hpp"
+#include "cafeq/core/thread_pool.hpp"
+#include "cafeq/kernel/dense_product.hpp"
+#include "cafeq/kernel/gram.hpp"
+#include "cafeq/linalg/dense.hpp"
 
 inline cafeq::Matrix<float> two_flags_input() {
   cafeq::Matrix<float> a(37, 29);
