@@ -56,8 +56,11 @@ inline void level_lanes(Piece<Size> piece, Levels levels, float pivot, float inv
 /// that start at zero.
 template <class Arch = DefaultArch, class Levels>
 LevelSums level_sums(const GroupSpan& groups, const Levels& levels, const Units& units) noexcept {
-  const Index count = groups.count();
-  CAFEQ_ASSERT(count <= groups_at_once && (count <= 1 || groups.width <= detail::longest_piece) &&
+  // A group that is read piece by piece is alone; said as a constant, so that g++ 12 sees which of
+  // the lanes below are set.
+  const bool piecewise = groups.width > detail::longest_piece;
+  const Index count = piecewise ? 1 : groups.count();
+  CAFEQ_ASSERT(groups.count() <= (piecewise ? 1 : groups_at_once) &&
                !(Levels::has_offset && level_bias(levels) != 0));
   Batch<float, Arch> level[groups_at_once], level_squares[groups_at_once], product[groups_at_once];
   const auto sums_of = [&](auto piece) {
@@ -72,7 +75,7 @@ LevelSums level_sums(const GroupSpan& groups, const Levels& levels, const Units&
     detail::add_sums<Arch>(level_squares, count, ll);
     detail::add_sums<Arch>(product, count, yl);
   };
-  if (groups.width <= detail::longest_piece) {
+  if (!piecewise) {
     detail::for_each_piece(groups, sums_of,
                            [&] { add(total.level, total.level_squares, total.product); });
     return total;
