@@ -54,9 +54,9 @@ class RecipeBook {
   void add(const R& usual = {}) {
     std::erase_if(pages_, [](const Page& page) { return page.entry.name == R::name; });
     Entry entry{R::name, R::description, usual};  // in one with the page, g++ 12 warns at -O3
-    pages_.push_back(
-        {std::move(entry),
-         [usual](std::span<const RecipeOption> options) { return with_options(usual, options); }});
+    pages_.push_back({std::move(entry), [usual](std::span<const RecipeOption> options) {
+                        return with_options(usual, options);
+                      }});
   }
 
   std::vector<Entry> entries() const {
