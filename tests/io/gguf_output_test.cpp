@@ -23,7 +23,7 @@ TinyModel tiny_llama(std::size_t hidden = 64) {
 }
 
 Plan plan_for(const ModelFile& model, std::optional<GgufType> type, PlanOptions options = {}) {
-  if (type) options.recipe = GgufRecipe::make(*type, options.recipe);
+  if (type) options.recipe = GgufRecipe::make(*type, options.recipe.value_or(recipes::fast<>{}));
   return make_plan(model.tensors(), model.config(), options);
 }
 

@@ -14,18 +14,10 @@
 #include "cafeq/model/find_roles.hpp"
 #include "cafeq/model/name_pattern.hpp"
 #include "cafeq/model/plan.hpp"
+#include "cafeq/model/plan_options.hpp"
 #include "cafeq/pipeline/recipes/fast.hpp"
 
 namespace cafeq {
-
-struct PlanOptions {
-  AnyRecipe recipe = recipes::fast<>{};
-  bool pairs = true;
-  bool embeddings = false;             ///< quantize embeddings and unembeddings too
-  std::vector<std::string> include{};  ///< shell patterns of tensors to quantize, whatever their
-                                       ///< role; empty for those that one quantizes
-  std::vector<std::string> exclude{};  ///< of tensors to keep
-};
 
 /// The plan for a model. Raises invalid_argument for options that the recipe does not take, and for
 /// patterns that match no tensor.
@@ -34,11 +26,15 @@ inline Plan make_plan(std::span<const TensorInfo> tensors, const ModelConfig& co
 
 namespace detail {
 
+inline AnyRecipe recipe_of(const PlanOptions& options) {
+  return options.recipe ? *options.recipe : AnyRecipe(recipes::fast<>{});
+}
+
 class Planner {
  public:
   Planner(std::span<const TensorInfo> tensors, const ModelConfig& config,
           const PlanOptions& options)
-      : tensors_(tensors), options_(options) {
+      : tensors_(tensors), options_(options), recipe_(recipe_of(options)) {
     plan_.roles = find_roles(tensors, config);
   }
 
@@ -60,14 +56,14 @@ class Planner {
       }
       done[pair.first] = done[pair.second] = 1;
       plan_.steps.push_back(
-          {{pair.first, pair.second}, p, options_.recipe, message(name_of(pair.kind), " pair")});
+          {{pair.first, pair.second}, p, recipe_, message(name_of(pair.kind), " pair")});
     }
     for (std::size_t m = 0; m < done.size(); ++m) {
       if (done[m] || !chosen.contains(tensor_of(m))) continue;
       const std::string& note = plan_.roles.matrices[m].note;
       plan_.steps.push_back({{m},
                              std::nullopt,
-                             options_.recipe,
+                             recipe_,
                              note.empty()       ? alone[m]
                              : alone[m].empty() ? note
                                                 : message(note, "; ", alone[m])});
@@ -88,7 +84,7 @@ class Planner {
   }
 
   void check_options() const {
-    if (auto fault = options_.recipe->fault()) raise(*fault);
+    if (auto fault = recipe_->fault()) raise(*fault);
 
     for (const auto* patterns : {&options_.include, &options_.exclude})
       for (const std::string& pattern : *patterns)
@@ -110,7 +106,7 @@ class Planner {
     std::map<std::string, std::int64_t> planned;
     for (std::size_t m = 0; m < plan_.roles.matrices.size(); ++m) {
       const MatrixPlace& place = plan_.roles.matrices[m].place;
-      planned[place.tensor] += options_.recipe->storage_bits(place.out, place.in);
+      planned[place.tensor] += recipe_->storage_bits(place.out, place.in);
     }
     std::map<std::string_view, const TensorInfo*> infos;
     for (const TensorInfo& tensor : tensors_) infos[tensor.name] = &tensor;
@@ -144,7 +140,7 @@ class Planner {
   std::string no_pair_because(const PairRole& pair) const {
     if (!options_.pairs) return "not wanted";
     if (!pair.refusal.empty()) return pair.refusal;
-    const PairAdvice advice = plan_.advice(pair, options_.recipe);
+    const PairAdvice advice = plan_.advice(pair, recipe_);
     if (advice.always) return advice.why;
     if (pair.kind == PairKind::up_down)
       return "scales between up and down are what the grids' own scales are";
@@ -194,6 +190,7 @@ class Planner {
 
   std::span<const TensorInfo> tensors_;
   const PlanOptions& options_;
+  AnyRecipe recipe_;
   Plan plan_;
 };
 

@@ -7,7 +7,7 @@
 
 #include "cafeq/io/model_output.hpp"
 #include "cafeq/io/part_store.hpp"
-#include "cafeq/model/make_plan.hpp"
+#include "cafeq/model/plan_options.hpp"
 #include "cafeq/quant/gguf_type.hpp"
 
 namespace cafeq {
