@@ -52,7 +52,7 @@ double mean_error(const R& recipe) {
   EncoderWeights weights = published()->weights;
   Results results;
   for (const auto& [name, W] : weights.matrices()) {
-    MatrixResult row;
+    example::MatrixResult row;
     row.name = name;
     row.relative_error = quantize(*W, recipe, pool()).error(*W, pool());
     results.matrices.push_back(row);
@@ -138,7 +138,7 @@ TEST_CASE("The learned recipe meets its figures on the embeddings of the publish
 
 TEST_CASE("Pairs of the published model meet their figures") {
   if (skipped(true)) return;
-  Job job(
+  example::Job job(
       *published(),
       {.threads = 2, .only = {"layer0.value_output", "layer1.value_output", "layer0.query_key"}});
   const Results& results = job.run();
@@ -166,7 +166,7 @@ TEST_CASE(
     "A whole job: every matrix by every recipe, every pair, the embeddings, a file that holds it "
     "all") {
   const std::vector<int> bits{2, 4};
-  Job job(tiny(), {.threads = 2, .bits = bits, .only = {}, .paper_steps = 3});
+  example::Job job(tiny(), {.threads = 2, .bits = bits, .only = {}, .paper_steps = 3});
   const Results& results = job.run();
   CHECK(results.model == "tiny");
   CHECK(results.threads == 2);
@@ -232,8 +232,9 @@ TEST_CASE("Only what was asked for is done, and the pairs of the generated model
     WARN("skipped: takes too long in this build");
     return;
   }
-  Job job(builtin(),
-          {.threads = 2, .bits = {3}, .only = {"layer0.query_key", "layer0.o"}, .paper_steps = 0});
+  example::Job job(
+      builtin(),
+      {.threads = 2, .bits = {3}, .only = {"layer0.query_key", "layer0.o"}, .paper_steps = 0});
   const Results& results = job.run();
   CHECK(results.model == builtin().name);
   CHECK(results.embedding.empty());
@@ -255,11 +256,11 @@ TEST_CASE("Only what was asked for is done, and the pairs of the generated model
 
 TEST_CASE("The same seed gives the same results on any number of threads") {
   const auto run = [](Index threads, std::uint64_t seed) {
-    Job job(tiny(), {.threads = threads,
-                     .bits = {3},
-                     .only = {"layer1.value_output", "layer1.qkv", "layer1.ffn1"},
-                     .paper_steps = 3,
-                     .seed = seed});
+    example::Job job(tiny(), {.threads = threads,
+                              .bits = {3},
+                              .only = {"layer1.value_output", "layer1.qkv", "layer1.ffn1"},
+                              .paper_steps = 3,
+                              .seed = seed});
     const Results& results = job.run();
     std::vector<double> errors{results.pairs.at(0).product_error};
     for (const auto& m : results.matrices) errors.push_back(m.relative_error);
@@ -273,14 +274,14 @@ TEST_CASE("The same seed gives the same results on any number of threads") {
 
 TEST_CASE("A matrix or pair that the model does not have is named") {
   for (const char* name : {"layer7.qkv", "layer0.up_down", "", "Embeddings"}) {
-    const Error error = error_of([&] { Job(tiny(), {.only = {"tanh", name}}); });
+    const Error error = error_of([&] { example::Job(tiny(), {.only = {"tanh", name}}); });
     CHECK(error.code() == ErrorCode::invalid_argument);
     CHECK_THAT(error.message(), Contains(message("the model has no ", name)));
   }
 }
 
 TEST_CASE("A job without anything to do does nothing") {
-  Job job(tiny(), {.threads = 1, .bits = {}, .only = {"tanh"}});
+  example::Job job(tiny(), {.threads = 1, .bits = {}, .only = {"tanh"}});
   CHECK(job.run().matrices.empty());
   CHECK(job.stored_count() == 0);
   const test::TemporaryDirectory directory;
