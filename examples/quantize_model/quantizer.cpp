@@ -3,7 +3,7 @@
 #include "cafeq/model/standard_recipes.hpp"
 #include "cafeq/run/model_run.hpp"
 #if CAFEQ_COMPILED
-#include "cafeq/compiled/model_instances.hpp"
+#include "cafeq/compiled/run_instances.hpp"
 #endif
 
 template <>

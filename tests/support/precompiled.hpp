@@ -6,5 +6,6 @@
 #include <xsimd/xsimd.hpp>
 
 #include "cafeq/cafeq.hpp"
-#include "cafeq/compiled/model_recipes_instances.hpp"
+#include "cafeq/compiled/gguf_instances.hpp"
+#include "cafeq/compiled/recipes_instances.hpp"
 #include "support/catch.hpp"

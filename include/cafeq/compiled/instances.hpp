@@ -1,4 +1,5 @@
-/// What cafeq::compiled contains of cafeq.hpp, as declarations; model_instances.hpp has the rest.
+/// What cafeq::compiled contains of cafeq.hpp, as declarations; recipes_instances.hpp,
+/// gguf_instances.hpp and run_instances.hpp have the rest.
 #pragma once
 
 #include "cafeq/compiled/built_for.hpp"

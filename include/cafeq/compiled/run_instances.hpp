@@ -1,8 +1,9 @@
-/// In cafeq::compiled: the recipes of whole models, and, where there is nlohmann_json, what a run
-/// does from a model's files to a smaller one.
+/// In cafeq::compiled, where there is nlohmann_json: what a run does from a model's files to a
+/// smaller one.
 #pragma once
 
-#include "cafeq/compiled/model_recipes_instances.hpp"
+#include "cafeq/compiled/gguf_instances.hpp"
+#include "cafeq/compiled/recipes_instances.hpp"
 
 #if __has_include(<nlohmann/json.hpp>)
 #include "cafeq/run/model_run.hpp"
