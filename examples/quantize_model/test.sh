@@ -120,6 +120,8 @@ options() {
   [ "$weights" = $((122880 / 2 - 64 * 64 + 64 * 64)) ] || fail "$weights weights included"
   grep -q '"why": "excluded"' json && grep -q '"why": "not included"' json ||
     fail "no reasons in $(cat json)"
+  "$tool" model --dry-run --json --format gguf:Q4_0 >json
+  grep -q '"type": "Q4_0"' json || fail "no type in $(cat json)"
   "$tool" model --dry-run --json --embeddings >json
   weights=$(value weights)
   [ "$weights" = $((122880 + 2 * 64 * 64)) ] || fail "$weights weights with embeddings"

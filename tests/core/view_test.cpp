@@ -30,4 +30,7 @@ TEST_CASE("blocks, rows and transposes of a view", "[core][view]") {
   CHECK_FALSE(view.col_block(0, 8).contiguous());
   CHECK(view.row_block(3, 1).contiguous());
   CHECK(view.col_block(3, 1).rows_contiguous());
+  CHECK(&view.transposed().as_const()(4, 3) == &m(3, 4));
+  static_assert(std::is_same_v<decltype(view.as_const()), View<const float>> &&
+                std::is_same_v<decltype(view.as_const().as_const()), View<const float>>);
 }

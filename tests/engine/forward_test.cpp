@@ -126,7 +126,7 @@ TEST_CASE("a text in parts has the same bits as the whole, on any number of thre
   const TinyModel tiny = tiny_model();
   const Model model = load_model(tiny.checkpoint());
   const Matrix whole = logits(tiny.checkpoint(), text);
-  for (const std::size_t count : {1u, 2u, 3u}) {
+  for (const cafeq::Index count : {1, 2, 3}) {
     cafeq::ThreadPool threads(count);
     Transformer transformer(model, threads);
     for (const std::size_t part : {1u, 5u, 12u}) {

@@ -31,7 +31,7 @@ void copy_scaled(View<const T> from, int e, View<float> to) {
 /// W·2^-exponent, dense.
 template <class T>
 Matrix<float> scaled_down(View<T> W, int exponent, ExecutorRef executor = {}) {
-  const View<const std::remove_const_t<T>> from = W;
+  const View<const T> from = W;
   Matrix<float> X(W.rows, W.cols);
   executor.parallel_for(W.rows, 64, [&](Index begin, Index end, Index) {
     copy_scaled(from.row_block(begin, end - begin), -exponent,

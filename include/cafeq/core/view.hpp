@@ -47,10 +47,12 @@ struct View {
     return {data + i * row_stride, std::size_t(cols)};
   }
 
+  /// To be read only.
+  View<const T> as_const() const noexcept { return {data, rows, cols, row_stride, col_stride}; }
   operator View<const T>() const noexcept  // NOLINT(google-explicit-constructor)
     requires(!std::is_const_v<T>)
   {
-    return {data, rows, cols, row_stride, col_stride};
+    return as_const();
   }
 };
 

@@ -104,26 +104,21 @@ EncodedPair quantize_together_to_gguf(GgufType type, PairTransform transform, st
   });
 }
 
-/// GgufRecipe, quantizing by kernels for an architecture.
-template <class Arch>
-class GgufRecipeOn final : public RecipeModel {
+}  // namespace detail
+
+/// Blocks of one type, or of the nearest finer one that a matrix's rows fit into, found by this
+/// library's scale search. No matrix has a transform of its own, so that two which meet are rounded
+/// together, with an M between them as another recipe says: none, balanced or learned.
+class GgufRecipe : public RecipeModel {
  public:
   /// How pairs are transformed comes from `like`, with its seed. Raises invalid_argument where that
   /// chooses codes together, which no type can hold.
-  GgufRecipeOn(GgufType type, const AnyRecipe& like) : type_(type), like_(like) {
-    if (like->with_bits(4))
-      raise(ErrorCode::invalid_argument, message("plan: GGUF's ", gguf_type_info(type).name,
-                                                 " cannot hold the codes of ", like->name()));
-    if (const auto seed = like.option("seed"))
-      std::visit([&](auto value) { seed_ = std::uint64_t(value); }, *seed);
-  }
-  static AnyRecipe make(GgufType type, const AnyRecipe& like) {
-    return AnyRecipe(std::make_shared<GgufRecipeOn>(type, like));
-  }
+  template <class Arch = DefaultArch>
+  static AnyRecipe make(GgufType type, const AnyRecipe& like);
 
   GgufType type() const noexcept { return type_; }
   /// Of a matrix whose rows have so many weights.
-  GgufType type_for(Index cols) const noexcept { return legal_type(type_, cols); }
+  GgufType type_for(Index cols) const noexcept { return detail::legal_type(type_, cols); }
 
   std::string_view name() const override { return like_->name(); }
   std::vector<RecipeOption> options() const override {
@@ -143,9 +138,6 @@ class GgufRecipeOn final : public RecipeModel {
   std::int64_t storage_bits(Index rows, Index cols) const override {
     return 8 * std::int64_t(rows) * gguf_row_bytes(type_for(cols), cols).value_or(0);
   }
-  QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const override {
-    return quantize_to_gguf<Arch>(W, type_for(W.cols()), executor);
-  }
 
   PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2> pair) const override {
     const PairAdvice own = like_->advice(head_dim, pair);
@@ -163,6 +155,40 @@ class GgufRecipeOn final : public RecipeModel {
   std::array<std::int64_t, 2> storage_bits(std::span<const PairedMatrix, 2> pair) const override {
     return {storage_bits(pair[0].rows, pair[0].cols), storage_bits(pair[1].rows, pair[1].cols)};
   }
+  std::optional<AnyRecipe> with_bits(double) const override { return std::nullopt; }
+  double trial_error(const Matrix<float>& rows, ExecutorRef executor) const override {
+    const QuantizedMatrix blocks = quantize(rows, executor);
+    return blocks.squared_norm > 0 ? blocks.squared_error / blocks.squared_norm : 0;
+  }
+  bool is_one_a_tensor() const override { return true; }
+  PairTransform pair_transform() const override { return like_->pair_transform(); }
+  double work() const override { return like_->work(); }
+
+ protected:
+  GgufRecipe(GgufType type, const AnyRecipe& like) : type_(type), like_(like) {
+    if (like->with_bits(4))
+      raise(ErrorCode::invalid_argument, message("plan: GGUF's ", gguf_type_info(type).name,
+                                                 " cannot hold the codes of ", like->name()));
+    if (const auto seed = like.option("seed"))
+      std::visit([&](auto value) { seed_ = std::uint64_t(value); }, *seed);
+  }
+
+  GgufType type_;
+  AnyRecipe like_;
+  std::uint64_t seed_ = 0;
+};
+
+namespace detail {
+
+/// What of it leads to kernels, for one architecture.
+template <class Arch>
+class GgufRecipeOn final : public GgufRecipe {
+ public:
+  GgufRecipeOn(GgufType type, const AnyRecipe& like) : GgufRecipe(type, like) {}
+
+  QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const override {
+    return quantize_to_gguf<Arch>(W, type_for(W.cols()), executor);
+  }
   EncodedPair quantize(PairWeights weights, const PairRole& pair,
                        ExecutorRef executor) const override {
     return quantize_together_to_gguf<Arch>(type_for(weights.W[0].cols()), like_->pair_transform(),
@@ -175,31 +201,18 @@ class GgufRecipeOn final : public RecipeModel {
     for (const GgufTypeInfo& info : gguf_types) {
       const auto fits = [&](Index n) { return gguf_row_bytes(info.type, n).has_value(); };
       if (info.weights > 1 && std::all_of(cols.begin(), cols.end(), fits))
-        all.push_back(make(info.type, like_));
+        all.push_back(make<Arch>(info.type, like_));
     }
-    if (all.empty()) all.push_back(make(type_for(cols[0]), like_));
+    if (all.empty()) all.push_back(make<Arch>(type_for(cols[0]), like_));
     return all;
   }
-  std::optional<AnyRecipe> with_bits(double) const override { return std::nullopt; }
-  double trial_error(const Matrix<float>& rows, ExecutorRef executor) const override {
-    const QuantizedMatrix blocks = quantize(rows, executor);
-    return blocks.squared_norm > 0 ? blocks.squared_error / blocks.squared_norm : 0;
-  }
-  bool is_one_a_tensor() const override { return true; }
-  PairTransform pair_transform() const override { return like_->pair_transform(); }
-  double work() const override { return like_->work(); }
-
- private:
-  GgufType type_;
-  AnyRecipe like_;
-  std::uint64_t seed_ = 0;
 };
 
 }  // namespace detail
 
-/// Blocks of one type, or of the nearest finer one that a matrix's rows fit into, found by this
-/// library's scale search. No matrix has a transform of its own, so that two which meet are rounded
-/// together, with an M between them as another recipe says: none, balanced or learned.
-using GgufRecipe = detail::GgufRecipeOn<DefaultArch>;
+template <class Arch>
+AnyRecipe GgufRecipe::make(GgufType type, const AnyRecipe& like) {
+  return AnyRecipe(std::make_shared<detail::GgufRecipeOn<Arch>>(type, like));
+}
 
 }  // namespace cafeq

@@ -102,7 +102,7 @@ class PackedMatrix {
   template <class U>
   void assign(View<U> B) {
     data_.resize(std::size_t(panels_size<T>(B.rows, B.cols)));
-    panels_ = pack_panels<T>(View<const std::remove_const_t<U>>(B), data_.data());
+    panels_ = pack_panels<T>(B.as_const(), data_.data());
   }
   Index rows() const noexcept { return panels_.rows; }
   Index cols() const noexcept { return panels_.cols; }

@@ -144,11 +144,9 @@ struct PairPipeline {
       if (auto fault = rotary->fault(layout.head_dim)) return *fault;
     if (auto fault = this->fault(shape_of(first, second))) return *fault;
 
-    const auto first_exponent =
-        detail::exponent_of(detail::readable(first.W), first_name, executor);
+    const auto first_exponent = detail::exponent_of(first.W.as_const(), first_name, executor);
     if (!first_exponent) return first_exponent.error();
-    const auto second_exponent =
-        detail::exponent_of(detail::readable(second.W), second_name, executor);
+    const auto second_exponent = detail::exponent_of(second.W.as_const(), second_name, executor);
     if (!second_exponent) return second_exponent.error();
 
     return catch_error([&] {

@@ -67,7 +67,7 @@ struct Pipeline {
   /// dimension.
   template <MatrixView M>
   Result<Quantized<FittedTransform<T>, Q>> try_quantize(M&& W, ExecutorRef executor = {}) const {
-    return try_quantize_view(detail::readable(as_view(W)), executor);
+    return try_quantize_view(as_view(W).as_const(), executor);
   }
 
   /// A pipeline is the recipe that is the same for every shape.

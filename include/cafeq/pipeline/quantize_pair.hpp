@@ -137,8 +137,8 @@ Result<QuantizedValueOutput<detail::PairQuantizerOf<R>>> try_quantize_value_outp
                                    PairInput{value, Side::output, "Wv"}, layout, {}, executor);
   if (!rounded) return rounded.error();
   return catch_error([&] {
-    return detail::with_biases(std::move(rounded).value(), detail::readable(output), layout,
-                               options, executor);
+    return detail::with_biases(std::move(rounded).value(), output.as_const(), layout, options,
+                               executor);
   });
 }
 

@@ -87,9 +87,7 @@ class Quantized {
   /// neither overflow nor vanish.
   template <MatrixView M>
   ErrorAndNorm error_and_norm(M&& W, ExecutorRef executor = {}) const {
-    const auto view = as_view(W);
-    return compare_view(View<const std::remove_const_t<typename decltype(view)::value_type>>(view),
-                        executor);
+    return compare_view(as_view(W).as_const(), executor);
   }
 
  private:

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <optional>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
 #include "cafeq/core/scale.hpp"
@@ -24,11 +23,6 @@ std::optional<Error> layout_fault(View<T> W, std::string_view name) {
     return Error(ErrorCode::invalid_shape,
                  message(name, " is ", W.rows, " x ", W.cols, ": there is nothing to quantize"));
   return std::nullopt;
-}
-
-template <class T>
-View<const std::remove_const_t<T>> readable(View<T> W) noexcept {
-  return W;
 }
 
 /// The exponent of the largest magnitude of W, found in the one pass over W that also sees what is

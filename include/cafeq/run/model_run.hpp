@@ -76,8 +76,7 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
 
   const bool gguf = options_.format == RunFormat::gguf;
   if (gguf)
-    options_.plan.recipe =
-        detail::GgufRecipeOn<Arch>::make(options_.type, detail::recipe_of(options_.plan));
+    options_.plan.recipe = GgufRecipe::make<Arch>(options_.type, detail::recipe_of(options_.plan));
   plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
   if (plan_.steps.empty() && !gguf)
     raise(ErrorCode::invalid_argument,

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <type_traits>
 #include <utility>
 
 #include "cafeq/transform/transform.hpp"
@@ -84,7 +83,7 @@ struct ComposedSpec {
   template <class T>
   Composed<FittedTransform<A>, FittedTransform<B>> fit(View<T> weights,
                                                        ExecutorRef executor = {}) const {
-    const View<const std::remove_const_t<T>> W = weights;
+    const View<const T> W = weights;
     auto a = detail::fit_to_weights(first, W, executor);
     if constexpr (!detail::depends_on_weights<B>()) {
       return {std::move(a), detail::fit_to_weights(second, W, executor)};

@@ -223,8 +223,7 @@ struct DualScales {
 template <class T>
 DualScales dual_scales(View<T> W, int rounds = 24, ExecutorRef executor = {},
                        double tolerance = 0) {
-  auto passes =
-      run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance);
+  auto passes = run_dual_scaling(W.as_const(), rounds, executor, tolerance);
   if (rounds > 0) passes.finish_rows();
   auto rows = std::move(passes).take_rows();
   return {.rows = std::move(rows), .columns = std::move(passes).take_columns()};
@@ -235,9 +234,7 @@ DualScales dual_scales(View<T> W, int rounds = 24, ExecutorRef executor = {},
 template <class T>
 Diagonal DualScaling::fit(View<T> W, ExecutorRef executor) const {
   check(*this, W.rows, W.cols);
-  auto columns =
-      detail::run_dual_scaling(View<const std::remove_const_t<T>>(W), rounds, executor, tolerance)
-          .take_columns();
+  auto columns = detail::run_dual_scaling(W.as_const(), rounds, executor, tolerance).take_columns();
   // No power leaves the range in which a float can be squared. Halves hold 39 binary orders, so
   // nothing that is kept lies out here.
   for (double& c : columns) c = std::clamp(std::pow(c, -power), 0x1p-60, 0x1p60);
