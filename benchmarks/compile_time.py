@@ -21,9 +21,12 @@ def sources(root):
         "cafeq.hpp": (INCLUDE, True),
         "fast<4>": (CALL.format("fast<4>"), True),
         "learned<3>": (CALL.format("learned<3>"), True),
-        "examples/quickstart.cpp": ((root / "examples/quickstart.cpp").read_text(), True),
-        "examples/quantize_model": ((root / "examples/quantize_model/main.cpp").read_text(), True),
-        "examples/engine": ((root / "examples/engine/main.cpp").read_text(), True),
+        **{name: ((root / name).read_text(), differs) for name, differs in (
+            ("examples/quickstart.cpp", True),
+            ("examples/engine/kernels.cpp", True),
+            ("examples/engine/main.cpp", False),
+            ("examples/quantize_model/quantizer.cpp", True),
+            ("examples/quantize_model/main.cpp", False))},
     }
 
 

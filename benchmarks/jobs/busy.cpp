@@ -1,7 +1,7 @@
-// Threads beside other programs: what `learned` and a language model's forward pass take
-// on as many threads as there are processors, while one busy process a processor runs beside them,
-// over their time alone on one thread. 1 is one thread on an idle machine; with as many busy
-// processes as processors nobody can expect less than about 1.
+// Threads beside other programs: what `learned` and a language model's forward pass take on as many
+// threads as there are processors, while one busy process a processor runs beside them, over their
+// time alone on one thread. 1 is one thread on an idle machine; with as many busy processes as
+// processors nobody can expect less than about 1.
 #include <sys/wait.h>
 #include <unistd.h>
 
