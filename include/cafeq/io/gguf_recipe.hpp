@@ -212,7 +212,9 @@ class GgufRecipeOn final : public GgufRecipe {
 
 template <class Arch>
 AnyRecipe GgufRecipe::make(GgufType type, const AnyRecipe& like) {
-  return AnyRecipe(std::make_shared<detail::GgufRecipeOn<Arch>>(type, like));
+  std::shared_ptr<const GgufRecipe> recipe =
+      std::make_shared<detail::GgufRecipeOn<Arch>>(type, like);
+  return AnyRecipe(std::move(recipe));
 }
 
 }  // namespace cafeq

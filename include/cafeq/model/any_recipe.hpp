@@ -201,11 +201,11 @@ namespace cafeq {
 template <NamedRecipe R>
 AnyRecipe::AnyRecipe(R recipe)
     : model_(std::make_shared<detail::RecipeModelOf<R>>(std::move(recipe))),
-      type_(detail::address_of_type<R>()) {}
+      type_(&process_wide::type_tag<R>) {}
 
 template <class R>
 const R* AnyRecipe::as() const noexcept {
-  if (type_ != detail::address_of_type<R>()) return nullptr;
+  if (type_ != &process_wide::type_tag<R>) return nullptr;
   if constexpr (std::is_base_of_v<RecipeModel, R>) return static_cast<const R*>(model_.get());
   else return &static_cast<const detail::RecipeModelOf<R>*>(model_.get())->recipe();
 }

@@ -59,16 +59,13 @@ struct PairedMatrix {
 
 class AnyRecipe;
 
-namespace detail {
+namespace process_wide {
 
-/// The same address for every call with T, and for no other type: what stands in for RTTI.
+/// Its address stands for a type, without RTTI.
 template <class T>
-const void* address_of_type() noexcept {
-  static char tag = 0;
-  return &tag;
-}
+inline char type_tag = 0;
 
-}  // namespace detail
+}  // namespace process_wide
 
 /// What a recipe says and does without its type. `together` are the two matrices of a pair, first
 /// and second as in PairRole; where a matrix is one of those it has no transform of its own.
@@ -120,7 +117,7 @@ class AnyRecipe {
   /// One that somebody has brought.
   template <std::derived_from<RecipeModel> M>
   explicit AnyRecipe(std::shared_ptr<M> model)
-      : model_(std::move(model)), type_(detail::address_of_type<std::remove_const_t<M>>()) {}
+      : model_(std::move(model)), type_(&process_wide::type_tag<std::remove_const_t<M>>) {}
 
   const RecipeModel* operator->() const noexcept { return model_.get(); }
   const RecipeModel& operator*() const noexcept { return *model_; }
