@@ -36,7 +36,7 @@ target_compile_options(cafeq_development INTERFACE $<$<BOOL:${CAFEQ_ARCH}>:-marc
 # The tool and the engine choose when they run. Here, where they run on this machine only, they have
 # one architecture, whose cafeq::compiled is that of the tests.
 set(CAFEQ_DISPATCH_ARCHS "" CACHE STRING
-    "Architectures of the tool and the engine: empty for all, native for CAFEQ_ARCH's, or names")
+    "Architectures of the tool and the engine: empty for all, names, or native for that of the tests")
 set(native_arch generic)
 if(CAFEQ_ARCH STREQUAL "x86-64-v3")
   set(native_arch avx2)

@@ -10,7 +10,6 @@
 #include <csignal>
 #include <cstdio>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 

@@ -2,7 +2,6 @@
 /// runs.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <memory>
 #include <string_view>

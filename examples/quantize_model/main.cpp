@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "cafeq/core/thread_pool.hpp"
 #include "quantize_model/command_line.hpp"
@@ -39,21 +39,20 @@ void stop_on_signals() {
 }
 
 /// A bar for each thing that the run does.
-RunProgress bars() {
-  struct Bars {
-    std::optional<example::ProgressBar> bar;
-    std::string shown;
-    double before = 0;
-  };
-  return [bars = std::make_shared<Bars>()](std::string_view what, double done, double all) {
-    if (what != bars->shown) {
-      bars->shown = what;
-      bars->before = 0;
-      bars->bar.emplace(bars->shown, all);
+std::pair<Plan, RunSummary> quantize_with_bars(const example::Quantizer& quantizer,
+                                               const RunOptions& options, ExecutorRef executor) {
+  std::optional<example::ProgressBar> bar;
+  std::string shown;
+  double before = 0;
+  return quantizer.quantize(options, executor, [&](std::string_view what, double done, double all) {
+    if (what != shown) {
+      shown = what;
+      before = 0;
+      bar.emplace(shown, all);
     }
-    bars->bar->advance(done - bars->before);
-    bars->before = done;
-  };
+    bar->advance(done - before);
+    before = done;
+  });
 }
 
 int run(int argc, char** argv) {
@@ -71,7 +70,7 @@ int run(int argc, char** argv) {
     return 0;
   }
 
-  const auto [plan, summary] = quantizer.quantize(line.run, executor, bars());
+  const auto [plan, summary] = quantize_with_bars(quantizer, line.run, executor);
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   const double peak = double(usage.ru_maxrss) * 1024;

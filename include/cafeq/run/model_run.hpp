@@ -74,9 +74,9 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
       file != nullptr && file->metadata().contains(detail::version_key))
     raise(ErrorCode::unsupported, message(options_.input, ": is quantized already"));
 
+  options_.plan.recipe = detail::recipe_of(options_.plan);
   const bool gguf = options_.format == RunFormat::gguf;
-  if (gguf)
-    options_.plan.recipe = GgufRecipe::make<Arch>(options_.type, detail::recipe_of(options_.plan));
+  if (gguf) options_.plan.recipe = GgufRecipe::make<Arch>(options_.type, *options_.plan.recipe);
   plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
   if (plan_.steps.empty() && !gguf)
     raise(ErrorCode::invalid_argument,
@@ -194,7 +194,7 @@ void ModelRun::write_parts(const O& output, const PartStore& parts,
 template <ModelOutput O>
 Index ModelRun::assemble(const O& output, const PartStore& parts,
                          const RunProgress& progress) const {
-  nlohmann::ordered_json recipe{{"choice", to_json(detail::recipe_of(options_.plan))},
+  nlohmann::ordered_json recipe{{"choice", to_json(*options_.plan.recipe)},
                                 {"pairs", options_.plan.pairs}};
   if (options_.target_bits > 0) recipe["target_bits"] = options_.target_bits;
   const Metadata about{{"cafeq.recipe", recipe.dump()},
