@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -63,6 +64,14 @@ class ModelFile {
   /// What lies beside the weights of a Hugging Face model and belongs to it: paths of the
   /// configuration, the tokenizer and so on.
   std::vector<std::string> companions() const;
+  /// The content of the companion of that file name ("tokenizer.json"); nothing where there is
+  /// none.
+  std::optional<std::string> companion(std::string_view name) const;
+  /// Keys and values of a GGUF model, which take the place of companions; null where it has none.
+  const GgufMetadata* metadata() const noexcept {
+    const auto* file = as<GgufReader>();
+    return file == nullptr ? nullptr : &file->metadata();
+  }
 
  private:
   // In the order of ModelFormat.
@@ -166,6 +175,15 @@ inline std::vector<std::string> ModelFile::companions() const {
       paths.push_back(companion);
   }
   return paths;
+}
+
+inline std::optional<std::string> ModelFile::companion(std::string_view name) const {
+  for (const std::string& path : companions())
+    if (detail::name_in_directory(path) == name) {
+      const auto bytes = read_file(path);
+      return std::string(as_text(bytes));
+    }
+  return std::nullopt;
 }
 
 inline ModelFile::Reader ModelFile::open(const std::string& path) {

@@ -17,6 +17,16 @@
 
 namespace cafeq {
 
+/// Rotary positions that are slowed down, so that a model takes a longer context than it was first
+/// trained for: the frequency of rotation i is divided by factors[i].
+struct RopeScaling {
+  std::vector<double> factors{};       ///< head_layout().head_dim / 2 numbers; none: all 1
+  std::vector<double> long_factors{};  ///< instead, where a text has more than `original_context`
+                                       ///< tokens; none: `factors` always
+  Index original_context = 0;
+  double magnitude = 1;  ///< cosines and sines are multiplied by it
+};
+
 /// What a model's configuration says of its layers. Where it says nothing, a number is 0 and a flag
 /// as it is here.
 struct ModelConfig {
@@ -32,6 +42,19 @@ struct ModelConfig {
   Index context = 0;       ///< the most tokens that the model was made for
   double norm_epsilon = 0;
   double rope_base = 0;
+  RopeScaling rope_scaling{};
+  double norm_offset = 0;        ///< norms multiply by their weights plus this (Gemma's 1, which is
+                                 ///< part of the weights in GGUF files)
+  double embedding_scale = 1;    ///< what layers take is the embedding times this (Gemma: √hidden)
+  double attention_scale = 0;    ///< scores are q·k times this; 0: 1/√head_dim
+  double attention_softcap = 0;  ///< c: scores s become c tanh(s/c) ahead of the softmax; 0: they
+                                 ///< stay
+  double logit_softcap = 0;      ///< the same of logits
+  Index window = 0;  ///< how many tokens, its own included, a token attends to in the layers that
+                     ///< are `windowed`
+  std::vector<bool> windowed{};  ///< by layer; layers beyond its end attend to all tokens
+  double window_rope_base = 0;  ///< of windowed layers, whose rotary positions are then not scaled;
+                                ///< 0: they have rope_base and rope_scaling as all others
   bool tied_embeddings = false;  ///< the unembedding is the embedding
   AttentionTraits attention{};
   MlpTraits mlp{};
@@ -48,6 +71,9 @@ struct ModelConfig {
     for (const auto& [number, traits] : other_attention)
       if (number == layer) return traits;
     return attention;
+  }
+  bool is_windowed(Index layer) const noexcept {
+    return std::size_t(layer) < windowed.size() && windowed[std::size_t(layer)];
   }
   /// How the rows of queries, keys and values divide into heads.
   HeadLayout head_layout() const noexcept {
