@@ -162,9 +162,9 @@ TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
                      {"original_max_position_embeddings", 1000}};
   for (const char* member : {"rope_scaling", "rope_parameters"}) {
     const detail::GgufModel llama3 = files.gguf({{member, scaling}});
+    const auto factors = detail::rope_factors(4, 10000, llama3_scaling);
     CHECK(source_of(llama3, "rope_freqs.weight").values ==
-          detail::rope_factors({.architecture = "", .head_dim = 4, .rope_base = 10000},
-                               llama3_scaling));
+          std::vector<float>(factors.begin(), factors.end()));
     CHECK(llama3.metadata.find("llama.rope.scaling.type") == nullptr);
   }
   engine::Config config;
@@ -173,13 +173,12 @@ TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
   config.rope_scaling = engine::RopeScaling{
       .factor = 8, .low_frequency_factor = 1, .high_frequency_factor = 4, .original_context = 1000};
   const auto slowed = engine::detail::rope_frequencies(config);
-  const auto factors = detail::rope_factors(
-      {.architecture = "", .head_dim = 64, .rope_base = 10000}, llama3_scaling);
+  const auto factors = detail::rope_factors(64, 10000, llama3_scaling);
   REQUIRE(factors.size() == plain.size());
   CHECK(factors.front() == 1);
   CHECK(factors.back() == 8);
   for (std::size_t i = 0; i < plain.size(); ++i)
-    CHECK(double(factors[i]) == Approx(plain[i] / slowed[i]).epsilon(1e-6));
+    CHECK(factors[i] == Approx(plain[i] / slowed[i]).epsilon(1e-6));
 }
 
 TEST_CASE("what llama.cpp would not run as it is meant is refused") {
@@ -194,6 +193,15 @@ TEST_CASE("what llama.cpp would not run as it is meant is refused") {
   unsupported({{"hidden_act", "gelu"}}, "silu");
   unsupported({{"partial_rotary_factor", 0.5}}, "rotates 2 of a head's 4 coordinates");
   unsupported({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2.0}}}}, "yarn");
+  unsupported({{"rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2.0}}}}, "dynamic");
+  unsupported({{"model_type", "qwen2"},
+               {"rope_scaling",
+                {{"rope_type", "llama3"},
+                 {"factor", 8.0},
+                 {"low_freq_factor", 1.0},
+                 {"high_freq_factor", 4.0},
+                 {"original_max_position_embeddings", 1000}}}},
+              "which llama.cpp does not for qwen2");
   unsupported({{"num_hidden_layers", 1}}, "tensor model.layers.1.");
   const auto corrupt = [&](const Json& changes, const char* words) {
     CHECK_THAT(files.error(changes, ErrorCode::corrupt).message(), Contains(words));

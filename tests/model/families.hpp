@@ -104,7 +104,8 @@ inline Family llama() {
     "max_position_embeddings": 131072, "mlp_bias": false, "model_type": "llama",
     "num_attention_heads": 4, "num_hidden_layers": 2,
     "num_key_value_heads": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
-    "rope_scaling": {"factor": 8.0, "rope_type": "llama3"},
+    "rope_scaling": {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+      "original_max_position_embeddings": 8192, "rope_type": "llama3"},
     "rope_theta": 500000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
     "vocab_size": 64})",
       llama_tensors({}).list()};
@@ -179,7 +180,7 @@ inline Family gemma2() {
       llama_tensors({.head_dim = 16, .intermediate = 64, .four_norms = true, .tied = true}).list()};
 }
 
-/// With a vision tower, and without the numbers that are those of the class (the 4B model).
+/// With a vision tower, and without numbers that are those of the class (as the 4B model).
 inline Family gemma3() {
   auto t = llama_tensors({.head_dim = 16,
                           .intermediate = 64,
@@ -200,8 +201,9 @@ inline Family gemma3() {
   return {
       R"({"architectures": ["Gemma3ForConditionalGeneration"], "mm_tokens_per_image": 256,
     "model_type": "gemma3",
-    "text_config": {"hidden_size": 32, "intermediate_size": 64, "model_type": "gemma3_text",
-    "num_hidden_layers": 2,
+    "text_config": {"head_dim": 16, "hidden_size": 32, "intermediate_size": 64,
+      "model_type": "gemma3_text", "num_attention_heads": 4, "num_hidden_layers": 2,
+      "num_key_value_heads": 2,
       "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024},
     "vision_config": {"hidden_size": 24, "intermediate_size": 96,
     "model_type": "siglip_vision_model", "num_attention_heads": 3}})",

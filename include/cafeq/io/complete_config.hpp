@@ -2,9 +2,12 @@
 /// format the configuration is read from.
 #pragma once
 
+#include <cmath>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cafeq/core/error.hpp"
 #include "cafeq/core/numeric.hpp"
@@ -42,8 +45,18 @@ inline void set_traits(ModelConfig& config, const Architecture& architecture,
   config.attention = architecture.attention;
   if (pairing) config.attention.rotary = Rotary{.dims = dims, .pairing = *pairing};
   config.mlp = architecture.mlp;
+  if (architecture.scaled_embedding) config.embedding_scale = std::sqrt(double(config.hidden));
   config.attention_doubt.clear();
   config.mlp_doubt = architecture.mlp_doubt;
+}
+
+/// Sets a window, which holds in all layers from number `first` on but the last of every `period`
+/// (0: in all of them).
+inline void set_window(ModelConfig& config, Index window, Index period, Index first = 0) {
+  config.window = window;
+  config.windowed.clear();
+  for (Index layer = 0; window > 0 && layer < config.layers; ++layer)
+    config.windowed.push_back(layer >= first && (period == 0 || (layer + 1) % period != 0));
 }
 
 }  // namespace cafeq::detail

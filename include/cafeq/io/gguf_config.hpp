@@ -1,17 +1,23 @@
-/// ModelConfig from the metadata of a GGUF file.
+/// ModelConfig from a GGUF file: from its metadata, and from those of its tensors that say what
+/// other formats have in their configuration.
 ///
-/// Architectures that are not listed here are read as well, but of their pairs none is known to be
-/// exact.
+/// What llama.cpp has in its code, by architecture, is in the table below. Architectures that are
+/// not listed here are read as well, but of their pairs none is known to be exact.
 #pragma once
 
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cafeq/io/complete_config.hpp"
+#include "cafeq/io/gguf_fields.hpp"
+#include "cafeq/io/gguf_file.hpp"
 #include "cafeq/io/gguf_metadata.hpp"
+#include "cafeq/io/gguf_rope.hpp"
 #include "cafeq/model/architectures.hpp"
 #include "cafeq/model/model.hpp"
 
@@ -21,6 +27,11 @@ namespace cafeq {
 /// have, and for numbers that no model has.
 inline ModelConfig config_from_gguf(const GgufMetadata& metadata);
 
+/// The same, and what the tensors say: the vocabulary where the metadata does not, whether the
+/// embedding is also the unembedding, factors of rotary frequencies. Raises corrupt for factors
+/// that are not what they must be.
+inline ModelConfig config_from_gguf(const GgufReader& file);
+
 namespace detail {
 
 /// An architecture as GGUF names it.
@@ -29,6 +40,11 @@ struct GgufArchitecture {
   std::string_view model_type;  ///< what transformers calls it, as in cafeq/model/architectures.hpp
   bool interleaved = false;     ///< rows of queries and keys are in the order that makes neighbours
                                 ///< of rotary pairs, whatever order they have in transformers
+  bool windowed = false;        ///< llama.cpp heeds the window
+  Index window = 0;             ///< where the metadata does not say, as the soft caps
+  double attention_softcap = 0;
+  double logit_softcap = 0;
+  Index wide_layers = 0;  ///< of the one model whose scores are over √(hidden / heads)
 };
 
 /// Not every architecture of transformers has a name of its own: files of Mistral's models say
@@ -40,8 +56,15 @@ inline constexpr std::array gguf_architectures{
     GgufArchitecture{.name = "qwen3", .model_type = "qwen3"},
     GgufArchitecture{.name = "qwen3moe", .model_type = "qwen3_moe"},
     GgufArchitecture{.name = "gemma", .model_type = "gemma"},
-    GgufArchitecture{.name = "gemma2", .model_type = "gemma2"},
-    GgufArchitecture{.name = "gemma3", .model_type = "gemma3_text"},
+    GgufArchitecture{.name = "gemma2",
+                     .model_type = "gemma2",
+                     .windowed = true,
+                     .window = 4096,
+                     .attention_softcap = 50,
+                     .logit_softcap = 30,
+                     .wide_layers = 46},
+    GgufArchitecture{
+        .name = "gemma3", .model_type = "gemma3_text", .windowed = true, .wide_layers = 62},
     GgufArchitecture{.name = "phi2", .model_type = "phi"},
     GgufArchitecture{.name = "phi3", .model_type = "phi3"},
     GgufArchitecture{.name = "granite", .model_type = "granite", .interleaved = true},
@@ -50,7 +73,7 @@ inline constexpr std::array gguf_architectures{
     GgufArchitecture{.name = "olmoe", .model_type = "olmoe"},
     GgufArchitecture{.name = "stablelm", .model_type = "stablelm"},
     GgufArchitecture{.name = "starcoder2", .model_type = "starcoder2"},
-    GgufArchitecture{.name = "gpt-oss", .model_type = "gpt_oss"},
+    GgufArchitecture{.name = "gpt-oss", .model_type = "gpt_oss", .windowed = true},
     GgufArchitecture{.name = "bitnet", .model_type = "bitnet"},
     GgufArchitecture{.name = "gpt2", .model_type = "gpt2"},
     GgufArchitecture{.name = "starcoder", .model_type = "gpt_bigcode"},
@@ -64,40 +87,31 @@ inline const GgufArchitecture* find_gguf_architecture(std::string_view name) noe
   return nullptr;
 }
 
-/// The fields of one architecture, whose names begin with its own.
-class GgufConfig {
- public:
-  GgufConfig(const GgufMetadata& metadata, std::string_view architecture)
-      : metadata_(metadata), prefix_(message(architecture, ".")) {}
+/// Which layers attend to a window only.
+inline void read_window(ModelConfig& config, const GgufArchitecture& gguf,
+                        const Architecture& architecture, const GgufConfig& fields) {
+  if (!gguf.windowed) return;
+  constexpr std::string_view pattern = "attention.sliding_window_pattern";
+  const Index period = fields.count(pattern);
+  set_window(config,
+             fields.has("attention.sliding_window")
+                 ? fields.count("attention.sliding_window", size_limit)
+                 : gguf.window,
+             period > 0 ? period : architecture.window_period);
+  const auto by_layer = fields.flags(pattern);
+  if (config.window > 0 && by_layer) config.windowed = *by_layer;
+  if (config.window > 0 && architecture.window_rope_base > 0)
+    config.window_rope_base = fields.number("rope.freq_base_swa", architecture.window_rope_base);
+}
 
-  /// 0 where there is no such field, or where it holds a number for each layer.
-  Index count(std::string_view name, Index limit = count_limit) const {
-    const GgufValue* field = metadata_.find(prefix_ + std::string(name));
-    if (field == nullptr || field->type() == GgufValueType::array) return 0;
-    const auto number = field->to<Index>();
-    if (!number || *number < 0 || *number > limit) fail(name, *field, count_up_to(limit));
-    return *number;
-  }
-  /// 0 where there is no such field.
-  double number(std::string_view name) const {
-    const GgufValue* field = metadata_.find(prefix_ + std::string(name));
-    if (field == nullptr) return 0;
-    const auto number = field->to<double>();
-    if (!number || !(*number >= 0) || std::isinf(*number)) fail(name, *field, "a number from 0");
-    return *number;
-  }
-
- private:
-  [[noreturn]] void fail(std::string_view name, const GgufValue& field,
-                         std::string_view expected) const {
-    const auto number = field.to<double>();
-    raise_config("metadata", prefix_ + std::string(name), number ? message(*number) : "no number",
-                 expected);
-  }
-
-  const GgufMetadata& metadata_;
-  std::string prefix_;
-};
+/// What becomes of scores and logits.
+inline void read_scores(ModelConfig& config, const GgufArchitecture& gguf,
+                        const GgufConfig& fields) {
+  if (gguf.wide_layers > 0 && config.layers == gguf.wide_layers && config.heads > 0)
+    config.attention_scale = 1 / std::sqrt(double(config.hidden / config.heads));
+  config.attention_softcap = fields.number("attn_logit_softcapping", gguf.attention_softcap);
+  config.logit_softcap = fields.number("final_logit_softcapping", gguf.logit_softcap);
+}
 
 }  // namespace detail
 
@@ -119,7 +133,7 @@ inline ModelConfig config_from_gguf(const GgufMetadata& metadata) {
   const double rms_epsilon = fields.number("attention.layer_norm_rms_epsilon");
   config.norm_epsilon =
       rms_epsilon > 0 ? rms_epsilon : fields.number("attention.layer_norm_epsilon");
-  config.rope_base = fields.number("rope.freq_base");
+  config.rope_base = fields.number("rope.freq_base", 10000);
   detail::complete_heads(config, file);
 
   const detail::GgufArchitecture* gguf = detail::find_gguf_architecture(config.architecture);
@@ -130,11 +144,25 @@ inline ModelConfig config_from_gguf(const GgufMetadata& metadata) {
                      gguf->interleaved ? Rotary::Pairing::interleaved : architecture.rotary,
                      dims > 0 ? dims : config.head_dim);
   config.attention.clipped |= fields.number("attention.clamp_kqv") > 0;
+  detail::read_window(config, *gguf, architecture, fields);
+  detail::read_scores(config, *gguf, fields);
+  detail::read_rope_scaling(config, fields);
 
   const Index value_dim = fields.count("attention.value_length");
   if (value_dim > 0 && value_dim != config.head_dim)
     config.attention_doubt = message("heads of keys have ", config.head_dim,
                                      " coordinates, those of values ", value_dim);
+  return config;
+}
+
+inline ModelConfig config_from_gguf(const GgufReader& file) {
+  ModelConfig config = config_from_gguf(file.metadata());
+  const GgufTensor* embedding = file.find("token_embd.weight");
+  if (embedding != nullptr && embedding->shape.size() == 2) {
+    if (config.vocabulary == 0) config.vocabulary = embedding->shape.front();
+    config.tied_embeddings = file.find("output.weight") == nullptr;
+  }
+  detail::read_rope_factors(config, {file.metadata(), config.architecture}, file);
   return config;
 }
 

@@ -53,6 +53,8 @@ class GgufReader {
   std::span<const GgufTensor> tensors() const noexcept { return tensors_.items(); }
   /// Raises where there is none of that name.
   const GgufTensor& tensor(std::string_view name) const { return tensors_.at(name); }
+  /// Null where there is none of that name.
+  const GgufTensor* find(std::string_view name) const noexcept { return tensors_.find(name); }
   /// Lets the tensor's pages leave memory until they are touched again.
   void release(std::string_view name) const { file_.release(tensor(name).data); }
   Index file_bytes() const noexcept { return Index(file_.bytes().size()); }

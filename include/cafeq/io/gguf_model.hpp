@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "cafeq/io/gguf_metadata.hpp"
+#include "cafeq/io/gguf_rope.hpp"
 #include "cafeq/io/llama_sources.hpp"
 #include "cafeq/io/model_file.hpp"
-#include "cafeq/io/rope_scaling.hpp"
 #include "cafeq/io/tokenizer_json.hpp"
 
 namespace cafeq::detail {
@@ -124,8 +124,6 @@ inline GgufModel to_gguf_model(const ModelFile& model, const std::string& tokeni
 
   const std::string_view architecture = llama_like_architecture(model);
   ModelConfig config = model.config();
-  // What transformers takes where the file does not say.
-  if (config.rope_base == 0) config.rope_base = 10000;
   if (!config.mlp.gated || config.mlp.activation != Activation::silu)
     raise(ErrorCode::unsupported, message(model.path(), ": llama.cpp runs ", architecture,
                                           " with the activation silu only"));
@@ -139,11 +137,10 @@ inline GgufModel to_gguf_model(const ModelFile& model, const std::string& tokeni
   gguf.tensors = LlamaSources(model, interleave).find();
   config.vocabulary = rows_of(model, gguf.tensors.front().tensor);
   add_llama_config(gguf.metadata, model.path(), config, architecture);
-  if (const auto* files = model.as<SafetensorsModel>())
-    if (auto factors = add_rope_scaling(gguf.metadata, config_path(*files), config, architecture);
-        !factors.empty())
-      gguf.tensors.push_back(
-          {.name = "rope_freqs.weight", .tensor = {}, .values = std::move(factors)});
+  if (auto factors = add_rope_scaling(gguf.metadata, model.path(), config, architecture);
+      !factors.empty())
+    gguf.tensors.push_back(
+        {.name = "rope_freqs.weight", .tensor = {}, .values = std::move(factors)});
   add_tokenizer(gguf.metadata, model, tokenizer, config.vocabulary);
   return gguf;
 }

@@ -4,8 +4,9 @@
 /// pairs none is known to be exact.
 #pragma once
 
+#include <array>
+#include <cmath>
 #include <cstddef>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,8 @@
 
 #include "cafeq/io/complete_config.hpp"
 #include "cafeq/io/json.hpp"
+#include "cafeq/io/json_members.hpp"
+#include "cafeq/io/json_rope.hpp"
 #include "cafeq/model/architectures.hpp"
 #include "cafeq/model/model.hpp"
 
@@ -26,6 +29,30 @@ inline ModelConfig config_from_json(std::string_view text, std::string_view file
 
 namespace detail {
 
+/// What transformers takes where a config.json does not say, as far as published files leave it
+/// out: of a language model within a multimodal one they write only what differs.
+inline constexpr std::array<std::pair<std::string_view, std::string_view>, 5> config_defaults{
+    {{"mistral", R"({"sliding_window": 4096})"},
+     {"qwen2", R"({"max_window_layers": 28, "use_sliding_window": false})"},
+     {"qwen3", R"({"max_window_layers": 28, "use_sliding_window": false})"},
+     {"gemma2", R"({"attn_logit_softcapping": 50, "final_logit_softcapping": 30, "head_dim": 256,
+       "query_pre_attn_scalar": 256, "sliding_window": 4096})"},
+     {"gemma3_text", R"({"head_dim": 256, "max_position_embeddings": 131072,
+       "num_attention_heads": 8, "num_key_value_heads": 4, "query_pre_attn_scalar": 256,
+       "rms_norm_eps": 1e-6, "sliding_window": 4096, "vocab_size": 262208})"}}};
+
+/// The configuration of a language model with what it leaves out. A null stays one.
+inline Json with_defaults(const Json& config) {
+  const std::string* type = find_string(config, "model_type");
+  for (const auto& [name, defaults] : config_defaults)
+    if (type != nullptr && *type == name) {
+      Json complete = parse_json(defaults, name);
+      complete.update(config);
+      return complete;
+    }
+  return config;
+}
+
 /// The activation that transformers names so.
 inline Activation activation_named(std::string_view name) noexcept {
   if (name == "silu" || name == "swish") return Activation::silu;
@@ -34,77 +61,35 @@ inline Activation activation_named(std::string_view name) noexcept {
   return name.starts_with("gelu") ? Activation::gelu : Activation::other;
 }
 
-/// The members of a configuration, each of which has one of several names. A member that is null
-/// counts as missing, one of another type or beyond its limit is corrupt.
-class JsonConfig {
- public:
-  using Names = std::initializer_list<const char*>;
-
-  /// `object` must outlive this view of it; `where` is for messages.
-  JsonConfig(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) raise(ErrorCode::corrupt, message(where_, ": is not a JSON object"));
-  }
-
-  Index count(Names names, Index limit = count_limit) const {
-    return get<Index>(names, count_up_to(limit),
-                      [&](const Json& value) {
-                        const auto number = to_size(value);
-                        return number && *number <= limit ? number : std::nullopt;
-                      })
-        .value_or(0);
-  }
-  std::optional<double> number(Names names, double limit = 1e18) const {
-    return get<double>(names, message("a number from 0 to ", limit), [&](const Json& value) {
-      const double number = value.is_number() ? value.get<double>() : -1;
-      return number >= 0 && number <= limit ? std::optional(number) : std::nullopt;
-    });
-  }
-  std::optional<bool> flag(Names names) const {
-    return get<bool>(names, "true or false", [](const Json& value) {
-      return value.is_boolean() ? std::optional(value.get<bool>()) : std::nullopt;
-    });
-  }
-  std::optional<std::string> text(Names names) const {
-    return get<std::string>(names, "a string", [](const Json& value) {
-      return value.is_string() ? std::optional(value.get<std::string>()) : std::nullopt;
-    });
-  }
-  std::optional<std::vector<Index>> counts(Names names) const {
-    return get<std::vector<Index>>(names, "an array of whole numbers",
-                                   [](const Json& value) { return to_sizes(&value); });
-  }
-  /// The member, or one without members where there is none.
-  JsonConfig object(const char* name) const {
-    static const Json nothing = Json::object();
-    const Json* member = find_member(object_, name);
-    return {member == nullptr || member->is_null() ? nothing : *member,
-            message(where_, ": ", name)};
-  }
-  bool empty() const noexcept { return object_.empty(); }
-
- private:
-  template <class T, class Convert>
-  std::optional<T> get(Names names, std::string_view expected, Convert convert) const {
-    for (const char* name : names) {
-      const Json* member = find_member(object_, name);
-      if (member == nullptr || member->is_null()) continue;
-      std::optional<T> value = convert(*member);
-      if (!value) raise_config(where_, name, printable(*member), expected);
-      return value;
-    }
-    return std::nullopt;
-  }
-
-  const Json& object_;
-  std::string where_;
-};
-
 /// How many coordinates of each head are rotated.
 inline Index rotary_dims(const JsonConfig& json, const Architecture& architecture, Index head_dim) {
   if (const Index dims = json.count({"rotary_dim"}); dims > 0) return dims;
   auto fraction = json.number({"partial_rotary_factor", "rotary_pct"}, 1);
   if (!fraction) fraction = json.object("rope_parameters").number({"partial_rotary_factor"}, 1);
   return Index(double(head_dim) * fraction.value_or(architecture.rotary_fraction));
+}
+
+/// Which layers attend to a window only.
+inline void read_window(ModelConfig& config, const Architecture& architecture,
+                        const JsonConfig& json) {
+  Index window = json.count({"sliding_window"}, size_limit);
+  if (!json.flag({"use_sliding_window"}).value_or(true)) window = 0;
+  const Index period = json.count({"sliding_window_pattern"});
+  set_window(config, window, period > 0 ? period : architecture.window_period,
+             json.count({"max_window_layers"}));
+
+  const auto types = json.texts({"layer_types"});
+  if (window == 0 || !types) return;
+  config.windowed.clear();
+  for (const std::string& type : *types) config.windowed.push_back(type == "sliding_attention");
+}
+
+/// What becomes of scores and logits.
+inline void read_scores(ModelConfig& config, const JsonConfig& json) {
+  if (const auto width = json.number({"query_pre_attn_scalar"}); width && *width > 0)
+    config.attention_scale = 1 / std::sqrt(*width);
+  config.attention_softcap = json.number({"attn_logit_softcapping"}).value_or(0);
+  config.logit_softcap = json.number({"final_logit_softcapping"}).value_or(0);
 }
 
 /// The traits of the architecture, and what the configuration adds to them.
@@ -139,8 +124,10 @@ inline void set_traits(ModelConfig& config, const Architecture& architecture,
 inline ModelConfig config_from_json(std::string_view text, std::string_view file) {
   const detail::Json root = detail::parse_json(text, file);
   const detail::JsonConfig whole(root, std::string(file));
-  const detail::JsonConfig nested = whole.object("text_config");
-  const detail::JsonConfig& json = nested.empty() ? whole : nested;
+  const bool is_nested = !whole.object("text_config").empty();
+  const detail::Json complete = detail::with_defaults(is_nested ? root["text_config"] : root);
+  const detail::JsonConfig json(complete,
+                                is_nested ? message(file, ": text_config") : std::string(file));
 
   ModelConfig config;
   config.architecture = json.text({"model_type"}).value_or("");
@@ -157,9 +144,6 @@ inline ModelConfig config_from_json(std::string_view text, std::string_view file
   config.context = json.count({"max_position_embeddings", "n_positions"}, detail::size_limit);
   config.norm_epsilon =
       json.number({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"}).value_or(0);
-  config.rope_base =
-      json.number({"rope_theta", "rotary_emb_base"})
-          .value_or(json.object("rope_parameters").number({"rope_theta"}).value_or(0));
   detail::complete_heads(config, file);
 
   const detail::Architecture* architecture = detail::find_architecture(config.architecture);
@@ -167,7 +151,13 @@ inline ModelConfig config_from_json(std::string_view text, std::string_view file
       json.flag({"tie_word_embeddings"})
           .value_or(whole.flag({"tie_word_embeddings"})
                         .value_or(architecture != nullptr && architecture->tied_embeddings));
-  if (architecture != nullptr) detail::set_traits(config, *architecture, json);
+  if (architecture != nullptr) {
+    detail::set_traits(config, *architecture, json);
+    detail::read_window(config, *architecture, json);
+    detail::read_scores(config, json);
+    config.norm_offset = architecture->norm_offset;
+  }
+  detail::read_rope(config, json, architecture);
   return config;
 }
 

@@ -100,7 +100,7 @@ inline ModelConfig config_of(const SafetensorsModel& model) {
   const auto text = read_file(path);
   return config_from_json(as_text(text), path);
 }
-inline ModelConfig config_of(const GgufReader& file) { return config_from_gguf(file.metadata()); }
+inline ModelConfig config_of(const GgufReader& file) { return config_from_gguf(file); }
 inline ModelConfig config_of(const Llama2cReader& file) {
   return config_from_llama2c(file.header());
 }

@@ -1,24 +1,20 @@
-/// Scaled rotary positions, with which a model takes a longer context than it was first trained
-/// for, as GGUF has them.
+/// The ways in which models slow down their rotary positions, as numbers of RopeScaling.
+///
+/// Rotation i of `dims` coordinates takes 2π base^(2i/dims) positions for a turn.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include "cafeq/io/gguf_metadata.hpp"
-#include "cafeq/io/json.hpp"
-#include "cafeq/io/json_config.hpp"
-#include "cafeq/model/model.hpp"
+#include "cafeq/core/numeric.hpp"
 
 namespace cafeq::detail {
 
-/// How Llama 3.1 scales its rotary positions. A rotation takes 2π base^(i/head_dim) positions for a
-/// turn, i = 0, 2, …: it is slowed down by `factor` where that is more than original / low, left
-/// alone where it is less than original / high, and in between one goes over into the other.
+/// How Llama 3.1 does it: a rotation is slowed down by `factor` where a turn takes more than
+/// original / low positions, left alone where it takes less than original / high, and in between
+/// one goes over into the other.
 struct Llama3Scaling {
   double factor;
   double low;       ///< low_freq_factor
@@ -26,53 +22,56 @@ struct Llama3Scaling {
   double original;  ///< original_max_position_embeddings
 };
 
-/// The numbers by which llama.cpp divides the frequency of each rotation.
-inline std::vector<float> rope_factors(const ModelConfig& config, const Llama3Scaling& scaling) {
-  std::vector<float> factors;
-  for (Index i = 0; i < config.head_dim; i += 2) {
-    const double turn =
-        2 * std::numbers::pi * std::pow(config.rope_base, double(i) / double(config.head_dim));
+/// How YaRN does it: a rotation is slowed down by `factor` where it makes fewer than `slow` turns
+/// in `original` positions, left alone where it makes more than `fast`, and in between one goes
+/// over into the other, by the number of the rotation.
+struct YarnScaling {
+  double factor;
+  double original;
+  double fast = 32;  ///< beta_fast
+  double slow = 1;   ///< beta_slow
+};
+
+inline double rope_turn(Index dims, double base, Index i) {
+  return 2 * std::numbers::pi * std::pow(base, double(2 * i) / double(dims));
+}
+
+/// A rotation that keeps this part of its frequency, the rest being divided by the factor.
+inline double kept_in_part(double kept, double factor) { return 1 / ((1 - kept) / factor + kept); }
+
+inline std::vector<double> rope_factors(Index dims, double base, const Llama3Scaling& scaling) {
+  std::vector<double> factors;
+  for (Index i = 0; i < dims / 2; ++i) {
     const double kept = std::clamp(
-        (scaling.original / turn - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0);
-    factors.push_back(float(1 / ((1 - kept) / scaling.factor + kept)));
+        (scaling.original / rope_turn(dims, base, i) - scaling.low) / (scaling.high - scaling.low),
+        0.0, 1.0);
+    factors.push_back(kept_in_part(kept, scaling.factor));
   }
   return factors;
 }
 
-/// Reads how the config.json at `path` scales rotary positions, and adds it to the metadata. Where
-/// GGUF says it by a tensor of factors instead, returns these; else nothing. Raises corrupt where
-/// numbers are missing, unsupported for other kinds of scaling.
-inline std::vector<float> add_rope_scaling(GgufMetadata& metadata, const std::string& path,
-                                           const ModelConfig& config,
-                                           std::string_view architecture) {
-  const Json root = read_json(path);
-  const JsonConfig json(root, path);
-  for (const char* member : {"rope_scaling", "rope_parameters"}) {
-    const JsonConfig rope = json.object(member);
-    const std::string type = rope.text({"rope_type", "type"}).value_or("default");
-    if (type == "default") continue;
-
-    const auto number = [&](const char* name) {
-      const auto value = rope.number({name});
-      if (!value || *value == 0)
-        raise(ErrorCode::corrupt, message(path, ": ", member, ": does not say ", name));
-      return *value;
-    };
-    if (type == "linear") {
-      metadata.add(message(architecture, ".rope.scaling.type"), GgufValue("linear"));
-      metadata.add(message(architecture, ".rope.scaling.factor"),
-                   GgufValue(float(number("factor"))));
-      return {};
-    }
-    if (type == "llama3")
-      return rope_factors(config, {.factor = number("factor"),
-                                   .low = number("low_freq_factor"),
-                                   .high = number("high_freq_factor"),
-                                   .original = number("original_max_position_embeddings")});
-    raise(ErrorCode::unsupported, message(path, ": rotary positions scaled by ", type,
-                                          " are not written as GGUF; linear and llama3 are"));
+inline std::vector<double> rope_factors(Index dims, double base, const YarnScaling& scaling) {
+  // The number, not whole, of the rotation that makes so many turns.
+  const auto rotation_with = [&](double turns) {
+    return double(dims) * std::log(scaling.original / (turns * 2 * std::numbers::pi)) /
+           (2 * std::log(base));
+  };
+  const double first = std::max(std::floor(rotation_with(scaling.fast)), 0.0),
+               last = std::min(std::ceil(rotation_with(scaling.slow)), double(dims - 1));
+  std::vector<double> factors;
+  for (Index i = 0; i < dims / 2; ++i) {
+    const double slowed = std::clamp((double(i) - first) / std::max(last - first, 1e-3), 0.0, 1.0);
+    factors.push_back(kept_in_part(1 - slowed, scaling.factor));
   }
-  return {};
+  return factors;
+}
+
+/// What YaRN multiplies queries and keys by.
+inline double yarn_magnitude(double factor) { return factor <= 1 ? 1 : 0.1 * std::log(factor) + 1; }
+
+/// What LongRoPE multiplies queries and keys by.
+inline double longrope_magnitude(double factor, double original) {
+  return factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(original));
 }
 
 }  // namespace cafeq::detail

@@ -17,6 +17,12 @@ struct Architecture {
   std::optional<Rotary::Pairing> rotary = Rotary::Pairing::half_split;
   double rotary_fraction = 1;  ///< of each head, where the configuration does not say
   bool tied_embeddings = false;
+  bool scaled_embedding = false;  ///< by √hidden
+  double norm_offset = 0;         ///< in the files of transformers; see ModelConfig
+  double rope_base = 10000;       ///< where the configuration does not say
+  double window_rope_base = 0;    ///< likewise; 0: that of all layers
+  Index window_period = 0;  ///< where the configuration does not say: a window holds in all layers
+                            ///< but the last of so many; 0: in all
   AttentionTraits attention{};
   MlpTraits mlp{};
   std::string_view mlp_doubt{};  ///< why no up/down pair of it is exact
@@ -37,10 +43,24 @@ inline constexpr std::array architectures{
     Architecture{.name = "qwen3_next",
                  .rotary_fraction = 0.25,
                  .attention = {.qk_norm = true, .gated_output = true}},
-    Architecture{.name = "gemma", .tied_embeddings = true, .mlp = geglu},
-    Architecture{.name = "gemma2", .tied_embeddings = true, .mlp = geglu},
+    Architecture{.name = "gemma",
+                 .tied_embeddings = true,
+                 .scaled_embedding = true,
+                 .norm_offset = 1,
+                 .mlp = geglu},
+    Architecture{.name = "gemma2",
+                 .tied_embeddings = true,
+                 .scaled_embedding = true,
+                 .norm_offset = 1,
+                 .window_period = 2,
+                 .mlp = geglu},
     Architecture{.name = "gemma3_text",
                  .tied_embeddings = true,
+                 .scaled_embedding = true,
+                 .norm_offset = 1,
+                 .rope_base = 1e6,
+                 .window_rope_base = 10000,
+                 .window_period = 6,
                  .attention = {.qk_norm = true},
                  .mlp = geglu},
     Architecture{.name = "phi", .rotary_fraction = 0.5, .mlp = plain_gelu},
@@ -54,6 +74,7 @@ inline constexpr std::array architectures{
     Architecture{.name = "starcoder2", .tied_embeddings = true, .mlp = plain_gelu},
     Architecture{
         .name = "gpt_oss",
+        .window_period = 2,
         .attention = {.rows_sum_to_one = false},
         .mlp_doubt = "up/down: hidden channels are clipped and shifted, which scales would change"},
     Architecture{.name = "bitnet",

@@ -20,7 +20,7 @@ namespace cafeq {
 /// Rotary positions that are slowed down, so that a model takes a longer context than it was first
 /// trained for: the frequency of rotation i is divided by factors[i].
 struct RopeScaling {
-  std::vector<double> factors{};       ///< head_layout().head_dim / 2 numbers; none: all 1
+  std::vector<double> factors{};       ///< attention.rotary->pairs() numbers; none: all 1
   std::vector<double> long_factors{};  ///< instead, where a text has more than `original_context`
                                        ///< tokens; none: `factors` always
   Index original_context = 0;
@@ -43,6 +43,8 @@ struct ModelConfig {
   double norm_epsilon = 0;
   double rope_base = 0;
   RopeScaling rope_scaling{};
+  std::string rope_scaling_doubt{};  ///< why `rope_scaling` may not tell how rotary positions are
+                                     ///< scaled; empty where it does
   double norm_offset = 0;        ///< norms multiply by their weights plus this (Gemma's 1, which is
                                  ///< part of the weights in GGUF files)
   double embedding_scale = 1;    ///< what layers take is the embedding times this (Gemma: √hidden)
