@@ -82,6 +82,7 @@ inline std::uint32_t gguf_file_type(GgufType type) noexcept {
     case GgufType::q5_k: return 16;
     case GgufType::q6_k: return 18;
     case GgufType::iq4_nl: return 25;
+    case GgufType::iq4_xs: return 30;
     case GgufType::bf16: return 32;
   }
   return 0;

@@ -33,6 +33,7 @@ inline constexpr Affine<4> q4_1{.group = 32};
 inline constexpr Symmetric<5> q5_0{.group = 32};
 inline constexpr Affine<5> q5_1{.group = 32};
 inline constexpr Iq4Nl iq4_nl{};
+inline constexpr Iq4Xs iq4_xs{};
 inline constexpr AffineK<2, 16, 4> q2_k{};
 inline constexpr SymmetricK<3, 6> q3_k{};
 inline constexpr AffineK<4, 32, 6> q4_k{};
@@ -49,6 +50,7 @@ decltype(auto) with_quantizer(GgufType type, F&& f) {
     case GgufType::q5_0: return f(q5_0);
     case GgufType::q5_1: return f(q5_1);
     case GgufType::iq4_nl: return f(iq4_nl);
+    case GgufType::iq4_xs: return f(iq4_xs);
     case GgufType::q2_k: return f(q2_k);
     case GgufType::q3_k: return f(q3_k);
     case GgufType::q4_k: return f(q4_k);

@@ -12,6 +12,7 @@
 #include "cafeq/quant/gguf_k.hpp"
 #include "cafeq/quant/gguf_type.hpp"
 #include "cafeq/quant/iq4_nl.hpp"
+#include "cafeq/quant/iq4_xs.hpp"
 
 namespace cafeq {
 
@@ -261,6 +262,13 @@ template <>
 struct GgufBlock<Iq4Nl>
     : detail::BlockLayout<GgufType::iq4_nl, detail::Planes<detail::Plane<2, 4, 16>>,
                           detail::ScaleFirst> {};
+template <>
+struct GgufBlock<Iq4Xs>
+    : detail::BlockLayout<
+          GgufType::iq4_xs, detail::Planes<detail::Plane<8, 4, 16>>,
+          detail::SignedScales<8, 0, 32,
+                               detail::Planes<detail::Plane<4, 4, 1>, detail::Plane<2, 2, 1, 4>>>> {
+};
 template <>
 struct GgufBlock<AffineK<2, 16, 4>>
     : detail::BlockLayout<

@@ -24,6 +24,7 @@ enum class GgufType : std::uint32_t {
   q5_k = 13,
   q6_k = 14,
   iq4_nl = 20,
+  iq4_xs = 23,
   bf16 = 30,
 };
 
@@ -37,7 +38,7 @@ struct GgufTypeInfo {
   double bits_per_weight() const noexcept { return 8.0 * double(bytes) / double(weights); }
 };
 
-inline constexpr std::array<GgufTypeInfo, 14> gguf_types{{{GgufType::f32, "F32", 1, 4},
+inline constexpr std::array<GgufTypeInfo, 15> gguf_types{{{GgufType::f32, "F32", 1, 4},
                                                           {GgufType::f16, "F16", 1, 2},
                                                           {GgufType::bf16, "BF16", 1, 2},
                                                           {GgufType::q8_0, "Q8_0", 32, 34},
@@ -50,7 +51,8 @@ inline constexpr std::array<GgufTypeInfo, 14> gguf_types{{{GgufType::f32, "F32",
                                                           {GgufType::q4_k, "Q4_K", 256, 144},
                                                           {GgufType::q5_k, "Q5_K", 256, 176},
                                                           {GgufType::q6_k, "Q6_K", 256, 210},
-                                                          {GgufType::iq4_nl, "IQ4_NL", 32, 18}}};
+                                                          {GgufType::iq4_nl, "IQ4_NL", 32, 18},
+                                                          {GgufType::iq4_xs, "IQ4_XS", 256, 136}}};
 
 /// Nothing for types that this library does not know.
 constexpr std::optional<GgufTypeInfo> gguf_type_info(std::uint32_t number) noexcept {
