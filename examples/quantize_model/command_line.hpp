@@ -123,7 +123,7 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
   app.add_option("--include", run.plan.include, "only tensors with such names, as '*.mlp.*'");
   app.add_option("--exclude", run.plan.exclude, "no tensors with such names");
   app.add_option("--tokenizer", run.tokenizer,
-                 "of a GGUF file: tokenizer.json, or llama2.c's (default: INPUT's)");
+                 "tokenizer.json, or llama2.c's, for an INPUT without its own");
   app.add_option("--threads", line.threads, "threads (default: all cores)")
       ->check(CLI::Range(1, 1024));
   app.add_option("--seed", recipe.seed, "of random rotations")->capture_default_str();
@@ -149,8 +149,8 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
     const bool gguf = run.format == RunFormat::gguf;
     for (const char* option : {"--bits", "--group"})
       if (gguf && app.count(option) > 0) throw CLI::ExcludesError("--format " + format, option);
-    if (!gguf && !run.tokenizer.empty())
-      throw CLI::RequiresError("--tokenizer", "--format gguf:TYPE");
+    if (run.format == RunFormat::floats && !run.tokenizer.empty())
+      throw CLI::ExcludesError("--format float", "--tokenizer");
     if (app.count("--target-size") > 0 && !(run.target_size > 0))
       throw CLI::ValidationError("--target-size", "must be positive");
     if (run.format == RunFormat::floats && run.target_size > 0)

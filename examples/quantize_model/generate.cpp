@@ -21,6 +21,7 @@ struct Options {
   Index hidden = 2048, intermediate = 5632, layers = 22, heads = 32, kv_heads = 4,
         vocabulary = 32000;
   std::uint64_t seed = 0;
+  bool fp32 = false;
   Index shard_bytes = 1'000'000'000;
 };
 
@@ -37,7 +38,7 @@ std::string config_of(const Options& o) {
                             {"rms_norm_eps", 1e-5},
                             {"rope_theta", 10000.0},
                             {"tie_word_embeddings", false},
-                            {"torch_dtype", "bfloat16"},
+                            {"torch_dtype", o.fp32 ? "float32" : "bfloat16"},
                             {"vocab_size", o.vocabulary}};
   return config.dump(2) + "\n";
 }
@@ -45,7 +46,8 @@ std::string config_of(const Options& o) {
 std::vector<SafetensorsEntry> entries_of(const Options& o) {
   std::vector<SafetensorsEntry> entries;
   const auto add = [&](const std::string& name, std::vector<Index> shape) {
-    entries.push_back({name + ".weight", ScalarType::bf16, std::move(shape)});
+    entries.push_back(
+        {name + ".weight", o.fp32 ? ScalarType::f32 : ScalarType::bf16, std::move(shape)});
   };
   const Index kv_width = o.hidden / o.heads * o.kv_heads;
   add("model.embed_tokens", {o.vocabulary, o.hidden});
@@ -98,7 +100,12 @@ void write_model(const Options& o) {
         }
       });
     }
-    writer.write(name, std::as_bytes(std::span(weights)));
+    if (o.fp32) {
+      const std::vector<float> wide(weights.begin(), weights.end());
+      writer.write(name, std::as_bytes(std::span(wide)));
+    } else {
+      writer.write(name, std::as_bytes(std::span(weights)));
+    }
   }
   AtomicFile config(o.directory + "/config.json");
   const std::string text = config_of(o);
@@ -109,7 +116,7 @@ void write_model(const Options& o) {
 
 int run(int argc, char** argv) {
   Options options;
-  CLI::App app{"Writes a Llama model with random, heavy-tailed weights in bf16."};
+  CLI::App app{"Writes a Llama model with random, heavy-tailed weights."};
   app.add_option("DIRECTORY", options.directory, "where to; must exist")
       ->required()
       ->check(CLI::ExistingDirectory);
@@ -122,6 +129,7 @@ int run(int argc, char** argv) {
   size("--heads", options.heads);
   size("--kv-heads", options.kv_heads);
   size("--vocabulary", options.vocabulary);
+  app.add_flag("--fp32", options.fp32, "numbers of bf16 as fp32");
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_option("--shard-bytes", options.shard_bytes, "most in a file")->capture_default_str();
   CLI11_PARSE(app, argc, argv);

@@ -1,4 +1,4 @@
-# test.sh formats|options|resume|refuses TOOL GENERATE CMAKE: what the program makes of a small
+# test.sh formats|format|options|resume|refuses TOOL GENERATE CMAKE: what the program makes of a small
 # generated model, and what it answers to bad input.
 set -eu
 what=$1 tool=$2 generate=$3 cmake=$4
@@ -64,6 +64,34 @@ formats() {
     cmp fast.float/model.safetensors model/model-00001-of-00003.safetensors
   "$tool" fast.float requantized --recipe rtn --bits 8 >out 2>&1 ||
     fail "floats are no model: $(cat out)"
+}
+
+# What another reader makes of the format, by its documentation alone. Widths are such that Hadamard
+# matrices of all constructions occur: of order 28 and 92, 52 and 36.
+format() {
+  root=$here/../..
+  if ! /usr/bin/python3 -c 'import numpy' 2>/dev/null; then
+    echo "skipped: /usr/bin/python3 has no numpy"
+    exit 77
+  fi
+  reader() {
+    for options in "--recipe rtn" "--recipe fast" "--recipe fast --bits 3 --no-pairs" \
+      "--recipe learned" "--recipe smallest" "--recipe smallest --bits 2 --embeddings" \
+      "--recipe smallest --target-bits 4.6"; do
+      rm -rf whole floats
+      "$tool" odd whole $options >out 2>&1 || fail "$options: $(cat out)"
+      "$tool" odd floats $options --format float >out 2>&1 || fail "$options: $(cat out)"
+      /usr/bin/python3 "$root/tests/docs/read_format.py" "$root/docs/reference/format.md" whole \
+        floats/model.safetensors >out 2>&1 || fail "$options: $(cat out)"
+      echo "$options: $(cat out)"
+    done
+  }
+  for widths in "112 184" "104 144"; do
+    rm -rf odd && mkdir odd
+    "$generate" odd --fp32 --hidden ${widths% *} --intermediate ${widths#* } --layers 1 --heads 2 \
+      --kv-heads 1 --vocabulary 40
+    reader
+  done
 }
 
 options() {

@@ -99,9 +99,8 @@ void FloatOutput::assemble_directory(const std::string& path, const detail::Open
   std::vector<SafetensorsEntry> entries;
   for (const TensorInfo& tensor : model_.tensors()) {
     const TensorView* part = parts.find(tensor.name);
-    entries.push_back({tensor.name,
-                       part != nullptr ? part->type : detail::stored_type(model_, tensor.name),
-                       tensor.shape});
+    entries.push_back(part != nullptr ? SafetensorsEntry{tensor.name, part->type, tensor.shape}
+                                      : detail::stored_entry(model_, tensor));
   }
   ShardedSafetensorsWriter writer(path, entries, about);
   detail::write_tensors(writer, detail::names_of(entries), parts, model_, progress);

@@ -74,6 +74,11 @@ class GgufWriter : public TensorFileWriter {
              std::span<const GgufEntry> entries)
       : TensorFileWriter(path, layout(metadata, entries)) {}
 
+  /// A whole file with these fields and no tensor.
+  static std::string without_tensors(const GgufMetadata& metadata) {
+    return layout(metadata, {}).header;
+  }
+
  private:
   static Layout layout(const GgufMetadata& metadata, std::span<const GgufEntry> entries);
 };

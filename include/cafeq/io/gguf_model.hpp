@@ -81,7 +81,7 @@ inline Index rows_of(const ModelFile& model, const std::string& name) {
 /// The name that GGUF has for a model's architecture.
 inline std::string_view llama_like_architecture(const ModelFile& model) {
   const std::string& name = model.config().architecture;
-  if (model.format() != ModelFormat::tfjs) {
+  if (model.format() == ModelFormat::safetensors || model.format() == ModelFormat::llama2c) {
     if (name == "llama" || name == "mistral") return "llama";
     if (name == "qwen2") return "qwen2";
   }

@@ -19,6 +19,7 @@
 #include "cafeq/io/load_tensor.hpp"
 #include "cafeq/io/model_format.hpp"
 #include "cafeq/io/path.hpp"
+#include "cafeq/io/quantized_model.hpp"
 #include "cafeq/io/safetensors_model.hpp"
 #include "cafeq/io/tfjs.hpp"
 #include "cafeq/model/model.hpp"
@@ -30,13 +31,14 @@ class ModelFile {
  public:
   /// `path`: a safetensors file, an index of several or a directory with them (see
   /// SafetensorsModel); a GGUF file; a llama2.c checkpoint; a TensorFlow.js model.json or its
-  /// directory. The content decides which. Raises unsupported where it is none of these, else as
-  /// the format's reader.
+  /// directory; a file in cafeq's own format, as the model that was quantized (see
+  /// QuantizedModelReader). The content decides which. Raises unsupported where it is none of
+  /// these, else as the format's reader.
   explicit ModelFile(const std::string& path);
 
   const std::string& path() const noexcept { return path_; }
   ModelFormat format() const noexcept { return ModelFormat(reader_.index()); }
-  /// What the file itself says, or the config.json beside safetensors; empty where there is none.
+  /// What the file itself says, or the config.json beside or in it; empty where there is none.
   const ModelConfig& config() const noexcept { return config_; }
   /// In the file's order.
   std::span<const TensorInfo> tensors() const noexcept { return tensors_; }
@@ -53,7 +55,7 @@ class ModelFile {
   void release(std::string_view name) const;
 
   /// The reader of the format, null where the model has another one: SafetensorsModel, GgufReader,
-  /// Llama2cReader, TfjsReader.
+  /// Llama2cReader, TfjsReader, QuantizedModelReader.
   template <class R>
   const R* as() const noexcept {
     return std::get_if<R>(&reader_);
@@ -64,18 +66,21 @@ class ModelFile {
   /// What lies beside the weights of a Hugging Face model and belongs to it: paths of the
   /// configuration, the tokenizer and so on.
   std::vector<std::string> companions() const;
-  /// The content of the companion of that file name ("tokenizer.json"); nothing where there is
-  /// none.
+  /// The content of the companion of that file name ("tokenizer.json"), beside the weights or in a
+  /// file of cafeq's; nothing where there is none.
   std::optional<std::string> companion(std::string_view name) const;
-  /// Keys and values of a GGUF model, which take the place of companions; null where it has none.
+  /// Keys and values of a GGUF model, which take the place of companions, also of one that was
+  /// quantized since; null where it has none.
   const GgufMetadata* metadata() const noexcept {
+    if (const auto* model = as<QuantizedModelReader>()) return model->metadata();
     const auto* file = as<GgufReader>();
     return file == nullptr ? nullptr : &file->metadata();
   }
 
  private:
   // In the order of ModelFormat.
-  using Reader = std::variant<SafetensorsModel, GgufReader, Llama2cReader, TfjsReader>;
+  using Reader =
+      std::variant<SafetensorsModel, GgufReader, Llama2cReader, TfjsReader, QuantizedModelReader>;
   static Reader open(const std::string& path);
 
   std::string path_;
@@ -88,9 +93,10 @@ static_assert(ModelReader<ModelFile>);
 
 namespace detail {
 
+inline constexpr std::string_view config_name = "config.json";
 /// Where the configuration of a Hugging Face model lies, if it has one.
 inline std::string config_path(const SafetensorsModel& model) {
-  return model.directory() + "/config.json";
+  return message(model.directory(), "/", config_name);
 }
 
 /// What each format says of the model's layers; TensorFlow.js says nothing.
@@ -105,6 +111,11 @@ inline ModelConfig config_of(const Llama2cReader& file) {
   return config_from_llama2c(file.header());
 }
 inline ModelConfig config_of(const TfjsReader&) { return {}; }
+inline ModelConfig config_of(const QuantizedModelReader& model) {
+  if (model.metadata() != nullptr) return config_from_gguf(*model.metadata());
+  const auto text = model.companion(config_name);
+  return text ? config_from_json(*text, model.file().path() + ": config.json") : ModelConfig{};
+}
 
 /// Raises unsupported for one of several files that hold a model together.
 inline GgufReader open_whole_gguf(const std::string& path) {
@@ -178,6 +189,7 @@ inline std::vector<std::string> ModelFile::companions() const {
 }
 
 inline std::optional<std::string> ModelFile::companion(std::string_view name) const {
+  if (const auto* model = as<QuantizedModelReader>()) return model->companion(name);
   for (const std::string& path : companions())
     if (detail::name_in_directory(path) == name) {
       const auto bytes = read_file(path);
@@ -191,6 +203,7 @@ inline ModelFile::Reader ModelFile::open(const std::string& path) {
     case ModelFormat::safetensors: return SafetensorsModel(path);
     case ModelFormat::gguf: return detail::open_whole_gguf(path);
     case ModelFormat::llama2c: return Llama2cReader(path);
+    case ModelFormat::quantized: return QuantizedModelReader(path);
     case ModelFormat::tfjs: break;
   }
   return TfjsReader(detail::is_directory(path) ? path + "/model.json" : path);

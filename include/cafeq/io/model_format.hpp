@@ -18,10 +18,17 @@
 #include "cafeq/io/llama2c.hpp"
 #include "cafeq/io/path.hpp"
 #include "cafeq/io/safetensors_model.hpp"
+#include "cafeq/io/stored_matrix.hpp"
 
 namespace cafeq {
 
-enum class ModelFormat { safetensors, gguf, llama2c, tfjs };
+enum class ModelFormat {
+  safetensors,
+  gguf,
+  llama2c,
+  tfjs,
+  quantized,  ///< cafeq's own
+};
 
 namespace detail {
 
@@ -45,6 +52,12 @@ inline bool begins_like_llama2c(std::span<const std::byte> head) {
   return llama2c_problem(header).empty();
 }
 
+/// Whether a safetensors file is one of cafeq's own. Raises as SafetensorsReader.
+inline ModelFormat format_of_safetensors(const std::string& path) {
+  return SafetensorsReader(path).metadata().contains(version_key) ? ModelFormat::quantized
+                                                                  : ModelFormat::safetensors;
+}
+
 /// What an index or a manifest lists, or nothing where it is neither.
 inline std::optional<ModelFormat> format_of_json(const std::string& path) {
   const Json json = read_json(path);
@@ -64,7 +77,7 @@ inline std::optional<ModelFormat> format_of_file(const std::string& path) {
   file.read_at(0, head);
 
   if (as_text(head).starts_with(gguf_magic)) return ModelFormat::gguf;
-  if (begins_like_safetensors(head, file.size())) return ModelFormat::safetensors;
+  if (begins_like_safetensors(head, file.size())) return format_of_safetensors(path);
   if (begins_like_llama2c(head)) return ModelFormat::llama2c;
 
   if (path.ends_with(safetensors_suffix)) return ModelFormat::safetensors;

@@ -16,24 +16,44 @@
 
 namespace cafeq::detail {
 
+/// Whether elements of GGUF are no floats.
+inline bool is_blocks(const GgufTensor& tensor) noexcept {
+  return is_known(tensor.type) && gguf_type_info(tensor.type).weights > 1;
+}
+/// The shape of a tensor of blocks, its rows being bytes.
+inline std::vector<Index> block_bytes(const GgufTensor& tensor) {
+  std::vector<Index> shape = tensor.shape;
+  shape.back() = gguf_row_bytes(tensor.type, shape.back()).value();
+  return shape;
+}
+
 /// A tensor of a model as a safetensors file can hold it: what is no safetensors already is decoded
-/// where it is in blocks or quantized.
+/// where it is quantized, but blocks of GGUF stay bytes.
 inline LoadedTensor stored_tensor(const ModelFile& model, std::string_view name) {
   if (const auto* file = model.as<SafetensorsModel>()) return {file->tensor(name).view};
   if (const auto* file = model.as<TfjsReader>()) return owned(file->load(name));
+  if (const auto* file = model.as<GgufReader>(); file != nullptr && is_blocks(file->tensor(name)))
+    return {{ScalarType::u8, block_bytes(file->tensor(name)), file->tensor(name).data}};
   return model.load(name);
 }
-/// The type of its elements, without reading any. Raises unsupported for those of GGUF that this
-/// library cannot decode.
-inline ScalarType stored_type(const ModelFile& model, std::string_view name) {
-  if (const auto* file = model.as<SafetensorsModel>()) return file->tensor(name).view.type;
-  if (const auto* file = model.as<TfjsReader>()) return file->tensor(name).type;
+/// Its type and shape there, without reading any. Raises unsupported for elements of GGUF that this
+/// library does not know.
+inline SafetensorsEntry stored_entry(const ModelFile& model, const TensorInfo& info) {
+  if (const auto* file = model.as<SafetensorsModel>())
+    return {info.name, file->tensor(info.name).view.type, info.shape};
+  if (const auto* file = model.as<TfjsReader>())
+    return {info.name, file->tensor(info.name).type, info.shape};
   const auto* file = model.as<GgufReader>();
-  const GgufType type = file == nullptr ? GgufType::f32 : file->tensor(name).type;
-  if (file != nullptr) check_loadable(tensor_info(file->tensor(name)));
-  return type == GgufType::f16    ? ScalarType::f16
-         : type == GgufType::bf16 ? ScalarType::bf16
-                                  : ScalarType::f32;
+  if (file == nullptr) return {info.name, ScalarType::f32, info.shape};
+
+  check_loadable(info);
+  const GgufTensor& tensor = file->tensor(info.name);
+  if (is_blocks(tensor)) return {info.name, ScalarType::u8, block_bytes(tensor)};
+  return {info.name,
+          tensor.type == GgufType::f16    ? ScalarType::f16
+          : tensor.type == GgufType::bf16 ? ScalarType::bf16
+                                          : ScalarType::f32,
+          info.shape};
 }
 
 /// The tensors of a job with Ŵ in place of W, in the elements that they have in the model's file.

@@ -2,7 +2,11 @@
 /// docs/reference/format.md has the layout.
 #pragma once
 
+#include <cstddef>
+#include <map>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -49,7 +53,16 @@ class QuantizedFileWriter {
   detail::Json matrices_ = detail::Json::object();
 };
 
-/// Such a file. Nothing of a matrix is copied until load().
+/// What the header of a file says of a matrix.
+struct StoredMatrixInfo {
+  Index rows = 0;
+  Index cols = 0;
+  std::string grid;  ///< "affine", "trellis" …
+  Index bytes = 0;   ///< of all that is stored of it, but for its description
+};
+
+/// Such a file. Nothing of a matrix is copied until load(). Of models as a whole see
+/// cafeq/io/quantized_model.hpp.
 class QuantizedFileReader {
  public:
   /// Raises io, corrupt for what breaks the format, unsupported for a later version.
@@ -70,18 +83,30 @@ class QuantizedFileReader {
     if (!matrices_.is_object())
       raise(ErrorCode::corrupt, message(path, ": ", detail::matrices_key, " is not an object"));
     for (const auto& item : file_.tensors())
-      if (!is_part(item.first)) kept_.emplace(item);
+      if (item.first.starts_with(detail::file_prefix))
+        files_.emplace(item.first.substr(detail::file_prefix.size()), item.second.bytes);
+      else if (!is_part(item.first)) kept_.emplace(item);
   }
 
+  const std::string& path() const noexcept { return path_; }
   std::vector<std::string> matrices() const {
     std::vector<std::string> names;
     for (const auto& item : matrices_.items()) names.push_back(item.key());
     return names;
   }
   bool has_matrix(std::string_view name) const { return matrices_.contains(std::string(name)); }
-  /// Tensors that are no part of a matrix.
+  /// What the header says of a matrix, without touching its codes. Errors as load().
+  StoredMatrixInfo info(std::string_view name) const;
+  /// Tensors that are no part of a matrix and no file.
   const TensorViewMap& tensors() const noexcept { return kept_; }
+  /// Files that lie beside the weights of a model, by their names.
+  const std::map<std::string, std::span<const std::byte>, std::less<>>& files() const noexcept {
+    return files_;
+  }
   const Metadata& metadata() const noexcept { return file_.metadata(); }
+  Index file_bytes() const noexcept { return file_.file_bytes(); }
+  /// Lets the pages of a matrix, or of a tensor, leave memory until they are touched again.
+  void release(std::string_view name) const;
 
   /// The matrix of that name. Raises invalid_argument where there is none, corrupt where parts are
   /// missing or contradict each other.
@@ -111,6 +136,27 @@ class QuantizedFileReader {
   std::string path_;
   detail::Json matrices_;
   TensorViewMap kept_;
+  std::map<std::string, std::span<const std::byte>, std::less<>> files_;
 };
+
+inline StoredMatrixInfo QuantizedFileReader::info(std::string_view name) const {
+  const detail::StoredMatrix stored = parts(name);
+  constexpr Index most = Index(1) << 40;
+  StoredMatrixInfo info{.rows = stored.number("rows", 1, most),
+                        .cols = stored.number("cols", 1, most),
+                        .grid = stored.text("grid")};
+  for (const std::string_view suffix : detail::part_suffixes)
+    if (const auto part = file_.tensors().find(message(name, ".", suffix));
+        part != file_.tensors().end())
+      info.bytes += Index(part->second.bytes.size());
+  return info;
+}
+
+inline void QuantizedFileReader::release(std::string_view name) const {
+  if (!has_matrix(name)) return file_.release(name);
+  for (const std::string_view suffix : detail::part_suffixes)
+    if (const std::string part = message(name, ".", suffix); file_.tensors().contains(part))
+      file_.release(part);
+}
 
 }  // namespace cafeq

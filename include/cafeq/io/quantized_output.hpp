@@ -2,21 +2,26 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "cafeq/io/embedded_files.hpp"
 #include "cafeq/io/model_output.hpp"
 #include "cafeq/io/open_parts.hpp"
 
 namespace cafeq {
 
-/// In cafeq's format: matrices quantized, moved biases and kept tensors as they are.
+/// In cafeq's format: matrices quantized, moved biases and kept tensors as they are, and what lies
+/// beside the weights.
 class QuantizedOutput {
  public:
-  /// Raises unsupported where a tensor that is kept is nothing that such a file can hold.
-  QuantizedOutput(const ModelFile& model, const Plan& plan);
+  /// `tokenizer` is that of a llama2.c checkpoint (see to_gguf_model()); others have their own.
+  /// Raises unsupported where a tensor that is kept is nothing that such a file can hold,
+  /// invalid_argument for a tokenizer of a model that has one.
+  QuantizedOutput(const ModelFile& model, const Plan& plan, const std::string& tokenizer = {});
 
   template <class Arch = DefaultArch>
   void write_part(const std::string& path, const Job& job, const JobResult& result,
@@ -30,23 +35,27 @@ class QuantizedOutput {
   const ModelFile& model_;
   const Plan& plan_;
   std::vector<std::string> names_;  // of matrices
+  std::vector<detail::EmbeddedFile> files_;
   std::vector<SafetensorsEntry> kept_{};
+  detail::Json blocks_ = detail::Json::object();  // which of those are in blocks of GGUF
 };
 
-namespace detail {
-
-inline constexpr const char* places_key = "cafeq.places";
-
-}  // namespace detail
-
-inline QuantizedOutput::QuantizedOutput(const ModelFile& model, const Plan& plan)
-    : model_(model), plan_(plan), names_(matrix_names(plan.roles)) {
+inline QuantizedOutput::QuantizedOutput(const ModelFile& model, const Plan& plan,
+                                        const std::string& tokenizer)
+    : model_(model),
+      plan_(plan),
+      names_(matrix_names(plan.roles)),
+      files_(detail::embedded_files(model, tokenizer)) {
   std::map<std::string_view, const TensorInfo*> infos;
   for (const TensorInfo& tensor : model.tensors()) infos[tensor.name] = &tensor;
 
-  for (const KeptTensor& kept : plan.kept)
-    kept_.push_back(
-        {kept.tensor, detail::stored_type(model, kept.tensor), infos.at(kept.tensor)->shape});
+  const auto* gguf = model.as<GgufReader>();
+  for (const KeptTensor& kept : plan.kept) {
+    const TensorInfo& info = *infos.at(kept.tensor);
+    kept_.push_back(detail::stored_entry(model, info));
+    if (gguf != nullptr && detail::is_blocks(gguf->tensor(info.name)))
+      blocks_[info.name] = {{"type", info.type}, {"shape", info.shape}};
+  }
 }
 
 template <class Arch>
@@ -83,12 +92,21 @@ void QuantizedOutput::assemble(const std::string& path, const PartStore& parts,
   metadata[detail::version_key] = message(quantized_file_version);
   metadata[detail::matrices_key] = matrices.dump();
   if (!places.empty()) metadata[detail::places_key] = places.dump();
+  if (!blocks_.empty()) metadata[detail::blocks_key] = blocks_.dump();
 
   auto entries = kept_;
   for (const auto& [name, job] : open.names())
     entries.push_back({name, open.find(name)->type, open.find(name)->shape});
+  const auto tensors = detail::names_of(entries);
+  for (const auto& file : files_)
+    entries.push_back({file.tensor(), ScalarType::u8, {file.bytes()}});
+
   SafetensorsWriter writer(path, entries, metadata);
-  detail::write_tensors(writer, detail::names_of(entries), open, model_, progress);
+  for (const auto& file : files_) {
+    if (file.path.empty()) writer.write(file.tensor(), std::as_bytes(std::span(file.content)));
+    else writer.write(file.tensor(), read_file(file.path));
+  }
+  detail::write_tensors(writer, tensors, open, model_, progress);
 }
 
 }  // namespace cafeq

@@ -17,6 +17,10 @@ namespace cafeq::detail {
 
 inline constexpr const char* version_key = "cafeq.version";
 inline constexpr const char* matrices_key = "cafeq.matrices";
+inline constexpr const char* places_key = "cafeq.places";
+inline constexpr const char* blocks_key = "cafeq.blocks";
+inline constexpr std::string_view file_prefix = "cafeq.file/";
+inline constexpr std::string_view gguf_metadata_file = "metadata.gguf";
 
 inline constexpr std::array<std::string_view, 8> part_suffixes{
     "codes", "scales",   "scale_codes", "offsets",

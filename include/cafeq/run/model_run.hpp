@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "cafeq/io/float_output.hpp"
 #include "cafeq/io/gguf_output.hpp"
@@ -70,8 +71,10 @@ template <class Arch>
 ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
     : options_(std::move(options)), executor_(executor), model_(options_.input) {
   while (options_.output.size() > 1 && options_.output.ends_with('/')) options_.output.pop_back();
+  // As a file, or in a directory.
   if (const auto* file = model_.as<SafetensorsModel>();
-      file != nullptr && file->metadata().contains(detail::version_key))
+      model_.format() == ModelFormat::quantized ||
+      (file != nullptr && file->metadata().contains(detail::version_key)))
     raise(ErrorCode::unsupported, message(options_.input, ": is quantized already"));
 
   options_.plan.recipe = detail::recipe_of(options_.plan);
@@ -95,7 +98,7 @@ RunSummary ModelRun::quantize(const RunProgress& progress) const {
   switch (options_.format) {
     case RunFormat::gguf: return quantize_into(*gguf_, progress);
     case RunFormat::floats: return quantize_into(FloatOutput(model_, plan_), progress);
-    default: return quantize_into(QuantizedOutput(model_, plan_), progress);
+    default: return quantize_into(QuantizedOutput(model_, plan_, options_.tokenizer), progress);
   }
 }
 
@@ -117,7 +120,10 @@ inline std::string ModelRun::fingerprint() const {
   json["version"] = CAFEQ_VERSION;
   json["floats"] = options_.format == RunFormat::floats;
   auto& files = json["files"] = nlohmann::ordered_json::array();
-  for (const std::string& path : model_.files()) {
+  std::vector<std::string> paths = model_.files();
+  for (std::string& path : model_.companions()) paths.push_back(std::move(path));
+  if (!options_.tokenizer.empty()) paths.push_back(options_.tokenizer);
+  for (const std::string& path : paths) {
     struct stat status{};
     ::stat(path.c_str(), &status);
     files.push_back({detail::name_in_directory(path), status.st_size, status.st_mtim.tv_sec,
