@@ -54,8 +54,6 @@ bool equal(const TensorView& tensor, const Matrix<float>& matrix) {
   return floats_of(tensor) == floats_of(matrix);
 }
 
-std::string bytes_in(const TensorView& view) { return std::string(detail::as_text(view.bytes)); }
-
 /// `quantized` is opened as the model that it came from; `floats` holds the same results in the
 /// format of that model. Returns how many matrices are packed.
 int check_same_model(const ModelFile& model, const ModelFile& quantized, const ModelFile& floats) {
@@ -185,7 +183,8 @@ TEST_CASE("A quantized GGUF model keeps its fields, and the blocks of what is no
   const auto& file = quantized.as<QuantizedModelReader>()->file();
   for (const char* name : {"token_embd.weight", "output.weight"}) {
     const GgufTensor& before = model.as<GgufReader>()->tensor(name);
-    const bool same = bytes_in(file.tensors().at(name)) == detail::as_text(before.data);
+    const bool same =
+        detail::as_text(file.tensors().at(name).bytes) == detail::as_text(before.data);
     CHECK(same);
   }
   const auto down = quantized.as<QuantizedModelReader>()->load_quantized(
