@@ -9,10 +9,11 @@
 
 #include "accuracy/subject.hpp"
 #include "cafeq/io/model_file.hpp"
+#include "cafeq/io/read_vocabulary.hpp"
 #include "engine/llama2c.hpp"
 #include "engine/packed.hpp"
 #include "engine/perplexity.hpp"
-#include "engine/tokenizer_files.hpp"
+#include "engine/tokenizer.hpp"
 
 namespace cafeq::example {
 
@@ -49,9 +50,10 @@ struct StoryData {
 
   explicit StoryData(const std::string& directory)
       : checkpoint(engine::open_llama2c(directory + "/stories260K.bin")),
-        stories(read_stories(directory + "/tinystories_200.jsonl", 58,
-                             engine::load_llama2c_tokenizer(directory + "/tok512.bin",
-                                                            checkpoint.config.vocabulary))) {}
+        stories(read_stories(
+            directory + "/tinystories_200.jsonl", 58,
+            engine::Tokenizer(*read_vocabulary(ModelFile(directory + "/stories260K.bin"),
+                                               directory + "/tok512.bin")))) {}
 };
 
 /// Weights of the engine, quantized by a recipe and dequantized again.

@@ -9,14 +9,16 @@
 #include <fstream>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cafeq/core/thread_pool.hpp"
+#include "cafeq/io/read_vocabulary.hpp"
 #include "hugging_face.hpp"
 #include "llama2c.hpp"
 #include "perplexity.hpp"
 #include "sample.hpp"
-#include "tokenizer_files.hpp"
+#include "tokenizer.hpp"
 
 namespace {
 
@@ -48,14 +50,13 @@ Checkpoint open_checkpoint(const std::string& path) {
 Tokenizer load_tokenizer(const Options& options, const Config& config) {
   const std::filesystem::path model = options.model;
   std::string path = options.tokenizer;
-  if (path.empty())
-    path = is_directory(model) ? model / "tokenizer.json" : model.parent_path() / "tokenizer.bin";
-  Tokenizer tokenizer = path.ends_with(".json") ? load_tokenizer_json(path)
-                                                : load_llama2c_tokenizer(path, config.vocabulary);
-  if (tokenizer.pieces.size() > config.vocabulary)
-    fail(path + ": has " + std::to_string(tokenizer.pieces.size()) + " tokens, the model " +
-         std::to_string(config.vocabulary));
-  return tokenizer;
+  if (path.empty() && !is_directory(model)) path = model.parent_path() / "tokenizer.bin";
+  auto vocabulary = cafeq::read_vocabulary(cafeq::ModelFile(options.model), path);
+  if (!vocabulary) fail(options.model + ": has no tokenizer; name one with --tokenizer");
+  if (vocabulary->tokens.size() > config.vocabulary)
+    fail(options.model + ": its tokenizer has " + std::to_string(vocabulary->tokens.size()) +
+         " tokens, the model " + std::to_string(config.vocabulary));
+  return Tokenizer(std::move(*vocabulary));
 }
 
 void generate(const Options& options) {

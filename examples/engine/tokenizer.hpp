@@ -1,173 +1,135 @@
-/// Text to tokens and back by byte-pair encoding (Sennrich, Haddow, Birch: "Neural Machine
-/// Translation of Rare Words with Subword Units", ACL 2016).
+/// Text to tokens and back.
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <cstdint>
-#include <functional>
-#include <limits>
-#include <queue>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "model.hpp"
+#include "added_tokens.hpp"
+#include "byte_pairs.hpp"
+#include "cafeq/core/error.hpp"
+#include "cafeq/io/vocabulary.hpp"
 #include "pre_tokenizer.hpp"
+#include "token_texts.hpp"
+#include "unigram.hpp"
 
 namespace engine {
 
-/// What vocabularies that are not byte-level write for a space.
-inline constexpr std::string_view visible_space = "\u2581";
+class Tokenizer {
+ public:
+  /// Raises unsupported for vocabularies that cut texts in a way that is not known, and corrupt.
+  explicit Tokenizer(cafeq::Vocabulary vocabulary);
 
-inline std::string with_spaces(std::string text) {
-  for (std::size_t at = 0; (at = text.find(visible_space, at)) != text.npos;)
-    text.replace(at, visible_space.size(), " ");
-  return text;
-}
-
-/// What two neighbours become; the lowest rank of a piece is merged first, the leftmost among
-/// equals.
-struct Merge {
-  double rank;
-  Token result;
-};
-
-/// A vocabulary, and how the tokens of a text are found. The loaders fill it.
-struct Tokenizer {
-  enum class Prefix { none, first, all };
-
-  /// The bytes that each token stands for; nothing for those that only control.
-  std::vector<std::string> pieces;
-  std::unordered_map<std::string, Token> tokens;
-  std::unordered_map<std::uint64_t, Merge> merges;  ///< by key(left, right)
-  std::array<Token, 256> bytes{};                   ///< the token of each byte
-  bool bytes_only = false;    ///< pieces start as bytes, otherwise as characters and, where one has
-                              ///< no token, as its bytes
-  bool whole_pieces = false;  ///< a piece that is a token needs no merges
-  std::vector<Splitter> splitters;
-  Prefix prefix = Prefix::none;  ///< a space goes before a text: before what starts it, or also
-                                 ///< before what follows an added token
-  bool prefix_twice = true;      ///< even where there is one
-  /// Found in a text before anything else, the longest first.
-  std::vector<std::pair<std::string, Token>> added;
-  std::vector<Token> start;  ///< goes before every text
-
-  static std::uint64_t key(Token left, Token right) { return std::uint64_t(left) << 32 | right; }
-
-  std::vector<Token> encode(std::string_view text) const;
+  /// The tokens of a text, between those that begin and end every text. Control tokens are found in
+  /// it where it may be `special`, which text from elsewhere should not be; one that starts with
+  /// the token that begins a text gets no second one.
+  ///
+  /// Bytes that are not UTF-8 are characters of their own. A vocabulary that expects a
+  /// normalization form (`nfc`) does not get it here: the text must have it.
+  std::vector<Token> encode(std::string_view text, bool special = true) const;
+  /// The text of tokens, without those that only control. It may end within a character.
   std::string decode(std::span<const Token> tokens) const;
 
+  const cafeq::Vocabulary& vocabulary() const { return vocabulary_; }
+
  private:
-  void encode_plain(std::string text, std::vector<Token>& to) const;
-  std::vector<Token> symbols(std::string_view piece) const;
-  std::vector<Token> merge(std::vector<Token> piece) const;
+  std::string prepared(std::string_view text, bool special) const;
+  void encode_plain(std::string_view text, std::vector<Token>& to) const;
+
+  cafeq::Vocabulary vocabulary_;
+  TokenTexts texts_;
+  AddedTokens added_;
+  std::vector<Splitter> splitters_;
+  std::optional<BytePairs> pairs_;
+  std::optional<Unigram> unigram_;
+  bool prefixes_whole_ = false;  // the prefix may be a part of user-defined tokens (SentencePiece)
+  bool by_words_ = false;        // no token reaches beyond a word, so that each is cut by itself
 };
 
-inline std::vector<Token> Tokenizer::encode(std::string_view text) const {
-  std::vector<Token> result = start;
-  std::size_t begin = 0;
-  const auto finish = [&](std::size_t end) {
-    if (begin == end) return;
-    const bool spaced = (prefix == Prefix::all || (prefix == Prefix::first && begin == 0)) &&
-                        (prefix_twice || text[begin] != ' ');
-    encode_plain((spaced ? " " : "") + std::string(text.substr(begin, end - begin)), result);
-  };
+inline Tokenizer::Tokenizer(cafeq::Vocabulary vocabulary)
+    : vocabulary_(std::move(vocabulary)), texts_(vocabulary_), added_(vocabulary_) {
+  using cafeq::VocabularyKind;
+  if (vocabulary_.kind == VocabularyKind::unigram) unigram_.emplace(vocabulary_);
+  else pairs_.emplace(vocabulary_);
+  prefixes_whole_ =
+      vocabulary_.space_prefix == cafeq::SpacePrefix::first && vocabulary_.prefix_spaces;
+  by_words_ = vocabulary_.kind != VocabularyKind::byte_level && texts_.are_words();
+  splitters_ = vocabulary_.kind == VocabularyKind::byte_level
+                   ? splitters_of_bytes(vocabulary_.pre)
+                   : splitters_of_pieces(vocabulary_.pre);
+}
+
+/// A text with spaces as the vocabulary expects them. A visible one is a space, too.
+inline std::string Tokenizer::prepared(std::string_view text, bool special) const {
+  if (vocabulary_.kind == cafeq::VocabularyKind::byte_level) return std::string(text);
+  std::string fewer;
+  if (vocabulary_.remove_extra_spaces) {
+    for (const char c : text)
+      if (c != ' ' || (!fewer.empty() && fewer.back() != ' ')) fewer.push_back(c);
+    if (fewer.ends_with(' ')) fewer.pop_back();
+    text = fewer;
+  }
+  std::string all = with_spaces(text);
+  if (!prefixes_whole_ || all.empty()) return all;
+  const auto found = added_.find(all, 0, special);
+  return found && found->begin == 0 && found->special ? all : " " + all;
+}
+
+inline std::vector<Token> Tokenizer::encode(std::string_view given, bool special) const {
+  using cafeq::SpacePrefix;
+  const std::string whole = prepared(given, special);
+  const std::string_view text = whole;
+  const auto is_space = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+
+  std::vector<Token> to;
+  auto found = added_.find(text, 0, special);
+  const bool begun = found && found->begin == 0 && found->token == vocabulary_.begin;
+  if (vocabulary_.add_begin && !begun) to.push_back(Token(*vocabulary_.begin));
   for (std::size_t at = 0; at < text.size();) {
-    const auto found = std::find_if(added.begin(), added.end(), [&](const auto& entry) {
-      return text.substr(at, entry.first.size()) == entry.first;
-    });
-    if (found == added.end()) {
-      ++at;
-      continue;
+    std::size_t end = found ? found->begin : text.size();
+    if (found && found->strip_left)
+      while (end > at && is_space(text[end - 1])) --end;
+    if (end > at) {
+      const bool prefixed =
+          vocabulary_.space_prefix == SpacePrefix::all ||
+          (vocabulary_.space_prefix == SpacePrefix::first && at == 0 && !prefixes_whole_);
+      const std::string_view plain = text.substr(at, end - at);
+      if (prefixed && (vocabulary_.prefix_spaces || plain[0] != ' '))
+        encode_plain(" " + std::string(plain), to);
+      else encode_plain(plain, to);
     }
-    finish(at);
-    result.push_back(found->second);
-    begin = at += found->first.size();
+    if (!found) break;
+    to.push_back(found->token);
+    at = found->begin + found->size;
+    if (found->strip_right)
+      while (at < text.size() && is_space(text[at])) ++at;
+    found = added_.find(text, at, special);
   }
-  finish(text.size());
-  return result;
+  if (vocabulary_.add_end) to.push_back(Token(*vocabulary_.end));
+  return to;
 }
 
-inline void Tokenizer::encode_plain(std::string text, std::vector<Token>& to) const {
-  if (!bytes_only) text = with_spaces(std::move(text));
-  for (const std::string_view piece : split(text, splitters)) {
-    const auto known = whole_pieces ? tokens.find(std::string(piece)) : tokens.end();
-    if (known != tokens.end()) {
-      to.push_back(known->second);
-      continue;
-    }
-    const std::vector<Token> merged = merge(symbols(piece));
-    to.insert(to.end(), merged.begin(), merged.end());
-  }
-}
-
-/// What a piece is before anything is merged.
-inline std::vector<Token> Tokenizer::symbols(std::string_view piece) const {
-  std::vector<Token> result;
-  while (!piece.empty()) {
-    const std::string_view character = piece.substr(0, bytes_only ? 1 : character_length(piece));
-    const auto known = bytes_only ? tokens.end() : tokens.find(std::string(character));
-    if (known != tokens.end()) result.push_back(known->second);
-    else
-      for (const char byte : character) result.push_back(bytes[static_cast<unsigned char>(byte)]);
-    piece.remove_prefix(character.size());
-  }
-  return result;
-}
-
-/// Merges neighbours for as long as any can be. Time O(n log n): pairs wait in a queue, and those
-/// that a merge has broken are skipped.
-inline std::vector<Token> Tokenizer::merge(std::vector<Token> piece) const {
-  constexpr Token gone = std::numeric_limits<Token>::max();
-  struct Pair {
-    double rank;
-    std::size_t left;
-    Token left_token, right_token, result;
-    bool operator>(const Pair& other) const {
-      return std::tie(rank, left) > std::tie(other.rank, other.left);
-    }
+inline void Tokenizer::encode_plain(std::string_view text, std::vector<Token>& to) const {
+  const auto encode_piece = [&](std::string_view piece) {
+    const Token whole = vocabulary_.ignore_merges ? texts_.find(piece) : no_token;
+    if (whole != no_token) to.push_back(whole);
+    else if (unigram_) unigram_->encode(texts_, piece, to);
+    else pairs_->encode(texts_, piece, to);
   };
-  std::vector<std::size_t> next(piece.size()), previous(piece.size());
-  std::priority_queue<Pair, std::vector<Pair>, std::greater<>> queue;
-  const auto consider = [&](std::size_t left, std::size_t right) {
-    if (left >= piece.size() || right >= piece.size()) return;
-    const auto found = merges.find(key(piece[left], piece[right]));
-    if (found != merges.end())
-      queue.push({found->second.rank, left, piece[left], piece[right], found->second.result});
-  };
-  for (std::size_t i = 0; i < piece.size(); ++i) {
-    next[i] = i + 1;
-    previous[i] = i - 1;
-    consider(i, i + 1);
-  }
-  while (!queue.empty()) {
-    const Pair pair = queue.top();
-    queue.pop();
-    const std::size_t right = next[pair.left];
-    if (right >= piece.size() || piece[pair.left] != pair.left_token ||
-        piece[right] != pair.right_token)
-      continue;
-    piece[pair.left] = pair.result;
-    piece[right] = gone;
-    next[pair.left] = next[right];
-    if (next[pair.left] < piece.size()) previous[next[pair.left]] = pair.left;
-    consider(previous[pair.left], pair.left);
-    consider(pair.left, next[pair.left]);
-  }
-  std::erase(piece, gone);
-  return piece;
+  for_pieces(text, splitters_, [&](std::string_view piece) {
+    if (by_words_) for_words(piece, encode_piece);
+    else encode_piece(piece);
+  });
 }
 
-inline std::string Tokenizer::decode(std::span<const Token> ids) const {
+inline std::string Tokenizer::decode(std::span<const Token> tokens) const {
   std::string text;
-  for (const Token id : ids)
-    if (id < pieces.size()) text += pieces[id];  // a model may know more tokens
-  if (prefix != Prefix::none && !text.empty() && text[0] == ' ') text.erase(0, 1);
+  for (const Token token : tokens) text += texts_.text(token);
+  if (vocabulary_.space_prefix != cafeq::SpacePrefix::none && text.starts_with(' '))
+    text.erase(0, 1);
   return text;
 }
 

@@ -1,5 +1,5 @@
-/// Which code points are letters, numbers and spaces, as the patterns of tokenizers mean it: \p{L},
-/// \p{N} and \s.
+/// The characters of UTF-8, and which of them are letters, numbers and spaces, as the patterns of
+/// tokenizers mean it: \p{L}, \p{N} and \s.
 ///
 /// General categories of Unicode 14.0.0. Code points that it leaves unassigned go with the range
 /// around them.
@@ -8,8 +8,29 @@
 #include <algorithm>
 #include <cstddef>
 #include <iterator>
+#include <string_view>
 
 namespace engine {
+
+/// The bytes of the character at the front: a byte, and those behind it that it says continue it.
+inline std::size_t character_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const std::size_t most = byte(0) < 0xc0 ? 1 : byte(0) < 0xe0 ? 2 : byte(0) < 0xf0 ? 3 : 4;
+  std::size_t length = 1;
+  while (length < most && length < text.size() && (byte(length) & 0xc0) == 0x80) ++length;
+  return length;
+}
+
+/// The code point of one character's bytes; a replacement character for bytes that are not UTF-8.
+inline char32_t code_point(std::string_view character) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(character[i]); };
+  if (byte(0) < 0x80) return byte(0);
+  const std::size_t length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
+  if (byte(0) < 0xc0 || character.size() != length) return 0xfffd;
+  char32_t code = byte(0) & (0x7fu >> length);
+  for (std::size_t i = 1; i < length; ++i) code = code << 6 | (byte(i) & 0x3fu);
+  return code;
+}
 
 struct CodeRange {
   char32_t first, last;

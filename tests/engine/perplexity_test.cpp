@@ -3,7 +3,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "engine/tokenizer_files.hpp"
+#include "cafeq/io/read_vocabulary.hpp"
+#include "engine/tokenizer.hpp"
 #include "support/build.hpp"
 #include "support/catch.hpp"
 #include "tiny_model.hpp"
@@ -39,8 +40,8 @@ TEST_CASE("a trained model has the same perplexity in both layouts") {
     return;
   }
   const Checkpoint checkpoint = open_llama2c(data / "stories260K.bin");
-  const Tokenizer tokenizer =
-      load_llama2c_tokenizer(data / "tok512.bin", checkpoint.config.vocabulary);
+  const Tokenizer tokenizer(
+      *cafeq::read_vocabulary(cafeq::ModelFile(data / "stories260K.bin"), data / "tok512.bin"));
   std::vector<std::vector<Token>> texts;
   std::ifstream file(data / "tinystories_200.jsonl");
   for (std::string line;

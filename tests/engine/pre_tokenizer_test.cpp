@@ -8,8 +8,15 @@ namespace {
 
 using Pieces = std::vector<std::string_view>;
 
+Pieces split(std::string_view text, const std::vector<Splitter>& splitters) {
+  Pieces pieces;
+  for_pieces(text, splitters, [&](std::string_view piece) { pieces.push_back(piece); });
+  return pieces;
+}
+
 Pieces gpt2(std::string_view text) { return split(text, {split_gpt2}); }
-Pieces llama3(std::string_view text) { return split(text, {split_llama3}); }
+Pieces llama3(std::string_view text) { return split(text, {split_llama3<3>}); }
+Pieces tekken(std::string_view text) { return split(text, splitters_of_bytes("tekken")); }
 
 }  // namespace
 
@@ -60,6 +67,27 @@ TEST_CASE("pieces of Llama 3") {
   CHECK(llama3("end  ") == Pieces{"end", "  "});
 }
 
+TEST_CASE("pieces of Qwen2: digits one by one") {
+  CHECK(split("in 123", splitters_of_bytes("qwen2")) == Pieces{"in", " ", "1", "2", "3"});
+}
+
+TEST_CASE("pieces of Tekken: words end where small letters do") {
+  CHECK(tekken("camelCase HTTPServer aBC") == Pieces{"camel", "Case", " HTTPServer", " a", "BC"});
+  CHECK(tekken("IT'S it's") == Pieces{"IT", "'S", " it", "'s"});
+  CHECK(tekken("\u00e9A A\u00e9 A\u00e9A") == Pieces{"\u00e9", "A", " A\u00e9", " A\u00e9", "A"});
+  CHECK(tekken("12 ../\n/x") == Pieces{"1", "2", " ../\n/", "x"});
+  CHECK(tekken("a \n  b") == Pieces{"a", " \n", " ", " b"});
+  const auto gpt4o = splitters_of_bytes("gpt-4o");
+  CHECK(split("IT'S it's 1234", gpt4o) == Pieces{"IT'S", " it's", " ", "123", "4"});
+}
+
+TEST_CASE("lines and words") {
+  CHECK(split("a b\n\n c", splitters_of_pieces("gemma4")) == Pieces{"a b", "\n\n", " c"});
+  Pieces words;
+  for_words("a  b c ", [&](std::string_view word) { words.push_back(word); });
+  CHECK(words == Pieces{"a", "  b", " c", " "});
+}
+
 TEST_CASE("splitters refine what those before them left") {
   const std::vector<Splitter> both{split_digits, split_gpt2};
   CHECK(split("in 123 days", both) == Pieces{"in", " ", "1", "2", "3", " days"});
@@ -69,7 +97,7 @@ TEST_CASE("splitters refine what those before them left") {
 
 TEST_CASE("no byte is lost, whatever the bytes") {
   const std::string text = "a\xff\xc3(\xe4\xbd b\x80\x80\x80\x80\x80 \xf0\x9f\x98\x80";
-  for (const auto splitter : {split_gpt2, split_llama3, split_digits}) {
+  for (const auto splitter : {split_gpt2, split_llama3<3>, split_cases<1, true>, split_digits}) {
     std::string together;
     for (const auto piece : split(text, {splitter})) together += piece;
     CHECK(together == text);

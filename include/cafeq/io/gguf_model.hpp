@@ -17,7 +17,7 @@
 #include "cafeq/io/gguf_rope.hpp"
 #include "cafeq/io/llama_sources.hpp"
 #include "cafeq/io/model_file.hpp"
-#include "cafeq/io/tokenizer_json.hpp"
+#include "cafeq/io/read_vocabulary.hpp"
 
 namespace cafeq::detail {
 
@@ -27,10 +27,10 @@ struct GgufModel {
   GgufMetadata metadata;
 };
 
-/// What a GGUF file of `model` has. `tokenizer` is the path of a tokenizer.json, or of a tokenizer
-/// file of llama2.c, for a model that is not GGUF itself; empty for the tokenizer.json beside a
-/// Hugging Face model. Without any the file has no vocabulary and llama.cpp takes token ids only.
-/// Raises unsupported for models that are not written.
+/// What a GGUF file of `model` has. `tokenizer`, for a model that is not GGUF itself, is the path
+/// of a file as read_vocabulary() takes it; empty for what belongs to the model. Without any the
+/// file has no vocabulary and llama.cpp takes token ids only. Raises unsupported for models and
+/// vocabularies that are not written.
 inline GgufModel to_gguf_model(const ModelFile& model, const std::string& tokenizer = {});
 
 /// What the configuration says, as fields.
@@ -92,20 +92,12 @@ inline std::string_view llama_like_architecture(const ModelFile& model) {
                 "transformers with the architecture llama, mistral or qwen2"));
 }
 
-/// Adds the vocabulary of the tokenizer at `path`, or of the one beside the model.
-inline void add_tokenizer(GgufMetadata& metadata, const ModelFile& model, std::string path,
+/// Adds the vocabulary of the tokenizer at `path`, or of what belongs to the model.
+inline void add_tokenizer(GgufMetadata& metadata, const ModelFile& model, const std::string& path,
                           Index size) {
-  if (const auto* files = model.as<SafetensorsModel>(); path.empty() && files != nullptr) {
-    path = files->directory() + "/tokenizer.json";
-    if (kind_of(path) != S_IFREG) path.clear();
-  }
-
-  if (path.empty()) metadata.add("tokenizer.ggml.model", GgufValue("no_vocab"));
-  else
-    add_vocabulary(metadata,
-                   path.ends_with(".json") ? read_tokenizer_json(path, size)
-                                           : read_llama2c_vocabulary(path, size),
-                   path);
+  if (auto vocabulary = read_vocabulary(model, path))
+    add_vocabulary(metadata, std::move(*vocabulary), size, path.empty() ? model.path() : path);
+  else metadata.add("tokenizer.ggml.model", GgufValue("no_vocab"));
 }
 
 inline GgufModel to_gguf_model(const ModelFile& model, const std::string& tokenizer) {

@@ -1,91 +1,127 @@
-/// The vocabulary of a tokenizer.json of transformers with byte-pair encoding, as llama.cpp takes
-/// it.
-///
-/// There are two kinds: byte-level ones (cafeq/io/byte_level_vocabulary.hpp) and those made of
-/// pieces with visible spaces (cafeq/io/piece_vocabulary.hpp).
+/// The vocabulary of a tokenizer.json of transformers with byte-pair encoding, and of the two files
+/// that came before it: vocab.json and merges.txt.
 #pragma once
 
-#include <array>
 #include <optional>
 #include <string>
-#include <utility>
+#include <string_view>
 
-#include "cafeq/io/byte_level_vocabulary.hpp"
-#include "cafeq/io/gguf_vocabulary.hpp"
 #include "cafeq/io/json.hpp"
-#include "cafeq/io/path.hpp"
-#include "cafeq/io/piece_vocabulary.hpp"
+#include "cafeq/io/tokenizer_companions.hpp"
 #include "cafeq/io/tokenizer_file.hpp"
+#include "cafeq/io/tokenizer_steps.hpp"
+#include "cafeq/io/vocabulary.hpp"
 
 namespace cafeq::detail {
 
-/// `size` tokens, those that the file lacks as [PADn]. The tokens that begin and end a text come
-/// from the tokenizer_config.json or config.json beside it, where there is one, and so does the
-/// chat template. Raises io, corrupt, and unsupported for what llama.cpp cannot do.
-inline GgufVocabulary read_tokenizer_json(const std::string& path, Index size);
+/// Errors name `file`: corrupt, and unsupported for what is not known.
+inline Vocabulary vocabulary_from_tokenizer_json(std::string_view content, std::string_view file,
+                                                 const TokenizerCompanions& companions);
 
-/// Whether a token is put ahead of every text, and which, by the template of a single text.
-inline void read_template(const TokenizerFile& file, GgufVocabulary& vocabulary) {
-  for (const Json* part : file.parts("post_processor", "processors")) {
-    const Json* single = find_member(*part, "single");
-    if (type_of_part(*part) != "TemplateProcessing" || single == nullptr || !single->is_array() ||
-        single->empty())
+/// Of byte-level vocabularies only. What else there is to know is in tokenizer_config.json: the
+/// class of the tokenizer, and the tokens that were added.
+inline Vocabulary vocabulary_from_pair(std::string_view vocab_json, std::string_view merges_txt,
+                                       std::string_view file,
+                                       const TokenizerCompanions& companions);
+
+/// What the template for a single text puts around it.
+inline void read_template(const TokenizerFile& file, const Json& part, Vocabulary& vocabulary) {
+  const Json* single = find_member(part, "single");
+  if (single == nullptr || !single->is_array()) file.fail("its template has no array single");
+  const TokenIds ids(vocabulary);
+  bool behind = false;
+  for (const Json& item : *single) {
+    const Json* special = find_member(item, "SpecialToken");
+    const std::string* name = special == nullptr ? nullptr : find_string(*special, "id");
+    if (name == nullptr) {
+      behind = true;
       continue;
-    const Json* special = find_member(single->front(), "SpecialToken");
-    const std::string* token = special == nullptr ? nullptr : find_string(*special, "id");
-    if (token == nullptr) continue;
-    vocabulary.add_begin = true;
-    vocabulary.begin = file.id_of(*token);
+    }
+    const auto id = ids.find(*name);
+    if (!id) file.fail(message("its template has the token ", *name, ", which is none"));
+    bool& added = behind ? vocabulary.add_end : vocabulary.add_begin;
+    if (added) file.refuse("its template puts several tokens at one end of a text");
+    added = true;
+    (behind ? vocabulary.end : vocabulary.begin) = id;
   }
 }
 
-/// The text of a token of tokenizer_config.json, which stands there by itself or with its
-/// properties; null where there is none.
-inline const std::string* token_text(const Json& config, const char* name) {
-  const Json* token = find_member(config, name);
-  if (token == nullptr) return nullptr;
-  return token->is_string() ? token->get_ptr<const std::string*>() : find_string(*token, "content");
-}
-
-/// The id of a token of config.json; of several ids that end a text, the first.
-inline std::optional<Index> token_id(const Json& config, const char* name) {
-  const Json* number = find_member(config, name);
-  if (number != nullptr && number->is_array() && !number->empty()) number = &number->front();
-  return number == nullptr ? std::nullopt : to_size(*number);
-}
-
-/// What the files beside say, where the tokenizer itself has not said it.
-inline void read_companions(const TokenizerFile& file, GgufVocabulary& vocabulary) {
-  const auto read = [&](const char* name) {
-    const std::string path = message(directory_of(file.path()), "/", name);
-    return kind_of(path) == S_IFREG ? read_json(path) : Json::object();
-  };
-  const Json tokenizer = read("tokenizer_config.json"), config = read("config.json");
-
-  const std::array<std::pair<std::string, std::optional<Index>*>, 4> roles{
-      {{"bos_token", &vocabulary.begin},
-       {"eos_token", &vocabulary.end},
-       {"unk_token", &vocabulary.unknown},
-       {"pad_token", &vocabulary.padding}}};
-  for (const auto& [name, id] : roles) {
-    const std::string* text = token_text(tokenizer, name.c_str());
-    if (!*id && text != nullptr) *id = file.id_of(*text);
-    const auto in_config = token_id(config, (name + "_id").c_str());
-    if (!*id && in_config && *in_config < Index(vocabulary.tokens.size())) *id = in_config;
+inline Vocabulary vocabulary_from_tokenizer_json(std::string_view content, std::string_view file,
+                                                 const TokenizerCompanions& companions) {
+  const TokenizerFile json(content, file);
+  Vocabulary vocabulary;
+  vocabulary.ignore_merges = flag_of(json.model(), "ignore_merges", false);
+  json.read_tokens(vocabulary);
+  json.read_merges(vocabulary);
+  read_steps(json, vocabulary);
+  for (const Json* part : json.parts("post_processor", "processors")) {
+    if (type_of_part(*part) == "TemplateProcessing") read_template(json, *part, vocabulary);
+    else if (type_of_part(*part) != "ByteLevel")
+      json.refuse(message("post-processor ", printable(*part), " is not known"));
   }
-
-  vocabulary.add_begin = flag_of(tokenizer, "add_bos_token", vocabulary.add_begin);
-  if (const std::string* text = find_string(tokenizer, "chat_template"); text != nullptr)
-    vocabulary.chat_template = *text;
+  complete_vocabulary(vocabulary, companions);
+  return vocabulary;
 }
 
-inline GgufVocabulary read_tokenizer_json(const std::string& path, Index size) {
-  const TokenizerFile file(path, size);
-  GgufVocabulary vocabulary{.tokens = file.tokens(), .types = file.types()};
-  if (is_byte_level(file)) make_byte_level(file, vocabulary);
-  else make_pieces(file, vocabulary);
-  read_template(file, vocabulary);
-  read_companions(file, vocabulary);
+/// The tokens of tokenizer_config.json, by id.
+inline void read_added_tokens(const TokenizerCompanions& companions, std::string_view file,
+                              Vocabulary& vocabulary) {
+  const Json* added = find_member(companions.tokenizer, "added_tokens_decoder");
+  if (added == nullptr || !added->is_object()) return;
+  for (const auto& item : added->items()) {
+    const std::string& key = item.key();
+    const std::string* content = find_string(item.value(), "content");
+    const bool number =
+        !key.empty() && key.size() < 9 && key.find_first_not_of("0123456789") == std::string::npos;
+    if (!number || std::stoll(key) >= token_limit || content == nullptr || content->empty())
+      raise(ErrorCode::corrupt, message("tokenizer_config.json of ", file, ": an added token is ",
+                                        key, ": ", printable(item.value())));
+    const Index id = std::stoll(key);
+    // A vocabulary of its own says what its tokens are.
+    if (id < Index(vocabulary.tokens.size()) &&
+        vocabulary.types[std::size_t(id)] != TokenType::normal)
+      continue;
+    set_token(
+        vocabulary, id, *content,
+        flag_of(item.value(), "special", false) ? TokenType::control : TokenType::user_defined);
+    if (flag_of(item.value(), "lstrip", false)) vocabulary.strip_left.push_back(id);
+    if (flag_of(item.value(), "rstrip", false)) vocabulary.strip_right.push_back(id);
+  }
+}
+
+inline Vocabulary vocabulary_from_pair(std::string_view vocab_json, std::string_view merges_txt,
+                                       std::string_view file,
+                                       const TokenizerCompanions& companions) {
+  const std::string* name = find_string(companions.tokenizer, "tokenizer_class");
+  const bool gpt2 = name != nullptr && name->starts_with("GPT2Tokenizer");
+  if (!gpt2 && (name == nullptr || !name->starts_with("Qwen2Tokenizer")))
+    raise(ErrorCode::unsupported,
+          message(file,
+                  ": vocab.json and merges.txt are known with the tokenizer_class "
+                  "GPT2Tokenizer or Qwen2Tokenizer in tokenizer_config.json only, not with ",
+                  name == nullptr ? "none" : *name));
+
+  Vocabulary vocabulary{.pre = gpt2 ? "gpt-2" : "qwen2"};
+  vocabulary.nfc = !gpt2;
+  const Json tokens = parse_json(vocab_json, message("vocab.json of ", file));
+  for (const auto& item : tokens.items()) {
+    const auto id = to_size(item.value());
+    if (!tokens.is_object() || !id || *id >= token_limit)
+      raise(ErrorCode::corrupt, message("vocab.json of ", file, ": is no object of ids"));
+    set_token(vocabulary, *id, item.key(), TokenType::normal);
+  }
+  read_added_tokens(companions, file, vocabulary);
+  while (!merges_txt.empty()) {
+    std::string_view line = merges_txt.substr(0, merges_txt.find('\n'));
+    merges_txt.remove_prefix(std::min(line.size() + 1, merges_txt.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    const std::size_t space = std::min(line.find(' '), line.size());
+    if (!line.empty() && !line.starts_with("#version"))
+      vocabulary.merges.push_back(joined_merge(line.substr(0, space),
+                                               line.substr(std::min(space + 1, line.size())),
+                                               message("merges.txt of ", file)));
+  }
+  complete_vocabulary(vocabulary, companions);
   return vocabulary;
 }
 
