@@ -17,7 +17,7 @@ struct Golden {
   std::string_view hex;
 };
 
-constexpr std::array<Golden, 11> golden{
+constexpr std::array<Golden, 12> golden{
     {{GgufType::q8_0, 0xb641e1ad5d39265d,
       "571422d54cfa4108e41034381053d558e681168dd720210685d5eb1dcf522d132319"},
      {GgufType::q4_0, 0x5004073e2a31cc25, "4e249a155da8ac8806597bac59ddb59ea6a0"},
@@ -25,6 +25,10 @@ constexpr std::array<Golden, 11> golden{
      {GgufType::q5_0, 0xbe83b214ac4ad344, "4e20b52f39fa341bba4f48111db2d747a2ab6b2b4d30"},
      {GgufType::q5_1, 0x7721c0c357914beb, "891f4eb0bd2f39fa572ccd717c331ec5fa6ab5ee9c5f7f60"},
      {GgufType::iq4_nl, 0x2c837d838b6abcf6, "2214ab044eb7bd8905496cac49eec4aeb6a0"},
+     {GgufType::iq4_xs, 0x1f6bdb1fda3b39a6,
+      "5182fccce35ae009ab044db7bd8905496cac49eec4aeb6a0839b56e598beecc82126150cbd895466ce22e56684d8"
+      "bdbc0aca493d0892c457e8b73a555cfb6817911a27ce6cc5e05f215bb8a46a0739ac453a66235a552a7b686427d8"
+      "77cb6765bb136a22b5960cd39e429c0584080fc99d222684b61d920301d97010af12c046e54e4f8998a83d3d"},
      {GgufType::q2_k, 0x8a26378001c1967b,
       "dddf9ebe7a6b9c8acafb586d79a879474ab56baa67524586df5b9a0351b7ea2806648992960680c57dceed6fb65a"
       "0aaaf44bead517e2f7abb10f165d"

@@ -12,6 +12,7 @@ struct Iq4XsLevels : Iq4NlLevels {
   static constexpr std::string_view name = "iq4_xs";
   /// The steps from zero to the farther end, of which the search of a super-block takes parts.
   static constexpr float low = -8;
+  static constexpr bool has_zero = false;
 
   static constexpr Iq4XsLevels of(int) noexcept { return {}; }
 };

@@ -22,6 +22,13 @@ inline fp16 half_beyond(double value) noexcept {
   return half;
 }
 
+/// Whether one of the levels is zero, which those without may say.
+template <class Levels>
+inline constexpr bool has_zero = true;
+template <class Levels>
+  requires requires { Levels::has_zero; }
+inline constexpr bool has_zero<Levels> = Levels::has_zero;
+
 /// The scales and offsets of some groups as they are stored. Without an offset D and b are zero.
 struct IntegerScales {
   Each<float> d{}, a{}, D{}, b{};
@@ -165,7 +172,8 @@ UnitChoice SuperBlocks<Levels, Lowest, Highest>::choose_unit(const Each<float>& 
   return best;
 }
 
-/// Scale 0 is not among them: at any other scale there are the same levels and more.
+/// Scale 0 is not among them: at any other scale there are the same levels and more, unless none of
+/// them is zero.
 template <class Levels, int Lowest, int Highest>
 void SuperBlocks<Levels, Lowest, Highest>::try_neighbours(IntegerScales& found) const noexcept {
   constexpr std::array<float, 3> steps{0, -1, 1};
@@ -184,7 +192,8 @@ void SuperBlocks<Levels, Lowest, Highest>::try_neighbours(IntegerScales& found) 
     });
   SearchSpace space;
   space.widest = candidates[0];
-  const ScaleOffsets best = best_of(starts_.groups(), starts_.levels(), space, candidates).best;
+  const ScoredScales scored = best_of(starts_.groups(), starts_.levels(), space, candidates);
+  const ScaleOffsets& best = scored.best;
   for_each_lanes([&](std::size_t g) {
     store(found.a, g,
           kernel::detail::round_even(load(best.scale, g) * inverse_of(load(found.d, g))));
@@ -193,6 +202,15 @@ void SuperBlocks<Levels, Lowest, Highest>::try_neighbours(IntegerScales& found) 
             kernel::detail::round_even((Lane(0.0f) - load(best.offset, g)) *
                                        inverse_of(load(found.D, g))));
   });
+  if constexpr (!has_offset && !has_zero<Levels>) {
+    Each<kernel::Moments> moments;
+    kernel::group_moments(starts_.groups().x, starts_.groups().width,
+                          std::span(moments).first(count_));
+    for (std::size_t g = 0; g < count_; ++g) {
+      const double widest = double(space.widest.scale[g]);
+      if (moments[g].sum_squares <= double(scored.error[g]) * widest * widest) found.a[g] = 0;
+    }
+  }
 }
 
 }  // namespace cafeq::detail
