@@ -5,7 +5,7 @@ import os
 
 import numpy
 
-types = {'Q4_0': 2, 'Q4_1': 3, 'Q5_0': 6, 'Q5_1': 7, 'Q8_0': 8, 'Q2_K': 10, 'Q3_K': 11, 'Q4_K': 12, 'Q5_K': 13, 'Q6_K': 14, 'IQ4_NL': 20}
+types = {'Q4_0': 2, 'Q4_1': 3, 'Q5_0': 6, 'Q5_1': 7, 'Q8_0': 8, 'Q2_K': 10, 'Q3_K': 11, 'Q4_K': 12, 'Q5_K': 13, 'Q6_K': 14, 'IQ4_NL': 20, 'IQ4_XS': 23}
 
 
 def matrices(path):
@@ -22,7 +22,7 @@ def matrices(path):
 
 
 def block(kind):
-    return 256 if kind.endswith('_K') else 32
+    return 256 if kind.endswith('_K') or kind == 'IQ4_XS' else 32
 
 
 def fits(W, kind):

@@ -18,7 +18,7 @@ checker = shared + '/tools/llamacpp'
 sys.path.insert(0, checker)
 
 simple_types = ['Q8_0', 'Q5_1', 'Q5_0', 'Q4_1', 'Q4_0', 'IQ4_NL']
-k_types = ['Q6_K', 'Q5_K', 'Q4_K', 'Q3_K', 'Q2_K']
+k_types = ['Q6_K', 'Q5_K', 'Q4_K', 'Q3_K', 'Q2_K', 'IQ4_XS']
 tolerance = {'F32': 1e-5, 'F16': 1e-4, 'BF16': 1e-3}  # relative, of perplexities; llama.cpp rounds what BF16 weights meet to bf16, what blocks meet to 8 bits
 tolerance_of_blocks = 3e-3
 
