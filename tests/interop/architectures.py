@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """architectures.py WORK SHARED [ENGINE]: small random models of every architecture, in a real llama.cpp, in numpy and in the example engine.
 
-Each model is written twice with the same weights, as a GGUF file and as a directory of transformers. The GGUF file runs in llama.cpp (SHARED has its
-checker, LLAMA_BINS its libraries), the configuration and tensors of transformers in forward.py, and both in ENGINE, if it is given: all must predict alike.
+Each model is written three times with the same weights, as a GGUF file and as directories of transformers 4 and 5. The GGUF file runs in llama.cpp (SHARED
+has its checker, LLAMA_BINS its libraries), configuration and tensors of transformers in forward.py, and all in ENGINE, if it is given: they must predict alike.
 What llama.cpp does not do (windows of Mistral, Qwen and Phi-3) is compared with numpy only. WORK: where the files go. Exit status 1 where one differs."""
 import json
 import math
@@ -94,6 +94,21 @@ def random_tensors(config, seed):
     return tensors
 
 
+def as_transformers_5(config):
+    """The same configuration: all of rotary positions in one place, and the kind of each layer by name."""
+    c = {key: value for key, value in config.items() if key not in ('rope_theta', 'rope_scaling', 'rope_local_base_freq', 'partial_rotary_factor')}
+    scaling = dict(config.get('rope_scaling') or dict(rope_type='default'), rope_theta=config['rope_theta'])
+    if 'type' in scaling: scaling['rope_type'] = scaling.pop('type')
+    if 'partial_rotary_factor' in config: scaling['partial_rotary_factor'] = config['partial_rotary_factor']
+    local = dict(rope_type='default', rope_theta=config.get('rope_local_base_freq'))
+    c['rope_parameters'] = scaling if c['model_type'] != 'gemma3_text' else dict(full_attention=scaling, sliding_attention=local)
+    if c['model_type'] in ('gemma2', 'gemma3_text', 'qwen2', 'qwen3'):
+        windows = [Forward(config, {}).window(layer) for layer in range(c['num_hidden_layers'])]
+        c['layer_types'] = ['sliding_attention' if window else 'full_attention' for window in windows]
+        c = {key: value for key, value in c.items() if key not in ('sliding_window_pattern', 'max_window_layers')}
+    return c
+
+
 def gguf_name(name, kind):
     for ours, theirs in [('model.embed_tokens', 'token_embd'), ('model.norm', 'output_norm'), ('lm_head', 'output'), ('model.layers', 'blk'),
                          ('self_attn.o_proj', 'attn_output'), ('self_attn.', 'attn_'), ('mlp.gate_up_proj', 'ffn_up'), ('mlp.', 'ffn_'), ('_proj', ''),
@@ -160,18 +175,20 @@ def main(work, shared, engine=None):
     sequences = numpy.random.default_rng(0).integers(0, vocabulary, (6, length)).tolist()
     tokens, failures = work + '/tokens.json', 0
     with open(tokens, 'w') as out: json.dump(sequences, out)
-    print(f'{"perplexity":20} {"numpy":>10}  differences: {"llama.cpp":>12} {"GGUF":>12} {"transformers":>12}')
+    print(f'{"perplexity":20} {"numpy":>10}  differences: {"llama.cpp":>12} {"GGUF":>12} {"transformers":>12} {"version 5":>12}')
 
     for seed, (name, config, architecture, features) in enumerate(models):
         tensors, path = random_tensors(config, seed), work + '/' + name.replace(' ', '-').replace(',', '')
         expected = Forward(config, tensors).perplexity(sequences)
-        write_transformers(path, {key: value for key, value in config.items() if key != 'head_dim' or value}, tensors)
+        written = {key: value for key, value in config.items() if key != 'head_dim' or value}
+        write_transformers(path, written, tensors)
+        write_transformers(path + '-5', as_transformers_5(written), tensors)
         results = []
         if architecture:
             write_gguf(path + '.gguf', gguf_fields(config, architecture), gguf_tensors(config, tensors))
             results.append((in_llama(path + '.gguf', sequences), gelu_limit if architecture.startswith('gemma') else limit))
             if engine: results.append((in_engine(engine, path + '.gguf', tokens), limit))
-        if engine: results.append((in_engine(engine, path, tokens), limit))
+        if engine: results += [(in_engine(engine, directory, tokens), limit) for directory in (path, path + '-5')]
         shown = []
         for result, allowed in results:
             difference = math.inf if isinstance(result, str) else result / expected - 1
@@ -185,6 +202,7 @@ def main(work, shared, engine=None):
             if abs(without) < least_difference:
                 print(f'{name}: {feature} makes a difference of {without:.1e} only', file=sys.stderr)
                 failures += 1
+    print(f'{failures} of them too large' if failures else 'all small enough')
     sys.exit(failures > 0)
 
 
