@@ -181,10 +181,11 @@ TEST_CASE("GGUF: what llama.cpp has in its code for Gemma 2") {
   CHECK(sizes(46).attention_scale == Approx(1.0 / 12));  // of the 27B model
   const ModelConfig said =
       sizes(26, count("attention.sliding_window", 7), field("attn_logit_softcapping", 5.0f),
-            field("final_logit_softcapping", 3.0f));
+            field("final_logit_softcapping", 3.0f), field("rope.freq_base_swa", 300.0f));
   CHECK(said.window == 7);
   CHECK(said.attention_softcap == 5);
   CHECK(said.logit_softcap == 3);
+  CHECK(said.window_rope_base == 300);
 }
 
 TEST_CASE("GGUF: what llama.cpp has in its code for Gemma 3") {
@@ -195,7 +196,7 @@ TEST_CASE("GGUF: what llama.cpp has in its code for Gemma 3") {
   };
   const ModelConfig config =
       sizes(34, count("attention.sliding_window", 1024), field("rope.scaling.type", "linear"),
-            field("rope.scaling.factor", 8.0f));
+            field("rope.scaling.factor", 8.0f), field("attn_logit_softcapping", 50.0f));
   CHECK(config.embedding_scale == Approx(std::sqrt(5376.0)));
   CHECK(config.attention_scale == 0);
   CHECK(config.attention_softcap == 0);
@@ -256,6 +257,9 @@ TEST_CASE("GGUF: scaled rotary positions as fields") {
   CHECK(yarn.rope_scaling.factors[1] == Approx(4.0 / 3));
   CHECK(yarn.rope_scaling.factors[3] == Approx(4));
   CHECK(yarn.rope_scaling.magnitude == Approx(1.1386294361));
+  CHECK(scaled(field("rope.scaling.type", "yarn"), field("rope.scaling.factor", 4.0f),
+               field("rope.scaling.attn_factor", 0.5f))
+            .rope_scaling.magnitude == Approx(1.1386294361 / 2));
   CHECK(scaled(field("rope.scaling.type", "yarn"), field("rope.scaling.factor", 4.0f),
                count("rope.scaling.original_context_length", 4096))
             .rope_scaling.factors[1] == 1);

@@ -41,10 +41,10 @@ struct GgufArchitecture {
   bool interleaved = false;     ///< rows of queries and keys are in the order that makes neighbours
                                 ///< of rotary pairs, whatever order they have in transformers
   bool windowed = false;        ///< llama.cpp heeds the window
-  Index window = 0;             ///< where the metadata does not say, as the soft caps
-  double attention_softcap = 0;
-  double logit_softcap = 0;
-  Index wide_layers = 0;  ///< of the one model whose scores are over √(hidden / heads)
+  Index window = 0;             ///< where the metadata does not say
+  double attention_softcap = 0;  ///< likewise; 0: whatever it says, llama.cpp takes none
+  double logit_softcap = 0;      ///< likewise
+  Index wide_layers = 0;         ///< of the one model whose scores are over √(hidden / heads)
 };
 
 /// Not every architecture of transformers has a name of its own: files of Mistral's models say
@@ -100,7 +100,7 @@ inline void read_window(ModelConfig& config, const GgufArchitecture& gguf,
              period > 0 ? period : architecture.window_period);
   const auto by_layer = fields.flags(pattern);
   if (config.window > 0 && by_layer) config.windowed = *by_layer;
-  if (config.window > 0 && architecture.window_rope_base > 0)
+  if (config.window > 0)
     config.window_rope_base = fields.number("rope.freq_base_swa", architecture.window_rope_base);
 }
 
@@ -109,7 +109,8 @@ inline void read_scores(ModelConfig& config, const GgufArchitecture& gguf,
                         const GgufConfig& fields) {
   if (gguf.wide_layers > 0 && config.layers == gguf.wide_layers && config.heads > 0)
     config.attention_scale = 1 / std::sqrt(double(config.hidden / config.heads));
-  config.attention_softcap = fields.number("attn_logit_softcapping", gguf.attention_softcap);
+  if (gguf.attention_softcap > 0)
+    config.attention_softcap = fields.number("attn_logit_softcapping", gguf.attention_softcap);
   config.logit_softcap = fields.number("final_logit_softcapping", gguf.logit_softcap);
 }
 

@@ -39,12 +39,9 @@ inline void read_rope_scaling(ModelConfig& config, const GgufConfig& fields) {
   if (type == "linear") {
     if (factor != 1) scaling.factors.assign(std::size_t(dims / 2), factor);
   } else if (type == "yarn") {
-    scaling.factors =
-        rope_factors(dims, config.rope_base,
-                     YarnScaling{.factor = factor,
-                                 .original = double(original_context(config, fields)),
-                                 .fast = fields.number("rope.scaling.yarn_beta_fast", 32),
-                                 .slow = fields.number("rope.scaling.yarn_beta_slow", 1)});
+    scaling.factors = rope_factors(
+        dims, config.rope_base,
+        YarnScaling{.factor = factor, .original = double(original_context(config, fields))});
     scaling.magnitude *= yarn_magnitude(factor);
   } else {
     config.rope_scaling_doubt = message("rotary positions scaled by ", type,
