@@ -3,199 +3,228 @@
 ///   x = E[token]
 ///   for each layer:  [q | k | v] = Wqkv norm(x),  q and k rotated by their position
 ///                    x += Wo softmax(q kᵀ / √head_dim) v    (heads, positions up to their own)
-///                    x += Wdown (silu(g) ⊙ u),  [g | u] = Wgate_up norm(x)
-///   logits = Whead norm(x),  norm(x) = x / √(mean x² + ε) ⊙ weights
+///                    x += Wdown (act(g) ⊙ u),  [g | u] = Wgate_up norm(x)
+///   logits = Whead norm(x),  norm(x) = x / √(mean x² + ε) ⊙ gains
+///
+/// Qwen2 adds biases, Qwen3 and Gemma 3 normalise queries and keys, Gemma 2 and 3 what a layer adds
+/// too; Gemma 2 caps scores and logits; Mistral, Gemma and Phi-3 have windows. All of that is in
+/// Layer and ModelConfig, and each stands here in a line.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "model.hpp"
+#include "rope.hpp"
 
 namespace engine {
 
-/// A text on its way through a model. Remembers the keys and values of what it has seen, so that a
-/// text can be given in parts.
+/// A text on its way through a model: the keys and values of its tokens, layer by layer.
+class Text {
+ public:
+  Index length() const { return length_; }
+
+ private:
+  friend class Transformer;
+  struct Cache {
+    std::vector<float> keys, values;  // [length, kv_heads · head_dim]
+  };
+
+  std::vector<Cache> layers_;
+  Index length_ = 0;
+  bool long_ = false;  // as it begins, it is longer than what the model was first trained for
+};
+
+/// The next tokens of a text.
+struct Part {
+  Text* text;
+  std::span<const Token> tokens;
+};
+
 class Transformer {
  public:
   /// Keeps references to both.
-  Transformer(const Model& model, cafeq::ExecutorRef threads);
+  Transformer(const Model& model, cafeq::ExecutorRef threads)
+      : model_(model),
+        threads_(threads),
+        rope_(model.config),
+        long_rope_(model.config, true),
+        window_rope_(Rope::of_window(model.config)) {}
 
-  /// Takes the next tokens of the text to their states [n, dim]. Throws for more than the context
-  /// holds and for unknown tokens.
-  Matrix forward(std::span<const Token> tokens);
-  /// [n, vocabulary] for states [n, dim].
-  Matrix logits(const Matrix& states) const { return model_.head(states, threads_); }
-  /// Begins a new text.
-  void clear();
+  const Model& model() const { return model_; }
 
-  std::size_t position() const { return position_; }
+  /// Takes parts of different texts to the states [n, hidden] of all their tokens, text after text.
+  /// Raises for texts that are longer than the model's context and for unknown tokens.
+  Matrix<float> forward(std::span<const Part> parts) const;
+  Matrix<float> forward(Text& text, std::span<const Token> tokens) const {
+    const Part part{&text, tokens};
+    return forward(std::span(&part, 1));
+  }
+  /// Raises for a token that the model does not have.
+  void check(Token token) const {
+    if (Index(token) >= model_.config.vocabulary)
+      raise(cafeq::ErrorCode::invalid_argument,
+            cafeq::message("token ", token, " is not among the ", model_.config.vocabulary,
+                           " of the model"));
+  }
+  /// logits [n, vocabulary] for states [n, hidden].
+  void logits(View<const float> states, View<float> logits) const;
 
  private:
-  struct Cache {
-    std::vector<float> keys, values;  // [position, kv_heads · head_dim]
-  };
-
-  Matrix embed(std::span<const Token> tokens) const;
-  void rotate(Matrix& query_key_value) const;
-  Matrix attend(const Matrix& query_key_value, Cache& cache) const;
+  Matrix<float> embed(std::span<const Part> parts) const;
+  Matrix<float> apply(const Stack& stack, View<const float> x) const;
+  void normalise(const Norm& norm, View<const float> x, View<float> y) const;
+  /// The same for each head of rows.
+  void normalise_heads(const Norm& norm, View<float> heads) const;
+  void add(Matrix<float> change, const Norm& norm, Matrix<float>& to) const;
+  Matrix<float> attend(Index layer, Matrix<float> query_key_value,
+                       std::span<const Part> parts) const;
 
   const Model& model_;
   cafeq::ExecutorRef threads_;
-  std::vector<double> frequencies_;  // radians a position, for each pair of coordinates
-  std::vector<Cache> caches_;        // one a layer
-  std::size_t position_ = 0;
+  Rope rope_, long_rope_, window_rope_;
 };
 
-namespace detail {
+inline Matrix<float> Transformer::forward(std::span<const Part> parts) const {
+  Matrix<float> x = embed(parts);
+  Matrix<float> h(x.rows(), x.cols());
+  for (std::size_t l = 0; l < model_.layers.size(); ++l) {
+    const Layer& layer = model_.layers[l];
+    normalise(layer.attention_norm, x.view(), h.view());
+    const Matrix<float> heads = attend(Index(l), apply(layer.query_key_value, h.view()), parts);
+    add(apply(layer.output, heads.view()), layer.post_attention_norm, x);
 
-inline std::vector<double> rope_frequencies(const Config& config) {
-  std::vector<double> result;
-  for (std::size_t i = 0; i < config.head_dim / 2; ++i) {
-    double frequency = std::pow(config.rope_base, -2.0 * double(i) / double(config.head_dim));
-    if (const auto& scaling = config.rope_scaling) {
-      // All of it where the original context holds few turns, nothing where it holds many.
-      const double turns = scaling->original_context * frequency / (2 * std::numbers::pi);
-      const double kept = (turns - scaling->low_frequency_factor) /
-                          (scaling->high_frequency_factor - scaling->low_frequency_factor);
-      frequency *= std::lerp(1 / scaling->factor, 1.0, std::clamp(kept, 0.0, 1.0));
-    }
-    result.push_back(frequency);
+    normalise(layer.mlp_norm, x.view(), h.view());
+    const Matrix<float> gate_up = apply(layer.gate_up, h.view());
+    Matrix<float> gated(x.rows(), model_.config.intermediate);
+    kernels().gate(model_.config.mlp.activation, gate_up.view(), gated.view(), threads_);
+    add(apply(layer.down, gated.view()), layer.post_mlp_norm, x);
   }
-  return result;
+  for (const Part& part : parts) part.text->length_ += Index(part.tokens.size());
+  normalise(model_.norm, x.view(), h.view());
+  return h;
 }
 
-inline Matrix normalise(const Matrix& x, const std::vector<float>& weights, float epsilon) {
-  Matrix y(x.rows, x.cols);
-  for (std::size_t n = 0; n < x.rows; ++n) {
-    const float* from = x.row(n).data();
-    const float scale = 1 / std::sqrt(dot(from, from, x.cols) / float(x.cols) + epsilon);
-    for (std::size_t j = 0; j < x.cols; ++j) y.row(n)[j] = from[j] * scale * weights[j];
+inline void Transformer::logits(View<const float> states, View<float> logits) const {
+  model_.head.multiply(states, logits, threads_);
+  if (const double cap = model_.config.logit_softcap; cap > 0)
+    for (Index i = 0; i < logits.rows; ++i)
+      for (float& x : logits.row(i)) x = float(cap * std::tanh(double(x) / cap));
+}
+
+inline Matrix<float> Transformer::embed(std::span<const Part> parts) const {
+  const cafeq::ModelConfig& c = model_.config;
+  Index n = 0;
+  for (const auto& [text, tokens] : parts) {
+    const Index length = text->length_ + Index(tokens.size());
+    if (c.context > 0 && length > c.context)
+      raise(cafeq::ErrorCode::invalid_argument,
+            cafeq::message("a text of ", length, " tokens is longer than the model's context of ",
+                           c.context));
+    text->layers_.resize(model_.layers.size());
+    if (text->length_ == 0)
+      text->long_ = c.rope_scaling.original_context > 0 && length > c.rope_scaling.original_context;
+    n += Index(tokens.size());
+  }
+
+  Matrix<float> x(n, c.hidden);
+  Index i = 0;
+  for (const Part& part : parts)
+    for (const Token token : part.tokens) {
+      check(token);
+      const auto panels = model_.embedding->panels();
+      for (Index j = 0; j < c.hidden; ++j)
+        x(i, j) = *panels.at(j, Index(token)) * float(c.embedding_scale);
+      ++i;
+    }
+  return x;
+}
+
+inline Matrix<float> Transformer::apply(const Stack& stack, View<const float> x) const {
+  Index out = 0;
+  for (const Linear& linear : stack) out += linear.out;
+  Matrix<float> y(x.rows, out);
+  Index begin = 0;
+  for (const Linear& linear : stack) {
+    const View<float> part = y.view().col_block(begin, linear.out);
+    linear.multiply(x, part, threads_);
+    if (!linear.bias.empty())
+      for (Index i = 0; i < part.rows; ++i)
+        for (Index j = 0; j < part.cols; ++j) part(i, j) += linear.bias[std::size_t(j)];
+    begin += linear.out;
   }
   return y;
 }
 
-inline void add(const Matrix& x, Matrix& to) {
-  for (std::size_t i = 0; i < x.values.size(); ++i) to.values[i] += x.values[i];
-}
-
-/// silu(gate) ⊙ up of the two halves of each row.
-inline Matrix gated(const Matrix& gate_up) {
-  Matrix result(gate_up.rows, gate_up.cols / 2);
-  for (std::size_t n = 0; n < result.rows; ++n)
-    for (std::size_t j = 0; j < result.cols; ++j) {
-      const float gate = gate_up.row(n)[j];
-      result.row(n)[j] = gate / (1 + std::exp(-gate)) * gate_up.row(n)[result.cols + j];
+inline void Transformer::normalise(const Norm& norm, View<const float> x, View<float> y) const {
+  threads_.parallel_for(x.rows, 16, [&](Index begin, Index end, Index) {
+    for (Index i = begin; i < end; ++i) {
+      const auto from = x.row(i);
+      const auto to = y.row(i);
+      double sum = 0;
+      for (const float value : from) sum += double(value) * double(value);
+      const float scale =
+          float(1 / std::sqrt(sum / double(from.size()) + model_.config.norm_epsilon));
+      for (std::size_t j = 0; j < from.size(); ++j) to[j] = from[j] * scale * norm[j];
     }
-  return result;
+  });
 }
 
-inline void softmax(std::span<float> x) {
-  const float highest = *std::max_element(x.begin(), x.end());
-  float sum = 0;
-  for (float& value : x) sum += value = std::exp(value - highest);
-  for (float& value : x) value /= sum;
-}
-
-}  // namespace detail
-
-inline Transformer::Transformer(const Model& model, cafeq::ExecutorRef threads)
-    : model_(model),
-      threads_(threads),
-      frequencies_(detail::rope_frequencies(model.config)),
-      caches_(model.config.layers) {}
-
-inline void Transformer::clear() {
-  caches_.assign(caches_.size(), {});
-  position_ = 0;
-}
-
-inline Matrix Transformer::forward(std::span<const Token> tokens) {
-  const float epsilon = model_.config.norm_epsilon;
-  Matrix x = embed(tokens);
-  for (std::size_t l = 0; l < model_.layers.size(); ++l) {
-    const Layer& layer = model_.layers[l];
-    Matrix query_key_value =
-        layer.query_key_value(detail::normalise(x, layer.attention_norm, epsilon), threads_);
-    rotate(query_key_value);
-    detail::add(layer.output(attend(query_key_value, caches_[l]), threads_), x);
-    const Matrix gate_up = layer.gate_up(detail::normalise(x, layer.mlp_norm, epsilon), threads_);
-    detail::add(layer.down(detail::gated(gate_up), threads_), x);
+inline void Transformer::normalise_heads(const Norm& norm, View<float> heads) const {
+  if (norm.empty()) return;
+  const Index dim = model_.config.head_dim;
+  for (Index begin = 0; begin < heads.cols; begin += dim) {
+    const View<float> head = heads.col_block(begin, dim);
+    normalise(norm, head, head);
   }
-  position_ += tokens.size();
-  return detail::normalise(x, model_.norm, epsilon);
 }
 
-inline Matrix Transformer::embed(std::span<const Token> tokens) const {
-  const Config& c = model_.config;
-  if (tokens.size() > c.context - position_)
-    fail("a text of " + std::to_string(position_ + tokens.size()) +
-         " tokens is longer than the model's context of " + std::to_string(c.context));
-  Matrix x(tokens.size(), c.dim);
-  for (std::size_t n = 0; n < tokens.size(); ++n) {
-    if (tokens[n] >= c.vocabulary)
-      fail("token " + std::to_string(tokens[n]) + " is not among the " +
-           std::to_string(c.vocabulary) + " of the model");
-    std::ranges::copy(model_.embeddings->row(tokens[n]), x.row(n).begin());
-  }
-  return x;
+inline void Transformer::add(Matrix<float> change, const Norm& norm, Matrix<float>& to) const {
+  if (!norm.empty()) normalise(norm, change.view(), change.view());
+  for (Index i = 0; i < to.size(); ++i) to.data()[i] += change.data()[i];
 }
 
-/// Turns each pair of coordinates of the queries and keys, which stand before the values.
-inline void Transformer::rotate(Matrix& query_key_value) const {
-  const Config& c = model_.config;
-  const std::size_t half = c.head_dim / 2, step = c.rope_interleaved ? 2 : 1,
-                    apart = c.rope_interleaved ? 1 : half;
-  for (std::size_t n = 0; n < query_key_value.rows; ++n)
-    for (std::size_t i = 0; i < half; ++i) {
-      const double angle = double(position_ + n) * frequencies_[i];
-      const float cosine = float(std::cos(angle)), sine = float(std::sin(angle));
-      for (std::size_t head = 0; head < c.heads + c.kv_heads; ++head) {
-        float* a = &query_key_value.row(n)[head * c.head_dim + i * step];
-        float* b = a + apart;
-        const float turned = *a * cosine - *b * sine;
-        *b = *a * sine + *b * cosine;
-        *a = turned;
-      }
+/// [n, (heads + 2 · kv_heads) · head_dim] to [n, heads · head_dim]. Keys and values join those of
+/// their texts.
+inline Matrix<float> Transformer::attend(Index layer, Matrix<float> query_key_value,
+                                         std::span<const Part> parts) const {
+  const cafeq::ModelConfig& c = model_.config;
+  const Layer& weights = model_.layers[std::size_t(layer)];
+  const bool windowed = c.is_windowed(layer);
+  const AttentionShape shape{
+      .heads = c.heads,
+      .kv_heads = c.kv_heads,
+      .head_dim = c.head_dim,
+      .scale = float(c.attention_scale > 0 ? c.attention_scale : 1 / std::sqrt(double(c.head_dim))),
+      .softcap = float(c.attention_softcap),
+      .window = windowed ? c.window : 0};
+  const Index queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
+
+  const View<float> all = query_key_value.view();
+  normalise_heads(weights.query_norm, all.col_block(0, queries));
+  normalise_heads(weights.key_norm, all.col_block(queries, keys));
+  Matrix<float> result(all.rows, queries);
+  Index begin = 0;
+  for (const auto& [text, tokens] : parts) {
+    const Rope& rope = windowed && c.window_rope_base > 0 ? window_rope_
+                       : text->long_                      ? long_rope_
+                                                          : rope_;
+    const View<float> rows = all.row_block(begin, Index(tokens.size()));
+    Text::Cache& cache = text->layers_[std::size_t(layer)];
+    for (Index i = 0; i < rows.rows; ++i) {
+      const auto row = rows.row(i);
+      rope(row.first(std::size_t(queries + keys)), c.head_dim, text->length_ + i);
+      const auto key = row.begin() + queries, value = key + keys;
+      cache.keys.insert(cache.keys.end(), key, value);
+      cache.values.insert(cache.values.end(), value, row.end());
     }
-}
-
-/// [n, (heads + 2 · kv_heads) · head_dim] to [n, heads · head_dim]. Keys and values go to the
-/// cache.
-inline Matrix Transformer::attend(const Matrix& query_key_value, Cache& cache) const {
-  const Config& c = model_.config;
-  const std::size_t dim = c.head_dim, queries = c.heads * dim, keys = c.kv_heads * dim;
-  for (std::size_t n = 0; n < query_key_value.rows; ++n) {
-    const auto row = query_key_value.row(n);
-    cache.keys.insert(cache.keys.end(), row.begin() + std::ptrdiff_t(queries),
-                      row.begin() + std::ptrdiff_t(queries + keys));
-    cache.values.insert(cache.values.end(), row.begin() + std::ptrdiff_t(queries + keys),
-                        row.end());
+    const Index length = text->length_ + rows.rows;
+    kernels().attend(shape, rows.col_block(0, queries), {cache.keys.data(), length, keys, keys, 1},
+                     {cache.values.data(), length, keys, keys, 1},
+                     result.view().row_block(begin, rows.rows), threads_);
+    begin += rows.rows;
   }
-  Matrix result(query_key_value.rows, queries);
-  Matrix scores(std::size_t(threads_.concurrency()), position_ + query_key_value.rows);
-  const float scale = 1 / std::sqrt(float(dim));
-  threads_.parallel_for(cafeq::Index(c.heads * result.rows), 8,
-                        [&](std::size_t begin, std::size_t end, std::size_t worker) {
-                          for (std::size_t i = begin; i < end; ++i) {
-                            const std::size_t n = i / c.heads, head = i % c.heads,
-                                              kv_head = head / (c.heads / c.kv_heads);
-                            const auto weights = scores.row(worker).first(position_ + n + 1);
-                            for (std::size_t t = 0; t < weights.size(); ++t)
-                              weights[t] = scale * dot(&query_key_value.row(n)[head * dim],
-                                                       &cache.keys[t * keys + kv_head * dim], dim);
-                            detail::softmax(weights);
-                            float* sum = &result.row(n)[head * dim];
-                            for (std::size_t t = 0; t < weights.size(); ++t) {
-                              const float* value = &cache.values[t * keys + kv_head * dim];
-                              for (std::size_t j = 0; j < dim; ++j) sum[j] += weights[t] * value[j];
-                            }
-                          }
-                        });
   return result;
 }
 

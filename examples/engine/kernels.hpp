@@ -3,22 +3,60 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string_view>
 
+#include "cafeq/core/executor.hpp"
+#include "cafeq/core/matrix.hpp"
+#include "cafeq/kernel/panels.hpp"
+#include "cafeq/pair/gated_mlp.hpp"
+#include "cafeq/pipeline/any_quantized.hpp"
 #include "cafeq/simd/dispatch.hpp"
-#include "matrix.hpp"
 
 namespace engine {
 
+using cafeq::Index;
+using cafeq::Matrix;
+using cafeq::View;
+
+/// Y [n, out] = X [n, in] · Wᵀ for weights W [out, in], whatever they are made of; one activation a
+/// row.
+using Product = std::function<void(View<const float> X, View<float> Y, cafeq::ExecutorRef threads)>;
+
+/// Wᵀ in floats, laid out for products.
+using Panels = cafeq::kernel::PackedMatrix<float>;
+
+/// Heads of queries [n, heads · head_dim], of keys and values [t, kv_heads · head_dim]. The queries
+/// are the last n of t tokens, each of which attends to those up to itself: to all, or to the last
+/// `window` of them.
+struct AttentionShape {
+  Index heads, kv_heads, head_dim;
+  float scale;
+  float softcap = 0;  ///< c: scores s become c tanh(s/c); 0: they stay
+  Index window = 0;   ///< 0: all
+};
+
 struct Kernels {
-  /// a · b
-  float (*dot)(const float* a, const float* b, std::size_t n);
-  /// Weights as they are; they may serve elsewhere too.
-  Linear (*plain)(std::shared_ptr<const Matrix> weights);
-  /// Weights that are quantized now, and multiplied as they are packed. `how` is one of
-  /// `quantizers`, but not "none".
-  Linear (*packed)(std::string_view how, const Matrix& weights, cafeq::ExecutorRef threads);
+  std::shared_ptr<const Panels> (*pack)(View<const float> W);
+  /// Weights as they are.
+  Product (*dense)(std::shared_ptr<const Panels> W);
+  /// Weights that are quantized, multiplied as they are packed.
+  Product (*packed)(const cafeq::AnyQuantized& W);
+  /// The same for weights that are quantized now. `how` is one of `quantizers`, but not "none".
+  Product (*quantize)(std::string_view how, View<const float> W, cafeq::ExecutorRef threads);
+  /// result [n, heads · head_dim] = softmax(scale · q kᵀ) v, head by head.
+  void (*attend)(const AttentionShape& shape, View<const float> queries, View<const float> keys,
+                 View<const float> values, View<float> result, cafeq::ExecutorRef threads);
+  /// y [n, hidden] = activation(g) ⊙ u for rows [g | u].
+  void (*gate)(cafeq::Activation activation, View<const float> gate_up, View<float> y,
+               cafeq::ExecutorRef threads);
+  /// log Σ exp(x).
+  double (*log_sum_exp)(std::span<const float> x);
+  /// KL(p ‖ q) in nats of the distributions with these logits, whose log_sum_exp() are given.
+  double (*divergence)(std::span<const float> p, double p_sum, std::span<const float> q,
+                       double q_sum);
 };
 
 inline const Kernels& kernels() {
@@ -26,10 +64,8 @@ inline const Kernels& kernels() {
   return best;
 }
 
-/// What weights can become.
+/// What the weights of a model's layers can become as they are loaded.
 inline constexpr std::array<std::string_view, 5> quantizers{
     "none", "fast3", "fast4", "learned3", "smallest3"};  // 3.25 bits, everything counted
-
-inline float dot(const float* a, const float* b, std::size_t n) { return kernels().dot(a, b, n); }
 
 }  // namespace engine

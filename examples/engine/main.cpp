@@ -1,76 +1,79 @@
-// A small inference engine for models of the Llama architecture: generates text, and measures
-// perplexity.
+// A small inference engine for language models: continues texts, measures perplexity, and compares
+// a model with what it was before it was quantized.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <exception>
-#include <filesystem>
-#include <fstream>
-#include <span>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "cafeq/core/thread_pool.hpp"
 #include "cafeq/io/read_vocabulary.hpp"
-#include "hugging_face.hpp"
-#include "llama2c.hpp"
-#include "perplexity.hpp"
-#include "sample.hpp"
-#include "tokenizer.hpp"
+#include "engine/evaluate.hpp"
+#include "engine/load.hpp"
+#include "engine/texts.hpp"
+#include "support/program.hpp"
+#include "support/progress_bar.hpp"
 
 namespace {
 
 using namespace engine;
-using Texts = std::vector<std::vector<Token>>;
+using cafeq::ErrorCode;
+using cafeq::message;
+using cafeq::example::fixed;
+using cafeq::example::ProgressBar;
+using Json = nlohmann::ordered_json;
 
 struct Options {
-  std::string model, tokenizer;
+  std::string model, other, tokenizer;
   std::string quantizer = "none";
-  cafeq::Index threads = cafeq::available_processors();
+  Index threads = cafeq::available_processors();
   // generate
   std::string prompt;
-  std::size_t tokens = 256;
-  float temperature = 1;
-  float top_p = 0.9f;
-  std::uint64_t seed = 0;
-  // perplexity
+  GenerateOptions generate{.top_p = 0.9};
+  // perplexity, compare
   std::string text, tokens_json;
-  std::size_t stories = 0;
-  std::size_t max_tokens = 512;
+  TextLimits limits;
   bool json = false;
 };
 
-Checkpoint open_checkpoint(const std::string& path) {
-  return std::filesystem::is_directory(path) ? open_hugging_face(path) : open_llama2c(path);
-}
+/// A model that is ready to run.
+struct Engine {
+  Engine(const std::string& path, std::string_view quantizer, cafeq::ExecutorRef threads)
+      : file(path), model(load_model(file, quantizer, threads)), transformer(model, threads) {}
 
-/// The file that is named, or what lies with the model.
-Tokenizer load_tokenizer(const Options& options, const Config& config) {
-  const std::filesystem::path model = options.model;
-  std::string path = options.tokenizer;
-  if (path.empty() && !is_directory(model)) path = model.parent_path() / "tokenizer.bin";
-  auto vocabulary = cafeq::read_vocabulary(cafeq::ModelFile(options.model), path);
-  if (!vocabulary) fail(options.model + ": has no tokenizer; name one with --tokenizer");
-  if (vocabulary->tokens.size() > config.vocabulary)
-    fail(options.model + ": its tokenizer has " + std::to_string(vocabulary->tokens.size()) +
-         " tokens, the model " + std::to_string(config.vocabulary));
+  cafeq::ModelFile file;
+  Model model;
+  Transformer transformer;
+};
+
+Tokenizer load_tokenizer(const Options& options, const Engine& engine) {
+  auto vocabulary = cafeq::read_vocabulary(engine.file, options.tokenizer);
+  if (!vocabulary)
+    raise(ErrorCode::invalid_argument,
+          message(options.model, ": has no tokenizer of its own; name one by --tokenizer"));
+  if (Index(vocabulary->tokens.size()) > engine.model.config.vocabulary)
+    raise(
+        ErrorCode::invalid_argument,
+        message(options.tokenizer.empty() ? options.model : options.tokenizer, ": has ",
+                vocabulary->tokens.size(), " tokens, the model ", engine.model.config.vocabulary));
   return Tokenizer(std::move(*vocabulary));
 }
 
-void generate(const Options& options) {
+void print_continuation(const Options& options) {
   cafeq::ThreadPool threads(options.threads);
-  const Checkpoint checkpoint = open_checkpoint(options.model);
-  const Tokenizer tokenizer = load_tokenizer(options, checkpoint.config);
-  const Model model = load_model(checkpoint, options.quantizer, threads);
-  const std::vector<Token>& end = model.config.end;
+  const Engine engine(options.model, options.quantizer, threads);
+  const Tokenizer tokenizer = load_tokenizer(options, engine);
+  GenerateOptions how = options.generate;
+  for (const Index end : tokenizer.vocabulary().ends) how.ends.push_back(Token(end));
 
-  std::vector<Token> tokens = tokenizer.encode(options.prompt);
-  if (tokens.empty()) fail("--prompt is empty, and the tokenizer has no start token");
-  Transformer transformer(model, threads);
-  Sampler sample(options.temperature, options.top_p, options.seed);
-  transformer.forward(std::span(tokens).first(tokens.size() - 1));
+  std::vector<Tokens> texts{tokenizer.encode(options.prompt)};
+  Tokens& tokens = texts.front();
+  if (tokens.empty() && tokenizer.vocabulary().begin)
+    tokens.push_back(Token(*tokenizer.vocabulary().begin));
+  if (tokens.empty())
+    raise(ErrorCode::invalid_argument, "--prompt is empty, and no token starts a text");
   std::string printed;
   const auto print_rest = [&] {
     const std::string text = tokenizer.decode(tokens);
@@ -79,128 +82,186 @@ void generate(const Options& options) {
     printed = text;
   };
   print_rest();
-  const auto began = std::chrono::steady_clock::now();
-  std::size_t count = 0;
-  for (; count < options.tokens && transformer.position() < model.config.context; ++count) {
-    const Matrix logits = transformer.logits(transformer.forward(std::span(tokens).last(1)));
-    const Token next = sample(logits.row(0));
-    if (std::ranges::find(end, next) != end.end()) break;
-    tokens.push_back(next);
-    print_rest();
-  }
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  const std::size_t begun = tokens.size();
+  const double start = ProgressBar::steady_seconds();
+  generate(engine.transformer, texts, how, [&](std::size_t, Token) { print_rest(); });
+  const double count = double(tokens.size() - begun);
   std::printf("\n");
-  std::fprintf(stderr, "%zu tokens, %.1f a second\n", count, double(count) / seconds);
+  std::fprintf(stderr, "%.0f tokens, %.1f a second\n", count,
+               count / (ProgressBar::steady_seconds() - start));
 }
 
-/// Each line of the file is a JSON string.
-Texts read_texts(const Options& options, const Tokenizer& tokenizer) {
-  Texts texts;
-  std::ifstream file(options.text);
-  if (!file) fail(options.text + ": cannot be read");
-  for (std::string line;
-       (options.stories == 0 || texts.size() < options.stories) && std::getline(file, line);) {
-    const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_string())
-      fail(options.text + ": line " + std::to_string(texts.size() + 1) + " is not a JSON string");
-    texts.push_back(tokenizer.encode(json.get<std::string>()));
-  }
+void print_tokens(const Options& options) {
+  cafeq::ThreadPool threads(options.threads);
+  const cafeq::ModelFile file(options.model);
+  auto vocabulary = cafeq::read_vocabulary(file, options.tokenizer);
+  if (!vocabulary)
+    raise(ErrorCode::invalid_argument, message(options.model, ": has no tokenizer of its own"));
+  const Tokenizer tokenizer(std::move(*vocabulary));
+  const auto bytes = cafeq::read_file(options.text);
+  std::printf("%s\n", Json(tokenizer.encode(std::string_view(
+                               reinterpret_cast<const char*>(bytes.data()), bytes.size())))
+                          .dump()
+                          .c_str());
+}
+
+/// What --text or --tokens-json names, no longer than the model's context.
+std::vector<Tokens> load_texts(const Options& options, const Engine& engine) {
+  if (options.text.empty() && options.tokens_json.empty())
+    raise(ErrorCode::invalid_argument, "needs --text or --tokens-json");
+  TextLimits limits = options.limits;
+  if (engine.model.config.context > 0)
+    limits.length = std::min(limits.length, engine.model.config.context);
+  if (options.text.empty()) return read_tokens(options.tokens_json);
+  auto texts = read_texts(options.text, load_tokenizer(options, engine), limits);
+  if (!options.tokens_json.empty())
+    cafeq::write_file(options.tokens_json, Json(texts).dump() + "\n");
   return texts;
 }
 
-void perplexity(const Options& options) {
-  if (options.text.empty() && options.tokens_json.empty())
-    fail("perplexity needs --text or --tokens-json");
-  cafeq::ThreadPool threads(options.threads);
-  const Checkpoint checkpoint = open_checkpoint(options.model);
-  const std::size_t longest = std::min(options.max_tokens, checkpoint.config.context);
-  Texts texts;
-  if (options.text.empty())
-    texts = read_json(options.tokens_json, [](const Json& json) { return json.get<Texts>(); });
-  else texts = read_texts(options, load_tokenizer(options, checkpoint.config));
-  for (auto& text : texts) text.resize(std::min(text.size(), longest));
-  if (!options.text.empty() && !options.tokens_json.empty() &&
-      !(std::ofstream(options.tokens_json) << Json(texts) << '\n').flush())
-    fail(options.tokens_json + ": cannot be written");
+Index tokens_in(const std::vector<Tokens>& texts) {
+  Index count = 0;
+  for (const Tokens& text : texts) count += std::max<Index>(0, Index(text.size()) - 1);
+  return count;
+}
 
-  const Perplexity result =
-      measure_perplexity(load_model(checkpoint, options.quantizer, threads), texts, threads);
-  if (result.predicted == 0) fail("no token to predict: every text has fewer than two");
+void print_perplexity(const Options& options) {
+  cafeq::ThreadPool threads(options.threads);
+  const Engine engine(options.model, options.quantizer, threads);
+  const auto texts = load_texts(options, engine);
+  std::vector<double> found;
+  {
+    ProgressBar bar("predicting", double(tokens_in(texts)));
+    found =
+        surprises(engine.transformer, texts, [&](Index tokens) { bar.advance(double(tokens)); });
+  }
+  const auto [value, error] = perplexity_of(found);
   if (options.json) {
-    const Json json{{"perplexity", result.value()},
-                    {"predicted_tokens", result.predicted},
-                    {"negative_log_likelihood", result.negative_log_likelihood},
+    const Json json{{"perplexity", value},
+                    {"standard_error", error},
+                    {"predicted_tokens", found.size()},
+                    {"negative_log_likelihood", mean_of(found).value * double(found.size())},
                     {"texts", texts.size()}};
     std::printf("%s\n", json.dump().c_str());
   } else {
-    std::printf("perplexity %.4f on %zu tokens of %zu texts\n", result.value(), result.predicted,
+    std::printf("perplexity %.4f ± %.4f on %zu tokens of %zu texts\n", value, error, found.size(),
                 texts.size());
   }
+}
+
+void print_comparison(const Options& options) {
+  cafeq::ThreadPool threads(options.threads);
+  const Engine reference(options.model, "none", threads);
+  const Engine other(options.other, options.quantizer, threads);
+  const auto texts = load_texts(options, reference);
+  Comparison found;
+  {
+    ProgressBar bar("predicting", 2 * double(tokens_in(texts)));
+    const auto advance = [&](Index tokens) { bar.advance(double(tokens)); };
+    found = Reference(reference.transformer, texts, advance)
+                .compare(other.transformer, threads, advance);
+  }
+  const Estimate before = perplexity_of(found.reference_surprises),
+                 after = perplexity_of(found.surprises), kl = mean_of(found.divergences),
+                 same = mean_of(found.same_top);
+  const double kl99 = quantile(found.divergences, .99);
+  if (options.json) {
+    const Json json{{"predicted_tokens", found.surprises.size()},
+                    {"texts", texts.size()},
+                    {"reference_perplexity", before.value},
+                    {"reference_perplexity_error", before.error},
+                    {"perplexity", after.value},
+                    {"perplexity_error", after.error},
+                    {"kl", kl.value},
+                    {"kl_error", kl.error},
+                    {"kl99", kl99},
+                    {"same_top", same.value},
+                    {"same_top_error", same.error}};
+    std::printf("%s\n", json.dump().c_str());
+    return;
+  }
+  std::printf("%zu tokens of %zu texts\n", found.surprises.size(), texts.size());
+  std::printf("perplexity     %.4f ± %.4f, of the reference %.4f ± %.4f\n", after.value,
+              after.error, before.value, before.error);
+  std::printf("KL divergence  %.5f ± %.5f nats, 99 %% below %.4f\n", kl.value, kl.error, kl99);
+  std::printf("same top token %.2f ± %.2f %%\n", 100 * same.value, 100 * same.error);
 }
 
 int run(int argc, char** argv) {
   Options options;
   CLI::App app{
-      "Runs a model of the Llama architecture: a llama2.c checkpoint, or a directory with "
-      "config.json and safetensors files."};
+      "Runs a language model: a directory with config.json and safetensors files, a GGUF file, a "
+      "llama2.c checkpoint, or what cafeq-quantize writes."};
   app.require_subcommand(1);
   const auto add_command = [&](const char* name, const char* what,
                                void (*command)(const Options&)) {
     CLI::App* const sub = app.add_subcommand(name, what);
-    sub->add_option("MODEL", options.model, "the checkpoint or directory")->required();
+    sub->add_option(std::string_view(name) == "compare" ? "REFERENCE" : "MODEL", options.model,
+                    "the file or directory")
+        ->required();
     sub->add_option("--tokenizer", options.tokenizer,
-                    "tokenizer.json, or a file in llama2.c's format (default: the one that lies "
-                    "with the model)");
+                    "tokenizer.json, tokenizer.model, or a file in llama2.c's format (default: the "
+                    "model's own)");
+    sub->callback([&options, command] { command(options); });
+    return sub;
+  };
+  const auto add_running = [&](CLI::App* sub) {
     sub->add_option("--threads", options.threads,
                     "threads (default: all that this process may use)")
         ->check(CLI::Range(1, 1024));
     sub->add_option("--quantize", options.quantizer,
                     "what the weights of the layers become as they are loaded")
         ->check(CLI::IsMember(std::vector<std::string>(quantizers.begin(), quantizers.end())));
-    sub->callback([&options, command] { command(options); });
-    return sub;
+  };
+  const auto add_texts = [&](CLI::App* sub) {
+    add_running(sub);
+    auto* text = sub->add_option("--text", options.text,
+                                 "plain text, or .jsonl: a text a line, as JSON strings");
+    sub->add_option("--texts", options.limits.count, "only the first so many texts or windows")
+        ->check(CLI::PositiveNumber)
+        ->needs(text);
+    sub->add_option("--length", options.limits.length,
+                    "tokens of a text, or of the windows that a plain text is cut into")
+        ->check(CLI::Range(2, 1 << 24))
+        ->capture_default_str();
+    sub->add_option("--tokens-json", options.tokens_json,
+                    "where the tokens of the texts go, a list of lists; without --text, where they "
+                    "come from");
+    sub->add_flag("--json", options.json, "print the result as JSON");
   };
 
-  CLI::App* const writing = add_command("generate", "Continues a text.", generate);
+  CLI::App* const writing = add_command("generate", "Continues a text.", print_continuation);
+  add_running(writing);
   writing->add_option("--prompt", options.prompt, "what the text begins with");
-  writing->add_option("--tokens", options.tokens, "how many to generate at most")
+  writing->add_option("--tokens", options.generate.tokens, "how many to generate at most")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  writing->add_option("--temperature", options.temperature, "0 always takes the most likely token")
+  writing
+      ->add_option("--temperature", options.generate.temperature,
+                   "0 always takes the most likely token")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
   writing
-      ->add_option("--top-p", options.top_p,
+      ->add_option("--top-p", options.generate.top_p,
                    "draw from the fewest tokens with this much of the probability")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  writing->add_option("--seed", options.seed, "of the draws")->capture_default_str();
+  writing->add_option("--seed", options.generate.seed, "of the draws")->capture_default_str();
 
-  CLI::App* const measuring =
-      add_command("perplexity", "Measures how well the model predicts texts.", perplexity);
-  auto* text = measuring->add_option("--text", options.text, "texts, each line a JSON string");
-  measuring->add_option("--stories", options.stories, "only the first so many of them")
-      ->needs(text);
-  measuring
-      ->add_option("--max-tokens", options.max_tokens,
-                   "texts are cut to so many, with their start token")
-      ->check(CLI::Range(2, 1 << 24))
-      ->capture_default_str();
-  measuring->add_option(
-      "--tokens-json", options.tokens_json,
-      "where the tokens of the texts go, a list of lists; without --text, where they come from");
-  measuring->add_flag("--json", options.json, "print the result as JSON");
+  add_texts(
+      add_command("perplexity", "Measures how well the model predicts texts.", print_perplexity));
+  CLI::App* const comparing =
+      add_command("compare", "Measures how far a model is from the one that it was made from.",
+                  print_comparison);
+  comparing->add_option("OTHER", options.other, "the quantized one")->required();
+  add_texts(comparing);
+  add_command("tokenize", "Prints the tokens of a text.", print_tokens)
+      ->add_option("--text", options.text, "the file")
+      ->required();
   CLI11_PARSE(app, argc, argv);
   return 0;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "engine: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return cafeq::example::run_program("engine", run, argc, argv); }

@@ -26,7 +26,7 @@ if [ "$what" = refuses ]; then
   expect "$output/config.json: No such file" "$engine" perplexity "$output" --text none
   expect "--text or --tokens-json" "$engine" perplexity "$output"
   expect "--temperature" "$engine" generate "$output" --temperature -1
-  expect "--stories requires --text" "$engine" perplexity "$output" --stories 3
+  expect "--texts requires --text" "$engine" perplexity "$output" --texts 3
   exit
 fi
 
@@ -48,7 +48,7 @@ if [ "$what" = generate ]; then
   [ "$(draw --seed 1)" = "$(draw --seed 1 --threads 1)" ] || fail "a seed gives two texts"
   [ "$(draw --seed 1)" != "$(draw --seed 2)" ] || fail "two seeds give one text"
 else
-  result=$(run perplexity --text "$data/tinystories_200.jsonl" --stories 58 \
+  result=$(run perplexity --text "$data/tinystories_200.jsonl" --texts 58 --length 512 \
     --tokens-json "$output/tokens.json" --json)
   echo "$result"
   case $result in

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdint>
 #include <limits>
 #include <optional>
 #include <string>
@@ -12,11 +11,10 @@
 #include <vector>
 
 #include "cafeq/io/vocabulary.hpp"
+#include "token.hpp"
 #include "unicode.hpp"
 
 namespace engine {
-
-using Token = std::uint32_t;
 
 /// In place of a token that there is none of.
 inline constexpr Token no_token = std::numeric_limits<Token>::max();

@@ -1,43 +1,98 @@
 #include "engine/kernels.hpp"
 
+#include <cmath>
+
 #include "cafeq/cafeq.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
-TEST_CASE("The engine's packed weights are multiplied as their dequantized ones are") {
-  const auto W = cafeq::test::heavy_tailed(40, 64, 1, 0, 1000);
-  engine::Matrix weights(40, 64), x(3, 64);
-  std::copy_n(W.data(), W.size(), weights.values.begin());
-  const auto activations = cafeq::test::gaussian<float>(3, 64, 2);
-  std::copy_n(activations.data(), activations.size(), x.values.begin());
-  cafeq::ThreadPool threads(2);
-  const auto hat = std::make_shared<engine::Matrix>(40, 64);
-  cafeq::quantize(W, cafeq::recipes::fast<4>{}, threads)
-      .dequantize(cafeq::as_view(hat->values.data(), 40, 64));
-  const auto packed = engine::kernels().packed("fast4", weights, threads)(x, threads),
-             floats = engine::kernels().plain(hat)(x, threads);
-  REQUIRE(packed.values.size() == 120);
-  for (std::size_t i = 0; i < packed.values.size(); ++i)
-    CHECK(double(packed.values[i]) == Approx(double(floats.values[i])).epsilon(2e-4).margin(1e-2));
+using cafeq::test::gaussian;
+using engine::Index;
+using engine::kernels;
+using engine::Matrix;
+
+namespace {
+
+Matrix<float> product(const engine::Product& multiply, const Matrix<float>& X, Index out,
+                      cafeq::ExecutorRef threads = {}) {
+  Matrix<float> Y(X.rows(), out);
+  multiply(X.view(), Y.view(), threads);
+  return Y;
 }
 
-TEST_CASE("Every quantizer packs weights of the engine") {
-  engine::Matrix weights(32, 64), x(1, 64);
-  const auto W = cafeq::test::gaussian<float>(32, 64, 3);
-  std::copy_n(W.data(), W.size(), weights.values.begin());
-  std::ranges::fill(x.values, 1.0f);
-  const auto exact =
-      engine::kernels().plain(std::make_shared<const engine::Matrix>(weights))(x, {});
+double relative_error(const Matrix<float>& found, const Matrix<float>& exact) {
+  double error = 0, norm = 0;
+  for (Index i = 0; i < exact.size(); ++i) {
+    error += std::pow(double(found.data()[i]) - double(exact.data()[i]), 2);
+    norm += std::pow(double(exact.data()[i]), 2);
+  }
+  return error / norm;
+}
+
+}  // namespace
+
+TEST_CASE("products of floats, of awkward sizes, the same bits on any number of threads") {
+  for (const auto& [n, out, in] : {std::tuple<Index, Index, Index>{1, 1, 1},
+                                   {1, 300, 17},
+                                   {3, 129, 300},
+                                   {50, 261, 33},
+                                   {7, 16, 64}}) {
+    CAPTURE(n, out, in);
+    const auto W = gaussian<float>(out, in, 1), X = gaussian<float>(n, in, 2);
+    const auto multiply = kernels().dense(kernels().pack(W.view()));
+    const auto Y = product(multiply, X, out);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < out; ++j) {
+        double sum = 0;
+        for (Index k = 0; k < in; ++k) sum += double(X(i, k)) * double(W(j, k));
+        REQUIRE(double(Y(i, j)) == Approx(sum).margin(1e-4));
+      }
+    cafeq::ThreadPool threads(3);
+    const auto again = product(multiply, X, out, threads);
+    CHECK(std::equal(Y.data(), Y.data() + Y.size(), again.data()));
+  }
+}
+
+TEST_CASE("packed weights are multiplied as their dequantized ones are") {
+  const auto W = cafeq::test::heavy_tailed(40, 64, 1, 0, 1000), X = gaussian<float>(3, 64, 2);
+  cafeq::ThreadPool threads(2);
+  Matrix<float> hat(40, 64);
+  cafeq::quantize(W, cafeq::recipes::fast<4>{}, threads).dequantize(hat);
+  const auto packed = product(kernels().quantize("fast4", W.view(), threads), X, 40, threads),
+             floats = product(kernels().dense(kernels().pack(std::as_const(hat).view())), X, 40);
+  CHECK(relative_error(packed, floats) < 1e-8);
+}
+
+TEST_CASE("every quantizer packs weights") {
+  const auto W = gaussian<float>(32, 64, 3), X = gaussian<float>(1, 64, 4);
+  const auto exact = product(kernels().dense(kernels().pack(W.view())), X, 32);
   for (const std::string_view how : engine::quantizers) {
     if (how == "none") continue;
-    const auto y = engine::kernels().packed(how, weights, {})(x, {});
-    double error = 0, norm = 0;
-    for (std::size_t i = 0; i < 32; ++i) {
-      error += std::pow(double(y.values[i]) - double(exact.values[i]), 2);
-      norm += std::pow(double(exact.values[i]), 2);
-    }
     INFO(how);
-    CHECK(error < 0.1 * norm);
+    const auto error = relative_error(product(kernels().quantize(how, W.view(), {}), X, 32), exact);
+    CHECK(error < 0.1);
     CHECK(error > 0);
   }
+}
+
+TEST_CASE("log_sum_exp and divergence against sums in double") {
+  for (const Index n : {1, 2, 7, 16, 33, 1000, 5003}) {
+    CAPTURE(n);
+    const auto p = gaussian<float>(1, n, 5, 3), q = gaussian<float>(1, n, 6, 3);
+    double p_sum = 0, q_sum = 0, kl = 0;
+    for (Index i = 0; i < n; ++i)
+      p_sum += std::exp(double(p(0, i))), q_sum += std::exp(double(q(0, i)));
+    for (Index i = 0; i < n; ++i)
+      kl += std::exp(double(p(0, i))) / p_sum *
+            (double(p(0, i)) - std::log(p_sum) - double(q(0, i)) + std::log(q_sum));
+    const double p_log = kernels().log_sum_exp(p.row(0)), q_log = kernels().log_sum_exp(q.row(0));
+    CHECK(p_log == Approx(std::log(p_sum)).margin(1e-6));
+    CHECK(q_log == Approx(std::log(q_sum)).margin(1e-6));
+    CHECK(kernels().divergence(p.row(0), p_log, q.row(0), q_log) == Approx(kl).margin(2e-6));
+    CHECK(kernels().divergence(p.row(0), p_log, p.row(0), p_log) == Approx(0).margin(1e-9));
+  }
+  // Far from 0, where exp alone would not do.
+  const std::vector<float> high(9, 1000), low(9, -1000);
+  CHECK(kernels().log_sum_exp(high) == Approx(1000 + std::log(9)));
+  CHECK(kernels().log_sum_exp(low) == Approx(-1000 + std::log(9)));
 }

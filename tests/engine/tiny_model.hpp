@@ -1,198 +1,198 @@
-// A model of a few numbers, and the files that hold it.
+// A model of a few numbers, in memory and in files; and its forward pass, one number at a time.
 #pragma once
-#include <bit>
-#include <cstring>
+#include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "cafeq/core/rng.hpp"
 #include "cafeq/core/thread_pool.hpp"
+#include "cafeq/io/llama2c.hpp"
+#include "cafeq/io/safetensors.hpp"
 #include "engine/forward.hpp"
-#include "engine/hugging_face.hpp"
-#include "engine/llama2c.hpp"
 #include "io/temporary_directory.hpp"
 
 namespace engine::test {
 
 using cafeq::test::TemporaryDirectory;
-using Tensors = std::map<std::string, Matrix>;
+using Json = nlohmann::json;
+using Tensors = std::map<std::string, Matrix<float>>;
 
-/// Weights k/64 with |k| <= 64, which all types of weights hold exactly. Rows of queries and keys
-/// are those of llama2.c.
+/// Weights k/64 with |k| <= 64, which all types of weights hold exactly, under the names of
+/// transformers. Vectors have one row.
 struct TinyModel {
-  Config config;
+  cafeq::ModelConfig config;
   Tensors tensors;
 
-  Checkpoint checkpoint() const {
-    return {config, [all = tensors](const std::string& name, std::size_t, std::size_t) {
-              return all.at(name);
-            }};
+  const Matrix<float>* find(const std::string& name) const {
+    const auto found = tensors.find(name);
+    return found == tensors.end() ? nullptr : &found->second;
   }
+  Model model() const;
 };
 
-inline Config tiny_config() {
-  Config c;
-  c.dim = 16, c.hidden = 24, c.layers = 2, c.heads = 4, c.kv_heads = 2, c.head_dim = 4,
-  c.vocabulary = 11, c.context = 20;
-  c.rope_interleaved = true;
-  c.tied_embeddings = true;
+inline cafeq::ModelConfig tiny_config() {
+  cafeq::ModelConfig c{.architecture = "llama",
+                       .layers = 2,
+                       .hidden = 16,
+                       .intermediate = 24,
+                       .vocabulary = 11,
+                       .heads = 4,
+                       .kv_heads = 2,
+                       .head_dim = 4,
+                       .context = 20,
+                       .norm_epsilon = 1e-5,
+                       .rope_base = 10000,
+                       .tied_embeddings = true};
+  c.attention.rotary = cafeq::Rotary{4, cafeq::Rotary::Pairing::interleaved};
   return c;
 }
 
-inline TinyModel tiny_model(const Config& c = tiny_config()) {
+/// Which tensors a model has beside those of Llama.
+struct Extras {
+  bool biases = false;          ///< of queries, keys and values
+  bool head_norms = false;      ///< of queries and keys
+  bool sandwich_norms = false;  ///< of what layers add
+};
+
+inline TinyModel tiny_model(const cafeq::ModelConfig& c = tiny_config(),
+                            const Extras& extras = {}) {
   TinyModel model{c, {}};
-  const auto add = [&](const std::string& name, std::size_t rows, std::size_t cols) {
+  const auto add = [&](const std::string& name, Index rows, Index cols) {
     const cafeq::CounterRng rng(7, cafeq::stream_of(name));
-    Matrix m(rows, cols);
-    for (std::size_t i = 0; i < m.values.size(); ++i)
-      m.values[i] = float(rng.below(i, 129)) / 64 - 1;
-    model.tensors[name + ".weight"] = m;
+    Matrix<float> m(rows, cols);
+    for (Index i = 0; i < m.size(); ++i)
+      m.data()[i] = float(rng.below(std::uint64_t(i), 129)) / 64 - 1;
+    model.tensors.emplace(name, std::move(m));
   };
-  const std::size_t queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
-  add("model.embed_tokens", c.vocabulary, c.dim);
-  add("model.norm", 1, c.dim);
-  if (!c.tied_embeddings) add("lm_head", c.vocabulary, c.dim);
-  for (std::size_t l = 0; l < c.layers; ++l) {
-    const std::string layer = "model.layers." + std::to_string(l) + ".";
-    add(layer + "input_layernorm", 1, c.dim);
-    add(layer + "self_attn.q_proj", queries, c.dim);
-    add(layer + "self_attn.k_proj", keys, c.dim);
-    add(layer + "self_attn.v_proj", keys, c.dim);
-    add(layer + "self_attn.o_proj", c.dim, queries);
-    add(layer + "post_attention_layernorm", 1, c.dim);
-    add(layer + "mlp.gate_proj", c.hidden, c.dim);
-    add(layer + "mlp.up_proj", c.hidden, c.dim);
-    add(layer + "mlp.down_proj", c.dim, c.hidden);
+  const Index queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
+  add("model.embed_tokens.weight", c.vocabulary, c.hidden);
+  add("model.norm.weight", 1, c.hidden);
+  if (!c.tied_embeddings) add("lm_head.weight", c.vocabulary, c.hidden);
+  for (Index l = 0; l < c.layers; ++l) {
+    const auto in_layer = [&](const std::string& name, Index rows, Index cols) {
+      add("model.layers." + std::to_string(l) + "." + name, rows, cols);
+    };
+    in_layer("input_layernorm.weight", 1, c.hidden);
+    in_layer("self_attn.q_proj.weight", queries, c.hidden);
+    in_layer("self_attn.k_proj.weight", keys, c.hidden);
+    in_layer("self_attn.v_proj.weight", keys, c.hidden);
+    in_layer("self_attn.o_proj.weight", c.hidden, queries);
+    in_layer("post_attention_layernorm.weight", 1, c.hidden);
+    in_layer("mlp.gate_proj.weight", c.intermediate, c.hidden);
+    in_layer("mlp.up_proj.weight", c.intermediate, c.hidden);
+    in_layer("mlp.down_proj.weight", c.hidden, c.intermediate);
+    if (extras.biases) {
+      in_layer("self_attn.q_proj.bias", 1, queries);
+      in_layer("self_attn.k_proj.bias", 1, keys);
+      in_layer("self_attn.v_proj.bias", 1, keys);
+    }
+    for (const char* name : {"self_attn.q_norm.weight", "self_attn.k_norm.weight"})
+      if (extras.head_norms) in_layer(name, 1, c.head_dim);
+    for (const char* name :
+         {"pre_feedforward_layernorm.weight", "post_feedforward_layernorm.weight"})
+      if (extras.sandwich_norms) in_layer(name, 1, c.hidden);
   }
   return model;
 }
 
-inline Matrix logits(const Checkpoint& checkpoint, const std::vector<Token>& tokens,
-                     cafeq::Index threads = 1) {
-  const Model model = load_model(checkpoint);
-  cafeq::ThreadPool pool(threads);
-  Transformer transformer(model, pool);
-  return transformer.logits(transformer.forward(tokens));
-}
-
-inline void append(std::string& to, const void* from, std::size_t bytes) {
-  to.append(static_cast<const char*>(from), bytes);
-}
-
-inline std::string llama2c_bytes(const TinyModel& model) {
-  const Config& c = model.config;
-  const auto i = [](std::size_t n) { return std::int32_t(n); };
-  const std::int32_t header[] = {i(c.dim),      i(c.hidden),
-                                 i(c.layers),   i(c.heads),
-                                 i(c.kv_heads), (c.tied_embeddings ? 1 : -1) * i(c.vocabulary),
-                                 i(c.context)};
-  std::string bytes;
-  append(bytes, header, sizeof header);
-  const auto tensor = [&](const std::string& name) {
-    append(bytes, model.tensors.at(name + ".weight").values.data(),
-           model.tensors.at(name + ".weight").values.size() * 4);
+inline Model TinyModel::model() const {
+  const auto linear = [&](const std::string& name) {
+    const Matrix<float>& W = tensors.at(name + ".weight");
+    Linear result{W.rows(), kernels().dense(kernels().pack(W.view()))};
+    if (const auto* bias = find(name + ".bias"))
+      result.bias.assign(bias->data(), bias->data() + bias->size());
+    return result;
   };
-  tensor("model.embed_tokens");
-  for (const char* name : {"input_layernorm", "self_attn.q_proj", "self_attn.k_proj",
-                           "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm",
-                           "mlp.gate_proj", "mlp.down_proj", "mlp.up_proj"})
-    for (std::size_t l = 0; l < c.layers; ++l)
-      tensor("model.layers." + std::to_string(l) + "." + name);
-  tensor("model.norm");
-  bytes.append(c.context * c.head_dim * 4, '\x7f');  // rotations that nobody reads
-  if (!c.tied_embeddings) tensor("lm_head");
-  return bytes;
+  const auto norm = [&](const std::string& name) {
+    Norm gains;
+    if (const auto* own = find(name + ".weight"))
+      for (const float gain : own->row(0)) gains.push_back(gain + float(config.norm_offset));
+    return gains;
+  };
+  const auto E = kernels().pack(tensors.at("model.embed_tokens.weight").view());
+  Model model{.config = config, .embedding = E, .norm = norm("model.norm")};
+  for (Index l = 0; l < config.layers; ++l) {
+    const std::string p = "model.layers." + std::to_string(l) + ".";
+    const bool sandwich = find(p + "pre_feedforward_layernorm.weight") != nullptr;
+    model.layers.push_back(
+        {.attention_norm = norm(p + "input_layernorm"),
+         .query_key_value = {linear(p + "self_attn.q_proj"), linear(p + "self_attn.k_proj"),
+                             linear(p + "self_attn.v_proj")},
+         .query_norm = norm(p + "self_attn.q_norm"),
+         .key_norm = norm(p + "self_attn.k_norm"),
+         .output = {linear(p + "self_attn.o_proj")},
+         .post_attention_norm = sandwich ? norm(p + "post_attention_layernorm") : Norm(),
+         .mlp_norm =
+             norm(p + (sandwich ? "pre_feedforward_layernorm" : "post_attention_layernorm")),
+         .gate_up = {linear(p + "mlp.gate_proj"), linear(p + "mlp.up_proj")},
+         .down = {linear(p + "mlp.down_proj")},
+         .post_mlp_norm = sandwich ? norm(p + "post_feedforward_layernorm") : Norm()});
+  }
+  model.head = {config.tied_embeddings ? Linear{config.vocabulary, kernels().dense(E)}
+                                       : linear("lm_head")};
+  return model;
+}
+
+inline Matrix<float> logits_of(const Model& model, const std::vector<Token>& tokens,
+                               Index threads = 1) {
+  cafeq::ThreadPool pool(threads);
+  const Transformer transformer(model, pool);
+  Text text;
+  const Matrix<float> states = transformer.forward(text, tokens);
+  Matrix<float> logits(states.rows(), model.config.vocabulary);
+  transformer.logits(states.view(), logits.view());
+  return logits;
 }
 
 /// Rows of queries and keys in the order of transformers: of each head first what is rotated as x,
 /// then what is rotated as y.
 inline Tensors half_split(const TinyModel& model) {
-  const std::size_t dim = model.config.head_dim;
+  const Index dim = model.config.head_dim;
   Tensors result = model.tensors;
   for (auto& [name, m] : result) {
-    if (name.find("q_proj") == name.npos && name.find("k_proj") == name.npos) continue;
-    const Matrix before = m;
-    for (std::size_t i = 0; i < m.rows; ++i) {
-      const std::size_t head = i / dim, j = i % dim;
+    if (name.find("q_proj.weight") == name.npos && name.find("k_proj.weight") == name.npos)
+      continue;
+    const Matrix<float> before = m;
+    for (Index i = 0; i < m.rows(); ++i) {
+      const Index head = i / dim, j = i % dim;
       std::ranges::copy(before.row(i), m.row(head * dim + j / 2 + (j % 2) * (dim / 2)).begin());
     }
   }
   return result;
 }
 
-/// The bits of a number that the type holds exactly.
-inline std::uint16_t to_bf16(float x) {
-  return std::uint16_t(std::bit_cast<std::uint32_t>(x) >> 16);
-}
-inline std::uint16_t to_fp16(float x) {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  if (x == 0) return 0;
-  return std::uint16_t((bits >> 16 & 0x8000) | ((bits >> 13 & 0x3ffff) - ((127 - 15) << 10)));
+inline Json config_json(const cafeq::ModelConfig& c) {
+  return {
+      {"model_type", c.architecture},
+      {"hidden_size", c.hidden},
+      {"intermediate_size", c.intermediate},
+      {"num_hidden_layers", c.layers},
+      {"num_attention_heads", c.heads},
+      {"num_key_value_heads", c.kv_heads},
+      {"head_dim", c.head_dim},
+      {"vocab_size", c.vocabulary},
+      {"max_position_embeddings", c.context},
+      {"rms_norm_eps", c.norm_epsilon},
+      {"rope_theta", c.rope_base},
+      {"hidden_act", c.mlp.activation == cafeq::Activation::gelu ? "gelu_pytorch_tanh" : "silu"},
+      {"tie_word_embeddings", c.tied_embeddings}};
 }
 
-inline std::string safetensors_bytes(const Json& header, const std::string& data) {
-  const std::string text = header.dump();
-  const std::uint64_t length = text.size();
-  std::string bytes;
-  append(bytes, &length, 8);
-  return bytes + text + data;
-}
-
-inline std::string safetensors_bytes(const Tensors& tensors, const std::string& type) {
-  Json header;
-  std::string data;
+/// As model.safetensors in a directory.
+template <class Element = float>
+void write_safetensors(const TemporaryDirectory& directory, const Tensors& tensors) {
+  std::map<std::string, Matrix<Element>> converted;
+  cafeq::TensorViewMap views;
   for (const auto& [name, m] : tensors) {
-    const std::size_t begin = data.size();
-    for (const float x : m.values) {
-      const std::uint16_t half = type == "BF16" ? to_bf16(x) : to_fp16(x);
-      if (type == "F32") append(data, &x, 4);
-      else append(data, &half, 2);
-    }
-    const Json shape = m.rows == 1 ? Json{m.cols} : Json{m.rows, m.cols};
-    header[name] = {{"dtype", type}, {"shape", shape}, {"data_offsets", {begin, data.size()}}};
+    auto& to = converted.emplace(name, Matrix<Element>(m.rows(), m.cols())).first->second;
+    for (Index i = 0; i < m.size(); ++i) to.data()[i] = Element(m.data()[i]);
+    auto view = cafeq::as_tensor(std::as_const(to).view());
+    if (m.rows() == 1) view.shape = {m.cols()};
+    views.emplace(name, view);
   }
-  return safetensors_bytes(header, data);
-}
-
-inline Json config_json(const Config& c) {
-  return {{"model_type", "llama"},
-          {"hidden_size", c.dim},
-          {"intermediate_size", c.hidden},
-          {"num_hidden_layers", c.layers},
-          {"num_attention_heads", c.heads},
-          {"num_key_value_heads", c.kv_heads},
-          {"head_dim", c.head_dim},
-          {"vocab_size", c.vocabulary},
-          {"max_position_embeddings", c.context},
-          {"rms_norm_eps", c.norm_epsilon},
-          {"rope_theta", c.rope_base},
-          {"rope_scaling", nullptr},
-          {"tie_word_embeddings", c.tied_embeddings},
-          {"eos_token_id", {2, 3}}};
-}
-
-/// config.json and model.safetensors.
-inline void write_hugging_face(const TemporaryDirectory& directory, const TinyModel& model,
-                               const std::string& type) {
-  directory.write("config.json", config_json(model.config).dump());
-  directory.write("model.safetensors", safetensors_bytes(half_split(model), type));
-}
-
-/// The same in two files and an index.
-inline void write_sharded(const TemporaryDirectory& directory, const TinyModel& model,
-                          const std::string& type) {
-  directory.write("config.json", config_json(model.config).dump());
-  const std::string names[] = {"model-00001-of-00002.safetensors",
-                               "model-00002-of-00002.safetensors"};
-  Tensors shards[2];
-  Json index;
-  std::size_t i = 0;
-  for (const auto& [name, m] : half_split(model)) {
-    shards[i % 2][name] = m;
-    index["weight_map"][name] = names[i++ % 2];
-  }
-  for (i = 0; i < 2; ++i) directory.write(names[i], safetensors_bytes(shards[i], type));
-  directory.write("model.safetensors.index.json", index.dump());
+  cafeq::write_safetensors(directory / "model.safetensors", views);
 }
 
 }  // namespace engine::test

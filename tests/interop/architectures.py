@@ -164,7 +164,7 @@ def in_llama(file, sequences):
 
 
 def in_engine(engine, model, tokens):
-    done = subprocess.run([engine, 'perplexity', model, '--tokens-json', tokens, '--max-tokens', str(length), '--json'], capture_output=True, text=True)
+    done = subprocess.run([engine, 'perplexity', model, '--tokens-json', tokens, '--json'], capture_output=True, text=True)
     if done.returncode: return (done.stderr.strip() or f'status {done.returncode}').splitlines()[-1]
     return json.loads(done.stdout)['perplexity']
 

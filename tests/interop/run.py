@@ -50,7 +50,7 @@ def in_llama(file, tokens):
 
 
 def in_engine(model, tokens):
-    return json.loads(run(tools + '/engine', 'perplexity', model, '--tokens-json', tokens, '--max-tokens', 512, '--json'))['perplexity']
+    return json.loads(run(tools + '/engine', 'perplexity', model, '--tokens-json', tokens, '--json'))['perplexity']
 
 
 def read_back(file):
@@ -95,7 +95,7 @@ def tokenize_in_llama(file, lines):
 def check_stories():
     """The checkpoint of llama2.c, in all types that its rows of 64 allow."""
     tokens = path('stories.json')
-    run(tools + '/engine', 'perplexity', stories, '--tokenizer', tokenizer, '--text', texts, '--stories', 58, '--tokens-json', tokens)
+    run(tools + '/engine', 'perplexity', stories, '--tokenizer', tokenizer, '--text', texts, '--texts', 58, '--length', 512, '--tokens-json', tokens)
     for kind in ['F32', 'F16'] + simple_types:
         file = quantize(stories, 'model.gguf', '--format', 'gguf:' + kind, '--tokenizer', tokenizer)
         compare('stories260K ' + kind, file, tokens, stories if kind == 'F32' else None, tolerance.get(kind, tolerance_of_blocks))
@@ -166,7 +166,7 @@ def check_tokenizers():
         run(tools + '/interop-models', 'hugging-face', model, path('other'))
         with open(path('other/tokenizer.json'), 'w') as out: json.dump(content, out)
         file = quantize(path('other'), 'model.gguf', '--format', 'gguf:Q4_0')
-        run(tools + '/engine', 'perplexity', path('other'), '--text', texts, '--stories', 58, '--max-tokens', 256, '--tokens-json', path('tokens.json'))
+        run(tools + '/engine', 'perplexity', path('other'), '--text', texts, '--texts', 58, '--length', 256, '--tokens-json', path('tokens.json'))
         same = [t[:256] for t in tokenize_in_llama(file, lines)] == json.load(open(path('tokens.json')))
         expect(f'tokenizer {name}: llama.cpp cuts texts into the same tokens', same)
         os.remove(path('other/tokenizer.json'))
