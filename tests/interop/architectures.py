@@ -193,10 +193,12 @@ def main(work, shared, engine=None):
         for result, allowed in results:
             difference = math.inf if isinstance(result, str) else result / expected - 1
             failures += abs(difference) > allowed
-            shown.append(result if isinstance(result, str) else f'{difference:.1e}')
+            shown.append('refused' if isinstance(result, str) else f'{difference:.1e}')
         if not architecture: shown = ['', ''] + shown
         print(f'{name:20} {expected:10.4f} {"":13}' + ''.join(f' {value:>12}' for value in shown), flush=True)
 
+        for result, _ in results:
+            if isinstance(result, str): print(f'{name}: {result}', file=sys.stderr)
         for feature in features:
             without = Forward(config, tensors, [feature]).perplexity(sequences) / expected - 1
             if abs(without) < least_difference:
