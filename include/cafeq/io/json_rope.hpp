@@ -25,7 +25,7 @@ inline bool is_scaling(std::string_view type) noexcept {
   return type == "linear" || type == "llama3" || type == "yarn" || type == "longrope";
 }
 
-/// The scaling of that type, of `dims` coordinates. `json` is the whole configuration. Raises
+/// The scaling of that type; `json` is the whole configuration, `rope` its part about it. Raises
 /// corrupt where numbers are missing, or where they are not as many as there are rotations.
 inline RopeScaling read_rope_scaling(const JsonConfig& rope, std::string_view type,
                                      const ModelConfig& config, const JsonConfig& json) {
