@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "cafeq/cafeq.hpp"
-#include "engine/forward.hpp"
 #include "support/bench.hpp"
+#include "support/language_model.hpp"
 
 #if CAFEQ_BENCH_HAS_OPENBLAS
 #include <cblas.h>
@@ -71,44 +71,18 @@ double seconds(const std::function<void()>& job) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The shape of a language model of 135 million weights, with fewer layers and words.
-engine::Config config() {
-  return {.dim = 576,
-          .hidden = 1536,
-          .layers = std::size_t(bench::smoke() ? 1 : 4),
-          .heads = 9,
-          .kv_heads = 3,
-          .head_dim = 64,
-          .vocabulary = 2048,
-          .context = 512,
-          .tied_embeddings = true};
-}
-
-/// The example engine with random weights of 4 bits.
-engine::Model language_model() {
-  std::uint64_t seed = 0;
-  const engine::Checkpoint checkpoint{
-      config(), [&](const std::string&, std::size_t rows, std::size_t cols) {
-        engine::Matrix m(rows, cols);
-        const auto x = bench::weights(Index(m.values.size()), ++seed);
-        std::copy(x.begin(), x.end(), m.values.begin());
-        return m;
-      }};
-  return engine::load_model(checkpoint, "fast4");
-}
-
 #if CAFEQ_BENCH_HAS_OPENBLAS
 /// The products of one token, in fp32.
 class Products {
  public:
   Products() {
-    const engine::Config c = config();
-    const Index dim = Index(c.dim), hidden = Index(c.hidden), kv = Index(c.kv_heads * c.head_dim);
-    for (std::size_t layer = 0; layer < c.layers; ++layer)
+    const auto c = bench::language_model_config();
+    const Index dim = c.hidden, hidden = c.intermediate, kv = c.kv_heads * c.head_dim;
+    for (Index layer = 0; layer < c.layers; ++layer)
       for (const auto& [rows, cols] : {std::pair{dim + 2 * kv, dim}, std::pair{dim, dim},
                                        std::pair{2 * hidden, dim}, std::pair{dim, hidden}})
         W_.push_back(layer_weights(rows, cols, std::uint64_t(W_.size())));
-    W_.push_back(layer_weights(Index(c.vocabulary), dim, 99));
+    W_.push_back(layer_weights(c.vocabulary, dim, 99));
   }
   void multiply() {
     for (const auto& W : W_)
@@ -187,12 +161,17 @@ void busy() {
       bench::keep(cafeq::quantize(W, cafeq::recipes::learned<3>{.max_block = 32}, executor));
   });
 
-  const engine::Model model = language_model();
+  const engine::Model model = bench::language_model("fast4");
   const std::size_t tokens = bench::smoke() ? 2 : 400;
   compare("forward pass, token by token", processors, [&](cafeq::ExecutorRef executor) {
-    engine::Transformer transformer(model, executor);
-    for (engine::Token token = 0; token < tokens; ++token)
-      bench::keep(transformer.logits(transformer.forward(std::span(&token, 1))));
+    const engine::Transformer transformer(model, executor);
+    engine::Text text;
+    Matrix<float> logits(1, model.config.vocabulary);
+    for (engine::Token token = 0; token < tokens; ++token) {
+      const auto states = transformer.forward(text, std::span(&token, 1));
+      transformer.logits(states.view(), logits.view());
+      bench::keep(logits);
+    }
   });
 
 #if CAFEQ_BENCH_HAS_OPENBLAS

@@ -130,10 +130,10 @@ Product quantized(View<const float> W, ExecutorRef threads) {
   return product_of(cafeq::quantize(W, Recipe{}, threads));
 }
 
-Product quantize(std::string_view how, View<const float> W, ExecutorRef threads) {
-  if (how == "fast3") return quantized<cafeq::recipes::fast<3>>(W, threads);
-  if (how == "fast4") return quantized<cafeq::recipes::fast<4>>(W, threads);
-  if (how == "learned3") return quantized<cafeq::recipes::learned<3>>(W, threads);
+Product quantize(std::string_view quantizer, View<const float> W, ExecutorRef threads) {
+  if (quantizer == "fast3") return quantized<cafeq::recipes::fast<3>>(W, threads);
+  if (quantizer == "fast4") return quantized<cafeq::recipes::fast<4>>(W, threads);
+  if (quantizer == "learned3") return quantized<cafeq::recipes::learned<3>>(W, threads);
   return quantized<cafeq::recipes::smallest>(W, threads);
 }
 

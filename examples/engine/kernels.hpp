@@ -44,8 +44,8 @@ struct Kernels {
   Product (*dense)(std::shared_ptr<const Panels> W);
   /// Weights that are quantized, multiplied as they are packed.
   Product (*packed)(const cafeq::AnyQuantized& W);
-  /// The same for weights that are quantized now. `how` is one of `quantizers`, but not "none".
-  Product (*quantize)(std::string_view how, View<const float> W, cafeq::ExecutorRef threads);
+  /// The same for weights that are quantized now, by one of `quantizers`.
+  Product (*quantize)(std::string_view quantizer, View<const float> W, cafeq::ExecutorRef threads);
   /// result [n, heads · head_dim] = softmax(scale · q kᵀ) v, head by head.
   void (*attend)(const AttentionShape& shape, View<const float> queries, View<const float> keys,
                  View<const float> values, View<float> result, cafeq::ExecutorRef threads);
@@ -64,8 +64,8 @@ inline const Kernels& kernels() {
   return best;
 }
 
-/// What the weights of a model's layers can become as they are loaded.
-inline constexpr std::array<std::string_view, 5> quantizers{
-    "none", "fast3", "fast4", "learned3", "smallest3"};  // 3.25 bits, everything counted
+/// What weights can be quantized by as they are loaded.
+inline constexpr std::array<std::string_view, 4> quantizers{
+    "fast3", "fast4", "learned3", "smallest3"};  // 3.25 bits, everything counted
 
 }  // namespace engine

@@ -19,6 +19,11 @@
 
 namespace engine {
 
+/// Packed weights as they are stored, all others as floats.
+inline constexpr std::string_view stored_weights = "stored";
+/// All as floats, which take more memory, and less time where many tokens go together.
+inline constexpr std::string_view float_weights = "floats";
+
 namespace detail {
 
 using cafeq::ErrorCode;
@@ -59,8 +64,7 @@ inline constexpr NormNames sandwich_norms{"layers.",
 template <cafeq::ModelReader Reader>
 class Loader {
  public:
-  Loader(const Reader& file, std::string name, std::string_view quantizer,
-         cafeq::ExecutorRef threads);
+  Loader(const Reader& file, std::string name, std::string_view form, cafeq::ExecutorRef threads);
   Model load();
 
  private:
@@ -80,13 +84,13 @@ class Loader {
   }
   const cafeq::MatrixRole* find(Role role, Index layer) const;
   Linear linear(Role role, Index layer, Index out, Index in) const;
-  Product product(const cafeq::MatrixPlace& place, std::string_view quantizer) const;
+  Product product(const cafeq::MatrixPlace& place, std::string_view form) const;
   Layer layer(Index number) const;
 
   const Reader& file_;
   std::string name_;  // for messages
   const cafeq::ModelConfig& config_;
-  std::string_view quantizer_;
+  std::string_view form_;
   cafeq::ExecutorRef threads_;
   cafeq::ModelRoles roles_;
   std::map<std::string, const cafeq::TensorInfo*> tensors_;
@@ -95,12 +99,12 @@ class Loader {
 };
 
 template <cafeq::ModelReader Reader>
-Loader<Reader>::Loader(const Reader& file, std::string name, std::string_view quantizer,
+Loader<Reader>::Loader(const Reader& file, std::string name, std::string_view form,
                        cafeq::ExecutorRef threads)
     : file_(file),
       name_(std::move(name)),
       config_(file.config()),
-      quantizer_(quantizer),
+      form_(form),
       threads_(threads),
       roles_(cafeq::find_roles(file.tensors(), file.config())) {
   for (const cafeq::TensorInfo& tensor : file.tensors()) tensors_.emplace(tensor.name, &tensor);
@@ -180,22 +184,23 @@ Linear Loader<Reader>::linear(Role role, Index layer, Index out, Index in) const
     fail(message("the ", name_of(role), which, " is ", matrix->place.out, " x ", matrix->place.in,
                  ", its configuration says ", out, " x ", in));
 
-  Linear linear{out, product(matrix->place, layer >= 0 ? quantizer_ : "none"),
+  const bool in_layer = layer >= 0;
+  Linear linear{out, product(matrix->place, in_layer ? form_ : float_weights),
                 load_bias(file_, *matrix)};
   file_.release(matrix->place.tensor);
   return linear;
 }
 
-/// What is quantized already is multiplied as it is stored.
 template <cafeq::ModelReader Reader>
-Product Loader<Reader>::product(const cafeq::MatrixPlace& place, std::string_view quantizer) const {
+Product Loader<Reader>::product(const cafeq::MatrixPlace& place, std::string_view form) const {
   if constexpr (std::is_same_v<Reader, cafeq::ModelFile>)
     if (const auto* quantized = file_.template as<cafeq::QuantizedModelReader>();
-        quantized != nullptr && quantizer == "none")
+        quantized != nullptr && form == stored_weights)
       if (const auto W = quantized->load_quantized(place)) return kernels().packed(*W);
   const Matrix<float> W = load_matrix(file_, place, threads_);
-  return quantizer == "none" ? kernels().dense(kernels().pack(W.view()))
-                             : kernels().quantize(quantizer, W.view(), threads_);
+  return form == stored_weights || form == float_weights
+             ? kernels().dense(kernels().pack(W.view()))
+             : kernels().quantize(form, W.view(), threads_);
 }
 
 template <cafeq::ModelReader Reader>
@@ -250,17 +255,17 @@ Model Loader<Reader>::load() {
 
 }  // namespace detail
 
-/// The weights of its layers become what `quantizer`, one of `quantizers`, says. Raises unsupported
-/// for what is not run, corrupt where tensors are missing or of other shapes than the configuration
-/// says.
-inline Model load_model(const cafeq::ModelFile& file, std::string_view quantizer = "none",
+/// `form` says what becomes of the weights of its layers: stored_weights, float_weights or one of
+/// `quantizers`. Raises unsupported for what is not run, corrupt where tensors are missing or of
+/// other shapes than the configuration says.
+inline Model load_model(const cafeq::ModelFile& file, std::string_view form = stored_weights,
                         cafeq::ExecutorRef threads = {}) {
-  return detail::Loader(file, file.path(), quantizer, threads).load();
+  return detail::Loader(file, file.path(), form, threads).load();
 }
 /// The same from anything that reads a model, which `name` names in messages.
 template <cafeq::ModelReader Reader>
 Model load_model(const Reader& reader, const std::string& name, cafeq::ExecutorRef threads) {
-  return detail::Loader(reader, name, "none", threads).load();
+  return detail::Loader(reader, name, float_weights, threads).load();
 }
 
 }  // namespace engine

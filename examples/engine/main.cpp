@@ -27,7 +27,7 @@ using Json = nlohmann::ordered_json;
 
 struct Options {
   std::string model, other, tokenizer;
-  std::string quantizer = "none";
+  std::string weights;
   Index threads = cafeq::available_processors();
   // generate
   std::string prompt;
@@ -40,8 +40,8 @@ struct Options {
 
 /// A model that is ready to run.
 struct Engine {
-  Engine(const std::string& path, std::string_view quantizer, cafeq::ExecutorRef threads)
-      : file(path), model(load_model(file, quantizer, threads)), transformer(model, threads) {}
+  Engine(const std::string& path, std::string_view weights, cafeq::ExecutorRef threads)
+      : file(path), model(load_model(file, weights, threads)), transformer(model, threads) {}
 
   cafeq::ModelFile file;
   Model model;
@@ -63,7 +63,7 @@ Tokenizer load_tokenizer(const Options& options, const Engine& engine) {
 
 void print_continuation(const Options& options) {
   cafeq::ThreadPool threads(options.threads);
-  const Engine engine(options.model, options.quantizer, threads);
+  const Engine engine(options.model, options.weights, threads);
   const Tokenizer tokenizer = load_tokenizer(options, engine);
   GenerateOptions how = options.generate;
   for (const Index end : tokenizer.vocabulary().ends) how.ends.push_back(Token(end));
@@ -127,7 +127,7 @@ Index tokens_in(const std::vector<Tokens>& texts) {
 
 void print_perplexity(const Options& options) {
   cafeq::ThreadPool threads(options.threads);
-  const Engine engine(options.model, options.quantizer, threads);
+  const Engine engine(options.model, options.weights, threads);
   const auto texts = load_texts(options, engine);
   std::vector<double> found;
   {
@@ -151,8 +151,8 @@ void print_perplexity(const Options& options) {
 
 void print_comparison(const Options& options) {
   cafeq::ThreadPool threads(options.threads);
-  const Engine reference(options.model, "none", threads);
-  const Engine other(options.other, options.quantizer, threads);
+  const Engine reference(options.model, float_weights, threads);
+  const Engine other(options.other, options.weights, threads);
   const auto texts = load_texts(options, reference);
   Comparison found;
   {
@@ -205,16 +205,22 @@ int run(int argc, char** argv) {
     sub->callback([&options, command] { command(options); });
     return sub;
   };
-  const auto add_running = [&](CLI::App* sub) {
+  std::vector<std::string> forms{std::string(stored_weights), std::string(float_weights)};
+  forms.insert(forms.end(), quantizers.begin(), quantizers.end());
+  const auto add_running = [&](CLI::App* sub, std::string_view usual) {
     sub->add_option("--threads", options.threads,
                     "threads (default: all that this process may use)")
         ->check(CLI::Range(1, 1024));
-    sub->add_option("--quantize", options.quantizer,
-                    "what the weights of the layers become as they are loaded")
-        ->check(CLI::IsMember(std::vector<std::string>(quantizers.begin(), quantizers.end())));
+    sub->add_option("--weights", options.weights,
+                    "what the weights of the layers become as they are loaded: stored leaves them "
+                    "packed, floats is faster for many tokens together, others quantize them "
+                    "(default: " +
+                        std::string(usual) + ")")
+        ->check(CLI::IsMember(forms));
+    sub->preparse_callback([&options, usual](std::size_t) { options.weights = usual; });
   };
   const auto add_texts = [&](CLI::App* sub) {
-    add_running(sub);
+    add_running(sub, float_weights);
     auto* text = sub->add_option("--text", options.text,
                                  "plain text, or .jsonl: a text a line, as JSON strings");
     sub->add_option("--texts", options.limits.count, "only the first so many texts or windows")
@@ -231,7 +237,7 @@ int run(int argc, char** argv) {
   };
 
   CLI::App* const writing = add_command("generate", "Continues a text.", print_continuation);
-  add_running(writing);
+  add_running(writing, stored_weights);
   writing->add_option("--prompt", options.prompt, "what the text begins with");
   writing->add_option("--tokens", options.generate.tokens, "how many to generate at most")
       ->check(CLI::NonNegativeNumber)

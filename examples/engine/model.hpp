@@ -25,15 +25,15 @@ using Stack = std::vector<Linear>;
 using Norm = std::vector<float>;
 
 struct Layer {
-  Norm attention_norm;        // [hidden]
-  Stack query_key_value;      // [(heads + 2 · kv_heads) · head_dim, hidden]
-  Norm query_norm, key_norm;  // [head_dim], of each head
-  Stack output;               // [hidden, heads · head_dim]
-  Norm post_attention_norm;   // [hidden]
-  Norm mlp_norm;              // [hidden]
-  Stack gate_up;              // [2 · intermediate, hidden]
-  Stack down;                 // [hidden, intermediate]
-  Norm post_mlp_norm;         // [hidden]
+  Norm attention_norm;            // [hidden]
+  Stack query_key_value;          // [(heads + 2 · kv_heads) · head_dim, hidden]
+  Norm query_norm{}, key_norm{};  // [head_dim], of each head
+  Stack output;                   // [hidden, heads · head_dim]
+  Norm post_attention_norm{};     // [hidden]
+  Norm mlp_norm;                  // [hidden]
+  Stack gate_up;                  // [2 · intermediate, hidden]
+  Stack down;                     // [hidden, intermediate]
+  Norm post_mlp_norm{};           // [hidden]
 };
 
 struct Model {

@@ -57,8 +57,8 @@ else
   esac
   again=$("$engine" perplexity "$data/stories260K.bin" --tokens-json "$output/tokens.json" --json)
   [ "$again" = "$result" ] || fail "its own tokens give $again"
-  run perplexity --tokens-json "$output/tokens.json" --quantize smallest3 |
+  run perplexity --tokens-json "$output/tokens.json" --weights smallest3 |
     grep "^perplexity 4.[89]\|^perplexity 5.0" || fail "expected perplexity 5 by smallest"
-  run perplexity --tokens-json "$output/tokens.json" --quantize fast4 | grep "^perplexity 4.2" ||
+  run perplexity --tokens-json "$output/tokens.json" --weights fast4 | grep "^perplexity 4.2" ||
     fail "expected perplexity 4.2 at 4 bits"
 fi
