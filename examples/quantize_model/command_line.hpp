@@ -107,16 +107,19 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
       ->check(CLI::Range(2, 8));
   app.add_option("--target-bits", run.target_bits,
                  "mean bits a weight, all counted; spread over the matrices")
+      ->excludes("--bits")
       ->check(CLI::Range(2.0, 9.0));
   app.add_option("--target-size", run.target_size,
                  "bytes of OUTPUT at most, as 4GB or 700MiB, instead")
       ->transform(CLI::AsSizeValue(true))
+      ->excludes("--bits")
       ->excludes("--target-bits");
   app.add_option("--group", recipe.group,
                  "weights that share a scale, 0 for a row (default: the recipe's)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--format", format,
-                 "cafeq; float: Ŵ in the input's format; gguf:TYPE, as gguf:Q4_K")
+                 "cafeq; float: Ŵ in the input's format; gguf:TYPE, as gguf:Q4_K, where "
+                 "--recipe is for pairs only")
       ->capture_default_str();
   app.add_flag("--no-pairs", no_pairs, "every matrix by itself");
   app.add_flag("--embeddings", run.plan.embeddings, "quantize embeddings and unembeddings too");
@@ -141,7 +144,16 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
     app.parse(argc, argv);
     detail::set_format(run, format);
     try {
-      run.plan.recipe = detail::chosen_recipe(app, recipe, book, run.target_bits);
+      const AnyRecipe chosen = detail::chosen_recipe(app, recipe, book, run.target_bits);
+      // Blocks of GGUF are rounded in one way only.
+      if (run.format != RunFormat::gguf || app.count("--recipe") + app.count("--seed") > 0)
+        run.plan.recipe = chosen;
+      if (run.format == RunFormat::gguf && app.count("--recipe") > 0 && !chosen->with_bits(4) &&
+          chosen->pair_transform() == PairTransform::none)
+        throw CLI::ValidationError(
+            "--recipe", recipe.name + " has nothing to say of " + format +
+                            ": there a recipe is for how two matrices that meet are transformed, "
+                            "as fast and learned do");
     } catch (const Error& error) {
       throw CLI::ValidationError("--recipe", error.message());
     }

@@ -39,20 +39,28 @@ void stop_on_signals() {
 }
 
 /// A bar for each thing that the run does.
-std::pair<Plan, RunSummary> quantize_with_bars(const example::Quantizer& quantizer,
-                                               const RunOptions& options, ExecutorRef executor) {
+std::pair<example::PlannedRun, RunSummary> quantize_with_bars(const example::Quantizer& quantizer,
+                                                              const RunOptions& options,
+                                                              ExecutorRef executor) {
+  example::PlannedRun planned;
+  const auto begins = [&](example::PlannedRun run) {
+    planned = std::move(run);
+    example::print_warnings(planned.forecast, stderr);
+  };
   std::optional<example::ProgressBar> bar;
   std::string shown;
   double before = 0;
-  return quantizer.quantize(options, executor, [&](std::string_view what, double done, double all) {
-    if (what != shown) {
-      shown = what;
-      before = 0;
-      bar.emplace(shown, all);
-    }
-    bar->advance(done - before);
-    before = done;
-  });
+  const RunSummary summary = quantizer.quantize(
+      options, executor, begins, [&](std::string_view what, double done, double all) {
+        if (what != shown) {
+          shown = what;
+          before = 0;
+          bar.emplace(shown, all);
+        }
+        bar->advance(done - before);
+        before = done;
+      });
+  return {std::move(planned), summary};
 }
 
 int run(int argc, char** argv) {
@@ -64,18 +72,20 @@ int run(int argc, char** argv) {
 
   ThreadPool executor(line.threads);
   if (line.dry_run) {
-    const Plan plan = quantizer.plan(line.run, executor);
-    if (line.json) std::printf("%s\n", to_json(plan).dump(1).c_str());
-    else example::print_plan(plan, stdout);
+    const auto [plan, forecast] = quantizer.plan(line.run, executor);
+    example::print_warnings(forecast, stderr);
+    if (line.json) std::printf("%s\n", example::to_json(plan, forecast).dump(1).c_str());
+    else example::print_plan(plan, forecast, stdout);
     return 0;
   }
 
-  const auto [plan, summary] = quantize_with_bars(quantizer, line.run, executor);
+  const auto [planned, summary] = quantize_with_bars(quantizer, line.run, executor);
+  const auto& [plan, forecast] = planned;
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   const double peak = double(usage.ru_maxrss) * 1024;
   if (line.json) {
-    auto report = example::to_json(plan, summary);
+    auto report = example::to_json(plan, forecast, summary);
     report["peak_bytes"] = peak;
     std::printf("%s\n", report.dump(1).c_str());
     return 0;

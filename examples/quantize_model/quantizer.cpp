@@ -9,12 +9,17 @@
 template <>
 constinit const cafeq::example::Quantizer cafeq::Dispatched<cafeq::example::Quantizer>::table{
     .recipes = standard_recipes,
-    .plan = [](const RunOptions& options,
-               ExecutorRef executor) { return ModelRun(options, executor).plan(); },
-    .quantize =
-        [](const RunOptions& options, ExecutorRef executor, const RunProgress& progress) {
+    .plan =
+        [](const RunOptions& options, ExecutorRef executor) {
           const ModelRun run(options, executor);
-          const RunSummary summary = run.quantize(progress);
-          return std::pair(run.plan(), summary);
+          return cafeq::example::PlannedRun{run.plan(), run.forecast()};
+        },
+    .quantize =
+        [](const RunOptions& options, ExecutorRef executor,
+           const std::function<void(cafeq::example::PlannedRun)>& begins,
+           const RunProgress& progress) {
+          const ModelRun run(options, executor);
+          begins({run.plan(), run.forecast()});
+          return run.quantize(progress);
         },
 };

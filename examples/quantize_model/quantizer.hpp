@@ -1,7 +1,7 @@
 /// What of the tool touches weights: compiled for each architecture.
 #pragma once
 
-#include <utility>
+#include <functional>
 
 #include "cafeq/model/recipe_book.hpp"
 #include "cafeq/run/run_options.hpp"
@@ -9,13 +9,20 @@
 
 namespace cafeq::example {
 
+/// What a run will do, and what is known of it.
+struct PlannedRun {
+  Plan plan;
+  RunForecast forecast;
+};
+
 struct Quantizer {
   RecipeBook (*recipes)();
   /// What a run would do.
-  Plan (*plan)(const RunOptions& options, ExecutorRef executor);
-  /// What it was to do, and what has come of it.
-  std::pair<Plan, RunSummary> (*quantize)(const RunOptions& options, ExecutorRef executor,
-                                          const RunProgress& progress);
+  PlannedRun (*plan)(const RunOptions& options, ExecutorRef executor);
+  /// What has come of it; `begins` is told what it will do.
+  RunSummary (*quantize)(const RunOptions& options, ExecutorRef executor,
+                         const std::function<void(PlannedRun)>& begins,
+                         const RunProgress& progress);
 };
 
 }  // namespace cafeq::example

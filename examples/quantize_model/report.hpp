@@ -1,9 +1,13 @@
 /// A plan and its results as tables and as JSON.
 #pragma once
 
+#include <algorithm>
+#include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cafeq/io/plan_json.hpp"
@@ -17,34 +21,112 @@ inline std::string shape_text(const MatrixPlace& place) {
   return message(place.out, " x ", place.in);
 }
 
-/// Every tensor: what will be done with it, and why.
-inline void print_plan(const Plan& plan, std::FILE* to) {
-  const auto names = matrix_names(plan.roles);
-  Table table({{"tensor", Align::left},
+inline void print_warnings(const RunForecast& forecast, std::FILE* to) {
+  for (const std::string& warning : forecast.warnings)
+    std::fprintf(to, "warning: %s\n", warning.c_str());
+}
+
+/// "0-3, 5, 7-29".
+inline std::string ranges_text(const std::set<Index>& numbers) {
+  std::string text;
+  for (auto first = numbers.begin(); first != numbers.end();) {
+    auto last = first;
+    while (std::next(last) != numbers.end() && *std::next(last) == *last + 1) ++last;
+    text += message(text.empty() ? "" : ", ", *first);
+    if (last != first) text += message("-", *last);
+    first = std::next(last);
+  }
+  return text;
+}
+
+/// A matrix of a plan, in the steps' order.
+struct PlannedMatrix {
+  const MatrixRole* matrix;
+  const Step* step;
+  std::size_t i;  ///< in the step
+};
+inline std::vector<PlannedMatrix> matrices_of(const Plan& plan) {
+  std::vector<PlannedMatrix> all;
+  for (const Step& step : plan.steps)
+    for (std::size_t i = 0; i < step.matrices.size(); ++i)
+      all.push_back({&plan.roles.matrices[step.matrices[i]], &step, i});
+  return all;
+}
+
+/// By layer: what will be done with each matrix, and why. Matrices that are alike but for their
+/// layers share a line.
+inline void print_plan(const Plan& plan, const RunForecast& forecast, std::FILE* to) {
+  struct Line {
+    std::vector<std::string> cells;  // from the role on
+    std::set<Index> layers{};
+    Index matrices = 0;
+    std::string tensor{};
+  };
+  std::vector<Line> lines;
+  const auto add = [&](std::vector<std::string> cells, const std::string& tensor, Index layer) {
+    auto line = std::find_if(lines.begin(), lines.end(),
+                             [&](const Line& other) { return other.cells == cells; });
+    if (line == lines.end()) line = lines.insert(lines.end(), {std::move(cells)});
+    if (layer >= 0) line->layers.insert(layer);
+    ++line->matrices;
+    line->tensor = tensor;
+  };
+
+  auto all = matrices_of(plan);
+  std::stable_sort(all.begin(), all.end(), [](const PlannedMatrix& a, const PlannedMatrix& b) {
+    return std::pair(a.matrix->layer, a.matrix->role) < std::pair(b.matrix->layer, b.matrix->role);
+  });
+  for (const auto& [matrix, step, i] : all) {
+    const MatrixPlace& place = matrix->place;
+    const double bits = double(plan.storage_bits_each(*step, step->recipe)[i]) /
+                        (double(place.out) * double(place.in));
+    add({std::string(name_of(matrix->role)), shape_text(place), plan.transform(*step),
+         plan.grid(*step, i), fixed(bits, 3), step->why},
+        place.tensor, matrix->layer);
+  }
+  for (const KeptTensor& kept : plan.kept)
+    add({std::string(name_of(kept.role)), "", "", "as it is", "", kept.why}, kept.tensor, -1);
+
+  Table table({{"layers", Align::left},
+               {"tensors"},
                {"role", Align::left},
                {"shape"},
                {"transform", Align::left},
                {"grid", Align::left},
                {"bits"},
                {"why", Align::left}});
-  for (const Step& step : plan.steps)
-    for (std::size_t i = 0; i < step.matrices.size(); ++i) {
-      const std::size_t m = step.matrices[i];
-      const MatrixPlace& place = plan.place(m);
-      const double bits = double(plan.storage_bits_each(step, step.recipe)[i]) /
-                          (double(place.out) * double(place.in));
-      table.row({names[m], std::string(name_of(plan.roles.matrices[m].role)), shape_text(place),
-                 plan.transform(step), plan.grid(step, i), fixed(bits, 3), step.why});
-    }
-  for (const KeptTensor& kept : plan.kept)
-    table.row({kept.tensor, std::string(name_of(kept.role)), "", "", "as it is", "", kept.why});
+  for (const Line& line : lines) {
+    std::vector<std::string> row{
+        line.layers.empty() && line.matrices == 1 ? line.tensor : ranges_text(line.layers),
+        message(line.matrices)};
+    row.insert(row.end(), line.cells.begin(), line.cells.end());
+    table.row(std::move(row));
+  }
   table.print(to);
+  const double weights = double(plan.weights());
+  if (weights > 0)
+    std::fprintf(to, "%s M weights at %s bits; ", fixed(weights / 1e6, 2).c_str(),
+                 fixed(double(plan.storage_bits()) / weights, 3).c_str());
+  std::fprintf(
+      to, "output %s, input %s; memory about %s\n", byte_text(double(forecast.bytes_after)).c_str(),
+      byte_text(double(forecast.bytes_before)).c_str(), byte_text(double(forecast.memory)).c_str());
+}
+
+/// The plan with what is known ahead.
+inline nlohmann::ordered_json to_json(const Plan& plan, const RunForecast& forecast) {
+  auto json = cafeq::to_json(plan);
+  json["warnings"] = forecast.warnings;
+  json["bytes_before"] = forecast.bytes_before;
+  json["bytes_after"] = forecast.bytes_after;
+  json["memory_bytes"] = forecast.memory;
+  return json;
 }
 
 /// The plan with what has come of it: the relative error of each matrix, or of the product where
 /// two are rounded together.
-inline nlohmann::ordered_json to_json(const Plan& plan, const RunSummary& summary) {
-  auto json = cafeq::to_json(plan);
+inline nlohmann::ordered_json to_json(const Plan& plan, const RunForecast& forecast,
+                                      const RunSummary& summary) {
+  auto json = to_json(plan, forecast);
   for (auto& step : json["steps"]) {
     auto& matrices = step["matrices"];
     for (auto& matrix : matrices)
@@ -59,6 +141,22 @@ inline nlohmann::ordered_json to_json(const Plan& plan, const RunSummary& summar
   json["bytes_before"] = summary.bytes_before;
   json["bytes_after"] = summary.bytes_after;
   return json;
+}
+
+/// How many matrices have each grid, and why some have another one than was asked for.
+inline void print_grids(const Plan& plan, std::FILE* to) {
+  std::map<std::string, Index> grids;
+  std::set<std::string> notes;
+  for (const auto& [matrix, step, i] : matrices_of(plan)) {
+    ++grids[plan.grid(*step, i)];
+    notes.insert(step->recipe->note(matrix->place.out, matrix->place.in));
+  }
+  std::string text;
+  for (const auto& [grid, count] : grids)
+    text += message(text.empty() ? "" : ", ", grid, " ", count);
+  std::fprintf(to, "grids: %s\n", text.c_str());
+  for (const std::string& note : notes)
+    if (!note.empty()) std::fprintf(to, "  %s\n", note.c_str());
 }
 
 /// By role: how many, their weights, bits and error.
@@ -109,6 +207,7 @@ inline void print_summary(const Plan& plan, const RunSummary& summary, std::FILE
     row("all", all);
   }
   table.print(to);
+  print_grids(plan, to);
 }
 
 }  // namespace cafeq::example

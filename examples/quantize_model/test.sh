@@ -1,4 +1,4 @@
-# test.sh formats|format|options|resume|refuses TOOL GENERATE CMAKE: what the program makes of a small
+# test.sh formats|format|options|blocks|resume|refuses TOOL GENERATE CMAKE: what the program makes of a small
 # generated model, and what it answers to bad input.
 set -eu
 what=$1 tool=$2 generate=$3 cmake=$4
@@ -96,8 +96,11 @@ format() {
 
 options() {
   "$tool" model --dry-run >out
-  words="model.layers.0.self_attn.q_proj.weight.*query.*64 x 64.*scaling, Hadamard.*affine4 g64"
+  words="0-1 *2 *query *64 x 64 .*scaling, Hadamard *affine4 g64"
   grep -q "$words" out || fail "the plan is $(cat out)"
+  [ "$(wc -l <out)" = 13 ] || fail "the plan has $(wc -l <out) lines: $(cat out)"
+  tail -n 1 out | grep -q "^0.12 M weights at 4.5[0-9]* bits; output .* KiB, input .*; memory about" ||
+    fail "the plan ends with $(tail -n 1 out)"
   grep -q "lm_head.weight.*as it is.*embeddings stay unless asked for" out ||
     fail "the plan is $(cat out)"
   "$tool" model --dry-run --json >json
@@ -105,6 +108,14 @@ options() {
     fail "the first step is for $(value steps 0 matrices 0 name)"
   [ "$(value weights)" = 122880 ] || fail "$(value weights) weights"
   only json model out
+
+  "$tool" model fast8 --bits 8 --json >json 2>out || fail "$(cat out)"
+  [ "$(value bytes_after)" = "$(wc -c <fast8)" ] || fail "$(value bytes_after) bytes are said"
+  rm fast8
+  run fast.float --format float
+  grep -q "^fast.float: $(awk "BEGIN { printf \"%.1f\", $(cat fast.float/* | wc -c) / 1024 }") KiB" out ||
+    fail "$(cat fast.float/* | wc -c) bytes are not what $(tail -n 1 out) says"
+  rm -r fast.float
 
   "$tool" model fast --json >json 2>out
   grep -q "quantizing 100%" out || fail "no progress in $(cat out)"
@@ -142,6 +153,11 @@ options() {
   run small --target-size 160000 --format gguf:Q4_0
   [ "$(wc -c <small)" -le 160000 ] || fail "$(wc -c <small) bytes for 160000"
   expect 1 "that are not quantized" "$tool" model low --target-size 20000
+  least=$(sed 's/.*that is possible, \([0-9]*\):.*/\1/' out)
+  run small --target-size "$least"
+  [ "$(wc -c <small)" -le "$least" ] || fail "$(wc -c <small) bytes for $least"
+  expect 1 "fewer than the least" "$tool" model low --target-size $((least - 1))
+  rm small
 
   "$tool" model --dry-run --json --include '*.layers.1.*' 'lm_head.*' --exclude '*.q_proj.*' >json
   weights=$(value weights)
@@ -229,6 +245,26 @@ resume() {
   [ -d slow.partial ] && [ ! -e slow ] || fail "interrupted, it leaves $(echo slow*)"
 }
 
+# What is quantized already, and types whose blocks do not fit.
+blocks() {
+  run q8.gguf --format gguf:q8_0
+  if grep -q warning out; then fail "warned of $(cat out)"; fi
+  tail -n 2 out | grep -q "^grids: Q8_0 14$" || fail "no types in $(cat out)"
+  "$tool" q8.gguf small >out 2>&1 || fail "$(cat out)"
+  head -n 1 out | grep -q "^warning: q8.gguf is quantized already, to Q8_0:" || fail "$(cat out)"
+  expect 0 "warning: q8.gguf is quantized already, to Q8_0:" "$tool" q8.gguf --dry-run
+  "$tool" q8.gguf --dry-run --json >json 2>out
+  case $(value warnings 0) in *"is quantized already"*) ;; *) fail "$(cat json)" ;; esac
+  expect 0 "warning: the output takes" "$tool" q8.gguf floats.gguf --format float
+  expect 1 "quantized it would not be smaller than as Q8_0" "$tool" q8.gguf copy --format gguf:q8_0
+  expect 1 "nothing in it would be quantized" "$tool" q8.gguf copy --format gguf:f16
+
+  # Rows of 64.
+  run k.gguf --format gguf:q4_k
+  grep -q "^grids: Q4_K 2, Q5_0 12$" out || fail "no types in $(cat out)"
+  grep -q "rows of 64 are no multiple of Q4_K's 256" out || fail "no reason in $(cat out)"
+}
+
 refuses() {
   expect 0 "--target-bits" "$tool" --help
   expect 2 "INPUT is required" "$tool"
@@ -246,6 +282,14 @@ refuses() {
   expect 2 "--target-size" "$tool" model new --target-size 1GB --target-bits 3
   expect 2 "--target-size" "$tool" model new --target-size 1GB --format float
   expect 2 "--bits" "$tool" model new --bits 4 --format gguf:Q4_K
+  expect 2 "--bits" "$tool" model new --bits 4 --target-bits 3
+  expect 2 "--bits" "$tool" model new --bits 4 --target-size 1GB
+  expect 2 "--recipe: rtn has nothing to say of gguf:Q4_K" \
+    "$tool" model new --recipe rtn --format gguf:Q4_K
+  expect 0 "recipe learned changes nothing" \
+    "$tool" model --dry-run --recipe learned --no-pairs --format gguf:Q4_0
+  expect 2 "--tokenizer" "$tool" model new --tokenizer model/config.json --format float
+  expect 1 "model/config.json is not taken" "$tool" model new --tokenizer model/config.json
   expect 2 "--threads" "$tool" model new --threads 0
   expect 2 "--format" "$tool" model new --format onnx
   expect 2 "--format" "$tool" model new --format gguf:Q9_9

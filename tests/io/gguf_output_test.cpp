@@ -39,6 +39,7 @@ GgufReader write_gguf(const TemporaryDirectory& directory, const ModelFile& mode
   double written = 0;
   output.assemble(path, parts, {}, [&](double bytes) { written += bytes; });
   GgufReader file(path);
+  CHECK(file.file_bytes() == output.bytes());
   Index bytes = 0;
   for (const GgufTensor& tensor : file.tensors()) bytes += tensor.bytes;
   CHECK(written == double(bytes));

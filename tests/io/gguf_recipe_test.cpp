@@ -33,7 +33,10 @@ std::vector<GgufType> types_of(const std::vector<AnyRecipe>& recipes) {
 
 TEST_CASE("A type of GGUF that rows do not fit gives way to a finer one") {
   CHECK(detail::legal_type(GgufType::q4_k, 512) == GgufType::q4_k);
-  CHECK(detail::legal_type(GgufType::q4_k, 96) == GgufType::iq4_nl);
+  CHECK(detail::legal_type(GgufType::q4_k, 96) == GgufType::q5_0);
+  CHECK(detail::legal_type(GgufType::q5_k, 96) == GgufType::q5_1);
+  CHECK(detail::legal_type(GgufType::q3_k, 96) == GgufType::iq4_nl);
+  CHECK(detail::legal_type(GgufType::q3_k, 48) == GgufType::f16);
   CHECK(detail::legal_type(GgufType::q2_k, 96) == GgufType::iq4_nl);
   CHECK(detail::legal_type(GgufType::q6_k, 96) == GgufType::q8_0);
   CHECK(detail::legal_type(GgufType::q4_0, 48) == GgufType::f16);
@@ -44,15 +47,15 @@ TEST_CASE("Blocks say their type, what they take, and why it is another one than
   const AnyRecipe recipe = blocks_of(GgufType::q4_k);
   CHECK(recipe->name() == "fast");
   CHECK(recipe->grid(8, 512) == "Q4_K");
-  CHECK(recipe->grid(8, 96) == "IQ4_NL");
+  CHECK(recipe->grid(8, 96) == "Q5_0");
   CHECK(recipe->transform(8, 512) == "none");
   CHECK(recipe->note(8, 512).empty());
   CHECK(recipe->note(8, 96) == "rows of 96 are no multiple of Q4_K's 256");
   CHECK(recipe->storage_bits(8, 512) == 8 * 8 * 2 * 144);
-  CHECK(recipe->storage_bits(8, 96) == 8 * 8 * 3 * 18);
+  CHECK(recipe->storage_bits(8, 96) == 8 * 8 * 3 * 22);
   CHECK(recipe->storage_bits(pair_of_widths(512, 96)) ==
-        std::array<std::int64_t, 2>{8 * 64 * 2 * 144, 8 * 64 * 3 * 18});
-  CHECK(recipe->grids(pair_of_widths(512, 96)) == std::array<std::string, 2>{"Q4_K", "IQ4_NL"});
+        std::array<std::int64_t, 2>{8 * 64 * 2 * 144, 8 * 64 * 3 * 22});
+  CHECK(recipe->grids(pair_of_widths(512, 96)) == std::array<std::string, 2>{"Q4_K", "Q5_0"});
   CHECK(recipe->is_one_a_tensor());
   CHECK_FALSE(recipe->fault());
   CHECK_FALSE(recipe->with_bits(4));
@@ -149,7 +152,7 @@ TEST_CASE("A plan says which type takes the place of the one that was asked for"
   const Family family{test::llama().config, t.list()};
   const Plan plan =
       plan_of(family, {.recipe = GgufRecipe::make(GgufType::q5_k, recipes::fast<>{})});
-  CHECK(step_of(plan, q).recipe.as<GgufRecipe>()->type_for(32) == GgufType::q5_0);
+  CHECK(step_of(plan, q).recipe.as<GgufRecipe>()->type_for(32) == GgufType::q5_1);
   CHECK_THAT(step_of(plan, q).why, Contains("rows of 32 are no multiple of Q5_K's 256"));
   CHECK_THAT(step_of(plan, v).why,
              Contains("no value/output pair: heads of 8 channels gain nothing by it"));

@@ -271,7 +271,7 @@ TEST_CASE("A GGUF file keeps its fields, and byte for byte what is not quantized
   write(FloatOutput(model, plan), model, plan, directory / "out.gguf");
   const GgufReader before(directory / "model.gguf"), after(directory / "out.gguf");
   CHECK(after.metadata().get<std::string_view>("general.architecture") == "llama");
-  CHECK(after.tensor("blk.0.ffn_up.weight").type == GgufType::f32);
+  CHECK(after.tensor("blk.0.ffn_up.weight").type == GgufType::f16);  // blocks could not hold Ŵ
   CHECK(after.tensor("blk.0.ffn_down.weight").type == GgufType::f16);
   CHECK(after.tensor("token_embd.weight").type == GgufType::q8_0);
   const auto text = [](std::span<const std::byte> bytes) {
@@ -279,6 +279,9 @@ TEST_CASE("A GGUF file keeps its fields, and byte for byte what is not quantized
   };
   CHECK(text(after.tensor("token_embd.weight").data) ==
         text(before.tensor("token_embd.weight").data));
+  CHECK(after.metadata().get<Index>("general.file_type") == 1);  // mostly F16
+  CHECK(FloatOutput(model, plan).bytes() >= Index(directory.read("out.gguf").size()) - 64);
+  CHECK(FloatOutput(model, plan).bytes() <= Index(directory.read("out.gguf").size()) + 64);
   CHECK(after.tensor("strange").type == GgufType(24));
   CHECK(text(after.tensor("strange").data).substr(0, 5) == "\1\2\3\4\5");
 
@@ -286,6 +289,26 @@ TEST_CASE("A GGUF file keeps its fields, and byte for byte what is not quantized
   const Error error = error_of([&] { QuantizedOutput(model, plan); });
   CHECK(error.code() == ErrorCode::unsupported);
   CHECK_THAT(error.message(), Contains("tensor strange is of type 24"));
+}
+
+TEST_CASE("Blocks whose weights are beyond fp16 become fp32") {
+  const test::TemporaryDirectory directory;
+  {
+    GgufMetadata metadata;
+    metadata.add("general.architecture", GgufValue("llama"));
+    const std::vector<GgufEntry> entries{{"blk.0.ffn_up.weight", GgufType::q8_0, {32, 32}}};
+    GgufWriter writer(directory / "model.gguf", metadata, entries);
+    std::string blocks;
+    for (int b = 0; b < 32; ++b) blocks += std::string("\x00\x70", 2) + std::string(32, char(b));
+    writer.write("blk.0.ffn_up.weight", std::as_bytes(std::span(blocks)));  // up to 8192 · 31
+    writer.commit();
+  }
+  const ModelFile model(directory / "model.gguf");
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::rtn<>{}});
+  write(FloatOutput(model, plan), model, plan, directory / "out.gguf");
+  const GgufReader after(directory / "out.gguf");
+  CHECK(after.tensor("blk.0.ffn_up.weight").type == GgufType::f32);
+  CHECK(after.metadata().get<Index>("general.file_type") == 0);
 }
 
 TEST_CASE("A model of TensorFlow.js becomes safetensors, numbers that are no weights too") {

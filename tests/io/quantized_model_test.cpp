@@ -99,6 +99,7 @@ void check_hugging_face(const Family& family, const PlanOptions& options) {
   write_output(FloatOutput(model, plan), model, plan, directory / "out");
 
   const ModelFile quantized(directory / "out.safetensors");
+  CHECK(quantized.file_bytes() <= QuantizedOutput(model, plan).bytes());
   std::size_t matrices = 0;
   for (const Step& step : plan.steps) matrices += step.matrices.size();
   CHECK(check_same_model(model, quantized, ModelFile(directory / "out")) == int(matrices));
@@ -168,6 +169,7 @@ TEST_CASE("A quantized GGUF model keeps its fields, and the blocks of what is no
   write_output(QuantizedOutput(model, plan), model, plan, directory / "out.safetensors");
   const ModelFile quantized(directory / "out.safetensors");
   CHECK(quantized.config().heads == 2);
+  CHECK(quantized.file_bytes() <= QuantizedOutput(model, plan).bytes());
   REQUIRE(quantized.metadata() != nullptr);
   const auto fields = quantized.metadata()->fields(), expected = model.metadata()->fields();
   const bool same_fields =

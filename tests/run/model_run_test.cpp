@@ -63,8 +63,11 @@ TEST_CASE("A run writes a model in each format, and all of them hold the same we
   const ModelDirectory directory;
   const ModelRun quantized(directory.options("out.safetensors"));
   const RunSummary summary = quantized.quantize();
-  ModelRun(directory.options("out", RunFormat::floats)).quantize();
+  const RunSummary float_summary = ModelRun(directory.options("out", RunFormat::floats)).quantize();
   ModelRun(directory.options("out.gguf", RunFormat::gguf)).quantize();
+  RunOptions again = directory.options("out.gguf", RunFormat::gguf);
+  again.overwrite = true;
+  const ModelRun gguf(again);
   CHECK(directory.names() == Names{"model", "out", "out.gguf", "out.safetensors"});
 
   const QuantizedFileReader file(directory / "out.safetensors");
@@ -91,8 +94,16 @@ TEST_CASE("A run writes a model in each format, and all of them hold the same we
   CHECK(blocks.tensor("blk.0.attn_q.weight").type == GgufType::q4_0);
   CHECK(blocks.tensor("output_norm.weight").type == GgufType::f32);
 
-  CHECK(summary.bytes_before == quantized.model().file_bytes());
+  Index model_bytes = 0, float_bytes = 0;
+  for (const auto& [sum, name] : {std::pair(&model_bytes, "model"), {&float_bytes, "out"}})
+    for (const auto& entry : std::filesystem::directory_iterator(directory / name))
+      *sum += Index(entry.file_size());
+  CHECK(summary.bytes_before == model_bytes);
+  CHECK(summary.bytes_after == directory.size_of("out.safetensors"));
   CHECK(summary.bytes_after < summary.bytes_before);
+  CHECK(summary.bytes_after <= quantized.forecast().bytes_after);
+  CHECK(float_summary.bytes_after == float_bytes);
+  CHECK(gguf.quantize().bytes_after == gguf.forecast().bytes_after);
   CHECK(summary.seconds >= 0);
 }
 
@@ -143,9 +154,7 @@ TEST_CASE("A mean of all bits is met from below") {
     const double bits = double(run.plan().storage_bits()) / double(run.plan().weights());
     CHECK(bits <= options.target_bits);
     CHECK(bits > options.target_bits - 0.5);
-    CHECK(run.quantize().bytes_after < Index(double(run.plan().storage_bits()) / 8 +
-                                             detail::kept_bytes(run.model(), run.plan())) +
-                                           1);
+    CHECK(run.quantize().bytes_after <= run.forecast().bytes_after);
   }
   RunOptions options = directory.options("few");
   options.target_bits = 2;
@@ -159,7 +168,7 @@ TEST_CASE("A size is not exceeded by the whole file") {
     RunOptions options = directory.options(message("out", int(format)), format);
     const ModelRun whole(options);
     const double others =
-        detail::bytes_beside_weights(whole.model(), whole.plan(), format == RunFormat::gguf);
+        double(whole.forecast().bytes_after) - double(whole.plan().storage_bits()) / 8;
     options.target_size = others + 6.5 * double(whole.plan().weights()) / 8;
     const ModelRun run(options);
     run.quantize();
@@ -171,8 +180,79 @@ TEST_CASE("A size is not exceeded by the whole file") {
   RunOptions options = directory.options("small");
   options.target_size = 1000;
   CHECK_THAT(error_of([&] { const ModelRun run(options); }).message(),
-             Contains("target size: 1000 bytes leave 0 bits a weight") &&
+             Contains("target size: 1000 bytes are fewer than the least that is possible") &&
                  Contains("that are not quantized"));
+}
+
+TEST_CASE("A size that is larger than all can use is no error") {
+  const ModelDirectory directory;
+  for (const AnyRecipe& recipe : {AnyRecipe(recipes::fast<>{}), AnyRecipe(recipes::smallest{})}) {
+    RunOptions options = directory.options("out");
+    options.plan.recipe = recipe;
+    options.target_size = 1e10;
+    CHECK(ModelRun(options).forecast().bytes_after < 100000);
+  }
+}
+
+TEST_CASE("The least size that a refusal names is possible, one byte less is not") {
+  const ModelDirectory directory;
+  for (const RunFormat format : {RunFormat::quantized, RunFormat::gguf})
+    for (const AnyRecipe& recipe : {AnyRecipe(recipes::fast<>{}), AnyRecipe(recipes::smallest{})}) {
+      if (format == RunFormat::gguf && recipe->with_bits(4)) continue;
+      INFO(int(format) << " " << recipe->name());
+      const std::string name = message("out", int(format), recipe->name());
+      RunOptions options = directory.options(name, format);
+      options.plan.recipe = recipe;
+      options.target_size = 1;
+      const std::string refusal = error_of([&] { const ModelRun run(options); }).message();
+      const std::string words = "that is possible, ";
+      options.target_size = std::stod(refusal.substr(refusal.find(words) + words.size()));
+      ModelRun(options).quantize();
+      CHECK(double(directory.size_of(name)) <= options.target_size);
+      options.target_size -= 1;
+      CHECK_THAT(error_of([&] { const ModelRun run(options); }).message(),
+                 Contains("fewer than the least"));
+    }
+}
+
+TEST_CASE("What is quantized already, and what grows, is warned of") {
+  const ModelDirectory directory;
+  CHECK(ModelRun(directory.options("out")).forecast().warnings.empty());
+  RunOptions options = directory.options("q8.gguf", RunFormat::gguf);
+  options.type = GgufType::q8_0;
+  ModelRun(options).quantize();
+
+  options.input = directory / "q8.gguf";
+  options.output = directory / "out.gguf";
+  options.type = GgufType::q4_0;
+  const auto warnings = ModelRun(options).forecast().warnings;
+  REQUIRE(warnings.size() == 1);
+  CHECK_THAT(warnings[0], Contains("q8.gguf is quantized already, to Q8_0"));
+
+  options.format = RunFormat::floats;
+  const auto of_floats = ModelRun(options).forecast().warnings;
+  REQUIRE(of_floats.size() == 2);
+  CHECK_THAT(of_floats[1], Contains("the output takes") && Contains("more than the"));
+
+  // A copy is not what anybody asks for.
+  options.format = RunFormat::gguf;
+  options.type = GgufType::q8_0;
+  CHECK_THAT(error_of([&] { const ModelRun run(options); }).message(),
+             Contains("nothing in it would be quantized") &&
+                 Contains("tensors: quantized it would not be smaller than as Q8_0"));
+}
+
+TEST_CASE("A recipe that has no pairs to transform as GGUF is told so") {
+  const ModelDirectory directory;
+  RunOptions options = directory.options("out.gguf", RunFormat::gguf);
+  options.plan.recipe = recipes::learned<>{};
+  CHECK(ModelRun(options).forecast().warnings.empty());
+  options.plan.pairs = false;
+  const auto warnings = ModelRun(options).forecast().warnings;
+  REQUIRE(warnings.size() == 1);
+  CHECK_THAT(warnings[0], Contains("recipe learned changes nothing"));
+  options.plan.recipe.reset();
+  CHECK(ModelRun(options).forecast().warnings.empty());
 }
 
 TEST_CASE("An interrupted run goes on to the same bytes") {

@@ -4,17 +4,23 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cmath>
+#include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "cafeq/io/gguf_file_type.hpp"
 #include "cafeq/io/model_output.hpp"
 #include "cafeq/io/open_parts.hpp"
 #include "cafeq/io/sharded_safetensors.hpp"
 
 namespace cafeq {
 
-/// Ŵ written back, in the elements and the layout of the model's own file, blocks of GGUF as fp32;
-/// a TensorFlow.js model becomes safetensors.
+/// Ŵ written back, in the elements and the layout of the model's own file. Blocks of GGUF, which
+/// could not hold Ŵ without loss, become fp16: its 2⁻¹¹ is little beside any quantizer's error, and
+/// half as much as fp32. Only where a weight is beyond its range the tensor is fp32. A
+/// TensorFlow.js model becomes safetensors.
 class FloatOutput {
  public:
   FloatOutput(const ModelFile& model, const Plan& plan)
@@ -28,6 +34,8 @@ class FloatOutput {
   template <class F>
   void assemble(const std::string& path, const PartStore& parts, const Metadata& about,
                 F&& progress) const;
+  /// About the size of all files.
+  Index bytes() const;
 
  private:
   template <class F>
@@ -42,10 +50,23 @@ class FloatOutput {
   std::vector<std::string> names_;  // of matrices
 };
 
+namespace detail {
+
+inline bool within_fp16(const Tensor& tensor) {
+  const auto values = tensor.values<float>();
+  return std::all_of(values.begin(), values.end(), [](float x) { return std::abs(x) <= fp16_max; });
+}
+
+}  // namespace detail
+
 template <class Arch>
 void FloatOutput::write_part(const std::string& path, const Job& job, const JobResult& result,
                              ExecutorRef executor) const {
-  const TensorMap tensors = detail::rebuilt_tensors<Arch>(model_, plan_, job, result, executor);
+  TensorMap tensors = detail::rebuilt_tensors<Arch>(model_, plan_, job, result, executor);
+  if (const auto* file = model_.as<GgufReader>())
+    for (auto& [name, tensor] : tensors)
+      if (detail::is_blocks(file->tensor(name)) && detail::within_fp16(tensor))
+        tensor = detail::converted<fp16>(tensor.view(), name);
   TensorViewMap views;
   for (const auto& [name, tensor] : tensors) views.emplace(name, tensor.view());
   write_safetensors(path, views, detail::errors_metadata(plan_, names_, result));
@@ -73,17 +94,39 @@ void FloatOutput::assemble_gguf(const std::string& path, const GgufReader& file,
   for (const GgufTensor& tensor : file.tensors()) {
     entries.push_back(tensor);
     names.push_back(tensor.name);
-    if (const TensorView* part = parts.find(tensor.name);
-        part != nullptr && part->type == ScalarType::f32)
-      entries.back().type = GgufType::f32;
+    if (const TensorView* part = parts.find(tensor.name); part != nullptr)
+      entries.back().type = detail::gguf_type_of(part->type);
   }
 
   // What is not in a part stays as it is, byte for byte.
-  GgufWriter writer(path, file.metadata(), entries);
+  GgufMetadata metadata = file.metadata();
+  detail::set_file_type(metadata, entries);
+  GgufWriter writer(path, metadata, entries);
   const auto kept = [&](const std::string& name) {
     return LoadedTensor{{ScalarType::u8, {}, file.tensor(name).data}};
   };
   detail::write_tensors(writer, names, parts, model_, kept, progress);
+}
+
+inline Index FloatOutput::bytes() const {
+  std::set<std::string_view> changed;
+  for (const Job& job : plan_.jobs) changed.insert(job.tensors.begin(), job.tensors.end());
+  const auto* gguf = model_.as<GgufReader>();
+  Index bytes = 0;
+  for (const TensorInfo& tensor : model_.tensors()) {
+    bytes -= tensor.bytes;
+    if (gguf != nullptr)
+      bytes += changed.contains(tensor.name) && detail::is_blocks(gguf->tensor(tensor.name))
+                   ? *byte_count(ScalarType::f16, tensor.shape)
+                   : tensor.bytes;
+    else {
+      const auto entry = detail::stored_entry(model_, tensor);
+      bytes += *byte_count(entry.type, entry.shape);
+    }
+  }
+  for (const std::string& path : model_.companions())
+    bytes += Index(std::filesystem::file_size(path));
+  return model_.file_bytes() + bytes;
 }
 
 template <class F>

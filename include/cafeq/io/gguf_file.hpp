@@ -74,6 +74,10 @@ class GgufWriter : public TensorFileWriter {
              std::span<const GgufEntry> entries)
       : TensorFileWriter(path, layout(metadata, entries)) {}
 
+  /// The size of such a file. Errors as the constructor.
+  static Index file_bytes(const GgufMetadata& metadata, std::span<const GgufEntry> entries) {
+    return layout(metadata, entries).file_bytes();
+  }
   /// A whole file with these fields and no tensor.
   static std::string without_tensors(const GgufMetadata& metadata) {
     return layout(metadata, {}).header;

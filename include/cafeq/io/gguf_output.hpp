@@ -19,6 +19,7 @@
 #include <variant>
 #include <vector>
 
+#include "cafeq/io/gguf_file_type.hpp"
 #include "cafeq/io/gguf_model.hpp"
 #include "cafeq/io/gguf_recipe.hpp"
 #include "cafeq/io/model_output.hpp"
@@ -39,6 +40,8 @@ class GgufOutput {
   template <class F>
   void assemble(const std::string& path, const PartStore& parts, const Metadata& about,
                 F&& progress) const;
+  /// The size of the file.
+  Index bytes() const;
 
  private:
   /// A tensor as the file will have it.
@@ -53,6 +56,8 @@ class GgufOutput {
   LoadedTensor prepared(const detail::GgufSource& source, LoadedTensor loaded) const;
   Kept kept(const detail::GgufSource& source) const;
   GgufEntry entry(const detail::GgufSource& source) const;
+  GgufEntry entry_of_that_size(const detail::GgufSource& source) const;
+  GgufMetadata metadata(std::span<const GgufEntry> entries) const;
 
   const ModelFile& model_;
   const Plan& plan_;
@@ -60,61 +65,11 @@ class GgufOutput {
   std::vector<std::string> names_;  // of matrices
   std::map<std::string, const detail::GgufSource*>
       sources_{};  // of the model's tensors, but those that are not written
-  std::map<std::string, std::vector<Index>> shapes_{};  // of the model's tensors
-  std::map<std::string, GgufType> types_{};             // of those that are quantized
+  std::map<std::string, const TensorInfo*> infos_{};  // of the model's tensors
+  std::map<std::string, GgufType> types_{};           // of those that are quantized
 };
 
 namespace detail {
-
-/// What llama.cpp calls a file whose layers are mostly of one type.
-inline std::uint32_t gguf_file_type(GgufType type) noexcept {
-  switch (type) {
-    case GgufType::f32: return 0;
-    case GgufType::f16: return 1;
-    case GgufType::q4_0: return 2;
-    case GgufType::q4_1: return 3;
-    case GgufType::q8_0: return 7;
-    case GgufType::q5_0: return 8;
-    case GgufType::q5_1: return 9;
-    case GgufType::q2_k: return 10;
-    case GgufType::q3_k: return 11;
-    case GgufType::q4_k: return 14;
-    case GgufType::q5_k: return 16;
-    case GgufType::q6_k: return 18;
-    case GgufType::iq4_nl: return 25;
-    case GgufType::iq4_xs: return 30;
-    case GgufType::bf16: return 32;
-  }
-  return 0;
-}
-
-/// The type that most weights of the layers have, if it is a known one.
-inline std::optional<GgufType> most_used_type(std::span<const GgufEntry> entries) {
-  std::map<GgufType, Index> weights;
-  for (const GgufEntry& entry : entries)
-    if (entry.name.starts_with("blk.") && entry.shape.size() >= 2)
-      weights[entry.type] += element_count(entry.shape).value_or(0);
-  const auto most =
-      std::max_element(weights.begin(), weights.end(),
-                       [](const auto& a, const auto& b) { return a.second < b.second; });
-  return most != weights.end() && is_known(most->first) ? std::optional(most->first) : std::nullopt;
-}
-
-/// The same elements in another type.
-template <class To>
-Tensor converted(const TensorView& tensor, std::string_view name) {
-  Tensor result{scalar_type_of<To>, tensor.shape, {}};
-  with_elements(tensor, name, [&](auto elements) {
-    result.bytes.resize(elements.size() * sizeof(To));
-    auto* to = result.bytes.data();
-    for (const auto x : elements) {
-      const To element(static_cast<float>(x));
-      std::memcpy(to, &element, sizeof element);
-      to += sizeof element;
-    }
-  });
-  return result;
-}
 
 inline bool fits_fp16(std::span<const bf16> elements) noexcept {
   return std::all_of(elements.begin(), elements.end(),
@@ -151,7 +106,7 @@ inline GgufOutput::GgufOutput(const ModelFile& model, const Plan& plan,
       gguf_(detail::to_gguf_model(model, tokenizer)),
       names_(matrix_names(plan.roles)) {
   for (const detail::GgufSource& source : gguf_.tensors) sources_.emplace(source.tensor, &source);
-  for (const TensorInfo& tensor : model.tensors()) shapes_.emplace(tensor.name, tensor.shape);
+  for (const TensorInfo& tensor : model.tensors()) infos_.emplace(tensor.name, &tensor);
   set_types();
 }
 
@@ -195,7 +150,7 @@ void GgufOutput::write_part(const std::string& path, const Job&, const JobResult
 inline void GgufOutput::add_blocks(TensorMap& tensors, const MatrixResult& part) const {
   const EncodedRows& blocks = *part.quantized.matrix.rows();
   const MatrixPlace& place = plan_.place(part.matrix);
-  const auto& shape = shapes_.at(place.tensor);
+  const auto& shape = infos_.at(place.tensor)->shape;
   const Index rows = shape[shape.size() - 2], row_bytes = blocks.row_bytes;
   const auto [entry, is_new] = tensors.try_emplace(place.tensor);
   if (is_new) {
@@ -232,16 +187,38 @@ inline GgufOutput::Kept GgufOutput::kept(const detail::GgufSource& source) const
   if (const auto* file = model_.as<GgufReader>())
     return {file->tensor(source.tensor), file->tensor(source.tensor).data};
   const auto [view, owner] = prepared(source, model_.load(source.tensor));
-  const GgufType type = view.type == ScalarType::f16    ? GgufType::f16
-                        : view.type == ScalarType::bf16 ? GgufType::bf16
-                                                        : GgufType::f32;
-  return {{source.name, type, view.shape}, view.bytes, owner};
+  return {{source.name, detail::gguf_type_of(view.type), view.shape}, view.bytes, owner};
 }
 
 inline GgufEntry GgufOutput::entry(const detail::GgufSource& source) const {
   const auto type = types_.find(source.tensor);
-  return type == types_.end() ? kept(source).entry
-                              : GgufEntry{source.name, type->second, shapes_.at(source.tensor)};
+  return type == types_.end()
+             ? kept(source).entry
+             : GgufEntry{source.name, type->second, infos_.at(source.tensor)->shape};
+}
+
+/// The same without reading any tensor: fp16 stands for bf16 too.
+inline GgufEntry GgufOutput::entry_of_that_size(const detail::GgufSource& source) const {
+  if (model_.format() == ModelFormat::gguf || types_.contains(source.tensor) ||
+      !source.values.empty())
+    return entry(source);
+  const TensorInfo& info = *infos_.at(source.tensor);
+  const bool halves = info.shape.size() > 1 && (info.type == "F16" || info.type == "BF16");
+  return {source.name, halves ? GgufType::f16 : GgufType::f32, info.shape};
+}
+
+inline GgufMetadata GgufOutput::metadata(std::span<const GgufEntry> entries) const {
+  GgufMetadata metadata = gguf_.metadata;
+  detail::set_file_type(metadata, entries);
+  metadata.add("general.quantization_version", GgufValue(std::uint32_t(2)));
+  return metadata;
+}
+
+inline Index GgufOutput::bytes() const {
+  std::vector<GgufEntry> entries;
+  for (const detail::GgufSource& source : gguf_.tensors)
+    entries.push_back(entry_of_that_size(source));
+  return GgufWriter::file_bytes(metadata(entries), entries);
 }
 
 template <class F>
@@ -250,11 +227,7 @@ void GgufOutput::assemble(const std::string& path, const PartStore& parts, const
   const detail::OpenParts open(plan_, parts);
   std::vector<GgufEntry> entries;
   for (const detail::GgufSource& source : gguf_.tensors) entries.push_back(entry(source));
-  GgufMetadata metadata = gguf_.metadata;
-  if (const auto type = detail::most_used_type(entries))
-    metadata.set("general.file_type", GgufValue(detail::gguf_file_type(*type)));
-  metadata.add("general.quantization_version", GgufValue(std::uint32_t(2)));
-  GgufWriter writer(path, metadata, entries);
+  GgufWriter writer(path, metadata(entries), entries);
   const auto write = [&](const std::string& name, std::span<const std::byte> bytes) {
     writer.write(name, bytes);
     progress(double(bytes.size()));

@@ -19,20 +19,21 @@ namespace cafeq {
 
 namespace detail {
 
-/// The smallest type of GGUF that keeps `cols` weights a row in whole blocks and is no coarser than
-/// `type`.
+/// The type for rows of `cols` weights: the one that is asked for; where they are no whole blocks
+/// of it the one that llama.cpp takes in its place, else fp16.
 inline GgufType legal_type(GgufType type, Index cols) noexcept {
+  const auto in_its_place = [&] {
+    switch (type) {
+      case GgufType::q2_k:
+      case GgufType::q3_k: return GgufType::iq4_nl;
+      case GgufType::q4_k: return GgufType::q5_0;
+      case GgufType::q5_k: return GgufType::q5_1;
+      case GgufType::q6_k: return GgufType::q8_0;
+      default: return GgufType::f16;
+    }
+  };
   if (gguf_row_bytes(type, cols)) return type;
-  std::optional<GgufType> best;
-  for (const GgufType other : {GgufType::iq4_nl, GgufType::q4_1, GgufType::q5_0, GgufType::q5_1,
-                               GgufType::q8_0, GgufType::f16}) {
-    const auto& info = gguf_type_info(other);
-    if (!gguf_row_bytes(other, cols) ||
-        info.bits_per_weight() < gguf_type_info(type).bits_per_weight())
-      continue;
-    if (!best || info.bits_per_weight() < gguf_type_info(*best).bits_per_weight()) best = other;
-  }
-  return best.value_or(GgufType::f32);
+  return gguf_row_bytes(in_its_place(), cols) ? in_its_place() : GgufType::f16;
 }
 
 inline void decode_gguf_row(std::uint32_t type, std::span<const std::byte> row,
@@ -106,7 +107,7 @@ EncodedPair quantize_together_to_gguf(GgufType type, PairTransform transform, st
 
 }  // namespace detail
 
-/// Blocks of one type, or of the nearest finer one that a matrix's rows fit into, found by this
+/// Blocks of one type, or of the one that llama.cpp takes where rows do not fit it, found by this
 /// library's scale search. No matrix has a transform of its own, so that two which meet are rounded
 /// together, with an M between them as another recipe says: none, balanced or learned.
 class GgufRecipe : public RecipeModel {

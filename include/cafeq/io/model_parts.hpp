@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <string>
 #include <string_view>
@@ -16,6 +17,12 @@
 
 namespace cafeq::detail {
 
+/// What GGUF calls elements that it can hold as they are.
+inline GgufType gguf_type_of(ScalarType type) noexcept {
+  return type == ScalarType::f16    ? GgufType::f16
+         : type == ScalarType::bf16 ? GgufType::bf16
+                                    : GgufType::f32;
+}
 /// Whether elements of GGUF are no floats.
 inline bool is_blocks(const GgufTensor& tensor) noexcept {
   return is_known(tensor.type) && gguf_type_info(tensor.type).weights > 1;
@@ -64,6 +71,22 @@ TensorMap rebuilt_tensors(const ModelFile& model, const Plan& plan, const Job& j
 /// Only the biases that its pairs have moved.
 template <class Arch = DefaultArch>
 TensorMap moved_biases(const ModelFile& model, const Plan& plan, const JobResult& result);
+
+/// The same elements in another type.
+template <class To>
+Tensor converted(const TensorView& tensor, std::string_view name) {
+  Tensor result{scalar_type_of<To>, tensor.shape, {}};
+  with_elements(tensor, name, [&](auto elements) {
+    result.bytes.resize(elements.size() * sizeof(To));
+    auto* to = result.bytes.data();
+    for (const auto x : elements) {
+      const To element(static_cast<float>(x));
+      std::memcpy(to, &element, sizeof element);
+      to += sizeof element;
+    }
+  });
+  return result;
+}
 
 template <class F>
 void with_mutable_elements(Tensor& tensor, std::string_view name, F&& f) {

@@ -1,7 +1,9 @@
 /// A quantized model in cafeq's own format (docs/reference/format.md).
 #pragma once
 
+#include <algorithm>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,8 +32,14 @@ class QuantizedOutput {
   template <class F>
   void assemble(const std::string& path, const PartStore& parts, const Metadata& about,
                 F&& progress) const;
+  /// At most the size of the file: numbers in the descriptions of matrices are counted with all the
+  /// digits that they may have.
+  Index bytes() const;
 
  private:
+  Metadata own_metadata() const;
+  std::vector<SafetensorsEntry> all_kept() const;
+
   const ModelFile& model_;
   const Plan& plan_;
   std::vector<std::string> names_;  // of matrices
@@ -56,6 +64,52 @@ inline QuantizedOutput::QuantizedOutput(const ModelFile& model, const Plan& plan
     if (gguf != nullptr && detail::is_blocks(gguf->tensor(info.name)))
       blocks_[info.name] = {{"type", info.type}, {"shape", info.shape}};
   }
+}
+
+/// Of the file, but for its matrices.
+inline Metadata QuantizedOutput::own_metadata() const {
+  Metadata metadata{{detail::version_key, message(quantized_file_version)}};
+  if (!blocks_.empty()) metadata[detail::blocks_key] = blocks_.dump();
+  return metadata;
+}
+
+/// Also the biases that pairs move.
+inline std::vector<SafetensorsEntry> QuantizedOutput::all_kept() const {
+  std::set<std::string_view> of_matrices, moved;
+  for (const Step& step : plan_.steps)
+    for (const std::size_t m : step.matrices) of_matrices.insert(plan_.place(m).tensor);
+  for (const Job& job : plan_.jobs)
+    for (const std::string& tensor : job.tensors)
+      if (!of_matrices.contains(tensor)) moved.insert(tensor);
+
+  auto entries = kept_;
+  for (const TensorInfo& info : model_.tensors())
+    if (moved.contains(info.name)) entries.push_back(detail::stored_entry(model_, info));
+  for (const auto& file : files_)
+    entries.push_back({file.tensor(), ScalarType::u8, {file.bytes()}});
+  return entries;
+}
+
+inline Index QuantizedOutput::bytes() const {
+  // Of a matrix the description, the place, and the entries of five tensors at most, all of them
+  // with its name; and the sizes of a transform's blocks, which are of 8 or more unless there are
+  // so few lines that larger ones would cost too much.
+  constexpr Index recipe = 512, description = 300, place = 100, entry = 95;
+  const auto block_sizes = [](Index lines, Index length) {
+    return Index(double(length) * std::clamp(128.0 / double(lines), 0.25, 2.0));
+  };
+  Index bytes = SafetensorsWriter::file_bytes(all_kept(), own_metadata()) + recipe +
+                Index(alignment) + Index(plan_.storage_bits() / 8);
+  for (const Step& step : plan_.steps)
+    for (const std::size_t m : step.matrices) {
+      const MatrixPlace& W = plan_.place(m);
+      const Index name = Index(names_[m].size());
+      bytes += description + name + 5 * (entry + name) +
+               std::max(block_sizes(W.out, W.in), block_sizes(W.in, W.out));
+      if (names_[m] != W.tensor || W.transposed || W.slice >= 0)
+        bytes += place + name + Index(W.tensor.size());
+    }
+  return bytes;
 }
 
 template <class Arch>
@@ -89,10 +143,9 @@ void QuantizedOutput::assemble(const std::string& path, const PartStore& parts,
   }
 
   Metadata metadata = about;
-  metadata[detail::version_key] = message(quantized_file_version);
+  metadata.merge(own_metadata());
   metadata[detail::matrices_key] = matrices.dump();
   if (!places.empty()) metadata[detail::places_key] = places.dump();
-  if (!blocks_.empty()) metadata[detail::blocks_key] = blocks_.dump();
 
   auto entries = kept_;
   for (const auto& [name, job] : open.names())

@@ -85,6 +85,12 @@ class SafetensorsWriter : public TensorFileWriter {
                     const Metadata& metadata = {})
       : TensorFileWriter(path, layout(entries, metadata)) {}
 
+  /// The size of such a file. Errors as the constructor.
+  static Index file_bytes(std::span<const SafetensorsEntry> entries,
+                          const Metadata& metadata = {}) {
+    return layout(entries, metadata).file_bytes();
+  }
+
  private:
   static Layout layout(std::span<const SafetensorsEntry> entries, const Metadata& metadata);
 };

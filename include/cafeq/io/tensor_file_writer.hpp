@@ -75,6 +75,8 @@ class TensorFileWriter {
         raise(ErrorCode::invalid_argument, message("tensor ", name, " is declared twice"));
       return offset;
     }
+    /// Of the whole file.
+    Index file_bytes() const noexcept { return Index(header.size()) + data_bytes; }
     /// What comes next starts at a multiple of `step`.
     void pad(Index step) { data_bytes += (step - data_bytes % step) % step; }
   };

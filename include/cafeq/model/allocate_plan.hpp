@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -31,6 +33,9 @@ namespace detail {
                                              " that the fewest bits take, everything counted"));
 }
 
+/// The fewest bits a weight that recipes with a continuous rate have.
+inline constexpr double least_rate = 2;
+
 /// The same bits for every step.
 inline void set_equal_bits(Plan& plan, double target) {
   // Sets the bits of every matrix and says what comes of it, in bits a weight.
@@ -38,11 +43,11 @@ inline void set_equal_bits(Plan& plan, double target) {
     for (Step& step : plan.steps) step.recipe = *step.recipe->with_bits(bits);
     return double(plan.storage_bits()) / double(plan.weights());
   };
-  constexpr double least = 2, close = 1e-3;
+  constexpr double close = 1e-3;
   if (mean_with(target) <= target) return;
-  if (const double mean = mean_with(least); mean > target) raise_target(target, mean);
+  if (const double mean = mean_with(least_rate); mean > target) raise_target(target, mean);
 
-  double low = least, high = target;
+  double low = least_rate, high = target;
   while (high - low > close) {
     const double middle = (low + high) / 2;
     (mean_with(middle) <= target ? low : high) = middle;
@@ -84,6 +89,27 @@ inline void sort_choices(std::vector<AnyRecipe>& choices, std::vector<BitChoice>
     costs.push_back(cost);
     choices.push_back(choice);
   }
+}
+
+/// What the weights of a plan take with the fewest bits.
+inline std::int64_t least_storage_bits(Plan plan) {
+  if (plan.steps.empty()) return 0;
+  if (plan.steps[0].recipe->with_bits(least_rate)) {
+    for (Step& step : plan.steps) step.recipe = *step.recipe->with_bits(least_rate);
+    return plan.storage_bits();
+  }
+
+  std::int64_t bits = 0;
+  for (const auto& steps : steps_to_choose_for(plan)) {
+    std::optional<std::int64_t> least;
+    for (const AnyRecipe& choice : choices_for(plan, steps)) {
+      std::int64_t storage = 0;
+      for (const std::size_t s : steps) storage += plan.storage_bits(plan.steps[s], choice);
+      least = std::min(least.value_or(storage), storage);
+    }
+    bits += *least;
+  }
+  return bits;
 }
 
 }  // namespace detail

@@ -115,7 +115,7 @@ class Planner {
       if (!seen.insert(name).second) continue;
       std::string why = kept_because(matrix);
       if (why.empty() && planned[name] >= 8 * infos[name]->bytes)
-        why = "quantized it would not be smaller";
+        why = message("quantized it would not be smaller than as ", infos[name]->type);
       if (why.empty()) chosen.insert(name);
       else plan_.kept.push_back({name, matrix.role, std::move(why)});
     }

@@ -12,8 +12,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <future>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,7 +25,7 @@
 #include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/allocate_plan.hpp"
 #include "cafeq/model/make_plan.hpp"
-#include "cafeq/run/output_size.hpp"
+#include "cafeq/run/forecast.hpp"
 #include "cafeq/run/run_options.hpp"
 
 namespace cafeq {
@@ -42,29 +42,33 @@ class ModelRun {
 
   const Plan& plan() const noexcept { return plan_; }
   const ModelFile& model() const noexcept { return model_; }
+  const RunForecast& forecast() const noexcept { return forecast_; }
 
   /// Parts are kept in OUTPUT.partial until the whole can be put together.
   template <class Arch = DefaultArch>
   RunSummary quantize(const RunProgress& progress = {}) const;
 
  private:
+  /// f(output) with what writes the format that is asked for.
+  template <class F>
+  decltype(auto) with_output(F&& f) const;
   double bits_for_size(double size) const;
+  void foresee(bool recipe_asked_for);
   std::string fingerprint() const;
   double work(const Job& job) const;
-  double output_bytes() const;
 
   template <ModelOutput O>
   RunSummary quantize_into(const O& output, const RunProgress& progress) const;
   template <ModelOutput O>
   void write_parts(const O& output, const PartStore& parts, const RunProgress& progress) const;
   template <ModelOutput O>
-  Index assemble(const O& output, const PartStore& parts, const RunProgress& progress) const;
+  void assemble(const O& output, const PartStore& parts, const RunProgress& progress) const;
 
   RunOptions options_;
   ExecutorRef executor_;
   ModelFile model_;
   Plan plan_;
-  std::optional<GgufOutput> gguf_;
+  RunForecast forecast_;
 };
 
 template <class Arch>
@@ -77,17 +81,28 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
       (file != nullptr && file->metadata().contains(detail::version_key)))
     raise(ErrorCode::unsupported, message(options_.input, ": is quantized already"));
 
+  const bool recipe_asked_for = options_.plan.recipe.has_value();
   options_.plan.recipe = detail::recipe_of(options_.plan);
   const bool gguf = options_.format == RunFormat::gguf;
   if (gguf) options_.plan.recipe = GgufRecipe::make<Arch>(options_.type, *options_.plan.recipe);
   plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
-  if (plan_.steps.empty() && !gguf)
+  // Another format may be all that is wanted; a copy is not.
+  if (plan_.steps.empty() && (!gguf || model_.format() == ModelFormat::gguf))
     raise(ErrorCode::invalid_argument,
-          message(options_.input, ": nothing in it would be quantized"));
+          message(options_.input, ": nothing in it would be quantized: ", detail::why_kept(plan_)));
 
   if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
   if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
-  if (gguf) gguf_.emplace(model_, plan_, options_.tokenizer);
+  foresee(recipe_asked_for);
+}
+
+template <class F>
+decltype(auto) ModelRun::with_output(F&& f) const {
+  switch (options_.format) {
+    case RunFormat::gguf: return f(GgufOutput(model_, plan_, options_.tokenizer));
+    case RunFormat::floats: return f(FloatOutput(model_, plan_));
+    default: return f(QuantizedOutput(model_, plan_, options_.tokenizer));
+  }
 }
 
 template <class Arch>
@@ -95,23 +110,47 @@ RunSummary ModelRun::quantize(const RunProgress& progress) const {
   if (options_.overwrite && detail::is_directory(options_.output))
     raise(ErrorCode::invalid_argument,
           message(options_.output, ": is a directory, which is not overwritten; remove it first"));
-  switch (options_.format) {
-    case RunFormat::gguf: return quantize_into(*gguf_, progress);
-    case RunFormat::floats: return quantize_into(FloatOutput(model_, plan_), progress);
-    default: return quantize_into(QuantizedOutput(model_, plan_, options_.tokenizer), progress);
-  }
+  return with_output([&](const auto& output) { return quantize_into(output, progress); });
 }
 
 /// Mean bits of what is quantized with which the output has no more than so many bytes.
 inline double ModelRun::bits_for_size(double size) const {
-  const double others = detail::bytes_beside_weights(
-      model_, plan_, options_.format == RunFormat::gguf, options_.tokenizer);
-  const double bits = 8 * (size - others) / double(plan_.weights());
-  if (bits < 2)
-    raise(ErrorCode::invalid_argument,
-          message("target size: ", size, " bytes leave ", std::max(0.0, bits),
-                  " bits a weight beside the ", others, " bytes that are not quantized"));
-  return bits;
+  // Other types of GGUF may be followed by more zeros than those of the plan.
+  constexpr Index zeros = 31;
+  const Index beside = with_output([](const auto& output) { return output.bytes(); }) -
+                       Index(plan_.storage_bits() / 8) + zeros * Index(plan_.roles.matrices.size());
+  const Index least = Index(ceil_div(detail::least_storage_bits(plan_), std::int64_t(8)));
+  if (size < double(least + beside))
+    raise(
+        ErrorCode::invalid_argument,
+        message("target size: ", Index(size), " bytes are fewer than the least that is possible, ",
+                least + beside, ": ", least, " for weights with the fewest bits and ", beside,
+                " for tensors that are not quantized and all else"));
+  const double bits = (8 * std::floor(size - double(beside)) + 0.5) / double(plan_.weights());
+  // The most that a recipe with a continuous rate takes.
+  constexpr double most = 9;
+  return (*options_.plan.recipe)->with_bits(most) ? std::min(bits, most) : bits;
+}
+
+inline void ModelRun::foresee(bool recipe_asked_for) {
+  forecast_.bytes_before = detail::bytes_of_model(model_);
+  forecast_.bytes_after = with_output([](const auto& output) { return output.bytes(); });
+  forecast_.memory = detail::memory_of(model_, plan_);
+  if (const std::string types = detail::block_types(model_); !types.empty())
+    forecast_.warnings.push_back(
+        message(options_.input, " is quantized already, to ", types,
+                ": what is quantized again gains error beside that; better begin with floats"));
+  const auto is_pair = [](const Step& step) { return step.pair.has_value(); };
+  if (options_.format == RunFormat::gguf && recipe_asked_for &&
+      std::none_of(plan_.steps.begin(), plan_.steps.end(), is_pair))
+    forecast_.warnings.push_back(
+        message("recipe ", (*options_.plan.recipe)->name(),
+                " changes nothing: as GGUF it says how two matrices that meet are transformed, and "
+                "the plan has none that do"));
+  if (forecast_.bytes_after > forecast_.bytes_before)
+    forecast_.warnings.push_back(message("the output takes ", forecast_.bytes_after,
+                                         " bytes, more than the ", forecast_.bytes_before, " of ",
+                                         options_.input));
 }
 
 /// The same for equal results: the plan, and the files that it is for.
@@ -139,12 +178,6 @@ inline double ModelRun::work(const Job& job) const {
   return sum;
 }
 
-/// About what will be written.
-inline double ModelRun::output_bytes() const {
-  if (options_.format == RunFormat::floats) return double(model_.file_bytes());
-  return double(plan_.storage_bits()) / 8 + detail::kept_bytes(model_, plan_);
-}
-
 template <ModelOutput O>
 RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress) const {
   const auto start = std::chrono::steady_clock::now();
@@ -156,14 +189,15 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
   }
 
   RunSummary summary;
-  summary.bytes_before = model_.file_bytes();
+  summary.bytes_before = forecast_.bytes_before;
   write_parts(output, parts, progress);
   for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
     detail::PartErrors errors = detail::part_errors(parts.path(j));
     summary.errors.matrices.merge(errors.matrices);
     summary.errors.pairs.merge(errors.pairs);
   }
-  summary.bytes_after = assemble(output, parts, progress);
+  assemble(output, parts, progress);
+  summary.bytes_after = detail::bytes_at(parts.whole());
 
   if (fingerprint() != begun)
     raise(ErrorCode::io, message(options_.input, ": has changed while it was read"));
@@ -196,10 +230,9 @@ void ModelRun::write_parts(const O& output, const PartStore& parts,
   if (written.valid()) written.get();
 }
 
-/// Returns the bytes of all tensors.
 template <ModelOutput O>
-Index ModelRun::assemble(const O& output, const PartStore& parts,
-                         const RunProgress& progress) const {
+void ModelRun::assemble(const O& output, const PartStore& parts,
+                        const RunProgress& progress) const {
   nlohmann::ordered_json recipe{{"choice", to_json(*options_.plan.recipe)},
                                 {"pairs", options_.plan.pairs}};
   if (options_.target_bits > 0) recipe["target_bits"] = options_.target_bits;
@@ -207,13 +240,12 @@ Index ModelRun::assemble(const O& output, const PartStore& parts,
                        {"cafeq.writer", message("cafeq ", CAFEQ_VERSION)}};
 
   double sum = 0;
-  const double all = output_bytes();  // but an estimate
+  const double all = double(forecast_.bytes_after);  // more than the tensors alone
   output.assemble(parts.whole(), parts, about, [&](double bytes) {
     sum += bytes;
     if (progress) progress("writing", std::min(sum, all), all);
   });
   if (progress) progress("writing", all, all);
-  return Index(sum);
 }
 
 }  // namespace cafeq

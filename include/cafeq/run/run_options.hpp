@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cafeq/io/model_output.hpp"
 #include "cafeq/io/part_store.hpp"
@@ -22,22 +23,30 @@ enum class RunFormat {
 struct RunOptions {
   std::string input;
   std::string output;
-  PlanOptions plan{};
+  PlanOptions plan{};  ///< as GGUF its recipe only says how two matrices that meet are transformed
   double target_bits = 0;  ///< mean bits of all that is quantized; 0: those of the plan everywhere
   double target_size = 0;  ///< of the whole output in bytes instead; 0: none
   RunFormat format = RunFormat::quantized;
   GgufType type = GgufType::q4_k;  ///< of blocks, where the format is GGUF
-  std::string tokenizer{};         ///< for GGUF, where it is not the input's own
+  std::string tokenizer{};         ///< of an input that has none, for GGUF and cafeq's own format
   PartStore::Start start = PartStore::Start::fresh;
   bool overwrite = false;  ///< replace an output that is there
+};
+
+/// What a run will come to.
+struct RunForecast {
+  std::vector<std::string> warnings{};  ///< what whoever asked for it should know
+  Index bytes_before = 0;               ///< the model's files, with what lies beside its weights
+  Index bytes_after = 0;                ///< the output; of cafeq's own format at most
+  Index memory = 0;                     ///< about, in bytes
 };
 
 /// What a run has come to.
 struct RunSummary {
   detail::PartErrors errors;
-  double seconds = 0;  ///< of this run
-  Index bytes_before = 0;
-  Index bytes_after = 0;
+  double seconds = 0;      ///< of this run
+  Index bytes_before = 0;  ///< as in RunForecast
+  Index bytes_after = 0;   ///< the output's files
 };
 
 /// Called as a run goes on: what it does now ("quantizing", "writing"), how much of that is done,

@@ -1,0 +1,92 @@
+/// What is known of a run before it begins. Internal.
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "cafeq/io/model_parts.hpp"
+#include "cafeq/model/plan.hpp"
+
+namespace cafeq::detail {
+
+/// The size of a file, or of all files in a directory.
+inline Index bytes_at(const std::string& path) {
+  if (!is_directory(path)) return Index(std::filesystem::file_size(path));
+  Index bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    if (entry.is_regular_file()) bytes += Index(entry.file_size());
+  return bytes;
+}
+
+/// The files of a model, with what lies beside its weights.
+inline Index bytes_of_model(const ModelFile& model) {
+  Index bytes = model.file_bytes();
+  for (const std::string& path : model.companions()) bytes += bytes_at(path);
+  return bytes;
+}
+
+/// "Q4_1 and Q8_0" of a model whose tensors are quantized already, most weights first; empty for
+/// others.
+inline std::string block_types(const ModelFile& model) {
+  const auto* file = model.as<GgufReader>();
+  if (file == nullptr) return {};
+  std::map<std::string_view, Index> weights;
+  for (const GgufTensor& tensor : file->tensors())
+    if (is_blocks(tensor))
+      weights[gguf_type_info(tensor.type).name] += element_count(tensor.shape).value_or(0);
+
+  std::vector<std::pair<Index, std::string_view>> order;
+  for (const auto& [name, count] : weights) order.emplace_back(-count, name);
+  std::sort(order.begin(), order.end());
+  std::string text;
+  for (std::size_t i = 0; i < order.size(); ++i)
+    text += message(i == 0 ? "" : i + 1 < order.size() ? ", " : " and ", order[i].second);
+  return text;
+}
+
+/// Why a plan keeps the matrices that it keeps: "3 tensors: excluded; …", most frequent first.
+inline std::string why_kept(const Plan& plan) {
+  std::set<std::string_view> matrices;
+  for (const MatrixRole& matrix : plan.roles.matrices) matrices.insert(matrix.place.tensor);
+  std::map<std::string_view, Index> counts;
+  for (const KeptTensor& kept : plan.kept)
+    if (matrices.contains(kept.tensor)) ++counts[kept.why];
+
+  std::vector<std::pair<Index, std::string_view>> order;
+  for (const auto& [why, count] : counts) order.emplace_back(-count, why);
+  std::sort(order.begin(), order.end());
+  std::string text;
+  for (const auto& [count, why] : order)
+    text +=
+        message(text.empty() ? "" : "; ", -count, count == -1 ? " tensor: " : " tensors: ", why);
+  return text.empty() ? "it has no matrices" : text;
+}
+
+/// Of the job that takes most, or the largest tensor that is kept, beside what a program takes that
+/// has opened a model: a job has its weights in fp32, what its recipe makes of them on the way, and
+/// its results, which are written while the next job is at work.
+inline Index memory_of(const ModelFile& model, const Plan& plan) {
+  constexpr Index fp32_copies = 3, program = Index(32) << 20;
+  Index most = 0;
+  for (const Job& job : plan.jobs) {
+    Index working = 0, results = 0;
+    for (const std::size_t s : job.steps) {
+      working = std::max(working, plan.weights(plan.steps[s]));
+      results += Index(plan.storage_bits(plan.steps[s]) / 8);
+    }
+    most = std::max(most, fp32_copies * Index(sizeof(float)) * working + 2 * results);
+  }
+  std::set<std::string_view> kept;
+  for (const KeptTensor& tensor : plan.kept) kept.insert(tensor.tensor);
+  for (const TensorInfo& tensor : model.tensors())
+    if (kept.contains(tensor.name)) most = std::max(most, tensor.bytes);
+  return program + most;
+}
+
+}  // namespace cafeq::detail
