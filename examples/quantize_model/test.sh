@@ -99,7 +99,7 @@ options() {
   words="0-1 *2 *query *64 x 64 .*scaling, Hadamard *affine4 g64"
   grep -q "$words" out || fail "the plan is $(cat out)"
   [ "$(wc -l <out)" = 13 ] || fail "the plan has $(wc -l <out) lines: $(cat out)"
-  tail -n 1 out | grep -q "^0.12 M weights at 4.5[0-9]* bits; output .* KiB, input .*; memory about" ||
+  tail -n 1 out | grep -q "^0.12 M weights at 4.[0-9]* bits; output .* KiB, input .*; memory about" ||
     fail "the plan ends with $(tail -n 1 out)"
   grep -q "lm_head.weight.*as it is.*embeddings stay unless asked for" out ||
     fail "the plan is $(cat out)"
@@ -137,7 +137,7 @@ options() {
       fail "smallest takes $bits bits for $target"
   done
   "$tool" model --dry-run --recipe smallest >out
-  grep -q "q_proj.weight.*Hadamard.*trellis3.1" out || fail "the plan is $(cat out)"
+  grep -q "query.*Hadamard.*trellis3.1" out || fail "the plan is $(cat out)"
   expect 1 "target bits: 2.5 are fewer than" "$tool" model low --target-bits 2.5
 
   for size in 75000 80KB 100KiB; do

@@ -164,14 +164,14 @@ TEST_CASE("what is kept stays exact: F32, F16, and BF16 as F16 where that can be
   CHECK(contents_of(file.tensor("token_embd.weight")) == quantized(GgufType::bf16, embedding));
 }
 
-TEST_CASE("rows that are no whole blocks get the next type that fits") {
+TEST_CASE("rows that are no whole blocks get the type that llama.cpp takes for them") {
   const TemporaryDirectory directory;
   const std::string path =
       directory.write("model.bin", engine::test::llama2c_bytes(tiny_llama(40)));
   const GgufReader file = write_gguf(directory, path, GgufType::q4_k);
-  CHECK(file.tensor("blk.0.attn_q.weight").type == GgufType::iq4_nl);  // rows of 32
-  CHECK(file.tensor("blk.0.ffn_down.weight").type == GgufType::f16);   // rows of 40
-  CHECK(file.metadata().get<Index>("general.file_type") == 25);
+  CHECK(file.tensor("blk.0.attn_q.weight").type == GgufType::q5_0);   // rows of 32
+  CHECK(file.tensor("blk.0.ffn_down.weight").type == GgufType::f16);  // rows of 40
+  CHECK(file.metadata().get<Index>("general.file_type") == 8);
 }
 
 TEST_CASE("Qwen2's biases become fp32 and follow their pairs") {
