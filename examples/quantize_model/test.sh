@@ -154,6 +154,7 @@ options() {
   [ "$(wc -c <small)" -le 160000 ] || fail "$(wc -c <small) bytes for 160000"
   expect 1 "that are not quantized" "$tool" model low --target-size 20000
   least=$(sed 's/.*that is possible, \([0-9]*\):.*/\1/' out)
+  rm small
   run small --target-size "$least"
   [ "$(wc -c <small)" -le "$least" ] || fail "$(wc -c <small) bytes for $least"
   expect 1 "fewer than the least" "$tool" model low --target-size $((least - 1))

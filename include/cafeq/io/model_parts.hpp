@@ -51,7 +51,8 @@ inline SafetensorsEntry stored_entry(const ModelFile& model, const TensorInfo& i
   if (const auto* file = model.as<TfjsReader>())
     return {info.name, file->tensor(info.name).type, info.shape};
   const auto* file = model.as<GgufReader>();
-  if (file == nullptr) return {info.name, ScalarType::f32, info.shape};
+  if (file == nullptr)
+    return {info.name, scalar_type_named(info.type).value_or(ScalarType::f32), info.shape};
 
   check_loadable(info);
   const GgufTensor& tensor = file->tensor(info.name);

@@ -91,12 +91,12 @@ inline std::vector<SafetensorsEntry> QuantizedOutput::all_kept() const {
 }
 
 inline Index QuantizedOutput::bytes() const {
-  // Of a matrix the description, the place, and the entries of five tensors at most, all of them
-  // with its name; and the sizes of a transform's blocks, which are of 8 or more unless there are
-  // so few lines that larger ones would cost too much.
+  // Of a matrix the description, the place, and the entries of four tensors, all of them with
+  // its name and numbers of many digits; and the sizes of a transform's blocks, which are of 8 or
+  // more unless there are so few lines that larger ones would cost too much.
   constexpr Index recipe = 512, description = 300, place = 100, entry = 95;
   const auto block_sizes = [](Index lines, Index length) {
-    return Index(double(length) * std::clamp(128.0 / double(lines), 0.25, 2.0));
+    return Index(double(length) * std::clamp(64.0 / double(lines), 0.25, 1.0));
   };
   Index bytes = SafetensorsWriter::file_bytes(all_kept(), own_metadata()) + recipe +
                 Index(alignment) + Index(plan_.storage_bits() / 8);
@@ -104,7 +104,7 @@ inline Index QuantizedOutput::bytes() const {
     for (const std::size_t m : step.matrices) {
       const MatrixPlace& W = plan_.place(m);
       const Index name = Index(names_[m].size());
-      bytes += description + name + 5 * (entry + name) +
+      bytes += description + name + 4 * (entry + name) +
                std::max(block_sizes(W.out, W.in), block_sizes(W.in, W.out));
       if (names_[m] != W.tensor || W.transposed || W.slice >= 0)
         bytes += place + name + Index(W.tensor.size());

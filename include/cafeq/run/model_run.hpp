@@ -198,6 +198,10 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
   }
   assemble(output, parts, progress);
   summary.bytes_after = detail::bytes_at(parts.whole());
+  if (options_.target_size > 0 && double(summary.bytes_after) > options_.target_size)
+    raise(ErrorCode::invalid_argument,
+          message("target size: the output has come to ", summary.bytes_after,
+                  " bytes, more than foreseen; ask for so many fewer"));
 
   if (fingerprint() != begun)
     raise(ErrorCode::io, message(options_.input, ": has changed while it was read"));
