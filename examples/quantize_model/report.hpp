@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cafeq/io/plan_json.hpp"
+#include "cafeq/run/forecast.hpp"
 #include "cafeq/run/run_options.hpp"
 #include "support/format.hpp"
 #include "support/table.hpp"
@@ -157,6 +158,8 @@ inline void print_grids(const Plan& plan, std::FILE* to) {
   std::fprintf(to, "grids: %s\n", text.c_str());
   for (const std::string& note : notes)
     if (!note.empty()) std::fprintf(to, "  %s\n", note.c_str());
+  if (const std::string kept = cafeq::detail::why_kept(plan); !kept.empty())
+    std::fprintf(to, "kept: %s\n", kept.c_str());
 }
 
 /// By role: how many, their weights, bits and error.

@@ -250,7 +250,8 @@ resume() {
 blocks() {
   run q8.gguf --format gguf:q8_0
   if grep -q warning out; then fail "warned of $(cat out)"; fi
-  tail -n 2 out | grep -q "^grids: Q8_0 14$" || fail "no types in $(cat out)"
+  grep -q "^grids: Q8_0 14$" out || fail "no types in $(cat out)"
+  grep -q "^kept: 2 tensors: embeddings stay unless asked for$" out || fail "nothing kept: $(cat out)"
   "$tool" q8.gguf small >out 2>&1 || fail "$(cat out)"
   head -n 1 out | grep -q "^warning: q8.gguf is quantized already, to Q8_0:" || fail "$(cat out)"
   expect 0 "warning: q8.gguf is quantized already, to Q8_0:" "$tool" q8.gguf --dry-run

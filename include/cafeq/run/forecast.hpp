@@ -50,7 +50,8 @@ inline std::string block_types(const ModelFile& model) {
   return text;
 }
 
-/// Why a plan keeps the matrices that it keeps: "3 tensors: excluded; …", most frequent first.
+/// Why a plan keeps the matrices that it keeps: "3 tensors: excluded; …", most frequent first;
+/// empty where it keeps none.
 inline std::string why_kept(const Plan& plan) {
   std::set<std::string_view> matrices;
   for (const MatrixRole& matrix : plan.roles.matrices) matrices.insert(matrix.place.tensor);
@@ -65,7 +66,7 @@ inline std::string why_kept(const Plan& plan) {
   for (const auto& [count, why] : order)
     text +=
         message(text.empty() ? "" : "; ", -count, count == -1 ? " tensor: " : " tensors: ", why);
-  return text.empty() ? "it has no matrices" : text;
+  return text;
 }
 
 /// Of the job that takes most, or the largest tensor that is kept, beside what a program takes that

@@ -89,7 +89,8 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
   // Another format may be all that is wanted; a copy is not.
   if (plan_.steps.empty() && (!gguf || model_.format() == ModelFormat::gguf))
     raise(ErrorCode::invalid_argument,
-          message(options_.input, ": nothing in it would be quantized: ", detail::why_kept(plan_)));
+          message(options_.input, ": nothing in it would be quantized",
+                  plan_.roles.matrices.empty() ? "" : ": ", detail::why_kept(plan_)));
 
   if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
   if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
