@@ -154,15 +154,18 @@ void for_pieces(std::string_view text, const std::vector<Splitter>& splitters, F
     f(text.substr(bytes[bounds[i - 1]], bytes[bounds[i]] - bytes[bounds[i - 1]]));
 }
 
-/// Calls f with the words of a text: spaces and what follows them.
+/// Calls f with the words of a text: spaces and what follows them, up to the next spaces that are
+/// not `joined` to the byte ahead of them.
 template <class F>
-void for_words(std::string_view text, F&& f) {
-  while (!text.empty()) {
-    const std::size_t word = std::min(text.find_first_not_of(' '), text.size());
-    const std::size_t end = std::min(text.find(' ', word), text.size());
-    f(text.substr(0, end));
-    text.remove_prefix(end);
-  }
+void for_words(std::string_view text, const std::array<bool, 256>& joined, F&& f) {
+  std::size_t begin = 0;
+  for (std::size_t at = 1; at < text.size(); ++at)
+    if (text[at] == ' ' && text[at - 1] != ' ' &&
+        !joined[static_cast<unsigned char>(text[at - 1])]) {
+      f(text.substr(begin, at - begin));
+      begin = at;
+    }
+  if (begin < text.size()) f(text.substr(begin));
 }
 
 struct NamedSplitters {

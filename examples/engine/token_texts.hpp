@@ -1,7 +1,6 @@
 /// What each token of a vocabulary stands for, and which token stands for a text.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <limits>
 #include <optional>
@@ -95,13 +94,15 @@ class TokenTexts {
   }
   Token byte(char byte) const { return bytes_[static_cast<unsigned char>(byte)]; }
 
-  /// Whether every text is a word, spaces and what follows them, or a part of one.
-  bool are_words() const {
-    return std::none_of(texts_.begin(), texts_.end(), [](std::string_view text) {
+  /// The bytes that some token has ahead of a space. Behind other bytes no token reaches into the
+  /// next word.
+  std::array<bool, 256> bytes_ahead_of_spaces() const {
+    std::array<bool, 256> ahead{};
+    for (const std::string_view text : texts_)
       for (std::size_t i = 1; i < text.size(); ++i)
-        if (text[i] == ' ' && text[i - 1] != ' ') return true;
-      return false;
-    });
+        if (text[i] == ' ' && text[i - 1] != ' ')
+          ahead[static_cast<unsigned char>(text[i - 1])] = true;
+    return ahead;
   }
 
   /// Appends what a character without a token becomes: its bytes, or else the unknown token, or

@@ -1,6 +1,7 @@
 /// Text to tokens and back.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <span>
 #include <string>
@@ -45,18 +46,20 @@ class Tokenizer {
   std::vector<Splitter> splitters_;
   std::optional<BytePairs> pairs_;
   std::optional<Unigram> unigram_;
-  bool prefixes_whole_ = false;  // the prefix may be a part of user-defined tokens (SentencePiece)
-  bool by_words_ = false;        // no token reaches beyond a word, so that each is cut by itself
+  bool prefixes_whole_;           // the prefix may be a part of user-defined tokens (SentencePiece)
+  std::array<bool, 256> joined_;  // bytes behind which words cannot be cut by themselves
 };
 
 inline Tokenizer::Tokenizer(cafeq::Vocabulary vocabulary)
-    : vocabulary_(std::move(vocabulary)), texts_(vocabulary_), added_(vocabulary_) {
+    : vocabulary_(std::move(vocabulary)),
+      texts_(vocabulary_),
+      added_(vocabulary_),
+      prefixes_whole_(vocabulary_.space_prefix == cafeq::SpacePrefix::first &&
+                      vocabulary_.prefix_spaces),
+      joined_(texts_.bytes_ahead_of_spaces()) {
   using cafeq::VocabularyKind;
   if (vocabulary_.kind == VocabularyKind::unigram) unigram_.emplace(vocabulary_);
   else pairs_.emplace(vocabulary_);
-  prefixes_whole_ =
-      vocabulary_.space_prefix == cafeq::SpacePrefix::first && vocabulary_.prefix_spaces;
-  by_words_ = vocabulary_.kind != VocabularyKind::byte_level && texts_.are_words();
   splitters_ = vocabulary_.kind == VocabularyKind::byte_level
                    ? splitters_of_bytes(vocabulary_.pre)
                    : splitters_of_pieces(vocabulary_.pre);
@@ -119,10 +122,8 @@ inline void Tokenizer::encode_plain(std::string_view text, std::vector<Token>& t
     else if (unigram_) unigram_->encode(texts_, piece, to);
     else pairs_->encode(texts_, piece, to);
   };
-  for_pieces(text, splitters_, [&](std::string_view piece) {
-    if (by_words_) for_words(piece, encode_piece);
-    else encode_piece(piece);
-  });
+  if (splitters_.empty()) for_words(text, joined_, encode_piece);
+  else for_pieces(text, splitters_, encode_piece);
 }
 
 inline std::string Tokenizer::decode(std::span<const Token> tokens) const {

@@ -1,5 +1,7 @@
 #include "engine/pre_tokenizer.hpp"
 
+#include <array>
+
 #include "support/catch.hpp"
 
 using namespace engine;
@@ -84,8 +86,11 @@ TEST_CASE("pieces of Tekken: words end where small letters do") {
 TEST_CASE("lines and words") {
   CHECK(split("a b\n\n c", splitters_of_pieces("gemma4")) == Pieces{"a b", "\n\n", " c"});
   Pieces words;
-  for_words("a  b c ", [&](std::string_view word) { words.push_back(word); });
-  CHECK(words == Pieces{"a", "  b", " c", " "});
+  std::array<bool, 256> joined{};
+  joined['c'] = true;
+  for_words("a  b c  d ", joined, [&](std::string_view word) { words.push_back(word); });
+  CHECK(words == Pieces{"a", "  b", " c  d", " "});
+  for_words("", joined, [&](std::string_view) { FAIL("there is none"); });
 }
 
 TEST_CASE("splitters refine what those before them left") {

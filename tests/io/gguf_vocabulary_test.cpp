@@ -127,6 +127,10 @@ TEST_CASE("what llama.cpp cannot do is refused") {
   unigram.scores.resize(11);
   CHECK_THAT(error_of_adding(unigram).message(), Contains("bytes of a unigram"));
 
+  Vocabulary fewer = pieces(all_ways);
+  fewer.remove_extra_spaces = true;
+  CHECK_THAT(error_of_adding(fewer).message(), Contains("several spaces"));
+
   const Error error = error_of([&] { metadata_of(byte_level(), 3); });
   CHECK(error.code() == ErrorCode::invalid_argument);
   CHECK_THAT(error.message(), Contains("has 4 tokens, the model 3"));

@@ -105,8 +105,8 @@ TEST_CASE("pieces with visible spaces") {
   CHECK(vocabulary.scores.empty());
   CHECK(vocabulary.unknown == 0);
   CHECK(vocabulary.begin == 1);
-  CHECK_FALSE(vocabulary.end);
-  CHECK(vocabulary.ends == std::vector<Index>{2});  // by its name
+  CHECK(vocabulary.end == 2);  // by its name
+  CHECK(vocabulary.ends == std::vector<Index>{2});
   CHECK(vocabulary.add_begin);
   CHECK_FALSE(vocabulary.add_end);
   CHECK(vocabulary.space_prefix == SpacePrefix::all);

@@ -55,7 +55,8 @@ inline void add_end(Vocabulary& vocabulary, Index id) {
 }
 
 /// Adds `end` and the tokens that are called so, unless they are parts of a text. What ends a text
-/// is not found in one, so that they become control tokens.
+/// is not found in one, so that they become control tokens. Where there is no `end`, the first one
+/// is.
 inline void add_named_ends(Vocabulary& vocabulary) {
   if (vocabulary.end) add_end(vocabulary, *vocabulary.end);
   // A model of "harmony" ends messages with <|end|>, and turns with <|return|> and <|call|>.
@@ -68,6 +69,7 @@ inline void add_named_ends(Vocabulary& vocabulary) {
     type = TokenType::control;
     add_end(vocabulary, Index(id));
   }
+  if (!vocabulary.end && !vocabulary.ends.empty()) vocabulary.end = vocabulary.ends.front();
 }
 
 }  // namespace cafeq::detail

@@ -1,8 +1,8 @@
 /// Vocabularies in the metadata of GGUF files, as llama.cpp finds them there.
 ///
-/// Not everything that a Vocabulary says has a field there. What changes tokens is refused where
-/// it is written; what stands between control tokens and the text (strip_left, strip_right) is
-/// left out.
+/// Not everything that a Vocabulary says has a field there. What changes the tokens of plain text
+/// is refused where it is written. Around control and user-defined tokens llama.cpp has ways of its
+/// own: a space prefix is for all or for none, and spaces stay (strip_left, strip_right).
 #pragma once
 
 #include <array>
@@ -173,6 +173,8 @@ inline void check_expressible(const Vocabulary& vocabulary, std::string_view fil
   if (byte_level && vocabulary.ignore_merges != ignores_merges(vocabulary.pre))
     refuse(message("texts are cut as llama.cpp does for ", vocabulary.pre, ", but pieces that are ",
                    "tokens are ", vocabulary.ignore_merges ? "not " : "", "merged"));
+  if (vocabulary.kind == VocabularyKind::pieces && vocabulary.remove_extra_spaces)
+    refuse("llama.cpp keeps several spaces, of which one is to stay");
   if (vocabulary.kind != VocabularyKind::unigram) return;
   if (std::find(vocabulary.types.begin(), vocabulary.types.end(), TokenType::byte) !=
       vocabulary.types.end())
