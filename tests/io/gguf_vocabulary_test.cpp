@@ -10,10 +10,10 @@ using test::error_of;
 
 namespace {
 
-std::string field(const char* name) { return message("tokenizer.ggml.", name); }
+std::string ggml(const char* name) { return message("tokenizer.ggml.", name); }
 
 /// "ab" and "abc" are made in every way that there is.
-Vocabulary pieces(std::vector<std::string> merges) {
+Vocabulary piece_vocabulary(std::vector<std::string> merges) {
   Vocabulary vocabulary{
       .kind = VocabularyKind::pieces,
       .tokens = {"<unk>", "<s>", "</s>", "<0x0A>", "a", "b", "c", "bc", "ab", "abc", "x\u2581y"},
@@ -33,7 +33,7 @@ Vocabulary pieces(std::vector<std::string> merges) {
 }
 const std::vector<std::string> all_ways{"b c", "a b", "a bc", "ab c"};
 
-Vocabulary byte_level() {
+Vocabulary byte_vocabulary() {
   return {.pre = "llama-bpe",
           .tokens = {"a", "b", "ab", "<|eot_id|>"},
           .types = {TokenType::normal, TokenType::normal, TokenType::normal, TokenType::control},
@@ -61,91 +61,91 @@ Error error_of_adding(const Vocabulary& vocabulary) {
 }  // namespace
 
 TEST_CASE("pieces score by their merges") {
-  const GgufMetadata metadata = metadata_of(pieces(all_ways), 12);
-  CHECK(metadata.get<std::string_view>(field("model")) == "llama");
-  CHECK(metadata.get<std::string_view>(field("pre")) == "default");
-  const auto tokens = *metadata.get<std::vector<std::string_view>>(field("tokens"));
+  const GgufMetadata metadata = metadata_of(piece_vocabulary(all_ways), 12);
+  CHECK(metadata.get<std::string_view>(ggml("model")) == "llama");
+  CHECK(metadata.get<std::string_view>(ggml("pre")) == "default");
+  const auto tokens = *metadata.get<std::vector<std::string_view>>(ggml("tokens"));
   CHECK(tokens.size() == 12);
   CHECK(tokens[9] == "abc");
   CHECK(tokens[10] == "x y");  // llama.cpp finds it ahead of making spaces visible
   CHECK(tokens[11] == "[PAD11]");
-  CHECK(*metadata.find(field("token_type")) ==
+  CHECK(*metadata.find(ggml("token_type")) ==
         GgufValue(std::vector<std::int32_t>{2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 4, 5}));
-  const auto scores = *metadata.get<std::vector<double>>(field("scores"));
+  const auto scores = *metadata.get<std::vector<double>>(ggml("scores"));
   CHECK(scores.size() == 12);
   CHECK(scores[7] == 0);
   CHECK(scores[8] == -1);
   CHECK(scores[9] == -2);
   CHECK(scores[4] < -2);
-  CHECK(*metadata.find(field("bos_token_id")) == GgufValue(std::uint32_t(1)));
-  CHECK(*metadata.find(field("eos_token_id")) == GgufValue(std::uint32_t(2)));
-  CHECK(*metadata.find(field("eot_token_id")) == GgufValue(std::uint32_t(5)));
-  CHECK(*metadata.find(field("eom_token_id")) == GgufValue(std::uint32_t(6)));
-  CHECK(*metadata.find(field("unknown_token_id")) == GgufValue(std::uint32_t(0)));
-  CHECK(metadata.get<bool>(field("add_bos_token")) == true);
-  CHECK(metadata.get<bool>(field("add_space_prefix")) == true);
+  CHECK(*metadata.find(ggml("bos_token_id")) == GgufValue(std::uint32_t(1)));
+  CHECK(*metadata.find(ggml("eos_token_id")) == GgufValue(std::uint32_t(2)));
+  CHECK(*metadata.find(ggml("eot_token_id")) == GgufValue(std::uint32_t(5)));
+  CHECK(*metadata.find(ggml("eom_token_id")) == GgufValue(std::uint32_t(6)));
+  CHECK(*metadata.find(ggml("unknown_token_id")) == GgufValue(std::uint32_t(0)));
+  CHECK(metadata.get<bool>(ggml("add_bos_token")) == true);
+  CHECK(metadata.get<bool>(ggml("add_space_prefix")) == true);
   for (const char* name : {"padding_token_id", "merges", "add_eos_token"})
-    CHECK(metadata.find(field(name)) == nullptr);
+    CHECK(metadata.find(ggml(name)) == nullptr);
   CHECK(metadata.find("tokenizer.chat_template") == nullptr);
 }
 
 TEST_CASE("scores are written as they are") {
-  Vocabulary scored = pieces({});
+  Vocabulary scored = piece_vocabulary({});
   scored.scores = {0, 0, 0, 0, -3, -4, -5, -1.5f, -2, -3, 0};
   scored.space_prefix = SpacePrefix::none;
   const GgufMetadata metadata = metadata_of(scored, 11);
-  CHECK(*metadata.find(field("scores")) == GgufValue(scored.scores));
-  CHECK(metadata.get<bool>(field("add_space_prefix")) == false);
+  CHECK(*metadata.find(ggml("scores")) == GgufValue(scored.scores));
+  CHECK(metadata.get<bool>(ggml("add_space_prefix")) == false);
 }
 
 TEST_CASE("merges that no scores can say are refused") {
-  const Error missing = error_of_adding(pieces({"b c", "a b", "a bc"}));
+  const Error missing = error_of_adding(piece_vocabulary({"b c", "a b", "a bc"}));
   CHECK(missing.code() == ErrorCode::unsupported);
   CHECK_THAT(missing.message(), Contains("abc is two tokens in 2 ways, and merged in 1"));
-  const Error apart = error_of_adding(pieces({"b c", "a bc", "a b", "ab c"}));
+  const Error apart = error_of_adding(piece_vocabulary({"b c", "a bc", "a b", "ab c"}));
   CHECK(apart.code() == ErrorCode::unsupported);
   CHECK_THAT(apart.message(), Contains("others stand between those into abc"));
-  CHECK_THAT(error_of_adding(pieces({"b c", "c c"})).message(),
+  CHECK_THAT(error_of_adding(piece_vocabulary({"b c", "c c"})).message(),
              Contains("merge c c makes no token"));
 }
 
 TEST_CASE("what llama.cpp cannot do is refused") {
-  Vocabulary twice = byte_level();
+  Vocabulary twice = byte_vocabulary();
   twice.tokens[1] = "a";
   CHECK(error_of_adding(twice).code() == ErrorCode::corrupt);
   CHECK_THAT(error_of_adding(twice).message(), Contains("tokens 0 and 1"));
 
-  Vocabulary whole = byte_level();
+  Vocabulary whole = byte_vocabulary();
   whole.pre = "qwen2";
   CHECK(error_of_adding(whole).code() == ErrorCode::unsupported);
   CHECK_THAT(error_of_adding(whole).message(), Contains("qwen2"));
   whole.ignore_merges = false;
-  CHECK(metadata_of(whole, 4).get<std::string_view>(field("pre")) == "qwen2");
+  CHECK(metadata_of(whole, 4).get<std::string_view>(ggml("pre")) == "qwen2");
 
-  Vocabulary unigram = pieces({});
+  Vocabulary unigram = piece_vocabulary({});
   unigram.kind = VocabularyKind::unigram;
   unigram.scores.resize(11);
   CHECK_THAT(error_of_adding(unigram).message(), Contains("bytes of a unigram"));
 
-  Vocabulary fewer = pieces(all_ways);
+  Vocabulary fewer = piece_vocabulary(all_ways);
   fewer.remove_extra_spaces = true;
   CHECK_THAT(error_of_adding(fewer).message(), Contains("several spaces"));
 
-  const Error error = error_of([&] { metadata_of(byte_level(), 3); });
+  const Error error = error_of([&] { metadata_of(byte_vocabulary(), 3); });
   CHECK(error.code() == ErrorCode::invalid_argument);
   CHECK_THAT(error.message(), Contains("has 4 tokens, the model 3"));
 }
 
 TEST_CASE("byte-level vocabularies keep their merges") {
-  const GgufMetadata metadata = metadata_of(byte_level(), 4);
-  CHECK(metadata.get<std::string_view>(field("model")) == "gpt2");
-  CHECK(metadata.get<std::string_view>(field("pre")) == "llama-bpe");
-  CHECK(*metadata.find(field("merges")) == GgufValue(std::vector<std::string>{"a b"}));
-  CHECK(metadata.get<bool>(field("add_bos_token")) == false);
-  CHECK(metadata.get<bool>(field("add_eos_token")) == true);
+  const GgufMetadata metadata = metadata_of(byte_vocabulary(), 4);
+  CHECK(metadata.get<std::string_view>(ggml("model")) == "gpt2");
+  CHECK(metadata.get<std::string_view>(ggml("pre")) == "llama-bpe");
+  CHECK(*metadata.find(ggml("merges")) == GgufValue(std::vector<std::string>{"a b"}));
+  CHECK(metadata.get<bool>(ggml("add_bos_token")) == false);
+  CHECK(metadata.get<bool>(ggml("add_eos_token")) == true);
   CHECK(metadata.get<std::string_view>("tokenizer.chat_template") == "{{ x }}");
   for (const char* name : {"scores", "add_space_prefix", "eot_token_id"})
-    CHECK(metadata.find(field(name)) == nullptr);
+    CHECK(metadata.find(ggml(name)) == nullptr);
 }
 
 TEST_CASE("what is written is read again") {
@@ -170,8 +170,8 @@ TEST_CASE("what is written is read again") {
     const GgufMetadata twice = metadata_of(again, Index(again.tokens.size()));
     CHECK(std::ranges::equal(metadata.fields(), twice.fields()));
   };
-  same(byte_level());
-  Vocabulary scored = pieces({});
+  same(byte_vocabulary());
+  Vocabulary scored = piece_vocabulary({});
   scored.scores = {0, 0, 0, 0, -3, -4, -5, -1.5f, -2, -3, 0};
   scored.space_prefix = SpacePrefix::all;
   scored.padding = 10;
@@ -180,7 +180,7 @@ TEST_CASE("what is written is read again") {
   scored.kind = VocabularyKind::unigram;
   scored.remove_extra_spaces = true;
   same(scored);
-  Vocabulary ranked = pieces(all_ways);
+  Vocabulary ranked = piece_vocabulary(all_ways);
   ranked.pre = "gemma4";
   ranked.space_prefix = SpacePrefix::none;
   same(ranked);
@@ -190,7 +190,7 @@ TEST_CASE("what a file does not say is as in llama.cpp") {
   GgufMetadata metadata;
   CHECK_FALSE(vocabulary_from_gguf(metadata, "file"));
   const auto set = [&](const char* name, const auto& value) {
-    metadata.set(field(name), GgufValue(value));
+    metadata.set(ggml(name), GgufValue(value));
   };
   set("model", "no_vocab");
   CHECK_FALSE(vocabulary_from_gguf(metadata, "file"));
@@ -224,7 +224,7 @@ TEST_CASE("what a file does not say is as in llama.cpp") {
 TEST_CASE("tokens end a text by their names unless they are parts of it") {
   GgufMetadata metadata;
   const auto set = [&](const char* name, const auto& value) {
-    metadata.set(field(name), GgufValue(value));
+    metadata.set(ggml(name), GgufValue(value));
   };
   set("model", "gpt2");
   set("tokens", std::vector<std::string>{"a", "<|im_end|>", "<end_of_turn>", "<|end|>", "</s>"});
@@ -241,8 +241,8 @@ TEST_CASE("tokens end a text by their names unless they are parts of it") {
 
 TEST_CASE("metadata without sense is refused") {
   const auto error = [](const char* name, const auto& value) {
-    GgufMetadata metadata = metadata_of(byte_level(), 4);
-    metadata.set(field(name), GgufValue(value));
+    GgufMetadata metadata = metadata_of(byte_vocabulary(), 4);
+    metadata.set(ggml(name), GgufValue(value));
     const Error raised = error_of([&] { vocabulary_from_gguf(metadata, "file"); });
     CHECK_THAT(raised.message(), Contains("file: "));
     return raised;

@@ -10,9 +10,9 @@ using test::error_of;
 
 namespace {
 
-using Tokens = std::vector<std::pair<float, std::string>>;
+using ScoredTokens = std::vector<std::pair<float, std::string>>;
 
-std::string llama2c_tokenizer(const Tokens& tokens) {
+std::string llama2c_tokenizer(const ScoredTokens& tokens) {
   std::string bytes = bytes_of<std::int32_t>({16});
   for (const auto& [score, piece] : tokens)
     bytes +=
@@ -20,13 +20,13 @@ std::string llama2c_tokenizer(const Tokens& tokens) {
   return bytes;
 }
 
-const Tokens tokens{{0, "<unk>"}, {0, "\n<s>\n"}, {0, "\n</s>\n"}, {0, "<0x0A>"},
-                    {-1, " a b"}, {-2.5f, "é"},   {-3, "<0xaa>"}};
+const ScoredTokens scored_tokens{{0, "<unk>"}, {0, "\n<s>\n"}, {0, "\n</s>\n"}, {0, "<0x0A>"},
+                                 {-1, " a b"}, {-2.5f, "é"},   {-3, "<0xaa>"}};
 
 }  // namespace
 
 TEST_CASE("a tokenizer file of llama2.c") {
-  const Vocabulary vocabulary = vocabulary_from_llama2c(llama2c_tokenizer(tokens), "file");
+  const Vocabulary vocabulary = vocabulary_from_llama2c(llama2c_tokenizer(scored_tokens), "file");
   CHECK(vocabulary.kind == VocabularyKind::pieces);
   CHECK(vocabulary.pre == "default");
   CHECK(vocabulary.tokens == std::vector<std::string>{"<unk>", "<s>", "</s>", "<0x0A>",
@@ -52,7 +52,7 @@ TEST_CASE("broken tokenizer files of llama2.c are refused") {
     CHECK(error.code() == ErrorCode::corrupt);
     CHECK_THAT(error.message(), Contains("file: ") && Contains(why));
   };
-  const std::string whole = llama2c_tokenizer(tokens);
+  const std::string whole = llama2c_tokenizer(scored_tokens);
   refused(whole.substr(0, whole.size() - 1), "a token of 6 bytes");
   refused("abc", "longest token");
   refused(llama2c_tokenizer({{0, "a"}, {0, "b"}}), "has 2 tokens");

@@ -11,7 +11,7 @@ using test::error_of;
 
 namespace {
 
-const char* const tokenizer_json = R"({
+const char* const small_tokenizer = R"({
     "added_tokens": [{"id": 3, "content": "<s>", "special": true},
                      {"id": 4, "content": "<t>", "special": false, "rstrip": true}],
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
@@ -32,8 +32,8 @@ std::string sentencepiece() {
          "a";
 }
 
-struct HuggingFace : test::TemporaryDirectory {
-  explicit HuggingFace(const std::string& config = R"({"model_type": "llama"})") {
+struct ModelDirectory : test::TemporaryDirectory {
+  explicit ModelDirectory(const std::string& config = R"({"model_type": "llama"})") {
     write("config.json", config);
     const std::vector<float> values{1, 2};
     write_safetensors(*this / "model.safetensors", {{"w", as_tensor(std::span(values))}});
@@ -48,7 +48,7 @@ using Strings = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("the vocabulary of a Hugging Face model comes from what lies beside it") {
-  const HuggingFace model;
+  const ModelDirectory model;
   CHECK_FALSE(model.vocabulary());
 
   model.write("vocab.json", R"({"x": 0})");
@@ -65,16 +65,16 @@ TEST_CASE("the vocabulary of a Hugging Face model comes from what lies beside it
   CHECK(model.vocabulary()->scores.size() == 3);
   CHECK(model.vocabulary()->types[2] == TokenType::control);
 
-  model.write("tokenizer.json", tokenizer_json);
+  model.write("tokenizer.json", small_tokenizer);
   CHECK(model.vocabulary()->tokens == Strings{"a", "b", "ab", "<s>", "<t>"});
   CHECK(model.vocabulary()->add_begin);
 }
 
 TEST_CASE("a file that is named is taken by its content, and what lies beside it") {
-  const HuggingFace model;
+  const ModelDirectory model;
   model.write("tokenizer_config.json", R"({"eos_token": "ab"})");
   const test::TemporaryDirectory other;
-  const Vocabulary json = *model.vocabulary(other.write("x", tokenizer_json));
+  const Vocabulary json = *model.vocabulary(other.write("x", small_tokenizer));
   CHECK(json.kind == VocabularyKind::byte_level);
   CHECK(json.end == 2);
   other.write("tokenizer_config.json", R"({"eos_token": "<s>"})");
@@ -99,13 +99,13 @@ TEST_CASE("the vocabulary of a GGUF file is in its metadata, unless another is n
   GgufWriter(directory / "model", metadata, {}).commit();
   const ModelFile model(directory / "model");
   CHECK(read_vocabulary(model)->tokens == Strings{"a", "b", "ab"});
-  CHECK(read_vocabulary(model, directory.write("t", tokenizer_json))->tokens.size() == 5);
+  CHECK(read_vocabulary(model, directory.write("t", small_tokenizer))->tokens.size() == 5);
 }
 
 TEST_CASE("a vocabulary is that of the model") {
   // Added tokens that it has no embedding for are of no use.
-  const HuggingFace model(R"({"model_type": "llama", "vocab_size": 4, "eos_token_id": [3, 4]})");
-  model.write("tokenizer.json", tokenizer_json);
+  const ModelDirectory model(R"({"model_type": "llama", "vocab_size": 4, "eos_token_id": [3, 4]})");
+  model.write("tokenizer.json", small_tokenizer);
   const Vocabulary vocabulary = *model.vocabulary();
   CHECK(vocabulary.tokens == Strings{"a", "b", "ab", "<s>"});
   CHECK(vocabulary.types.size() == 4);
@@ -113,13 +113,13 @@ TEST_CASE("a vocabulary is that of the model") {
   CHECK(vocabulary.strip_right.empty());
   CHECK(model.vocabulary()->unknown == 1);
 
-  const HuggingFace small(R"({"model_type": "llama", "vocab_size": 2})");
-  small.write("tokenizer.json", tokenizer_json);
+  const ModelDirectory small(R"({"model_type": "llama", "vocab_size": 2})");
+  small.write("tokenizer.json", small_tokenizer);
   const Error error = error_of([&] { small.vocabulary(); });
   CHECK(error.code() == ErrorCode::invalid_argument);
   CHECK_THAT(error.message(), Contains("has 5 tokens, the model 2"));
-  const HuggingFace large(R"({"model_type": "llama", "vocab_size": 9})");
-  large.write("tokenizer.json", tokenizer_json);
+  const ModelDirectory large(R"({"model_type": "llama", "vocab_size": 9})");
+  large.write("tokenizer.json", small_tokenizer);
   CHECK(large.vocabulary()->tokens.size() == 5);
 }
 

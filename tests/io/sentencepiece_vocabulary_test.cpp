@@ -33,13 +33,13 @@ std::string piece(const std::string& text, float score, TokenType type) {
 /// Without its type, which is "normal" then.
 std::string normal(const std::string& text) { return bytes_field(1, bytes_field(1, text)); }
 
-const std::string pieces =
+const std::string all_pieces =
     piece("<unk>", 0, TokenType::unknown) + piece("<s>", 0, TokenType::control) +
     piece("</s>", 0, TokenType::control) + piece("<0x0A>", 0, TokenType::byte) +
     piece("\u2581a", -1.5f, TokenType::normal) + piece("<t>", 0, TokenType::user_defined) +
     normal("b");
 
-Error error(const std::string& content) {
+Error error_of_model(const std::string& content) {
   const Error raised = error_of([&] { vocabulary_from_sentencepiece(content, "file"); });
   CHECK_THAT(raised.message(), Contains("file: "));
   return raised;
@@ -54,7 +54,7 @@ TEST_CASE("a model of SentencePiece") {
   const std::string unknown_fields =
       varint(9 << 3 | 1) + std::string(8, 'x') + bytes_field(99, "y");
   const Vocabulary vocabulary =
-      vocabulary_from_sentencepiece(pieces + training + unknown_fields, "file");
+      vocabulary_from_sentencepiece(all_pieces + training + unknown_fields, "file");
   CHECK(vocabulary.kind == VocabularyKind::pieces);
   CHECK(vocabulary.pre == "default");
   CHECK(vocabulary.tokens ==
@@ -74,24 +74,25 @@ TEST_CASE("a model of SentencePiece") {
 }
 
 TEST_CASE("a model of SentencePiece without more than its pieces is a unigram model") {
-  const Vocabulary vocabulary = vocabulary_from_sentencepiece(pieces, "file");
+  const Vocabulary vocabulary = vocabulary_from_sentencepiece(all_pieces, "file");
   CHECK(vocabulary.kind == VocabularyKind::unigram);
   CHECK(vocabulary.begin == 1);
   CHECK(vocabulary.end == 2);
   const Vocabulary plain = vocabulary_from_sentencepiece(
-      pieces + bytes_field(3, bytes_field(1, "identity") + number_field(3, 0) + number_field(4, 0)),
+      all_pieces +
+          bytes_field(3, bytes_field(1, "identity") + number_field(3, 0) + number_field(4, 0)),
       "file");
   CHECK(plain.space_prefix == SpacePrefix::none);
   CHECK_FALSE(plain.remove_extra_spaces);
   const Vocabulary outside =
-      vocabulary_from_sentencepiece(pieces + bytes_field(2, number_field(43, 7)), "file");
+      vocabulary_from_sentencepiece(all_pieces + bytes_field(2, number_field(43, 7)), "file");
   CHECK_FALSE(outside.padding);
 }
 
 TEST_CASE("models of SentencePiece that are of other kinds or change texts are refused") {
   const auto refused = [](const std::string& more, const char* why) {
-    CHECK(error(pieces + more).code() == ErrorCode::unsupported);
-    CHECK_THAT(error(pieces + more).message(), Contains(why));
+    CHECK(error_of_model(all_pieces + more).code() == ErrorCode::unsupported);
+    CHECK_THAT(error_of_model(all_pieces + more).message(), Contains(why));
   };
   refused(bytes_field(2, number_field(3, 3)), "of words; known is unigram and BPE");
   refused(bytes_field(2, number_field(3, 4)), "of characters");
@@ -101,10 +102,11 @@ TEST_CASE("models of SentencePiece that are of other kinds or change texts are r
 }
 
 TEST_CASE("broken models of SentencePiece are refused") {
-  CHECK(error(pieces.substr(0, pieces.size() - 1)).code() == ErrorCode::corrupt);
-  CHECK(error("").code() == ErrorCode::corrupt);
-  CHECK_THAT(error("").message(), Contains("no pieces"));
-  CHECK_THAT(error(pieces + varint(9 << 3 | 3)).message(), Contains("unknown type 3"));
-  CHECK_THAT(error(std::string(12, '\xff')).message(), Contains("more than 64 bits"));
-  CHECK_THAT(error(piece("a", 0, TokenType(9))).message(), Contains("piece 0 is of the unknown"));
+  CHECK(error_of_model(all_pieces.substr(0, all_pieces.size() - 1)).code() == ErrorCode::corrupt);
+  CHECK(error_of_model("").code() == ErrorCode::corrupt);
+  CHECK_THAT(error_of_model("").message(), Contains("no pieces"));
+  CHECK_THAT(error_of_model(all_pieces + varint(9 << 3 | 3)).message(), Contains("unknown type 3"));
+  CHECK_THAT(error_of_model(std::string(12, '\xff')).message(), Contains("more than 64 bits"));
+  CHECK_THAT(error_of_model(piece("a", 0, TokenType(9))).message(),
+             Contains("piece 0 is of the unknown"));
 }

@@ -25,7 +25,7 @@ const char* const tekken =
     R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 /// Pieces with visible spaces; "ab" and "abc" are made in every way that there is.
-Json pieces() {
+Json piece_json() {
   return Json::parse(R"({
     "added_tokens": [{"id": 0, "content": "<unk>", "special": true}, {"id": 1, "content": "<s>",
     "special": true},
@@ -43,7 +43,7 @@ Json pieces() {
               "merges": ["b c", "a b", ["a", "bc"], "ab c"]}})");
 }
 
-Json byte_level(const Json& cuts) {
+Json byte_level_json(const Json& cuts) {
   Json json = Json::parse(R"({
     "added_tokens": [{"id": 4, "content": "<|begin|>", "special": true}, {"id": 5,
     "content": "<tool>", "special": false}],
@@ -73,12 +73,12 @@ TokenizerCompanions companions(const Files& files = {}) {
           "model"};
 }
 
-Vocabulary read(const Json& tokenizer, const Files& files = {}) {
+Vocabulary read_tokenizer(const Json& tokenizer, const Files& files = {}) {
   return vocabulary_from_tokenizer_json(tokenizer.dump(), "tokenizer.json", companions(files));
 }
 
-Error error(const Json& tokenizer) {
-  const Error raised = error_of([&] { read(tokenizer); });
+Error error_of_json(const Json& tokenizer) {
+  const Error raised = error_of([&] { read_tokenizer(tokenizer); });
   CHECK_THAT(raised.message(), Contains("tokenizer.json: "));
   return raised;
 }
@@ -91,7 +91,7 @@ Json changed(Json json, const char* pointer, const Json& value) {
 }  // namespace
 
 TEST_CASE("pieces with visible spaces") {
-  const Vocabulary vocabulary = read(pieces());
+  const Vocabulary vocabulary = read_tokenizer(piece_json());
   CHECK(vocabulary.kind == VocabularyKind::pieces);
   CHECK(vocabulary.pre == "default");
   CHECK(vocabulary.tokens == std::vector<std::string>{"<unk>", "<s>", "</s>", "<0x0A>", "a", "b",
@@ -112,47 +112,47 @@ TEST_CASE("pieces with visible spaces") {
   CHECK(vocabulary.space_prefix == SpacePrefix::all);
   CHECK(vocabulary.prefix_spaces);
 
-  const Json without = changed(pieces(), "/model/byte_fallback", false);
-  CHECK(read(without).types[3] == TokenType::normal);
+  const Json without = changed(piece_json(), "/model/byte_fallback", false);
+  CHECK(read_tokenizer(without).types[3] == TokenType::normal);
 }
 
 TEST_CASE("spaces that become visible by a pre-tokenizer") {
-  Json metaspace = pieces();
+  Json metaspace = piece_json();
   metaspace["normalizer"] = nullptr;
   metaspace["post_processor"] = nullptr;
   metaspace["pre_tokenizer"] = {{"type", "Metaspace"},
                                 {"replacement", "\u2581"},
                                 {"prepend_scheme", "never"},
                                 {"split", false}};
-  CHECK(read(metaspace).space_prefix == SpacePrefix::none);
-  CHECK_FALSE(read(metaspace).add_begin);
+  CHECK(read_tokenizer(metaspace).space_prefix == SpacePrefix::none);
+  CHECK_FALSE(read_tokenizer(metaspace).add_begin);
   metaspace["pre_tokenizer"]["prepend_scheme"] = "first";
-  CHECK(read(metaspace).space_prefix == SpacePrefix::first);
-  CHECK_FALSE(read(metaspace).prefix_spaces);
+  CHECK(read_tokenizer(metaspace).space_prefix == SpacePrefix::first);
+  CHECK_FALSE(read_tokenizer(metaspace).prefix_spaces);
   metaspace["pre_tokenizer"].erase("prepend_scheme");
-  CHECK(read(metaspace).space_prefix == SpacePrefix::all);
+  CHECK(read_tokenizer(metaspace).space_prefix == SpacePrefix::all);
 
   // Cutting at spaces matters where a merge reaches across one.
   metaspace["pre_tokenizer"]["split"] = true;
-  CHECK_NOTHROW(read(metaspace));
+  CHECK_NOTHROW(read_tokenizer(metaspace));
   metaspace["model"]["vocab"]["\u2581"] = 11;
   metaspace["model"]["vocab"]["a\u2581"] = 12;
   metaspace["model"]["merges"].push_back("a \u2581");
-  CHECK_THAT(error(metaspace).message(), Contains("merges of the model reach across"));
+  CHECK_THAT(error_of_json(metaspace).message(), Contains("merges of the model reach across"));
 
   // Gemma's: it cuts at spaces, of which none is left.
-  Json gemma = pieces();
+  Json gemma = piece_json();
   gemma["normalizer"] = {
       {"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
   gemma["pre_tokenizer"] = {{"type", "Split"},
                             {"pattern", {{"String", " "}}},
                             {"behavior", "MergedWithPrevious"},
                             {"invert", false}};
-  CHECK(read(gemma).space_prefix == SpacePrefix::none);
+  CHECK(read_tokenizer(gemma).space_prefix == SpacePrefix::none);
 }
 
 TEST_CASE("byte-level vocabularies have a name for how texts are cut") {
-  const Vocabulary vocabulary = read(byte_level(Json::array({bytes(true)})));
+  const Vocabulary vocabulary = read_tokenizer(byte_level_json(Json::array({bytes(true)})));
   CHECK(vocabulary.kind == VocabularyKind::byte_level);
   CHECK(vocabulary.tokens ==
         std::vector<std::string>{"a", "b", "\u0120", "\u0120a", "<|begin|>", "<tool>"});
@@ -163,11 +163,13 @@ TEST_CASE("byte-level vocabularies have a name for how texts are cut") {
   CHECK(vocabulary.scores.empty());
   CHECK_FALSE(vocabulary.add_begin);
   CHECK_FALSE(vocabulary.nfc);
-  CHECK(
-      read(changed(byte_level(Json::array({bytes(true)})), "/normalizer", {{"type", "NFC"}})).nfc);
+  CHECK(read_tokenizer(
+            changed(byte_level_json(Json::array({bytes(true)})), "/normalizer", {{"type", "NFC"}}))
+            .nfc);
 
   const auto cutting = [&](const Json& cuts, bool whole = false) {
-    const Vocabulary read_one = read(changed(byte_level(cuts), "/model/ignore_merges", whole));
+    const Vocabulary read_one =
+        read_tokenizer(changed(byte_level_json(cuts), "/model/ignore_merges", whole));
     CHECK(read_one.ignore_merges == whole);
     return read_one.pre;
   };
@@ -178,7 +180,7 @@ TEST_CASE("byte-level vocabularies have a name for how texts are cut") {
   CHECK(cutting({split(tekken), bytes(false)}, true) == "tekken");
   CHECK(cutting({{{"type", "Digits"}, {"individual_digits", true}}, bytes(true)}) == "smollm");
   const auto unknown = [&](const Json& cuts) {
-    const Error raised = error(byte_level(cuts));
+    const Error raised = error_of_json(byte_level_json(cuts));
     CHECK(raised.code() == ErrorCode::unsupported);
     CHECK_THAT(raised.message(),
                Contains("how it cuts texts") && Contains("known are gpt-2, smollm, llama-bpe"));
@@ -192,11 +194,11 @@ TEST_CASE("byte-level vocabularies have a name for how texts are cut") {
 }
 
 TEST_CASE("added tokens may take in the spaces around them, and leave out ids") {
-  Json json = byte_level(Json::array({bytes(true)}));
+  Json json = byte_level_json(Json::array({bytes(true)}));
   json["added_tokens"][0]["lstrip"] = true;
   json["added_tokens"][1]["rstrip"] = true;
   json["added_tokens"][1]["id"] = 7;
-  const Vocabulary vocabulary = read(json);
+  const Vocabulary vocabulary = read_tokenizer(json);
   CHECK(vocabulary.strip_left == std::vector<Index>{4});
   CHECK(vocabulary.strip_right == std::vector<Index>{7});
   CHECK(vocabulary.tokens[5] == "[PAD5]");
@@ -204,31 +206,34 @@ TEST_CASE("added tokens may take in the spaces around them, and leave out ids") 
 }
 
 TEST_CASE("what a template puts around a text") {
-  Json json = pieces();
+  Json json = piece_json();
   json["post_processor"] = Json::parse(R"({"type": "Sequence", "processors": [
       {"type": "ByteLevel"}, {"type": "TemplateProcessing", "single": [
         {"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "</s>"}}]}]})");
-  const Vocabulary vocabulary = read(json);
+  const Vocabulary vocabulary = read_tokenizer(json);
   CHECK_FALSE(vocabulary.add_begin);
   CHECK(vocabulary.add_end);
   CHECK(vocabulary.end == 2);
   CHECK(vocabulary.ends == std::vector<Index>{2});
   const auto refused = [&](const char* single, const char* why) {
-    CHECK_THAT(error(changed(pieces(), "/post_processor/single", Json::parse(single))).message(),
+    CHECK_THAT(error_of_json(changed(piece_json(), "/post_processor/single", Json::parse(single)))
+                   .message(),
                Contains(why));
   };
   refused(R"([{"SpecialToken": {"id": "<s>"}}, {"SpecialToken": {"id": "</s>"}}])", "several");
   refused(R"([{"SpecialToken": {"id": "<t>"}}])", "has the token <t>, which is none");
   refused("3", "no array single");
-  CHECK_THAT(error(changed(pieces(), "/post_processor", {{"type", "RobertaProcessing"}})).message(),
-             Contains("RobertaProcessing"));
+  CHECK_THAT(
+      error_of_json(changed(piece_json(), "/post_processor", {{"type", "RobertaProcessing"}}))
+          .message(),
+      Contains("RobertaProcessing"));
 }
 
 TEST_CASE("what begins and ends a text comes from the companions") {
-  const Json json = byte_level(Json::array({bytes(true)}));
+  const Json json = byte_level_json(Json::array({bytes(true)}));
   Files files{
       {"config.json", R"({"bos_token_id": 0, "eos_token_id": [5, 4], "pad_token_id": 99})"}};
-  Vocabulary vocabulary = read(json, files);
+  Vocabulary vocabulary = read_tokenizer(json, files);
   CHECK(vocabulary.begin == 0);
   CHECK(vocabulary.end == 5);
   CHECK_FALSE(vocabulary.padding);
@@ -238,7 +243,7 @@ TEST_CASE("what begins and ends a text comes from the companions") {
   files["tokenizer_config.json"] =
       R"({"bos_token": {"content": "<|begin|>"}, "eos_token": "b", "add_bos_token": true,
     "add_eos_token": true, "chat_template": "{{ x }}"})";
-  vocabulary = read(json, files);
+  vocabulary = read_tokenizer(json, files);
   CHECK(vocabulary.begin == 4);
   CHECK(vocabulary.end == 1);
   CHECK(vocabulary.ends == std::vector<Index>{1, 2, 4, 5});
@@ -249,22 +254,22 @@ TEST_CASE("what begins and ends a text comes from the companions") {
   files["tokenizer_config.json"] = R"({"add_bos_token": true, "chat_template": [
       {"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]})";
   files["config.json"] = R"({"text_config": {"eos_token_id": 3}})";
-  vocabulary = read(json, files);
+  vocabulary = read_tokenizer(json, files);
   CHECK(vocabulary.chat_template == "d");
   CHECK_FALSE(vocabulary.add_begin);  // there is no such token
   CHECK(vocabulary.end == 3);
   files["chat_template.jinja"] = "j";
-  CHECK(read(json, files).chat_template == "j");
+  CHECK(read_tokenizer(json, files).chat_template == "j");
 
   files["config.json"] = "{";
-  const Error broken = error_of([&] { read(json, files); });
+  const Error broken = error_of([&] { read_tokenizer(json, files); });
   CHECK(broken.code() == ErrorCode::corrupt);
   CHECK_THAT(broken.message(), Contains("config.json of model"));
 }
 
 TEST_CASE("a tokenizer.json that is none, or no BPE, is refused") {
   const auto refused = [](const char* pointer, const Json& value, const char* why) {
-    CHECK_THAT(error(changed(pieces(), pointer, value)).message(), Contains(why));
+    CHECK_THAT(error_of_json(changed(piece_json(), pointer, value)).message(), Contains(why));
   };
   refused("/model", 3, "no object vocab");
   refused("/model/type", "WordPiece", "its model is WordPiece; only BPE is known");
@@ -282,11 +287,11 @@ TEST_CASE("a tokenizer.json that is none, or no BPE, is refused") {
   refused("/normalizer", {{"type", "Lowercase"}}, "Lowercase");
   refused("/normalizer", nullptr, "neither byte-level nor made of pieces");
   refused("/pre_tokenizer", {{"type", "Whitespace"}}, "Whitespace");
-  CHECK_THAT(error(Json::array()).message(), Contains("has no model"));
-  CHECK_THAT(
-      error(changed(byte_level(Json::array({bytes(true)})), "/normalizer", {{"type", "NFKC"}}))
-          .message(),
-      Contains("NFKC"));
+  CHECK_THAT(error_of_json(Json::array()).message(), Contains("has no model"));
+  CHECK_THAT(error_of_json(changed(byte_level_json(Json::array({bytes(true)})), "/normalizer",
+                                   {{"type", "NFKC"}}))
+                 .message(),
+             Contains("NFKC"));
   CHECK(error_of([] { vocabulary_from_tokenizer_json("{", "file", companions()); }).code() ==
         ErrorCode::corrupt);
 }
