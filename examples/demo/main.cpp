@@ -11,9 +11,8 @@
 #include <vector>
 
 #include "cafeq/core/thread_pool.hpp"
-#include "cafeq/io/read_vocabulary.hpp"
 #include "demo/quantize.hpp"
-#include "engine/load.hpp"
+#include "engine/engine.hpp"
 #include "engine/texts.hpp"
 #include "support/format.hpp"
 #include "support/generated_model.hpp"
@@ -82,17 +81,7 @@ std::string find_model(const Options& options, ExecutorRef executor) {
   return generate_model(options, executor);
 }
 
-/// A model with what it takes to run it.
-struct Engine {
-  Engine(const std::string& path, ExecutorRef executor)
-      : file(path),
-        model(engine::load_model(file, engine::float_weights, executor)),
-        transformer(model, executor) {}
-
-  ModelFile file;
-  engine::Model model;
-  engine::Transformer transformer;
-};
+using engine::Engine;
 
 /// The text in windows; tokens at random for a model without a vocabulary.
 std::vector<engine::Tokens> texts_for(const Options& options, const Engine& original,
@@ -166,7 +155,7 @@ void demo(const Options& options) {
   std::filesystem::create_directories(options.output);
   ThreadPool threads(options.threads);
   const std::string path = find_model(options, threads);
-  const Engine original(path, threads);
+  const Engine original(path, engine::float_weights, threads);
   std::optional<engine::Tokenizer> tokenizer;
   if (auto vocabulary = read_vocabulary(original.file)) tokenizer.emplace(std::move(*vocabulary));
   const auto texts = texts_for(options, original, tokenizer);
@@ -202,9 +191,10 @@ void demo(const Options& options) {
                     .recipe = message(recipe.name, ", ", recipe.bits, " bits"),
                     .seed = options.seed};
       const double start = example::ProgressBar::steady_seconds();
-      row.bits_per_weight = example::quantize_file(path, output, make_recipe(recipe, options.seed), threads);
+      row.bits_per_weight =
+          example::quantize_file(path, output, make_recipe(recipe, options.seed), threads);
       row.seconds = example::ProgressBar::steady_seconds() - start;
-      const Engine quantized(output, threads);
+      const Engine quantized(output, engine::float_weights, threads);
       row.file_bytes = quantized.file.file_bytes();
       set_comparison(row, reference.compare(quantized.transformer, threads));
       if (recipe.name == "smallest") write(row.recipe, quantized);

@@ -66,6 +66,11 @@ class Loader {
  public:
   Loader(const Reader& file, std::string name, std::string_view form, cafeq::ExecutorRef threads);
   Model load();
+  /// Raises where it is nothing that is run, as far as the configuration and the embedding tell.
+  void check() {
+    check_config();
+    find_names();
+  }
 
  private:
   [[noreturn]] void refuse(std::string_view problem) const {
@@ -234,8 +239,7 @@ Layer Loader<Reader>::layer(Index number) const {
 
 template <cafeq::ModelReader Reader>
 Model Loader<Reader>::load() {
-  check_config();
-  find_names();
+  check();
   Model model{
       .config = config_, .embedding = {}, .norm = norm(std::string(names_.last), config_.hidden)};
   if (model.norm.empty()) fail(message("has no ", prefix_, names_.last));
@@ -261,6 +265,10 @@ Model Loader<Reader>::load() {
 inline Model load_model(const cafeq::ModelFile& file, std::string_view form = stored_weights,
                         cafeq::ExecutorRef threads = {}) {
   return detail::Loader(file, file.path(), form, threads).load();
+}
+/// Raises where load_model() would refuse the model, without reading its weights.
+inline void check_model(const cafeq::ModelFile& file) {
+  detail::Loader(file, file.path(), stored_weights, {}).check();
 }
 /// The same from anything that reads a model, which `name` names in messages.
 template <cafeq::ModelReader Reader>

@@ -1,17 +1,14 @@
 // A small inference engine for language models: continues texts, measures perplexity, and compares
 // a model with what it was before it was quantized.
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "cafeq/core/thread_pool.hpp"
-#include "cafeq/io/read_vocabulary.hpp"
-#include "engine/evaluate.hpp"
-#include "engine/load.hpp"
+#include "engine/engine.hpp"
+#include "engine/report.hpp"
 #include "engine/texts.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
@@ -21,7 +18,6 @@ namespace {
 using namespace engine;
 using cafeq::ErrorCode;
 using cafeq::message;
-using cafeq::example::fixed;
 using cafeq::example::ProgressBar;
 using Json = nlohmann::ordered_json;
 
@@ -38,33 +34,10 @@ struct Options {
   bool json = false;
 };
 
-/// A model that is ready to run.
-struct Engine {
-  Engine(const std::string& path, std::string_view weights, cafeq::ExecutorRef threads)
-      : file(path), model(load_model(file, weights, threads)), transformer(model, threads) {}
-
-  cafeq::ModelFile file;
-  Model model;
-  Transformer transformer;
-};
-
-Tokenizer load_tokenizer(const Options& options, const Engine& engine) {
-  auto vocabulary = cafeq::read_vocabulary(engine.file, options.tokenizer);
-  if (!vocabulary)
-    raise(ErrorCode::invalid_argument,
-          message(options.model, ": has no tokenizer of its own; name one by --tokenizer"));
-  if (Index(vocabulary->tokens.size()) > engine.model.config.vocabulary)
-    raise(
-        ErrorCode::invalid_argument,
-        message(options.tokenizer.empty() ? options.model : options.tokenizer, ": has ",
-                vocabulary->tokens.size(), " tokens, the model ", engine.model.config.vocabulary));
-  return Tokenizer(std::move(*vocabulary));
-}
-
 void print_continuation(const Options& options) {
   cafeq::ThreadPool threads(options.threads);
   const Engine engine(options.model, options.weights, threads);
-  const Tokenizer tokenizer = load_tokenizer(options, engine);
+  const Tokenizer tokenizer = load_tokenizer(engine.file, options.tokenizer);
   GenerateOptions how = options.generate;
   for (const Index end : tokenizer.vocabulary().ends) how.ends.push_back(Token(end));
 
@@ -92,17 +65,10 @@ void print_continuation(const Options& options) {
 }
 
 void print_tokens(const Options& options) {
-  cafeq::ThreadPool threads(options.threads);
-  const cafeq::ModelFile file(options.model);
-  auto vocabulary = cafeq::read_vocabulary(file, options.tokenizer);
-  if (!vocabulary)
-    raise(ErrorCode::invalid_argument, message(options.model, ": has no tokenizer of its own"));
-  const Tokenizer tokenizer(std::move(*vocabulary));
+  const Tokenizer tokenizer = load_tokenizer(cafeq::ModelFile(options.model), options.tokenizer);
   const auto bytes = cafeq::read_file(options.text);
-  std::printf("%s\n", Json(tokenizer.encode(std::string_view(
-                               reinterpret_cast<const char*>(bytes.data()), bytes.size())))
-                          .dump()
-                          .c_str());
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  std::printf("%s\n", Json(tokenizer.encode(text)).dump().c_str());
 }
 
 /// What --text or --tokens-json names, no longer than the model's context.
@@ -113,16 +79,10 @@ std::vector<Tokens> load_texts(const Options& options, const Engine& engine) {
   if (engine.model.config.context > 0)
     limits.length = std::min(limits.length, engine.model.config.context);
   if (options.text.empty()) return read_tokens(options.tokens_json);
-  auto texts = read_texts(options.text, load_tokenizer(options, engine), limits);
+  auto texts = read_texts(options.text, load_tokenizer(engine.file, options.tokenizer), limits);
   if (!options.tokens_json.empty())
     cafeq::write_file(options.tokens_json, Json(texts).dump() + "\n");
   return texts;
-}
-
-Index tokens_in(const std::vector<Tokens>& texts) {
-  Index count = 0;
-  for (const Tokens& text : texts) count += std::max<Index>(0, Index(text.size()) - 1);
-  return count;
 }
 
 void print_perplexity(const Options& options) {
@@ -131,7 +91,7 @@ void print_perplexity(const Options& options) {
   const auto texts = load_texts(options, engine);
   std::vector<double> found;
   {
-    ProgressBar bar("predicting", double(tokens_in(texts)));
+    ProgressBar bar("predicting", double(predicted_tokens(texts)));
     found =
         surprises(engine.transformer, texts, [&](Index tokens) { bar.advance(double(tokens)); });
   }
@@ -156,35 +116,14 @@ void print_comparison(const Options& options) {
   const auto texts = load_texts(options, reference);
   Comparison found;
   {
-    ProgressBar bar("predicting", 2 * double(tokens_in(texts)));
+    ProgressBar bar("predicting", 2 * double(predicted_tokens(texts)));
     const auto advance = [&](Index tokens) { bar.advance(double(tokens)); };
     found = Reference(reference.transformer, texts, advance)
                 .compare(other.transformer, threads, advance);
   }
-  const Estimate before = perplexity_of(found.reference_surprises),
-                 after = perplexity_of(found.surprises), kl = mean_of(found.divergences),
-                 same = mean_of(found.same_top);
-  const double kl99 = quantile(found.divergences, .99);
-  if (options.json) {
-    const Json json{{"predicted_tokens", found.surprises.size()},
-                    {"texts", texts.size()},
-                    {"reference_perplexity", before.value},
-                    {"reference_perplexity_error", before.error},
-                    {"perplexity", after.value},
-                    {"perplexity_error", after.error},
-                    {"kl", kl.value},
-                    {"kl_error", kl.error},
-                    {"kl99", kl99},
-                    {"same_top", same.value},
-                    {"same_top_error", same.error}};
-    std::printf("%s\n", json.dump().c_str());
-    return;
-  }
+  if (options.json) return void(std::printf("%s\n", to_json(found).dump().c_str()));
   std::printf("%zu tokens of %zu texts\n", found.surprises.size(), texts.size());
-  std::printf("perplexity     %.4f ± %.4f, of the reference %.4f ± %.4f\n", after.value,
-              after.error, before.value, before.error);
-  std::printf("KL divergence  %.5f ± %.5f nats, 99 %% below %.4f\n", kl.value, kl.error, kl99);
-  std::printf("same top token %.2f ± %.2f %%\n", 100 * same.value, 100 * same.error);
+  print(found, stdout);
 }
 
 int run(int argc, char** argv) {

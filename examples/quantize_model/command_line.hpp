@@ -20,6 +20,7 @@ struct CommandLine {
   Index threads = 1;
   bool dry_run = false;
   bool json = false;
+  std::string evaluate{};  ///< a file of text, or "own"; empty: nothing is evaluated
 };
 
 namespace detail {
@@ -130,6 +131,8 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
   app.add_option("--threads", line.threads, "threads (default: all cores)")
       ->check(CLI::Range(1, 1024));
   app.add_option("--seed", recipe.seed, "of random rotations")->capture_default_str();
+  app.add_option("--evaluate", line.evaluate,
+                 "compare OUTPUT with INPUT on a FILE of text, or on texts that INPUT writes: own");
   app.add_flag("--dry-run", line.dry_run, "print the plan and stop");
   app.add_flag("--resume", resume, "go on where an interrupted run stopped");
   app.add_flag("--overwrite", run.overwrite, "replace OUTPUT; without --resume, begin anew");

@@ -12,6 +12,7 @@
 
 #include "cafeq/core/thread_pool.hpp"
 #include "quantize_model/command_line.hpp"
+#include "quantize_model/evaluate.hpp"
 #include "quantize_model/quantizer.hpp"
 #include "quantize_model/report.hpp"
 #include "support/program.hpp"
@@ -79,14 +80,19 @@ int run(int argc, char** argv) {
     return 0;
   }
 
+  std::optional<example::Evaluation> evaluate;
+  if (!line.evaluate.empty()) evaluate.emplace(line.run.input, line.run.tokenizer, line.evaluate);
   const auto [planned, summary] = quantize_with_bars(quantizer, line.run, executor);
   const auto& [plan, forecast] = planned;
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   const double peak = double(usage.ru_maxrss) * 1024;
+  std::optional<engine::Comparison> found;
+  if (evaluate) found = (*evaluate)(line.run.input, line.run.output, executor);
   if (line.json) {
     auto report = example::to_json(plan, forecast, summary);
     report["peak_bytes"] = peak;
+    if (found) report["evaluation"] = to_json(*found);
     std::printf("%s\n", report.dump(1).c_str());
     return 0;
   }
@@ -95,6 +101,7 @@ int run(int argc, char** argv) {
               example::byte_text(double(summary.bytes_after)).c_str(),
               example::byte_text(double(summary.bytes_before)).c_str(),
               example::duration_text(summary.seconds).c_str(), example::byte_text(peak).c_str());
+  if (found) print(*found, stdout);
   return 0;
 }
 

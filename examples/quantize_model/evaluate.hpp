@@ -1,0 +1,58 @@
+/// How far a quantized model is from the one that it was made from.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "engine/report.hpp"
+#include "engine/texts.hpp"
+#include "support/progress_bar.hpp"
+
+namespace cafeq::example {
+
+/// What --evaluate names: a file of text, or "own", texts that the model writes itself.
+class Evaluation {
+ public:
+  /// Reads the text, so that what is wrong with it is known ahead of the work. Raises what makes
+  /// an evaluation impossible.
+  Evaluation(const std::string& input, const std::string& tokenizer, std::string source)
+      : source_(std::move(source)) {
+    const ModelFile file(input);
+    engine::check_model(file);
+    const auto vocabulary = engine::load_tokenizer(file, tokenizer);
+    if (vocabulary.vocabulary().begin) begin_ = engine::Token(*vocabulary.vocabulary().begin);
+    if (source_ != own) texts_ = engine::read_texts(source_, vocabulary, limits);
+  }
+
+  engine::Comparison operator()(const std::string& input, const std::string& output,
+                                ExecutorRef executor) {
+    const engine::Engine before(input, engine::float_weights, executor);
+    if (source_ == own) write_texts(before.transformer);
+    const engine::Engine after(output, engine::float_weights, executor);
+    ProgressBar bar("evaluating", 2 * double(engine::predicted_tokens(texts_)));
+    const auto advance = [&](Index tokens) { bar.advance(double(tokens)); };
+    return engine::Reference(before.transformer, texts_, advance)
+        .compare(after.transformer, executor, advance);
+  }
+
+ private:
+  static constexpr std::string_view own = "own";
+  static constexpr engine::TextLimits limits{.count = 8, .length = 512};
+  static constexpr Index own_length = 256;
+  static constexpr std::uint64_t own_seed = 1'000'000;
+
+  /// From the token that begins a text on, at temperature 1.
+  void write_texts(const engine::Transformer& transformer) {
+    texts_.assign(std::size_t(limits.count), {begin_});
+    ProgressBar bar("writing texts", double(limits.count * own_length));
+    generate(transformer, texts_, {.tokens = own_length, .seed = own_seed},
+             [&](std::size_t, engine::Token) { bar.advance(); });
+  }
+
+  std::string source_;
+  engine::Token begin_ = 0;
+  std::vector<engine::Tokens> texts_;
+};
+
+}  // namespace cafeq::example
