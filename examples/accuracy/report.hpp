@@ -1,175 +1,161 @@
-/// Measurements as JSON and as Markdown.
+/// Verdicts as JSON and as tables in Markdown.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <map>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "accuracy/measure.hpp"
-#include "accuracy/peers.hpp"
+#include "accuracy/judge.hpp"
 #include "support/format.hpp"
 
-namespace cafeq::example {
+namespace cafeq::accuracy {
 
-/// All that differ in the seed at most, as one.
-struct Row {
-  std::string recipe;
-  std::string grid;
-  Index group;
-  int bits;
-  bool pairs;
+using example::fixed;
+using example::scientific;
 
-  bool operator==(const Row&) const = default;
+struct Measurement {
+  std::string model, recipe, metric = "none";
+  std::optional<double> bits_per_weight{};  ///< none: it is not quantized
+  double file_bytes = 0;
+  std::optional<std::uint64_t> seed{};
+  double seconds = 0;
+  Verdict verdict{};
 };
 
-inline Row row_of(const Measurement& m) { return {m.recipe, m.grid, m.group, m.bits, m.pairs}; }
-
-/// Over the seeds.
-struct Mean {
-  double bits_per_weight = 0;
-  double error = 0;
-  double quality = 0;  ///< the mean cosine, or the perplexity over that of fp32
-  std::vector<double> value_output_errors{};
-};
-
-class Report {
- public:
-  void add_fp32(const std::string& model, const Quality& quality) { fp32_[model] = quality; }
-  void add(Measurement m) { all_.push_back(std::move(m)); }
-
-  std::optional<Mean> mean(std::string_view model, const Row& row) const;
-  /// Every measurement.
-  std::string json() const;
-  /// The means: a table for each number of bits, peers among its rows, and one of the types of
-  /// GGUF.
-  std::string tables() const;
-
- private:
-  std::vector<Row> rows() const;
-
-  std::map<std::string, Quality, std::less<>> fp32_;
-  std::vector<Measurement> all_;
-};
+inline nlohmann::ordered_json to_json(const Measurement& m) {
+  using Json = nlohmann::ordered_json;
+  const auto& [perplexity, kl, same_top, kl99, tasks] = m.verdict;
+  Json json{{"model", m.model},
+            {"recipe", m.recipe},
+            {"metric", m.metric},
+            {"bits_per_weight", m.bits_per_weight ? Json(*m.bits_per_weight) : Json()},
+            {"file_bytes", m.file_bytes},
+            {"perplexity", perplexity.value},
+            {"perplexity_error", perplexity.error},
+            {"kl", kl.value},
+            {"kl_error", kl.error},
+            {"kl99", kl99},
+            {"same_top", same_top.value},
+            {"same_top_error", same_top.error},
+            {"seed", m.seed ? Json(*m.seed) : Json()},
+            {"seconds", m.seconds}};
+  for (const auto& [name, share] : tasks)
+    json["tasks"][name] = {{"accuracy", share.value}, {"error", share.error}};
+  return json;
+}
 
 namespace detail {
 
-/// Three significant digits.
+/// Three digits that count.
 inline std::string digits(double value) {
-  return fixed(value, value > 0 ? std::max(0, 2 - int(std::floor(std::log10(value)))) : 0);
+  if (value >= 1e5) return scientific(value, 0);
+  return fixed(value, value > 0 ? std::clamp(2 - int(std::floor(std::log10(value))), 0, 4) : 0);
 }
 
-inline std::string cells(double bits, double error, double quality) {
-  return message(" | ", fixed(bits, 2), " | ", digits(error), " | ", fixed(quality, 3));
+/// What differs in its seed only, as one row.
+using Seeds = std::vector<const Measurement*>;
+
+inline std::vector<Seeds> by_seeds(std::span<const Measurement> all) {
+  std::vector<Seeds> rows;
+  for (const Measurement& m : all) {
+    const auto same = std::find_if(rows.begin(), rows.end(), [&](const Seeds& row) {
+      return m.seed && row[0]->recipe == m.recipe && row[0]->bits_per_weight && m.bits_per_weight &&
+             std::abs(*row[0]->bits_per_weight - *m.bits_per_weight) < 0.25;
+    });
+    if (same == rows.end()) rows.push_back({&m});
+    else same->push_back(&m);
+  }
+  return rows;
 }
 
-inline std::string name_of(const Row& row) {
-  return message("**`", row.recipe, "`**, ", row.grid,
-                 row.group == per_row ? std::string(" row") : message(" g", row.group),
-                 row.pairs ? ", pairs" : "");
+/// Mean and, of several, standard deviation.
+template <class F>
+std::string over(const Seeds& row, F&& value) {
+  std::vector<double> values;
+  for (const Measurement* m : row) values.push_back(value(*m));
+  const auto [mean, error] = engine::mean_of(values);
+  std::string text = digits(mean);
+  if (values.size() > 1) text += " ± " + digits(error * std::sqrt(double(values.size())));
+  return text;
+}
+
+inline std::string cells(std::initializer_list<std::string> texts) {
+  std::string line = "|";
+  for (const std::string& text : texts) line += " " + text + " |";
+  return line + "\n";
+}
+
+inline std::string megabytes(double bytes) { return fixed(bytes / 1e6, 1); }
+
+inline std::string row_of(const Seeds& row) {
+  const Measurement& m = *row[0];
+  const auto mean = [&](auto&& value) { return over(row, value); };
+  return cells({m.recipe + (m.metric == "none" ? "" : " (data)"),
+                m.bits_per_weight ? fixed(*m.bits_per_weight, 2) : "", megabytes(m.file_bytes),
+                mean([](const auto& x) { return x.verdict.perplexity.value; }),
+                mean([](const auto& x) { return x.verdict.kl.value; }),
+                mean([](const auto& x) { return x.verdict.kl99; }),
+                mean([](const auto& x) { return x.verdict.same_top.value; }),
+                m.bits_per_weight ? digits(m.seconds) : ""});
 }
 
 }  // namespace detail
 
-inline std::optional<Mean> Report::mean(std::string_view model, const Row& row) const {
-  Mean mean;
-  double count = 0;
-  for (const Measurement& m : all_) {
-    if (m.model != model || row_of(m) != row) continue;
-    ++count;
-    mean.bits_per_weight += m.bits_per_weight;
-    mean.error += m.relative_error;
-    mean.quality += m.quality.perplexity
-                        ? *m.quality.perplexity / *fp32_.find(model)->second.perplexity
-                        : *m.quality.mean_cosine;
-    mean.value_output_errors.resize(m.value_output_errors.size());
-    for (std::size_t i = 0; i < m.value_output_errors.size(); ++i)
-      mean.value_output_errors[i] += m.value_output_errors[i];
-  }
-  if (count == 0) return std::nullopt;
-  for (double* sum : {&mean.bits_per_weight, &mean.error, &mean.quality}) *sum /= count;
-  for (double& sum : mean.value_output_errors) sum /= count;
-  return mean;
-}
-
-inline std::string Report::json() const {
-  using Json = nlohmann::ordered_json;
-  const auto number = [](const std::optional<double>& value) {
-    return value ? Json(*value) : Json();
-  };
-  Json list = Json::array();
-  for (const Measurement& m : all_) {
-    list.push_back({{"model", m.model},
-                    {"recipe", m.recipe},
-                    {"grid", m.grid},
-                    {"group", m.group == per_row ? Json("row") : Json(m.group)},
-                    {"bits", m.bits},
-                    {"bits_per_weight", m.bits_per_weight},
-                    {"pairs", m.pairs},
-                    {"seed", m.seed},
-                    {"relative_error", m.relative_error},
-                    {"perplexity", number(m.quality.perplexity)},
-                    {"fp32_perplexity", number(fp32_.find(m.model)->second.perplexity)},
-                    {"mean_cosine", number(m.quality.mean_cosine)}});
-    if (!m.value_output_errors.empty()) list.back()["value_output_errors"] = m.value_output_errors;
-  }
-  return list.dump(1) + "\n";
-}
-
-/// In the order of the tables.
-inline std::vector<Row> Report::rows() const {
-  constexpr std::array<std::string_view, 8> order{"rtn",      "fast",
-                                                  "learned",  "learned, k = 64",
-                                                  "paper",    "smallest, window 10",
-                                                  "smallest", "smallest, window 14"};
-  std::vector<Row> rows;
-  for (const Measurement& m : all_)
-    if (std::find(rows.begin(), rows.end(), row_of(m)) == rows.end()) rows.push_back(row_of(m));
-  std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
-    const auto key = [&](const Row& row) {
-      return std::pair(std::find(order.begin(), order.end(), row.recipe), row.grid);
-    };
-    return key(a) < key(b);
+/// A table for each size, the smallest KL first.
+inline std::string size_tables(std::span<const Measurement> all) {
+  auto rows = detail::by_seeds(all);
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return a[0]->verdict.kl.value < b[0]->verdict.kl.value;
   });
-  return rows;
-}
-
-inline std::string Report::tables() const {
-  constexpr const char* head =
-      " | encoder: bits | error | cosine | stories: bits | error | perplexity ratio "
-      "|\n|---|---|---|---|---|---|---|\n";
-  const auto line = [&](const std::string& name, const Row& row) {
-    std::string text = "| " + name;
-    for (const char* model : {"use", "stories260K"}) {
-      const auto m = mean(model, row);
-      text += m ? detail::cells(m->bits_per_weight, m->error, m->quality) : " | | | ";
-    }
-    return text + " |\n";
+  struct Size {
+    const char* name;
+    double from, to;
   };
+  constexpr Size sizes[]{{"about 2 bits", 0, 2.75},
+                         {"about 3 bits", 2.75, 3.75},
+                         {"about 4 bits", 3.75, 4.75},
+                         {"more", 4.75, 1e9}};
   std::string text;
-  for (const int bits : {2, 3, 4}) {
-    text += message("| ", bits, " bits", head);
-    for (const Row& row : rows())
-      if (row.recipe != "gguf" && row.bits == bits) text += line(detail::name_of(row), row);
-    for (const Peer& peer : peers)
-      if (peer.bits == bits)
-        text += message("| ", peer.method,
-                        detail::cells(peer.encoder_bits, peer.encoder_error, peer.cosine),
-                        detail::cells(peer.stories_bits, peer.stories_error,
-                                      peer.perplexity / peers_fp32_perplexity),
-                        " |\n");
-    text += "\n";
+  for (const auto& [name, from, to] : sizes) {
+    std::string table;
+    for (const auto& row : rows) {
+      const double bits = row[0]->bits_per_weight.value_or(0);
+      if (bits > from && bits <= to) table += detail::row_of(row);
+    }
+    if (!table.empty())
+      text += detail::cells({name, "bits", "MB", "perplexity", "KL", "99 %", "same top", "s"}) +
+              "|---|--:|--:|--:|--:|--:|--:|--:|\n" + table + "\n";
   }
-  text += message("| type of GGUF", head);
-  for (const Row& row : rows())
-    if (row.recipe == "gguf") text += line(row.grid, row);
   return text;
 }
 
-}  // namespace cafeq::example
+/// Shares of right answers in per cent, and their standard errors.
+inline std::string task_table(std::span<const Measurement> all, std::span<const Task> tasks) {
+  if (tasks.empty()) return "";
+  std::string head = "| right answers, % | bits |", rule = "|---|--:|", text;
+  for (const Task& task : tasks) {
+    head += " " + task.name + " |";
+    rule += "--:|";
+  }
+  for (const Measurement& m : all) {
+    if (m.verdict.tasks.empty()) continue;
+    double sum = 0;
+    text +=
+        message("| ", m.recipe, " | ", m.bits_per_weight ? fixed(*m.bits_per_weight, 2) : "", " |");
+    for (const Task& task : tasks) {
+      const auto& [share, error] = m.verdict.tasks.at(task.name);
+      text += message(" ", fixed(100 * share, 1), " ± ", fixed(100 * error, 1), " |");
+      sum += share;
+    }
+    text += message(" ", fixed(100 * sum / double(tasks.size()), 1), " |\n");
+  }
+  return head + " mean |\n" + rule + "--:|\n" + text + "\n";
+}
+
+}  // namespace cafeq::accuracy

@@ -1,4 +1,4 @@
-#include "demo/job.hpp"
+#include "accuracy/encoder_job.hpp"
 
 #include <filesystem>
 

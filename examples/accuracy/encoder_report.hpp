@@ -6,7 +6,7 @@
 #include <string>
 #include <tuple>
 
-#include "demo/result.hpp"
+#include "accuracy/encoder_result.hpp"
 #include "support/format.hpp"
 #include "support/table.hpp"
 
@@ -87,6 +87,15 @@ inline void print_report(const Results& results) {
   std::printf("\nQuantization took %s on %lld threads; peak memory %s\n",
               duration_text(results.seconds).c_str(), static_cast<long long>(results.threads),
               byte_text(double(peak_rss_bytes())).c_str());
+}
+
+/// What the embeddings keep, in Markdown.
+inline std::string embedding_table(const Results& results) {
+  std::string text = "| encoder | bits | mean cosine | least cosine |\n|---|--:|--:|--:|\n";
+  for (const EmbeddingResult& e : results.embedding)
+    text += message("| `", e.recipe, "` | ", fixed(e.bits_per_weight, 2), " | ",
+                    fixed(e.mean_cosine, 3), " | ", fixed(e.min_cosine, 3), " |\n");
+  return text;
 }
 
 }  // namespace cafeq::example

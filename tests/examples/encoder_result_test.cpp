@@ -1,4 +1,4 @@
-#include "demo/result.hpp"
+#include "accuracy/encoder_result.hpp"
 
 #include <algorithm>
 #include <set>
@@ -41,7 +41,7 @@ bool has(const nlohmann::ordered_json& object, const std::set<std::string>& expe
 
 }  // namespace
 
-TEST_CASE("result.json has every field that readers count on, with its value and type") {
+TEST_CASE("encoder.json has every field that readers count on, with its value and type") {
   const auto json = to_json(some_results());
   CHECK(has(json, {"model", "matrices", "pairs", "embedding", "threads", "peak_rss_bytes"}));
   CHECK(json["model"] == "a model");
@@ -89,7 +89,7 @@ TEST_CASE("result.json has every field that readers count on, with its value and
   CHECK(embedding["min_cosine"] == 0.9);
 }
 
-TEST_CASE("Numbers survive the text of result.json; nothing at all is three empty arrays") {
+TEST_CASE("Numbers survive the text of encoder.json; nothing at all is three empty arrays") {
   const auto json = to_json(some_results());
   const auto parsed = nlohmann::ordered_json::parse(json.dump(1));
   CHECK(parsed == json);

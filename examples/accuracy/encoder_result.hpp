@@ -1,4 +1,4 @@
-/// What the demo measures, as it is printed and as it is written to result.json.
+/// What is measured of the sentence encoder, as it is printed and as it is written to encoder.json.
 #pragma once
 
 #include <sys/resource.h>

@@ -1,5 +1,5 @@
-/// The demo's job: every matrix by every recipe, every pair, the embeddings that come out, and a
-/// file of the quantized tensors.
+/// The sentence encoder's job: every matrix by every recipe, every pair, the embeddings that come
+/// out, and a file of the quantized tensors.
 #pragma once
 
 #include <algorithm>
@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "accuracy/encoder_result.hpp"
 #include "cafeq/cafeq.hpp"
 #include "cafeq/io/quantized_file.hpp"
-#include "demo/result.hpp"
 #include "encoder/model.hpp"
 #include "encoder/sentences.hpp"
 #include "support/progress_bar.hpp"
