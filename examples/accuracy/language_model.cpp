@@ -78,6 +78,7 @@ std::string judge_language_model(const AccuracyOptions& options) {
   const Judge judge(model, std::move(texts.judged), std::move(texts.tasks), threads);
   std::printf("Model: %s, judged on %lld tokens\n", name.c_str(),
               static_cast<long long>(judge.predicted_tokens()));
+  std::fflush(stdout);
 
   std::vector<Measurement> found;
   const auto note = [&](Measurement m) {

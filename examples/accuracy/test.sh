@@ -48,7 +48,7 @@ if grep -q fast some/llm.json; then fail "--only gguf: $(cat some/llm.json)"; fi
 
 expect "neither --model nor --encoder" "$accuracy" --output none
 expect "--text or --tokens-json" "$accuracy" --model model --output none
-expect "absent: No such file" "$accuracy" --model absent --tokens-json tokens.json --output none
+expect "absent: cannot open: No such file" "$accuracy" --model absent --tokens-json tokens.json --output none
 expect "no tokenizer of its own" "$accuracy" --model model --text tokens.json --output none
 expect "--only" "$accuracy" --model model --tokens-json tokens.json --only everything
 echo '[{"file": "model"}]' >files.json

@@ -18,7 +18,7 @@ struct AffineGroup {
   float code(float w) const {
     return std::clamp(std::round(w / step + zero), 0.0f, float(levels - 1));
   }
-  float operator()(float w) const { return (code(w) - zero) * step; }
+  float operator()(float w) const { return step == 0 ? 0 : (code(w) - zero) * step; }
   /// As it is stored.
   AffineGroup rounded() const { return {float(fp16(step)), float(fp16(zero)), levels}; }
 };
