@@ -1,7 +1,6 @@
 // One model in every layout that the engine reads.
 #include "engine/load.hpp"
 
-#include "cafeq/io/gguf_file.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
 #include "tiny_model.hpp"
@@ -26,53 +25,6 @@ void check_equal(const Matrix<float>& a, const Matrix<float>& b, double margin) 
     CHECK(double(a.data()[i]) == Approx(double(b.data()[i])).margin(margin));
 }
 
-template <class Element = float>
-void write_directory(const TemporaryDirectory& directory, const TinyModel& model,
-                     const Json& changes = Json::object()) {
-  Json config = config_json(model.config);
-  config.update(changes);
-  directory.write("config.json", config.dump());
-  write_safetensors<Element>(directory, half_split(model));
-}
-
-std::string write_llama2c(const TemporaryDirectory& directory, const TinyModel& model) {
-  const cafeq::ModelConfig& c = model.config;
-  const std::string path = directory / "model.bin";
-  cafeq::Llama2cWriter writer(path, {.hidden = c.hidden,
-                                     .intermediate = c.intermediate,
-                                     .layers = c.layers,
-                                     .heads = c.heads,
-                                     .kv_heads = c.kv_heads,
-                                     .vocabulary = c.vocabulary,
-                                     .context = c.context,
-                                     .tied_embeddings = c.tied_embeddings});
-  const auto write = [&](const std::string& name, const std::string& from) {
-    const Matrix<float>& m = model.tensors.at(from + ".weight");
-    writer.write(name, std::as_bytes(std::span(m.data(), std::size_t(m.size()))));
-  };
-  write("tok_embeddings.weight", "model.embed_tokens");
-  write("norm.weight", "model.norm");
-  if (!c.tied_embeddings) write("output.weight", "lm_head");
-  for (Index l = 0; l < c.layers; ++l)
-    for (const auto& [own, name] : {std::pair("attention_norm", "input_layernorm"),
-                                    {"attention.wq", "self_attn.q_proj"},
-                                    {"attention.wk", "self_attn.k_proj"},
-                                    {"attention.wv", "self_attn.v_proj"},
-                                    {"attention.wo", "self_attn.o_proj"},
-                                    {"ffn_norm", "post_attention_layernorm"},
-                                    {"feed_forward.w1", "mlp.gate_proj"},
-                                    {"feed_forward.w2", "mlp.down_proj"},
-                                    {"feed_forward.w3", "mlp.up_proj"}})
-      write(cafeq::message("layers.", l, ".", own, ".weight"),
-            cafeq::message("model.layers.", l, ".", name));
-  for (const char* table : {"freq_cis_real", "freq_cis_imag"}) {
-    const std::vector<float> angles(std::size_t(c.context * c.head_dim / 2));
-    writer.write(table, std::as_bytes(std::span(angles)));
-  }
-  writer.commit();
-  return path;
-}
-
 TinyModel tiny(bool tied) {
   auto c = tiny_config();
   c.tied_embeddings = tied;
@@ -87,11 +39,11 @@ TEST_CASE("a llama2.c checkpoint and directories of all kinds give the same logi
     const TinyModel model = tiny(tied);
     const Matrix<float> expected = logits_of(model.model(), tokens);
     const TemporaryDirectory directory;
-    check_equal(logits_of_file(write_llama2c(directory, model)), expected, 0);
+    check_equal(logits_of_file(directory.write("model.bin", llama2c_bytes(model))), expected, 0);
     const TemporaryDirectory fp32, half, brain;
-    write_directory(fp32, model);
-    write_directory<cafeq::fp16>(half, model);
-    write_directory<cafeq::bf16>(brain, model);
+    write_hugging_face(fp32, model);
+    write_hugging_face<cafeq::fp16>(half, model);
+    write_hugging_face<cafeq::bf16>(brain, model);
     for (const auto* files : {&fp32, &half, &brain})
       check_equal(logits_of_file(files->path()), expected, 1e-5);
   }
@@ -100,7 +52,7 @@ TEST_CASE("a llama2.c checkpoint and directories of all kinds give the same logi
 TEST_CASE("the order of the rows of queries and keys matters") {
   const TinyModel model = tiny(true);
   const TemporaryDirectory directory;
-  write_directory(directory, model);
+  write_hugging_face(directory, model);
   write_safetensors(directory, model.tensors);  // rows as llama2.c has them
   const Matrix<float> wrong = logits_of_file(directory.path()),
                       right = logits_of(model.model(), tokens);
@@ -123,14 +75,14 @@ TEST_CASE("norms are found by what they are called in each family") {
       const Matrix<float> before = m;
       for (Index i = 0; i < m.cols(); ++i) m(0, i / 4 * 4 + i % 4 / 2 + i % 2 * 2) = before(0, i);
     }
-  write_directory(directory, moved);
+  write_hugging_face(directory, moved);
   check_equal(logits_of_file(directory.path()), logits_of(qwen.model(), tokens), 1e-5);
 }
 
 TEST_CASE("weights become what is asked for as they are loaded") {
   const TinyModel model = tiny(true);
   const TemporaryDirectory directory;
-  const cafeq::ModelFile file(write_llama2c(directory, model));
+  const cafeq::ModelFile file(directory.write("model.bin", llama2c_bytes(model)));
   const Matrix<float> exact = logits_of(load_model(file), tokens);
   const Matrix<float> packed = logits_of(load_model(file, "fast4"), tokens);
   double error = 0, norm = 0;
@@ -146,7 +98,7 @@ TEST_CASE("models that cannot be run are refused, and the message says why") {
   const TinyModel model = tiny(true);
   const auto refusal = [&](const Json& changes, ErrorCode code) {
     const TemporaryDirectory directory;
-    write_directory(directory, model, changes);
+    write_hugging_face(directory, model, changes);
     const auto error = error_of([&] { load_model(cafeq::ModelFile(directory.path())); });
     CHECK(error.code() == code);
     return error.message();
@@ -170,14 +122,14 @@ TEST_CASE("models that cannot be run are refused, and the message says why") {
     const TemporaryDirectory directory;
     TinyModel without = model;
     without.tensors.erase(missing);
-    write_directory(directory, without);
+    write_hugging_face(directory, without);
     CHECK_THAT(error_of([&] { load_model(cafeq::ModelFile(directory.path())); }).message(),
                Contains(why) && Contains(directory.path()));
   }
   TinyModel wide = model;
   wide.tensors.at("model.norm.weight") = Matrix<float>(1, 17);
   const TemporaryDirectory directory;
-  write_directory(directory, wide);
+  write_hugging_face(directory, wide);
   CHECK_THAT(error_of([&] { load_model(cafeq::ModelFile(directory.path())); }).message(),
              Contains("model.norm.weight has 17 entries, expected 16"));
 }

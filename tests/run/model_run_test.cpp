@@ -16,9 +16,10 @@ using Names = std::set<std::string>;
 namespace {
 
 /// Rows of 32 and 64, so that the simple types of GGUF fit.
-engine::Config small_config() {
+ModelConfig small_config() {
   auto config = engine::test::tiny_config();
-  config.dim = 32, config.head_dim = 8, config.hidden = 64;
+  config.hidden = 32, config.head_dim = 8, config.intermediate = 64;
+  config.attention.rotary->dims = 8;
   return config;
 }
 
@@ -26,7 +27,7 @@ engine::Config small_config() {
 struct ModelDirectory : TemporaryDirectory {
   ModelDirectory() {
     const TemporaryDirectory files;
-    engine::test::write_hugging_face(files, engine::test::tiny_model(small_config()), "F32");
+    engine::test::write_hugging_face(files, engine::test::tiny_model(small_config()));
     for (const std::string& name : files.names()) write("model/" + name, files.read(name));
   }
 
