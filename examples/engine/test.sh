@@ -1,7 +1,7 @@
-# test.sh generate|perplexity|refuses ENGINE DATA: what the program says. Ends with 77 where DATA
-# holds no model.
+# test.sh generate|perplexity|quantized|refuses ENGINE TOOL DATA: what the program says, of what
+# cafeq-quantize writes too. Ends with 77 where DATA holds no model.
 set -eu
-what=$1 engine=$2 data=$3
+what=$1 engine=$2 tool=$3 data=$4
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
 
@@ -22,9 +22,9 @@ expect() {
 if [ "$what" = refuses ]; then
   expect "subcommand" "$engine"
   expect "MODEL is required" "$engine" generate
-  expect "$output/none.bin: No such file" "$engine" generate "$output/none.bin"
-  expect "$output/config.json: No such file" "$engine" perplexity "$output" --text none
-  expect "--text or --tokens-json" "$engine" perplexity "$output"
+  expect "$output/none.bin: cannot open: No such file" "$engine" generate "$output/none.bin"
+  expect "$output: is no model that is understood" "$engine" perplexity "$output" --text none
+  expect "OTHER is required" "$engine" compare "$output"
   expect "--temperature" "$engine" generate "$output" --temperature -1
   expect "--texts requires --text" "$engine" perplexity "$output" --texts 3
   exit
@@ -39,7 +39,26 @@ run() {
   "$engine" "$command" "$data/stories260K.bin" --tokenizer "$data/tok512.bin" "$@"
 }
 
-if [ "$what" = generate ]; then
+if [ "$what" = quantized ]; then
+  "$tool" "$data/stories260K.bin" "$output/small.safetensors" --recipe smallest --bits 4 \
+    --tokenizer "$data/tok512.bin" >"$output/out" 2>&1 || fail "$(cat "$output/out")"
+  answer=$("$engine" generate "$output/small.safetensors" --prompt "Once upon a time" --tokens 20 \
+    --temperature 0 2>/dev/null)
+  case $answer in "Once upon a time, there was a little"*) ;; *) fail "it says '$answer'" ;; esac
+  compare() {
+    "$engine" compare "$data/stories260K.bin" "$@" --tokenizer "$data/tok512.bin" --length 128 \
+      --texts 8 --text "$data/tinystories_200.jsonl" --json
+  }
+  result=$(compare "$output/small.safetensors")
+  case $result in *'"kl":0.0'*'"same_top":0.9'*) ;; *) fail "compared: $result" ;; esac
+  # Packed weights give what their floats give, but for the rounding of activations.
+  packed=$(compare "$output/small.safetensors" --weights stored)
+  printf '%s\n%s\n' "$result" "$packed" | sed 's/.*"kl":\([0-9.e-]*\),.*/\1/' |
+    awk '{ kl[NR] = $1 } END { d = kl[1] / kl[2] - 1; exit !(NR == 2 && d * d < 1e-4) }' ||
+    fail "packed $packed, as floats $result"
+  result=$(compare "$data/stories260K.bin")
+  case $result in *'"kl":0.0,'*'"same_top":1.0,'*) ;; *) fail "with itself: $result" ;; esac
+elif [ "$what" = generate ]; then
   start="Once upon a time, there was a little girl named Lily. She loved to play outside"
   start="$start in the park."
   answer=$(run generate --prompt "Once upon a time" --tokens 60 --temperature 0)
@@ -52,7 +71,7 @@ else
     --tokens-json "$output/tokens.json" --json)
   echo "$result"
   case $result in
-    *'"perplexity":3.972'*'"predicted_tokens":20071,"texts":58}') ;;
+    *'"perplexity":3.972'*'"predicted_tokens":20071'*'"texts":58}') ;;
     *) fail "expected perplexity 3.972 on 20071 tokens" ;;
   esac
   again=$("$engine" perplexity "$data/stories260K.bin" --tokens-json "$output/tokens.json" --json)
