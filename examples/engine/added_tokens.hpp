@@ -40,12 +40,12 @@ class AddedTokens {
       tokens_.emplace(std::move(text), Entry{.token = Token(id), .plain = plain});
     }
     for (auto& sizes : sizes_) std::sort(sizes.begin(), sizes.end(), std::greater<>());
+    const auto among = [](const std::vector<cafeq::Index>& ids, Token token) {
+      return std::find(ids.begin(), ids.end(), cafeq::Index(token)) != ids.end();
+    };
     for (auto& [text, entry] : tokens_) {
-      const auto among = [&](const std::vector<cafeq::Index>& ids) {
-        return std::find(ids.begin(), ids.end(), cafeq::Index(entry.token)) != ids.end();
-      };
-      entry.strip_left = among(vocabulary.strip_left);
-      entry.strip_right = among(vocabulary.strip_right);
+      entry.strip_left = among(vocabulary.strip_left, entry.token);
+      entry.strip_right = among(vocabulary.strip_right, entry.token);
     }
   }
 

@@ -29,7 +29,7 @@ struct Sinq {
     for (Index i = 0; i < W.rows; ++i) {
       const auto row = result.row(i);
       for (Index j = 0; j < W.cols; ++j)
-        row[j] = W(i, j) / (scales.rows[std::size_t(i)] * scales.cols[std::size_t(j)]);
+        result(i, j) = W(i, j) / (scales.rows[std::size_t(i)] * scales.cols[std::size_t(j)]);
       for (Index begin = 0; begin < W.cols; begin += group) {
         const auto w =
             row.subspan(std::size_t(begin), std::size_t(std::min(group, W.cols - begin)));
@@ -37,7 +37,7 @@ struct Sinq {
         std::transform(w.begin(), w.end(), w.begin(), q);
       }
       for (Index j = 0; j < W.cols; ++j)
-        row[j] *= scales.rows[std::size_t(i)] * float(fp16(scales.cols[std::size_t(j)]));
+        result(i, j) *= scales.rows[std::size_t(i)] * float(fp16(scales.cols[std::size_t(j)]));
     }
     return result;
   }

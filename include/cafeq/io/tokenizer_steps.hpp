@@ -128,9 +128,8 @@ inline void read_piece_steps(const TokenizerFile& file, Vocabulary& vocabulary) 
       file.refuse(message("pre-tokenizer ", printable(*part),
                           " cuts texts at spaces, which merges of the model reach across"));
     const std::string* scheme = find_string(*part, "prepend_scheme");
-    const std::string_view prefix = scheme != nullptr                          ? *scheme
-                                    : flag_of(*part, "add_prefix_space", true) ? "always"
-                                                                               : "never";
+    std::string_view prefix = flag_of(*part, "add_prefix_space", true) ? "always" : "never";
+    if (scheme != nullptr) prefix = *scheme;
     vocabulary.space_prefix = prefix == "always"  ? SpacePrefix::all
                               : prefix == "first" ? SpacePrefix::first
                                                   : SpacePrefix::none;
