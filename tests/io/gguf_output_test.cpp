@@ -5,6 +5,7 @@
 #include "cafeq/pipeline/recipes.hpp"
 #include "engine/tiny_model.hpp"
 #include "io/temporary_directory.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -108,7 +109,9 @@ TEST_CASE("the layouts of llama2.c and of transformers give the same tensors") {
   const TinyModel model = tiny_llama();
   const std::string checkpoint = directory.write("model.bin", engine::test::llama2c_bytes(model));
   engine::test::write_hugging_face(files, model);
-  for (const GgufType type : {GgufType::f32, GgufType::q8_0, GgufType::q4_0, GgufType::q5_1})
+  for (const GgufType type :
+       test::sweep({GgufType::f32, GgufType::q8_0, GgufType::q4_0, GgufType::q5_1},
+                   {GgufType::f32, GgufType::q5_1}))
     for (const AnyRecipe& recipe :
          {AnyRecipe(recipes::fast<>{}), AnyRecipe(recipes::learned<>{})}) {
       INFO(gguf_type_info(type).name);

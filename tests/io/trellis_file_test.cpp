@@ -143,7 +143,9 @@ TEST_CASE("trellis codes come back bit for bit, and mean what the page on the fo
       for (const auto& [rows, cols] : {std::pair<Index, Index>{3, 1}, {40, 30}, {100, 172}}) {
         if (rows == 100 && (window != 10 || rate % 9 != 8))
           continue;  // two chunks; 35, 53, 71 sixteenths
-        if (test::sanitized && window == 14 && rows > 3) continue;  // too slow
+        // Too slow: a short matrix has every rate there, a longer one a few.
+        if (test::sanitized && rows > 3 && (window == 14 || (rate != 48 && rate % 9 != 8)))
+          continue;
         const auto W = test::heavy_tailed(rows, cols, std::uint64_t(rate), 0, 1000);
         Trellis quantizer{.rate = {rate}, .scale_bits = rate % 2 == 0 ? 8 : 6, .window = window};
         for (const auto sequence : {Sequence::rows, Sequence::row, Sequence::column}) {

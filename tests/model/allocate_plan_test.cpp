@@ -3,6 +3,7 @@
 #include "cafeq/core/thread_pool.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "model/memory_model.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
 #include "support/random.hpp"
@@ -42,7 +43,7 @@ TEST_CASE("The mean of all bits is met from below, whatever it is") {
     largest_step = std::max<std::int64_t>(largest_step, plan.weights(step));
     weights += double(plan.weights(step));
   }
-  for (const double target : {3.8, 4.1, 5.0, 6.3, 8.0}) {
+  for (const double target : test::sweep({3.8, 4.1, 5.0, 6.3, 8.0}, {4.1, 8.0})) {
     INFO(target);
     Plan allocated = plan;
     allocate_plan(allocated, model, target);

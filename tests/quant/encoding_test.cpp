@@ -6,6 +6,7 @@
 #include "cafeq/quant/microfloat.hpp"
 #include "cafeq/quant/midrise.hpp"
 #include "laws.hpp"
+#include "support/build.hpp"
 
 using namespace cafeq;
 
@@ -98,10 +99,12 @@ void check_encoding(const Q& quantizer, Index rows, Index cols) {
 
 template <class Q>
 void check_all_shapes(Q q) {
-  for (const Index group : {per_row, per_tensor, Index(1), Index(5), Index(16), Index(64)}) {
+  for (const Index group :
+       test::sweep<Index>({per_row, per_tensor, 1, 5, 16, 64}, {per_row, per_tensor, 5, 16})) {
     q.group = group;
-    for (const auto& [rows, cols] :
-         {std::pair<Index, Index>{0, 5}, {5, 0}, {1, 1}, {3, 7}, {7, 17}, {4, 33}, {3, 129}})
+    for (const auto& [rows, cols] : test::sweep<std::pair<Index, Index>>(
+             {{0, 5}, {5, 0}, {1, 1}, {3, 7}, {7, 17}, {4, 33}, {3, 129}},
+             {{0, 5}, {5, 0}, {1, 1}, {3, 7}, {4, 33}}))
       check_encoding(q, rows, cols);
   }
 }

@@ -7,6 +7,7 @@
 #include "cafeq/quant/midrise.hpp"
 #include "cafeq/rounding/error_feedback.hpp"
 #include "support/allocations.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 #include "support/toy_quantizer.hpp"
@@ -49,6 +50,14 @@ bool same_params(const Q& q, const typename Q::Params& a, const typename Q::Para
   return q.scale(a) == q.scale(b) && q.offset(a) == q.offset(b);
 }
 
+/// A weight of one encoding and of another; what passes is not counted, which takes longer.
+template <class Q, class A, class B>
+void check_same_at(const Q& quantizer, const A& a, Index i, Index j, const B& b, Index k, Index l) {
+  if (int(a.code(i, j)) != int(b.code(k, l))) REQUIRE(int(a.code(i, j)) == int(b.code(k, l)));
+  if (!same_params(quantizer, a.params(i, j), b.params(k, l)))
+    FAIL("other parameters at " << i << ", " << j);
+}
+
 template <class R, class Q>
 void check_same(const R& rounder, const Q& quantizer, const Matrix<float>& X,
                 const Metric& metric) {
@@ -58,10 +67,7 @@ void check_same(const R& rounder, const Q& quantizer, const Matrix<float>& X,
   INFO(X.rows() << " rows of " << X.cols() << ", group " << quantizer.group << ", bits "
                 << detail::fixed_bits<Q>());
   for (Index i = 0; i < X.rows(); ++i)
-    for (Index j = 0; j < X.cols(); ++j) {
-      REQUIRE(int(a.code(i, j)) == int(b.code(i, j)));
-      REQUIRE(same_params(quantizer, a.params(i, j), b.params(i, j)));
-    }
+    for (Index j = 0; j < X.cols(); ++j) check_same_at(quantizer, a, i, j, b, i, j);
 }
 
 }  // namespace
@@ -77,8 +83,10 @@ TEST_CASE("Lines through vectors get the codes and parameters of weight by weigh
     check_same(ErrorFeedback{.sweeps = 2, .feedback = false}, AffineIntegerZero<3>{.group = group},
                X, metric);
   };
-  for (const Index rows : {1, 7, 17, 65}) check(weights(rows, 48), in_blocks({16, 25, 7}), 16);
-  for (const Index group : {per_row, per_tensor, Index(1), Index(7), Index(32)})
+  for (const Index rows : test::sweep<Index>({1, 7, 17, 65}, {1, 17}))
+    check(weights(rows, 48), in_blocks({16, 25, 7}), 16);
+  for (const Index group :
+       test::sweep<Index>({per_row, per_tensor, 1, 7, 32}, {per_row, per_tensor, 7}))
     check(weights(19, 48), in_blocks({16, 25, 7}), group);
   check(weights(9, 40), Metric::identity(40), 16);
   check(weights(9, 40), Metric::diagonal(std::vector<double>(40, 2.5)), 7);
@@ -93,7 +101,7 @@ TEST_CASE("Some of the rows are rounded as all of them are, on any number of thr
     const ErrorFeedback rounder{.sweeps = 2};
     const auto whole = round(rounder, X.view(), quantizer, metric);
     ThreadPool pool(2);
-    for (const Index step : {1, 37, 64, 100}) {
+    for (const Index step : test::sweep<Index>({1, 37, 64, 100}, {37, 100})) {
       if (step == 1 && X.cols() > 100) continue;
       for (Index begin = 0; begin < X.rows(); begin += step) {
         const Index n = std::min(step, X.rows() - begin);
@@ -103,10 +111,8 @@ TEST_CASE("Some of the rows are rounded as all of them are, on any number of thr
           rounder.round(X.view().row_block(begin, n), metric, Side::input, part, pool);
         else rounder.round(X.view().row_block(begin, n), metric, Side::input, part);
         for (Index i = 0; i < n; ++i)
-          for (Index j = 0; j < X.cols(); ++j) {
-            REQUIRE(int(part.code(i, j)) == int(whole.code(begin + i, j)));
-            REQUIRE(same_params(quantizer, part.params(i, j), whole.params(begin + i, j)));
-          }
+          for (Index j = 0; j < X.cols(); ++j)
+            check_same_at(quantizer, part, i, j, whole, begin + i, j);
       }
     }
   };

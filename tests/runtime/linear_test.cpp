@@ -12,6 +12,7 @@
 #include "cafeq/transform/compose.hpp"
 #include "cafeq/transform/dual_scaling.hpp"
 #include "cafeq/transform/hadamard.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 #include "support/toy_quantizer.hpp"
@@ -123,7 +124,7 @@ TEST_CASE("Grids that are not uniform and groups that end anywhere are decoded")
 TEST_CASE("Stored inverses of every precision are undone on either side, alone and in a product") {
   for (const InversePrecision precision :
        {InversePrecision::fp32, InversePrecision::fp16, InversePrecision::int8})
-    for (const Index k : {16, 20, 64}) {
+    for (const Index k : test::sweep<Index>({16, 20, 64}, {20})) {
       INFO("blocks of " << k);
       const auto W = test::gaussian<float>(72, 136, std::uint64_t(k));
       check_against_dense(
@@ -198,11 +199,13 @@ TEST_CASE("Threads change nothing") {
       REQUIRE(std::equal(Y.data(), Y.data() + Y.size(), Z.data()));
     }
   };
-  const auto W = test::gaussian<float>(1500, 512, 1);
+  // Rows enough to be shared.
+  const Index rows = test::sanitized ? 500 : 1500, cols = test::sanitized ? 128 : 512;
+  const auto W = test::gaussian<float>(rows, cols, 1);
   for (const ActivationPrecision precision :
        {ActivationPrecision::fp32, ActivationPrecision::int8}) {
     check(Linear{
-        Pipeline{learned_like(512, 64, InversePrecision::int8), Affine<4>{.group = 128}, Nearest{}}
+        Pipeline{learned_like(cols, 64, InversePrecision::int8), Affine<4>{.group = 128}, Nearest{}}
             .quantize(W),
         {precision}});
     check(Linear{Pipeline{RandomizedHadamard{}, nf4(64), Nearest{}}.quantize(W), {precision}});

@@ -4,6 +4,7 @@
 
 #include "cafeq/core/thread_pool.hpp"
 #include "cafeq/transform/hadamard.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -56,7 +57,8 @@ void check_undone(const T& transform) {
 TEST_CASE("what is undone is the stored inverse, on either side", "[runtime][undo_transform]") {
   for (const InversePrecision precision :
        {InversePrecision::fp32, InversePrecision::fp16, InversePrecision::int8})
-    for (const auto& sizes : {std::vector<Index>{1}, {7, 33}, {64, 64, 32}, {160, 200, 160}}) {
+    for (const auto& sizes : test::sweep<std::vector<Index>>(
+             {{1}, {7, 33}, {64, 64, 32}, {160, 200, 160}}, {{1}, {7, 33}, {32, 32, 16}})) {
       Index dim = 0;
       for (const Index size : sizes) dim += size;
       const auto M = blocks_of(sizes, precision);

@@ -7,6 +7,7 @@
 #include "cafeq/pipeline/recipes.hpp"
 #include "cafeq/runtime/any_linear.hpp"
 #include "cafeq/trellis/budget.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
 #include "support/random.hpp"
@@ -43,8 +44,8 @@ double worst_product(const L& layer, const Matrix<float>& hat, const Matrix<floa
 
 TEST_CASE("Trellis codes are multiplied as their dequantized weights are", "[runtime]") {
   ThreadPool pool(2);
-  for (const auto& [rows, cols] :
-       {std::pair<Index, Index>{130, 64}, {37, 172}, {64, 1000}, {5, 30}}) {
+  for (const auto& [rows, cols] : test::sweep<std::pair<Index, Index>>(
+           {{130, 64}, {37, 172}, {64, 1000}, {5, 30}}, {{65, 64}, {19, 172}, {5, 30}})) {
     const auto W = test::heavy_tailed(rows, cols, 8, 0, 1000);
     const auto X = test::gaussian<float>(11, cols, 9);
     for (const double bits : {4.3, 2.6}) {

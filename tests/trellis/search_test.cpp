@@ -290,6 +290,7 @@ TEST_CASE("trellis search keeps a cycle closed whatever the targets are") {
         kernel::TrellisSearch<> search(trellis_code(rate, window), rate);
         std::vector<float> x(std::size_t(n), 0.0f);
         for (int kind = 0; kind < 5; ++kind) {
+          if (test::sanitized && n > 7 && kind % 2 == 0) continue;
           INFO("window " << window << " sixteenths " << sixteenths << " n " << n << " kind "
                          << kind);
           for (Index t = 0; t < n; ++t) {
@@ -314,7 +315,7 @@ TEST_CASE("trellis search closes short cycles whose sums are all saturated") {
     for (const int sixteenths : {32, 33, 40, 48, 64, 80}) {
       const TrellisRate rate{sixteenths};
       kernel::TrellisSearch<> search(trellis_code(rate, window), rate);
-      for (int round = 0; round < 200; ++round) {
+      for (int round = 0; round < (test::sanitized ? 27 : 200); ++round) {
         std::vector<float> x(
             std::size_t(kernel::TrellisStream{rate, window}.padded(1 + round % 9)));
         for (float& value : x) value = 4 * float(rng.sign(drawn++));
