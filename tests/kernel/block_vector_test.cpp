@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "support/allocations.hpp"
+#include "support/build.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -40,7 +41,7 @@ TEMPLATE_TEST_CASE("blocks of any size times several vectors equal the chains of
   for (const auto& sizes : all_sizes)
     for (const bool row_scales : {false, true})
       for (const bool column_scales : {false, true})
-        for (const Index count : {0, 1, 3, 4, 9}) {
+        for (const Index count : test::sweep<Index>({0, 1, 3, 4, 9}, {0, 1, 9})) {
           const auto N = random_blocks<TestType>(sizes, row_scales, column_scales);
           const Index stride = N.dim() + 3;
           auto X = test::gaussian<float>(count, stride, 9);
@@ -50,6 +51,7 @@ TEMPLATE_TEST_CASE("blocks of any size times several vectors equal the chains of
           CHECK(test::allocations_of(
                     [&] { kernel::block_multiply(N, 0, N.blocks(), x, scratch); }) == 0);
           kernel::block_multiply_reference(N, expected.view().block(0, 1, count, N.dim()));
+          if (std::equal(X.data(), X.data() + X.size(), expected.data())) continue;
           for (Index n = 0; n < count; ++n)
             for (Index j = 0; j < stride; ++j) {
               INFO("vector " << n << " entry " << j << " of " << N.dim());
