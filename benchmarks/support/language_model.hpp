@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "engine/forward.hpp"
+#include "engine/packed.hpp"
 #include "support/bench.hpp"
 
 namespace bench {
@@ -42,8 +43,9 @@ inline engine::Model language_model(std::string_view quantizer) {
   const auto linear = [&](Index out, Index in) {
     const auto W = random(out, in);
     const auto& kernels = engine::kernels();
-    return engine::Linear{out, quantizer.empty() ? kernels.dense(kernels.pack(W.view()))
-                                                 : kernels.quantize(quantizer, W.view(), {})};
+    return engine::Linear{out, quantizer.empty()
+                                   ? kernels.dense(kernels.pack(W.view()))
+                                   : engine::packed_weights().quantize(quantizer, W.view(), {})};
   };
   const engine::Norm gains(std::size_t(dim), 1.0f);
   const auto E = random(config.vocabulary, dim);

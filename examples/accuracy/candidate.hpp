@@ -81,7 +81,7 @@ inline Made make_by_run(const Workshop& shop, RunOptions options) {
   const ModelRun run(std::move(options), shop.threads);
   const RunSummary summary = run.quantize();
   const ModelFile quantized(output.path);
-  return {engine::load_model(quantized, engine::float_weights, shop.threads),
+  return {engine::load_model(quantized, shop.threads),
           double(run.plan().storage_bits()) / double(run.plan().weights()),
           double(summary.bytes_after), summary.seconds};
 }
@@ -102,8 +102,8 @@ inline double stored_bits(const ModelFile& file) {
 
 inline Made make_of_file(const Workshop& shop, const std::string& path, double seconds) {
   const ModelFile file(path);
-  return {engine::load_model(file, engine::float_weights, shop.threads), stored_bits(file),
-          double(file.file_bytes()), seconds};
+  return {engine::load_model(file, shop.threads), stored_bits(file), double(file.file_bytes()),
+          seconds};
 }
 
 /// By what makes floats of the weights of a matrix: quantize(W, role). Its file is that of the

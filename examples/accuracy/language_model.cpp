@@ -73,7 +73,7 @@ std::string judge_language_model(const AccuracyOptions& options) {
   ThreadPool threads(options.threads);
   const ModelFile file(options.model);
   const std::string name = std::filesystem::path(options.model).filename().string();
-  const engine::Model model = engine::load_model(file, engine::float_weights, threads);
+  const engine::Model model = engine::load_model(file, threads);
   Texts texts = load_texts(options, file);
   const Judge judge(model, std::move(texts.judged), std::move(texts.tasks), threads);
   std::printf("Model: %s, judged on %lld tokens\n", name.c_str(),

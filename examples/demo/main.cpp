@@ -11,7 +11,10 @@
 #include <vector>
 
 #include "cafeq/core/thread_pool.hpp"
-#include "demo/quantize.hpp"
+#include "cafeq/io/quantized_output.hpp"
+#include "cafeq/model/make_plan.hpp"
+#include "cafeq/model/quantize_model.hpp"
+#include "demo/recipes.hpp"
 #include "engine/engine.hpp"
 #include "engine/texts.hpp"
 #include "support/format.hpp"
@@ -79,6 +82,22 @@ std::string find_model(const Options& options, ExecutorRef executor) {
   if (const auto fetched = fetch_model()) return *fetched;
   std::fprintf(stderr, "PyPI cannot be reached: quantizing a generated model instead.\n");
   return generate_model(options, executor);
+}
+
+/// Quantizes a model from file to file, as cafeq-quantize does. Returns the bits a weight that are
+/// stored.
+double quantize_file(const std::string& from, const std::string& to, const AnyRecipe& recipe,
+                     ExecutorRef executor) {
+  const ModelFile model(from);
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipe});
+  const QuantizedOutput output(model, plan);
+  PartStore parts(to + ".partial", to, PartStore::Start::anew);
+  for (std::size_t j = 0; j < plan.jobs.size(); ++j)
+    output.write_part(parts.path(j), plan.jobs[j],
+                      quantize_job(model, plan, plan.jobs[j], executor), executor);
+  output.assemble(parts.whole(), parts, {}, [](double) {});
+  parts.finish(to);
+  return double(plan.storage_bits()) / double(plan.weights());
 }
 
 using engine::Engine;
@@ -155,7 +174,7 @@ void demo(const Options& options) {
   std::filesystem::create_directories(options.output);
   ThreadPool threads(options.threads);
   const std::string path = find_model(options, threads);
-  const Engine original(path, engine::float_weights, threads);
+  const Engine original(path, threads);
   std::optional<engine::Tokenizer> tokenizer;
   if (auto vocabulary = read_vocabulary(original.file)) tokenizer.emplace(std::move(*vocabulary));
   const auto texts = texts_for(options, original, tokenizer);
@@ -191,10 +210,9 @@ void demo(const Options& options) {
                     .recipe = message(recipe.name, ", ", recipe.bits, " bits"),
                     .seed = options.seed};
       const double start = example::ProgressBar::steady_seconds();
-      row.bits_per_weight =
-          example::quantize_file(path, output, make_recipe(recipe, options.seed), threads);
+      row.bits_per_weight = quantize_file(path, output, make_recipe(recipe, options.seed), threads);
       row.seconds = example::ProgressBar::steady_seconds() - start;
-      const Engine quantized(output, engine::float_weights, threads);
+      const Engine quantized(output, threads);
       row.file_bytes = quantized.file.file_bytes();
       set_comparison(row, reference.compare(quantized.transformer, threads));
       if (recipe.name == "smallest") write(row.recipe, quantized);

@@ -1,9 +1,10 @@
+#include "demo/recipes.hpp"
+
 #include <array>
 
 #include "cafeq/pipeline/recipes/fast.hpp"
 #include "cafeq/pipeline/recipes/rtn.hpp"
 #include "cafeq/pipeline/recipes/smallest.hpp"
-#include "demo/quantize.hpp"
 
 namespace cafeq::example {
 

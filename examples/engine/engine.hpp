@@ -14,6 +14,8 @@ namespace engine {
 
 struct Engine {
   /// As load_model().
+  Engine(const std::string& path, cafeq::ExecutorRef threads)
+      : file(path), model(load_model(file, threads)), transformer(model, threads) {}
   Engine(const std::string& path, std::string_view form, cafeq::ExecutorRef threads)
       : file(path), model(load_model(file, form, threads)), transformer(model, threads) {}
 

@@ -7,8 +7,7 @@
 #include <numeric>
 #include <utility>
 
-#include "cafeq/cafeq.hpp"
-#include "cafeq/runtime/any_linear.hpp"
+#include "cafeq/kernel/dense_product.hpp"
 
 namespace engine {
 namespace {
@@ -115,28 +114,6 @@ Product dense(std::shared_ptr<const Panels> W) {
   };
 }
 
-template <cafeq::Transform T, class Q>
-Product product_of(cafeq::Quantized<T, Q> W) {
-  const auto linear = std::make_shared<const cafeq::Linear<T, Q>>(std::move(W));
-  return [linear](View<const float> X, View<float> Y, ExecutorRef threads) {
-    linear->multiply_batch(X, Y, threads);
-  };
-}
-
-Product packed(const cafeq::AnyQuantized& W) { return product_of(W); }
-
-template <class Recipe>
-Product quantized(View<const float> W, ExecutorRef threads) {
-  return product_of(cafeq::quantize(W, Recipe{}, threads));
-}
-
-Product quantize(std::string_view quantizer, View<const float> W, ExecutorRef threads) {
-  if (quantizer == "fast3") return quantized<cafeq::recipes::fast<3>>(W, threads);
-  if (quantizer == "fast4") return quantized<cafeq::recipes::fast<4>>(W, threads);
-  if (quantizer == "learned3") return quantized<cafeq::recipes::learned<3>>(W, threads);
-  return quantized<cafeq::recipes::smallest>(W, threads);
-}
-
 /// Scores become weights, of which those outside of [begin, end) are 0.
 void softmax(std::span<float> scores, Index begin, Index end, float softcap) {
   float* x = scores.data() + begin;
@@ -218,8 +195,6 @@ template <>
 constinit const engine::Kernels cafeq::Dispatched<engine::Kernels>::table{
     .pack = engine::pack,
     .dense = engine::dense,
-    .packed = engine::packed,
-    .quantize = engine::quantize,
     .attend = engine::attend,
     .gate = engine::gate,
     .log_sum_exp = engine::log_sum_exp,

@@ -2,17 +2,14 @@
 /// runs.
 #pragma once
 
-#include <array>
 #include <functional>
 #include <memory>
 #include <span>
-#include <string_view>
 
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/kernel/panels.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
-#include "cafeq/pipeline/any_quantized.hpp"
 #include "cafeq/simd/dispatch.hpp"
 
 namespace engine {
@@ -40,12 +37,7 @@ struct AttentionShape {
 
 struct Kernels {
   std::shared_ptr<const Panels> (*pack)(View<const float> W);
-  /// Weights as they are.
   Product (*dense)(std::shared_ptr<const Panels> W);
-  /// Weights that are quantized, multiplied as they are packed.
-  Product (*packed)(const cafeq::AnyQuantized& W);
-  /// The same for weights that are quantized now, by one of `quantizers`.
-  Product (*quantize)(std::string_view quantizer, View<const float> W, cafeq::ExecutorRef threads);
   /// result [n, heads · head_dim] = softmax(scale · q kᵀ) v, head by head.
   void (*attend)(const AttentionShape& shape, View<const float> queries, View<const float> keys,
                  View<const float> values, View<float> result, cafeq::ExecutorRef threads);
@@ -63,9 +55,5 @@ inline const Kernels& kernels() {
   static const Kernels& best = cafeq::dispatched<Kernels>();
   return best;
 }
-
-/// What weights can be quantized by as they are loaded.
-inline constexpr std::array<std::string_view, 4> quantizers{
-    "fast3", "fast4", "learned3", "smallest3"};  // 3.25 bits, everything counted
 
 }  // namespace engine

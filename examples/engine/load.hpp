@@ -6,23 +6,22 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include "cafeq/io/model_file.hpp"
 #include "cafeq/model/find_roles.hpp"
 #include "cafeq/model/load_matrix.hpp"
 #include "model.hpp"
+#include "packed.hpp"
 
 namespace engine {
 
-/// Packed weights as they are stored, all others as floats.
-inline constexpr std::string_view stored_weights = "stored";
-/// All as floats, which take more memory, and less time where many tokens go together.
-inline constexpr std::string_view float_weights = "floats";
+/// What multiplies by a matrix of a layer; none where it is to be in floats.
+using MakeProduct = std::function<Product(const cafeq::MatrixPlace& place)>;
 
 namespace detail {
 
@@ -64,7 +63,7 @@ inline constexpr NormNames sandwich_norms{"layers.",
 template <cafeq::ModelReader Reader>
 class Loader {
  public:
-  Loader(const Reader& file, std::string name, std::string_view form, cafeq::ExecutorRef threads);
+  Loader(const Reader& file, std::string name, cafeq::ExecutorRef threads, MakeProduct make = {});
   Model load();
   /// Raises where it is nothing that is run, as far as the configuration and the embedding tell.
   void check() {
@@ -89,14 +88,14 @@ class Loader {
   }
   const cafeq::MatrixRole* find(Role role, Index layer) const;
   Linear linear(Role role, Index layer, Index out, Index in) const;
-  Product product(const cafeq::MatrixPlace& place, std::string_view form) const;
+  Product product(const cafeq::MatrixPlace& place) const;
   Layer layer(Index number) const;
 
   const Reader& file_;
   std::string name_;  // for messages
   const cafeq::ModelConfig& config_;
-  std::string_view form_;
   cafeq::ExecutorRef threads_;
+  MakeProduct make_;
   cafeq::ModelRoles roles_;
   std::map<std::string, const cafeq::TensorInfo*> tensors_;
   std::string prefix_;  // of all names
@@ -104,13 +103,13 @@ class Loader {
 };
 
 template <cafeq::ModelReader Reader>
-Loader<Reader>::Loader(const Reader& file, std::string name, std::string_view form,
-                       cafeq::ExecutorRef threads)
+Loader<Reader>::Loader(const Reader& file, std::string name, cafeq::ExecutorRef threads,
+                       MakeProduct make)
     : file_(file),
       name_(std::move(name)),
       config_(file.config()),
-      form_(form),
       threads_(threads),
+      make_(std::move(make)),
       roles_(cafeq::find_roles(file.tensors(), file.config())) {
   for (const cafeq::TensorInfo& tensor : file.tensors()) tensors_.emplace(tensor.name, &tensor);
 }
@@ -189,23 +188,18 @@ Linear Loader<Reader>::linear(Role role, Index layer, Index out, Index in) const
     fail(message("the ", name_of(role), which, " is ", matrix->place.out, " x ", matrix->place.in,
                  ", its configuration says ", out, " x ", in));
 
-  const bool in_layer = layer >= 0;
-  Linear linear{out, product(matrix->place, in_layer ? form_ : float_weights),
-                load_bias(file_, *matrix)};
+  Product multiply;
+  if (layer >= 0 && make_) multiply = make_(matrix->place);
+  if (!multiply) multiply = product(matrix->place);
+  Linear linear{out, std::move(multiply), load_bias(file_, *matrix)};
   file_.release(matrix->place.tensor);
   return linear;
 }
 
 template <cafeq::ModelReader Reader>
-Product Loader<Reader>::product(const cafeq::MatrixPlace& place, std::string_view form) const {
-  if constexpr (std::is_same_v<Reader, cafeq::ModelFile>)
-    if (const auto* quantized = file_.template as<cafeq::QuantizedModelReader>();
-        quantized != nullptr && form == stored_weights)
-      if (const auto W = quantized->load_quantized(place)) return kernels().packed(*W);
+Product Loader<Reader>::product(const cafeq::MatrixPlace& place) const {
   const Matrix<float> W = load_matrix(file_, place, threads_);
-  return form == stored_weights || form == float_weights
-             ? kernels().dense(kernels().pack(W.view()))
-             : kernels().quantize(form, W.view(), threads_);
+  return kernels().dense(kernels().pack(W.view()));
 }
 
 template <cafeq::ModelReader Reader>
@@ -259,21 +253,36 @@ Model Loader<Reader>::load() {
 
 }  // namespace detail
 
-/// `form` says what becomes of the weights of its layers: stored_weights, float_weights or one of
-/// `quantizers`. Raises unsupported for what is not run, corrupt where tensors are missing or of
-/// other shapes than the configuration says.
-inline Model load_model(const cafeq::ModelFile& file, std::string_view form = stored_weights,
+/// Weights of layers as `make` makes them, all else in floats. Raises unsupported for what is not
+/// run, corrupt where tensors are missing or of other shapes than the configuration says.
+inline Model load_model(const cafeq::ModelFile& file, cafeq::ExecutorRef threads = {},
+                        MakeProduct make = {}) {
+  return detail::Loader(file, file.path(), threads, std::move(make)).load();
+}
+/// `form` says what becomes of the weights of the layers: stored_weights, float_weights or one of
+/// `quantizers`.
+inline Model load_model(const cafeq::ModelFile& file, std::string_view form,
                         cafeq::ExecutorRef threads = {}) {
-  return detail::Loader(file, file.path(), form, threads).load();
+  if (form == float_weights) return load_model(file, threads);
+  const auto* packed = file.as<cafeq::QuantizedModelReader>();
+  return load_model(file, threads, [&](const cafeq::MatrixPlace& place) -> Product {
+    if (form == stored_weights) {
+      if (packed == nullptr) return {};
+      const auto W = packed->load_quantized(place);
+      return W ? packed_weights().packed(*W) : Product();
+    }
+    const Matrix<float> W = load_matrix(file, place, threads);
+    return packed_weights().quantize(form, W.view(), threads);
+  });
 }
 /// Raises where load_model() would refuse the model, without reading its weights.
 inline void check_model(const cafeq::ModelFile& file) {
-  detail::Loader(file, file.path(), stored_weights, {}).check();
+  detail::Loader(file, file.path(), {}).check();
 }
 /// The same from anything that reads a model, which `name` names in messages.
 template <cafeq::ModelReader Reader>
 Model load_model(const Reader& reader, const std::string& name, cafeq::ExecutorRef threads) {
-  return detail::Loader(reader, name, float_weights, threads).load();
+  return detail::Loader(reader, name, threads).load();
 }
 
 }  // namespace engine

@@ -111,7 +111,7 @@ void print_perplexity(const Options& options) {
 
 void print_comparison(const Options& options) {
   cafeq::ThreadPool threads(options.threads);
-  const Engine reference(options.model, float_weights, threads);
+  const Engine reference(options.model, threads);
   const Engine other(options.other, options.weights, threads);
   const auto texts = load_texts(options, reference);
   Comparison found;

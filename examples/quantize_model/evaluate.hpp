@@ -27,9 +27,9 @@ class Evaluation {
 
   engine::Comparison operator()(const std::string& input, const std::string& output,
                                 ExecutorRef executor) {
-    const engine::Engine before(input, engine::float_weights, executor);
+    const engine::Engine before(input, executor);
     if (source_ == own) write_texts(before.transformer);
-    const engine::Engine after(output, engine::float_weights, executor);
+    const engine::Engine after(output, executor);
     ProgressBar bar("evaluating", 2 * double(engine::predicted_tokens(texts_)));
     const auto advance = [&](Index tokens) { bar.advance(double(tokens)); };
     return engine::Reference(before.transformer, texts_, advance)

@@ -25,7 +25,8 @@ TinyModel tiny_llama(Index intermediate = 64) {
 }
 
 Plan plan_for(const ModelFile& model, std::optional<GgufType> type, PlanOptions options = {}) {
-  if (type) options.recipe = GgufRecipe::make(*type, options.recipe.value_or(recipes::fast<>{}));
+  if (!options.recipe) options.recipe = recipes::fast<>{};
+  if (type) options.recipe = GgufRecipe::make(*type, *options.recipe);
   return make_plan(model.tensors(), model.config(), options);
 }
 

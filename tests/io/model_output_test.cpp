@@ -135,24 +135,25 @@ Family experts() {
 }  // namespace
 
 TEST_CASE("cafeq's format and floats hold the same model") {
+  const PlanOptions usual{.recipe = recipes::fast<>{}};
   for (const char* type : {"F32", "BF16", "F16"}) {
     INFO(type);
-    check_formats_agree(in(type, test::llama()), {});
+    check_formats_agree(in(type, test::llama()), usual);
   }
-  PlanOptions all;
+  PlanOptions all = usual;
   all.embeddings = true;
   check_formats_agree(test::gpt2(), all);  // packed, [in, out], biases that move
   // Queries, keys and values lie in one tensor, gates and ups in another.
   check_formats_agree(test::phi3(), {.recipe = recipes::rtn<>{.bits = 3}});
   check_formats_agree(test::bert(), {.recipe = recipes::learned<>{}});
-  check_formats_agree(experts(), {});  // slices
+  check_formats_agree(experts(), usual);  // slices
 }
 
 TEST_CASE("A matrix that is not all of its tensor says where it lies") {
   const test::TemporaryDirectory directory;
   save_model(test::gpt2(), directory, "model");
   const ModelFile model(directory / "model");
-  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   write(QuantizedOutput(model, plan), model, plan, directory / "out");
   const QuantizedFileReader file(directory / "out");
   const auto places = nlohmann::json::parse(file.metadata().find("cafeq.places")->second);
@@ -170,7 +171,7 @@ TEST_CASE("A run that goes on from parts ends in the same file") {
   const test::TemporaryDirectory directory;
   save_model(test::llama(), directory, "model");
   const ModelFile model(directory / "model");
-  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   const QuantizedOutput output(model, plan);
   write(output, model, plan, directory / "whole");
   {
@@ -228,7 +229,7 @@ TEST_CASE("A checkpoint of llama2.c stays one") {
     writer.commit();
   }
   const ModelFile model(directory / "model.bin");
-  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   write(FloatOutput(model, plan), model, plan, directory / "out.bin");
   write(QuantizedOutput(model, plan), model, plan, directory / "out.safetensors");
   CHECK(directory.read("out.bin").size() == directory.read("model.bin").size());
@@ -267,7 +268,7 @@ TEST_CASE("A GGUF file keeps its fields, and byte for byte what is not quantized
     writer.commit();
   }
   const ModelFile model(directory / "model.gguf");
-  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   write(FloatOutput(model, plan), model, plan, directory / "out.gguf");
   const GgufReader before(directory / "model.gguf"), after(directory / "out.gguf");
   CHECK(after.metadata().get<std::string_view>("general.architecture") == "llama");
@@ -322,7 +323,7 @@ TEST_CASE("A model of TensorFlow.js becomes safetensors, numbers that are no wei
                     {{"dense", "float32", {64, 32}, weights}, {"ids", "int32", {4}, ids}}, 1000)
           .dump());
   const ModelFile model(directory.path());
-  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   CHECK(plan.steps.size() == 1);
   write(FloatOutput(model, plan), model, plan, directory / "out");
   write(QuantizedOutput(model, plan), model, plan, directory / "out.safetensors");

@@ -60,6 +60,6 @@ TEST_CASE("Equal plans give equal texts, and others do not") {
   CHECK(text({}) != text({.pairs = false}));
   CHECK(text({.recipe = recipes::smallest{}}) != text({.recipe = recipes::smallest{.window = 10}}));
 
-  const Plan nothing = make_plan({}, {}, {});
+  const Plan nothing = make_plan({}, {}, {.recipe = recipes::fast<>{}});
   CHECK(to_json(nothing)["bits_per_weight"] == 0.0);
 }

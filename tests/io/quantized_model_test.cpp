@@ -145,9 +145,10 @@ std::string write_gguf(const TemporaryDirectory& directory) {
 }  // namespace
 
 TEST_CASE("A quantized model of Hugging Face is the model again, with all that lay beside it") {
-  PlanOptions all;
+  const PlanOptions usual{.recipe = recipes::fast<>{}};
+  PlanOptions all = usual;
   all.embeddings = true;
-  check_hugging_face(test::llama(), {});
+  check_hugging_face(test::llama(), usual);
   check_hugging_face(test::llama(), all);
   check_hugging_face(test::gpt2(), all);  // packed, [in, out], biases that move, a tied head
   check_hugging_face(test::phi3(), {.recipe = recipes::rtn<>{.bits = 3}});
@@ -159,7 +160,7 @@ TEST_CASE("A quantized model of Hugging Face is the model again, with all that l
                           .add("blk.0.ffn_up_exps.weight", {3, 48, 64})
                           .add("blk.0.ffn_down_exps.weight", {3, 64, 48})
                           .list()},
-                     {});
+                     usual);
 }
 
 TEST_CASE("A quantized GGUF model keeps its fields, and the blocks of what is not quantized") {
@@ -207,7 +208,7 @@ TEST_CASE("A quantized checkpoint of llama2.c says of itself what GGUF would") {
   const TemporaryDirectory directory;
   const auto tiny = engine::test::tiny_model(engine::test::tiny_config());
   const ModelFile model(directory.write("model.bin", engine::test::llama2c_bytes(tiny)));
-  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   write_output(QuantizedOutput(model, plan), model, plan, directory / "out.safetensors");
   write_output(FloatOutput(model, plan), model, plan, directory / "out.bin");
   const ModelFile quantized(directory / "out.safetensors");
@@ -234,7 +235,7 @@ TEST_CASE("A tokenizer for a model that has one is refused") {
   save_model(test::llama(), directory, "model");
   const ModelFile model(directory / "model"), gguf(write_gguf(directory));
   for (const ModelFile* file : {&model, &gguf}) {
-    const Plan plan = make_plan(file->tensors(), file->config(), {});
+    const Plan plan = make_plan(file->tensors(), file->config(), {.recipe = recipes::fast<>{}});
     CHECK(error_of([&] { QuantizedOutput(*file, plan, "tokenizer.json"); }).code() ==
           ErrorCode::invalid_argument);
   }

@@ -35,7 +35,7 @@ void add(MemoryModel& model, const std::string& name, const Matrix<float>& W) {
 
 TEST_CASE("The mean of all bits is met from below, whatever it is") {
   const MemoryModel model(llama());
-  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   double before = 0;
   std::int64_t largest_step = 0;
   double weights = 0;
@@ -65,7 +65,7 @@ TEST_CASE("The mean of all bits is met from below, whatever it is") {
 
 TEST_CASE("A target that two bits exceed is refused with what they take") {
   const MemoryModel model(llama());
-  Plan plan = make_plan(model.tensors(), model.config(), {});
+  Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   for (Step& step : plan.steps) step.recipe = recipes::fast<>{.bits = 2};
   const double least = mean_bits(plan);
   const Error error = error_of([&] { allocate_plan(plan, model, least - 0.01); });
@@ -81,7 +81,7 @@ TEST_CASE("What is harder to quantize gets more bits") {
   for (Index i = 0; i < unit.rows(); ++i) unit(i, i) = 1;
   add(model, "hard", gaussian(64, 128, 1));
   add(model, "easy", unit);
-  Plan plan = make_plan(model.tensors(), model.config(), {});
+  Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   REQUIRE(plan.steps.size() == 2);
   allocate_plan(plan, model, 4.6);
   CHECK(bits_of(plan)[0] > bits_of(plan)[1]);
@@ -93,7 +93,7 @@ TEST_CASE("Only rows of a sample are read") {
   for (Index j = 0; j < 64; ++j) W(1, j) = 1e30f;  // an odd row: every second one is in the sample
   add(model, "one", gaussian(128, 64, 2));
   add(model, "two", W);
-  Plan plan = make_plan(model.tensors(), model.config(), {});
+  Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   allocate_plan(plan, model, 5);
   CHECK(std::abs(bits_of(plan)[0] - bits_of(plan)[1]) <= 1);
   CHECK(model.released() == std::set<std::string>{"one", "two"});

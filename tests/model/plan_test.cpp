@@ -6,6 +6,7 @@
 #include "cafeq/io/gguf_recipe.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 #include "model/plans.hpp"
+#include "support/error_of.hpp"
 
 using namespace cafeq;
 using namespace cafeq::test;
@@ -177,6 +178,9 @@ TEST_CASE("Patterns, bits and groups that mean nothing are refused") {
   options.include = {"model.embed_tokens"};
   CHECK_THAT(error_of_plan(llama(), options),
              Contains("no tensor is named like model.embed_tokens"));
+  const Error missing = error_of([] { (void)make_plan({}, {}, {}); });
+  CHECK(missing.code() == ErrorCode::invalid_argument);
+  CHECK_THAT(missing.message(), Contains("recipe: none is given"));
   CHECK_THAT(error_of_plan(llama(), {.recipe = recipes::fast<>{.bits = 9}}), Contains("bits"));
   CHECK_THAT(error_of_plan(llama(), {.recipe = recipes::fast<>{.group = -2}}),
              Contains("group is -2"));

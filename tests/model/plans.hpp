@@ -12,6 +12,7 @@
 
 #include "cafeq/io/json_config.hpp"
 #include "cafeq/model/make_plan.hpp"
+#include "cafeq/pipeline/recipes/fast.hpp"
 #include "model/families.hpp"
 #include "support/catch.hpp"
 
@@ -66,7 +67,9 @@ inline void check_cover(std::span<const TensorInfo> tensors, const Plan& plan) {
   }
 }
 
-inline Plan plan_of(const Family& family, const PlanOptions& options = {}) {
+/// By recipes::fast<> where the options have none.
+inline Plan plan_of(const Family& family, PlanOptions options = {}) {
+  if (!options.recipe) options.recipe = recipes::fast<>{};
   const auto tensors = in_file(family.tensors);
   Plan plan = make_plan(tensors, config_from_json(family.config), options);
   check_cover(tensors, plan);

@@ -273,7 +273,7 @@ TEST_CASE("Matrices that are rounded together report the error of their product"
 
 TEST_CASE("Results do not depend on the number of threads") {
   const MemoryModel model(gpt2());
-  const Plan plan = make_plan(model.tensors(), model.config(), {});
+  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
   ThreadPool executor(3);
   for (const Job& job : plan.jobs) {
     const JobResult one = quantize_job(model, plan, job),

@@ -15,19 +15,19 @@
 #include "cafeq/model/name_pattern.hpp"
 #include "cafeq/model/plan.hpp"
 #include "cafeq/model/plan_options.hpp"
-#include "cafeq/pipeline/recipes/fast.hpp"
 
 namespace cafeq {
 
-/// The plan for a model. Raises invalid_argument for options that the recipe does not take, and for
-/// patterns that match no tensor.
+/// The plan for a model. Raises invalid_argument where there is no recipe, for options that it does
+/// not take, and for patterns that match no tensor.
 inline Plan make_plan(std::span<const TensorInfo> tensors, const ModelConfig& config,
                       const PlanOptions& options);
 
 namespace detail {
 
-inline AnyRecipe recipe_of(const PlanOptions& options) {
-  return options.recipe ? *options.recipe : AnyRecipe(recipes::fast<>{});
+inline const AnyRecipe& recipe_of(const PlanOptions& options) {
+  if (!options.recipe) raise(ErrorCode::invalid_argument, "plan: recipe: none is given");
+  return *options.recipe;
 }
 
 class Planner {

@@ -10,7 +10,7 @@
 namespace cafeq {
 
 struct PlanOptions {
-  std::optional<AnyRecipe> recipe{};  ///< of each matrix; recipes::fast<> where there is none
+  std::optional<AnyRecipe> recipe{};  ///< of each matrix; a plan needs one
   bool pairs = true;
   bool embeddings = false;             ///< quantize embeddings and unembeddings too
   std::vector<std::string> include{};  ///< shell patterns of tensors to quantize, whatever their

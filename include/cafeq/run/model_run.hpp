@@ -25,6 +25,7 @@
 #include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/allocate_plan.hpp"
 #include "cafeq/model/make_plan.hpp"
+#include "cafeq/pipeline/recipes/fast.hpp"
 #include "cafeq/run/forecast.hpp"
 #include "cafeq/run/run_options.hpp"
 
@@ -82,7 +83,7 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
     raise(ErrorCode::unsupported, message(options_.input, ": is quantized already"));
 
   const bool recipe_asked_for = options_.plan.recipe.has_value();
-  options_.plan.recipe = detail::recipe_of(options_.plan);
+  if (!recipe_asked_for) options_.plan.recipe = recipes::fast<>{};
   const bool gguf = options_.format == RunFormat::gguf;
   if (gguf) options_.plan.recipe = GgufRecipe::make<Arch>(options_.type, *options_.plan.recipe);
   plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);

@@ -23,7 +23,8 @@ enum class RunFormat {
 struct RunOptions {
   std::string input;
   std::string output;
-  PlanOptions plan{};  ///< as GGUF its recipe only says how two matrices that meet are transformed
+  PlanOptions plan{};      ///< its recipe is recipes::fast<> where none is given; as GGUF that only
+                           ///< says how two matrices that meet are transformed
   double target_bits = 0;  ///< mean bits of all that is quantized; 0: those of the plan everywhere
   double target_size = 0;  ///< of the whole output in bytes instead; 0: none
   RunFormat format = RunFormat::quantized;
