@@ -1,6 +1,7 @@
 /// What is judged: ways to make a smaller model of a given one.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -20,6 +21,7 @@
 #include "accuracy/peers/nf4.hpp"
 #include "accuracy/peers/sinq.hpp"
 #include "cafeq/io/json.hpp"
+#include "cafeq/pipeline/recipes.hpp"
 #include "cafeq/run/model_run.hpp"
 #include "engine/load.hpp"
 #include "support/progress_bar.hpp"
@@ -72,6 +74,26 @@ struct Removed {
   }
 };
 
+/// Bits of the tensors with a model's matrices, for each of their weights: of those that a plan has
+/// steps for what these will store, of all others what the file does.
+inline double stored_bits(const ModelFile& file, const Plan* plan = nullptr) {
+  double bits = plan ? double(plan->storage_bits()) : 0;
+  double weights = plan ? double(plan->weights()) : 0;
+  const auto is_kept = [&](const std::string& tensor) {
+    return !plan || std::any_of(plan->kept.begin(), plan->kept.end(),
+                                [&](const KeptTensor& kept) { return kept.tensor == tensor; });
+  };
+  std::set<std::string> counted;
+  for (const MatrixRole& matrix : Workshop{file, {}, {}}.matrices())
+    if (is_kept(matrix.place.tensor) && counted.insert(matrix.place.tensor).second)
+      for (const TensorInfo& tensor : file.tensors())
+        if (tensor.name == matrix.place.tensor) {
+          bits += 8 * double(tensor.bytes);
+          weights += double(element_count(tensor.shape).value_or(0));
+        }
+  return bits / weights;
+}
+
 /// As cafeq-quantize does it.
 inline Made make_by_run(const Workshop& shop, RunOptions options) {
   const Removed output{shop.directory + "/quantized"};
@@ -81,23 +103,8 @@ inline Made make_by_run(const Workshop& shop, RunOptions options) {
   const ModelRun run(std::move(options), shop.threads);
   const RunSummary summary = run.quantize();
   const ModelFile quantized(output.path);
-  return {engine::load_model(quantized, shop.threads),
-          double(run.plan().storage_bits()) / double(run.plan().weights()),
+  return {engine::load_model(quantized, shop.threads), stored_bits(shop.file, &run.plan()),
           double(summary.bytes_after), summary.seconds};
-}
-
-/// Bits of the tensors with a model's matrices, for each of their weights.
-inline double stored_bits(const ModelFile& file) {
-  double bits = 0, weights = 0;
-  std::set<std::string> counted;
-  for (const MatrixRole& matrix : Workshop{file, {}, {}}.matrices())
-    if (counted.insert(matrix.place.tensor).second)
-      for (const TensorInfo& tensor : file.tensors())
-        if (tensor.name == matrix.place.tensor) {
-          bits += 8 * double(tensor.bytes);
-          weights += double(element_count(tensor.shape).value_or(0));
-        }
-  return bits / weights;
 }
 
 inline Made make_of_file(const Workshop& shop, const std::string& path, double seconds) {

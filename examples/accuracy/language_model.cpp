@@ -1,10 +1,14 @@
 // The language model: every way to quantize it, judged one by one.
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <optional>
 
 #include "accuracy/candidate.hpp"
 #include "accuracy/options.hpp"
 #include "accuracy/report.hpp"
 #include "cafeq/core/thread_pool.hpp"
+#include "cafeq/io/json.hpp"
 #include "cafeq/io/read_vocabulary.hpp"
 
 namespace cafeq::accuracy {
@@ -55,6 +59,35 @@ std::vector<Candidate> candidates_of(const AccuracyOptions& options, const Works
   return all;
 }
 
+/// The rows of a run before.
+class Earlier {
+ public:
+  explicit Earlier(const AccuracyOptions& options) {
+    const std::string path = options.output + "/llm.json";
+    if (!options.resume || !std::filesystem::exists(path)) return;
+    try {
+      for (const auto& row : cafeq::detail::read_json(path)) rows_.push_back(from_json(row));
+    } catch (const cafeq::detail::Json::exception& error) {
+      raise(ErrorCode::corrupt, message(path, ": is no list of rows: ", error.what()));
+    }
+  }
+  /// The first that is left of those with this recipe, metric and seed: candidates come in the
+  /// same order again.
+  std::optional<Measurement> take(const std::string& recipe, const std::string& metric,
+                                  std::optional<std::uint64_t> seed) {
+    const auto found = std::ranges::find_if(rows_, [&](const Measurement& row) {
+      return row.recipe == recipe && row.metric == metric && row.seed == seed;
+    });
+    if (found == rows_.end()) return std::nullopt;
+    std::optional<Measurement> row = std::move(*found);
+    rows_.erase(found);
+    return row;
+  }
+
+ private:
+  std::vector<Measurement> rows_;
+};
+
 void print(const Measurement& m) {
   const Verdict& v = m.verdict;
   std::printf("%-28s %5s bits %7s MB  perplexity %-9s KL %-7s 99 %% %-6s same top %-6s %.1f s\n",
@@ -88,21 +121,33 @@ std::string judge_language_model(const AccuracyOptions& options) {
     for (const Measurement& each : found) json.push_back(to_json(each));
     write_file(options.output + "/llm.json", json.dump(1) + "\n");
   };
-  note({.model = name,
-        .recipe = "unquantized",
-        .file_bytes = double(file.file_bytes()),
-        .verdict = judge.judge(model, true)});
+  Earlier earlier(options);
+  auto original = earlier.take("unquantized", "none", {});
+  note(original ? *std::move(original)
+                : Measurement{.model = name,
+                              .recipe = "unquantized",
+                              .file_bytes = double(file.file_bytes()),
+                              .verdict = judge.judge(model, true)});
   const Workshop shop{file, options.output, threads};
   for (const Candidate& candidate : candidates_of(options, shop, model, std::move(texts.data))) {
-    const Made made = candidate.make();
+    if (auto row = earlier.take(candidate.recipe, candidate.metric, candidate.seed)) {
+      note(*std::move(row));
+      continue;
+    }
+    const Result<Made> made = catch_error([&] { return candidate.make(); });
+    if (!made) {  // such as a type that is larger than the one that the model has
+      std::fprintf(stderr, "%s: left out: %s\n", candidate.recipe.c_str(),
+                   made.error().message().c_str());
+      continue;
+    }
     note({.model = name,
           .recipe = candidate.recipe,
           .metric = candidate.metric,
-          .bits_per_weight = made.bits_per_weight,
-          .file_bytes = made.file_bytes,
+          .bits_per_weight = made.value().bits_per_weight,
+          .file_bytes = made.value().file_bytes,
           .seed = candidate.seed,
-          .seconds = made.seconds,
-          .verdict = judge.judge(made.model, candidate.tasks)});
+          .seconds = made.value().seconds,
+          .verdict = judge.judge(made.value().model, candidate.tasks)});
   }
   return size_tables(found) + task_table(found, judge.tasks());
 }

@@ -50,6 +50,9 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--only", options.only, "parts of the job")
       ->check(CLI::IsMember({"recipes", "gguf", "peers", "files", "tasks", "encoder"}));
+  app.add_flag("--resume", options.resume,
+               "keep the rows that llm.json has, made with the same options by a run that ended "
+               "before its time");
   app.add_flag("--quick", quick, "one seed, one window, ten questions, short learning by `paper`");
   app.add_option("--output", options.output, "where llm.json, encoder.json and tables.md go")
       ->capture_default_str()

@@ -23,6 +23,7 @@ struct AccuracyOptions {
   std::string eval{};     ///< a directory with tasks
   Index questions = 100;  ///< of each task; 0: all
   std::string files{};    ///< a list of models to judge besides
+  bool resume = false;    ///< rows that llm.json has are not measured again
   // The sentence encoder.
   std::string encoder{};
   Index paper_steps = 3000;

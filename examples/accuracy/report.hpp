@@ -50,6 +50,27 @@ inline nlohmann::ordered_json to_json(const Measurement& m) {
   return json;
 }
 
+/// What to_json() has written.
+inline Measurement from_json(const nlohmann::ordered_json& json) {
+  Measurement m;
+  json.at("model").get_to(m.model);
+  json.at("recipe").get_to(m.recipe);
+  json.at("metric").get_to(m.metric);
+  if (!json.at("bits_per_weight").is_null()) m.bits_per_weight = json["bits_per_weight"];
+  json.at("file_bytes").get_to(m.file_bytes);
+  if (!json.at("seed").is_null()) m.seed = json["seed"].get<std::uint64_t>();
+  json.at("seconds").get_to(m.seconds);
+  const auto estimate = [&](const char* value, const char* error) {
+    return Estimate{json.at(value), json.at(error)};
+  };
+  m.verdict = {estimate("perplexity", "perplexity_error"), estimate("kl", "kl_error"),
+               estimate("same_top", "same_top_error"), json.at("kl99")};
+  if (json.contains("tasks"))
+    for (const auto& [name, task] : json["tasks"].items())
+      m.verdict.tasks[name] = {task.at("accuracy"), task.at("error")};
+  return m;
+}
+
 namespace detail {
 
 /// Three digits that count.

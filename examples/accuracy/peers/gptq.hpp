@@ -6,6 +6,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,10 @@
 namespace cafeq::accuracy::peers {
 
 /// Column after column is rounded, and its error, by the Gram matrix of the inputs, made up for by
-/// those that follow. Groups have their range once it is their turn; 1 % damping, columns in order.
+/// those that follow: the inputs with the most energy first ("activation order"), groups in the
+/// order of the weights, their ranges those of the weights as they are ("static groups"); 1 %
+/// damping. With columns in order and ranges as their turn comes it is worse than rounding to
+/// nearest on a model with massive activations, whose error then finds nothing behind it.
 struct Gptq {
   using Gram = Eigen::MatrixXf;  ///< Σ x xᵀ of inputs x [cols]
 
@@ -25,26 +29,33 @@ struct Gptq {
   double bits_per_weight(Index, Index) const { return affine_bits(bits, group); }
 
   Matrix<float> operator()(View<const float> W, const Gram& gram) const {
+    const std::vector<AffineGroup> groups = ranges(W);
+    const auto group_of = [&](Index i, Index column) {
+      return groups[std::size_t(i * ceil_div(W.cols, group) + column / group)];
+    };
+    std::vector<Index> order(std::size_t(W.cols));
+    std::iota(order.begin(), order.end(), Index(0));
+    std::stable_sort(order.begin(), order.end(),
+                     [&](Index a, Index b) { return gram(a, a) > gram(b, b); });
+    Gram sorted(W.cols, W.cols);
     // [rows, cols] by columns, so that one column's errors are a contiguous vector.
     Eigen::MatrixXf w(W.rows, W.cols);
-    for (Index i = 0; i < W.rows; ++i)
-      for (Index j = 0; j < W.cols; ++j) w(i, j) = W(i, j);
-    const Eigen::MatrixXf U = upper_factor(gram);
+    for (Index j = 0; j < W.cols; ++j) {
+      const Index from = order[std::size_t(j)];
+      for (Index k = 0; k < W.cols; ++k) sorted(k, j) = gram(order[std::size_t(k)], from);
+      for (Index i = 0; i < W.rows; ++i) w(i, j) = W(i, from);
+    }
+    const Eigen::MatrixXf U = upper_factor(sorted);
     Matrix<float> result(W.rows, W.cols);
-    std::vector<AffineGroup> q(std::size_t(W.rows));
-    std::vector<float> weights;
-    for (Index begin = 0; begin < W.cols; begin += group) {
-      const Index count = std::min(group, W.cols - begin);
-      for (Index i = 0; i < W.rows; ++i) {
-        weights.assign(std::size_t(count), 0);
-        for (Index j = 0; j < count; ++j) weights[std::size_t(j)] = w(i, begin + j);
-        q[std::size_t(i)] = min_max(weights, bits).rounded();
-      }
+    constexpr Index block = 64;  // columns whose errors reach those behind it by one product
+    for (Index begin = 0; begin < W.cols; begin += block) {
+      const Index count = std::min(block, W.cols - begin);
       Eigen::MatrixXf errors(W.rows, count);
       for (Index j = begin; j < begin + count; ++j) {
+        const Index column = order[std::size_t(j)];
         for (Index i = 0; i < W.rows; ++i) {
-          result(i, j) = q[std::size_t(i)](w(i, j));
-          errors(i, j - begin) = (w(i, j) - result(i, j)) / U(j, j);
+          result(i, column) = group_of(i, column)(w(i, j));
+          errors(i, j - begin) = (w(i, j) - result(i, column)) / U(j, j);
         }
         const Index left = begin + count - j - 1;
         w.middleCols(j + 1, left).noalias() -=
@@ -57,6 +68,18 @@ struct Gptq {
   }
 
  private:
+  /// Of each row's groups.
+  std::vector<AffineGroup> ranges(View<const float> W) const {
+    std::vector<AffineGroup> all;
+    std::vector<float> weights;
+    for (Index i = 0; i < W.rows; ++i)
+      for (Index begin = 0; begin < W.cols; begin += group) {
+        weights.clear();
+        for (Index j = begin; j < std::min(begin + group, W.cols); ++j) weights.push_back(W(i, j));
+        all.push_back(min_max(weights, bits).rounded());
+      }
+    return all;
+  }
   /// U of H⁻¹ = Uᵀ U, H the damped Gram matrix.
   static Eigen::MatrixXf upper_factor(const Gram& gram) {
     constexpr double damping = 0.01;
