@@ -17,8 +17,8 @@ namespace cafeq::accuracy::peers {
 /// Column after column is rounded, and its error, by the Gram matrix of the inputs, made up for by
 /// those that follow: the inputs with the most energy first ("activation order"), groups in the
 /// order of the weights, their ranges those of the weights as they are ("static groups"); 1 %
-/// damping. With columns in order and ranges as their turn comes it is worse than rounding to
-/// nearest on a model with massive activations, whose error then finds nothing behind it.
+/// damping. With columns in order and ranges as their turn comes SmolLM2 loses more than by
+/// rounding to nearest, most of it through the value and output projections.
 struct Gptq {
   using Gram = Eigen::MatrixXf;  ///< Σ x xᵀ of inputs x [cols]
 
