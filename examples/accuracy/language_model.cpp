@@ -59,29 +59,32 @@ std::vector<Candidate> candidates_of(const AccuracyOptions& options, const Works
   return all;
 }
 
-/// The rows of a run before.
+/// The rows of a run before over the same model.
 class Earlier {
  public:
-  explicit Earlier(const AccuracyOptions& options) {
+  Earlier(const AccuracyOptions& options, const std::string& model) {
     const std::string path = options.output + "/llm.json";
     if (!options.resume || !std::filesystem::exists(path)) return;
     try {
       for (const auto& row : cafeq::detail::read_json(path)) rows_.push_back(from_json(row));
+      std::erase_if(rows_, [&](const Measurement& row) { return row.model != model; });
     } catch (const cafeq::detail::Json::exception& error) {
       raise(ErrorCode::corrupt, message(path, ": is no list of rows: ", error.what()));
     }
   }
   /// The first that is left of those with this recipe, metric and seed: candidates come in the
-  /// same order again.
+  /// same order again. Nothing where it does not answer these tasks.
   std::optional<Measurement> take(const std::string& recipe, const std::string& metric,
-                                  std::optional<std::uint64_t> seed) {
+                                  std::optional<std::uint64_t> seed, std::span<const Task> tasks) {
     const auto found = std::ranges::find_if(rows_, [&](const Measurement& row) {
       return row.recipe == recipe && row.metric == metric && row.seed == seed;
     });
     if (found == rows_.end()) return std::nullopt;
     std::optional<Measurement> row = std::move(*found);
     rows_.erase(found);
-    return row;
+    const bool answered = std::ranges::all_of(
+        tasks, [&](const Task& task) { return row->verdict.tasks.contains(task.name); });
+    return answered ? std::move(row) : std::nullopt;
   }
 
  private:
@@ -121,8 +124,8 @@ std::string judge_language_model(const AccuracyOptions& options) {
     for (const Measurement& each : found) json.push_back(to_json(each));
     write_file(options.output + "/llm.json", json.dump(1) + "\n");
   };
-  Earlier earlier(options);
-  auto original = earlier.take("unquantized", "none", {});
+  Earlier earlier(options, name);
+  auto original = earlier.take("unquantized", "none", {}, judge.tasks());
   note(original ? *std::move(original)
                 : Measurement{.model = name,
                               .recipe = "unquantized",
@@ -130,11 +133,13 @@ std::string judge_language_model(const AccuracyOptions& options) {
                               .verdict = judge.judge(model, true)});
   const Workshop shop{file, options.output, threads};
   for (const Candidate& candidate : candidates_of(options, shop, model, std::move(texts.data))) {
-    if (auto row = earlier.take(candidate.recipe, candidate.metric, candidate.seed)) {
+    const auto tasks = candidate.tasks ? std::span(judge.tasks()) : std::span<const Task>();
+    if (auto row = earlier.take(candidate.recipe, candidate.metric, candidate.seed, tasks)) {
       note(*std::move(row));
       continue;
     }
     const Result<Made> made = catch_error([&] { return candidate.make(); });
+    if (!made && made.error().code() != ErrorCode::invalid_argument) raise(made.error());
     if (!made) {  // such as a type that is larger than the one that the model has
       std::fprintf(stderr, "%s: left out: %s\n", candidate.recipe.c_str(),
                    made.error().message().c_str());

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cafeq/cafeq.hpp"
+#include "engine/product.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -10,17 +11,7 @@ using cafeq::test::gaussian;
 using engine::Index;
 using engine::kernels;
 using engine::Matrix;
-
-namespace {
-
-Matrix<float> product(const engine::Product& multiply, const Matrix<float>& X, Index out,
-                      cafeq::ExecutorRef threads = {}) {
-  Matrix<float> Y(X.rows(), out);
-  multiply(X.view(), Y.view(), threads);
-  return Y;
-}
-
-}  // namespace
+using engine::test::product;
 
 TEST_CASE("products of floats, of awkward sizes, the same bits on any number of threads") {
   for (const auto& [n, out, in] : {std::tuple<Index, Index, Index>{1, 1, 1},

@@ -1,7 +1,6 @@
 // One model in every layout that the engine reads.
 #include "engine/load.hpp"
 
-#include "engine/packed.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
 #include "tiny_model.hpp"
