@@ -46,6 +46,20 @@ has done/tables.md '| about 3 bits |' '± '
 has some/llm.json '"recipe": "gguf:Q8_0"'
 if grep -q fast some/llm.json; then fail "--only gguf: $(cat some/llm.json)"; fi
 
+# Rows are kept to the bit, seconds too; what is not there is measured; another model's are not taken.
+cp some/llm.json before.json
+"$accuracy" --model model --tokens-json tokens.json --only gguf --output some --resume >out 2>&1 ||
+  fail "$(cat out)"
+cmp some/llm.json before.json || fail "--resume measured again"
+sed -i 's/gguf:Q8_0/gguf:Q8_9/' some/llm.json
+"$accuracy" --model model --tokens-json tokens.json --only gguf --output some --resume >out 2>&1 ||
+  fail "$(cat out)"
+has some/llm.json '"recipe": "gguf:Q8_0"'
+sed 's/"model": "model"/"model": "other"/; s/"perplexity": /"perplexity": 1/' before.json >some/llm.json
+"$accuracy" --model model --tokens-json tokens.json --only gguf --output some --resume >out 2>&1 ||
+  fail "$(cat out)"
+if grep -q other some/llm.json; then fail "--resume took another model's rows"; fi
+
 expect "neither --model nor --encoder" "$accuracy" --output none
 expect "--text or --tokens-json" "$accuracy" --model model --output none
 expect "absent: cannot open: No such file" "$accuracy" --model absent --tokens-json tokens.json --output none
