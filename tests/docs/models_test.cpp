@@ -2,6 +2,7 @@
 #include <map>
 
 #include "cafeq/core/thread_pool.hpp"
+#include "cafeq/io/gram_file.hpp"
 #include "cafeq/io/quantized_file.hpp"
 #include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/make_plan.hpp"
@@ -103,4 +104,37 @@ TEST_CASE("how-to: quantize a model") {
     for (cafeq::Index j = 0; j < 96; ++j) expected += double(hat(i, j)) * double(x(0, j));
     CHECK(double(y(0, i)) == Approx(expected).epsilon(1e-4).margin(1e-3));
   }
+}
+
+TEST_CASE("how to collect what the layers read, and to quantize in it") {
+  const cafeq::test::TemporaryDirectory directory;
+  const std::string path = directory / "grams";
+  cafeq::ThreadPool executor(2);
+  std::vector<cafeq::Matrix<float>> batches;
+  for (std::uint64_t b = 0; b < 3; ++b) {
+    batches.push_back(cafeq::test::gaussian<float>(50, 64, b));
+    for (cafeq::Index i = 0; i < 50; ++i) batches.back()(i, 5) *= 50;
+  }
+  // [collect_grams]
+  cafeq::GramCollector grams;
+  // q, k and v read one input, which is added by any of them.
+  grams.share("layers.0.q.weight", {"layers.0.k.weight", "layers.0.v.weight"});
+  for (const auto& x : batches)  // activations [tokens, in]: fp32, fp16 or bf16, any strides
+    grams.add("layers.0.q.weight", x, executor);
+  cafeq::write_grams(path, grams);
+  // [collect_grams end]
+
+  const auto W = cafeq::test::gaussian<float>(96, 64, 9);
+  // [quantize_in_metric]
+  const cafeq::GramFile file(path);  // or llama.cpp's imatrix
+  const cafeq::GramEntry* inputs = file.find("layers.0.v.weight");
+  const cafeq::Metric metric = file.load(*inputs).metric();
+  const auto q = cafeq::quantize(W, cafeq::recipes::smallest{.bits = 3.5}, metric);
+  // [quantize_in_metric end]
+  CHECK(inputs->count == 150);
+  cafeq::Matrix<float> knowing(96, 64), blind(96, 64);
+  q.dequantize(knowing);
+  cafeq::quantize(W, cafeq::recipes::smallest{.bits = 3.5}).dequantize(blind);
+  CHECK(cafeq::relative_error(W, knowing, metric, cafeq::Side::input) <
+        0.3 * cafeq::relative_error(W, blind, metric, cafeq::Side::input));
 }

@@ -40,9 +40,11 @@ def grid(d, part):
 
 def trellis(d, part, text):
     L, rate, lines, length = d['window'], d['rate'], d['rows'], d['cols']
-    if d['sequence'] == 'column': lines, length = length, lines
-    codes = unpack(part['scale_codes'], d['scale_bits'], lines)
-    s = np.where(codes == 2**d['scale_bits'] - 1, 0, np.exp(d['scale_base'] - codes * d['scale_step']))
+    columns = d['sequence'].endswith('column')
+    if columns: lines, length = length, lines
+    def scales(name, count):
+        codes = unpack(part[name + '_codes'], d['scale_bits'], count)
+        return np.where(codes == 2**d['scale_bits'] - 1, 0, np.exp(d[name + '_base'] - codes * d[name + '_step']))
     band = next(b for b in ('32 to 47', '48 to 63', '64 to 80') if int(b[:2]) <= rate <= int(b[-2:]))
     m, levels, unit = re.search(rf'\| {L} \| {band} \| (\d+) \| (\d+) \| ([\d.]+) \|', text).groups()
     T = np.array(re.search(rf'T for `window` {L}, `rate` {band}:\n\n```text\n([\d\s]+)```', text)[1].split(), float)
@@ -59,8 +61,9 @@ def trellis(d, part, text):
         h = q * int(m) % 2**16 // 256
         i = np.where(h >= 128, h - 128, 127 - h) * int(levels) // 128
         X[begin:end] = (np.where(h >= 128, 1, -1) * T[i] * float(unit)).reshape(-1, length)
-    X *= s[:, None]
-    return X.T if d['sequence'] == 'column' else X
+    X *= scales('scale', lines)[:, None]
+    if d['sequence'] == 'scaled_column': X *= scales('row_scale', length)
+    return X.T if columns else X
 
 
 def prime_power(q):

@@ -62,7 +62,8 @@ TEST_CASE("A toy joint quantizer in a pipeline") {
     CHECK(equal(dequantized(pipeline.quantize(W, pool)), dequantized(q)));
   }
   const auto W = test::gaussian<float>(64, 256, 1);
-  for (const Sequence sequence : {Sequence::rows, Sequence::row, Sequence::column})
+  for (const Sequence sequence :
+       {Sequence::rows, Sequence::row, Sequence::column, Sequence::scaled_column})
     for (const Side side : {Side::input, Side::output}) {
       const Pipeline pipeline{BlockHadamard{16}, Rings{.sequence = sequence}, Nearest{}, side};
       CHECK(pipeline.quantize(W).error(W) < toy_error);

@@ -51,8 +51,7 @@ std::map<std::pair<int, int>, PrintedCode> printed_codes() {
 Matrix<double> trellis_by_the_page(const SafetensorsReader& file, const std::string& name,
                                    const std::map<std::pair<int, int>, PrintedCode>& codes) {
   const auto matrix = cafeq::detail::parse_json(file.metadata().at("cafeq.matrices"), name)[name];
-  const auto bytes = file.tensors().at(name + ".codes").bytes,
-             scale_bytes = file.tensors().at(name + ".scale_codes").bytes;
+  const auto bytes = file.tensors().at(name + ".codes").bytes;
   const Index rows = matrix["rows"], cols = matrix["cols"], rate = matrix["rate"],
               scale_bits = matrix["scale_bits"];
   const int window = matrix["window"];
@@ -60,7 +59,19 @@ Matrix<double> trellis_by_the_page(const SafetensorsReader& file, const std::str
   const auto bit_of = [](std::span<const std::byte> from, Index bit) {
     return std::to_integer<int>(from[std::size_t(bit / 8)]) >> (7 - bit % 8) & 1;
   };
-  const bool columns = matrix["sequence"] == "column";
+  const bool scaled = matrix["sequence"] == "scaled_column";
+  const bool columns = scaled || matrix["sequence"] == "column";
+  const auto scale_of = [&](const std::string& kind, Index line) {
+    const auto packed = file.tensors().at(name + "." + kind + "_codes").bytes;
+    int code = 0;
+    for (Index b = 0; b < scale_bits; ++b) {
+      const Index bit = line * scale_bits + b;
+      code |= (std::to_integer<int>(packed[std::size_t(bit / 8)]) >> (bit % 8) & 1) << b;
+    }
+    if (code == (1 << scale_bits) - 1) return 0.0;
+    return std::exp(matrix[kind + "_base"].get<double>() -
+                    code * matrix[kind + "_step"].get<double>());
+  };
   const Index lines = columns ? cols : rows, length = columns ? rows : cols;
   const Index chunks = matrix["sequence"] == "rows"
                            ? std::min(lines, std::max<Index>(1, (lines * length + 4096) / 8192))
@@ -81,16 +92,8 @@ Matrix<double> trellis_by_the_page(const SafetensorsReader& file, const std::str
       const int level = h >= 128 ? code.magnitudes[std::size_t((h - 128) * code.levels / 128)]
                                  : -code.magnitudes[std::size_t((127 - h) * code.levels / 128)];
       const Index line = first + t / length;
-      int scale_code = 0;
-      for (Index b = 0; b < scale_bits; ++b) {
-        const Index bit = line * scale_bits + b;
-        scale_code |= (std::to_integer<int>(scale_bytes[std::size_t(bit / 8)]) >> (bit % 8) & 1)
-                      << b;
-      }
-      const double scale = scale_code == (1 << scale_bits) - 1
-                               ? 0
-                               : std::exp(matrix["scale_base"].get<double>() -
-                                          scale_code * matrix["scale_step"].get<double>());
+      const double scale =
+          scale_of("scale", line) * (scaled ? scale_of("row_scale", t % length) : 1);
       (columns ? result(t % length, line) : result(line, t % length)) = scale * code.unit * level;
     }
   }
@@ -148,7 +151,8 @@ TEST_CASE("trellis codes come back bit for bit, and mean what the page on the fo
           continue;
         const auto W = test::heavy_tailed(rows, cols, std::uint64_t(rate), 0, 1000);
         Trellis quantizer{.rate = {rate}, .scale_bits = rate % 2 == 0 ? 8 : 6, .window = window};
-        for (const auto sequence : {Sequence::rows, Sequence::row, Sequence::column}) {
+        for (const auto sequence :
+             {Sequence::rows, Sequence::row, Sequence::column, Sequence::scaled_column}) {
           if (sequence != Sequence::rows && rate % 3 != 0) continue;
           quantizer.sequence = sequence;
           add(message("plain ", window, " ", rate, " ", rows, " ", int(sequence)),

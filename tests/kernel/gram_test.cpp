@@ -117,3 +117,26 @@ TEST_CASE("gram does not depend on the number of threads", "[kernel][gram]") {
     CHECK(same_bits(kernel::gram<float>(B.view(), pool), kernel::gram<float>(B.view())));
   }
 }
+
+TEST_CASE("gram_add_floats is AᵀA to what fp32 can sum, for any number of threads",
+          "[kernel][gram]") {
+  for (const Index rows : {0, 1, 511, 512, 700})
+    for (const Index cols : {1, 7, 193, 400}) {
+      if (rows == 700 && cols > 193 && test::sanitized) continue;
+      auto A = test::gaussian(rows, cols, 1);
+      for (Index i = 0; i < rows; ++i) A(i, cols / 2) *= 100;
+      const Matrix<double> expected = kernel::gram<float>(View<const float>(A.view()));
+      Matrix<double> one(cols, cols), three(cols, cols);
+      ThreadPool pool(3);
+      for (int twice = 0; twice < 2; ++twice) {
+        kernel::gram_add_floats<>(A.view(), one.view());
+        kernel::gram_add_floats<>(A.view(), three.view(), pool);
+      }
+      for (Index i = 0; i < cols; ++i)
+        for (Index j = i; j < cols; ++j) {
+          const double size = std::sqrt(expected(i, i) * expected(j, j));
+          REQUIRE(std::abs(one(i, j) - 2 * expected(i, j)) <= 4e-6 * size);
+          REQUIRE(one(i, j) == three(i, j));
+        }
+    }
+}

@@ -14,7 +14,8 @@ using test::Rings;
 
 TEST_CASE("Any joint quantizer is multiplied as plain loops over its weights are") {
   const PowerOfTwo unit(-3);
-  for (const Sequence sequence : {Sequence::rows, Sequence::row, Sequence::column})
+  for (const Sequence sequence :
+       {Sequence::rows, Sequence::row, Sequence::column, Sequence::scaled_column})
     for (const Index rows : {1, 17, 300})
       for (const Index cols : {1, 7, 33, 129}) {
         INFO(rows << " x " << cols << ", sequence " << int(sequence));

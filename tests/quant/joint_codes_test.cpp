@@ -32,10 +32,13 @@ void check_stored(const Q& quantizer) {
   const std::vector<std::uint8_t> stored = codes.stored_chunks();
   CHECK(codes.storage_bits() ==
         8 * Index(stored.size()) +
-            LineScales::storage_bits(quantizer.scale_bits, codes.chunks().lines()));
+            LineScales::storage_bits(quantizer.scale_bits, codes.chunks().lines()) +
+            (quantizer.sequence == Sequence::scaled_column
+                 ? LineScales::storage_bits(quantizer.scale_bits, 23)
+                 : 0));
   CHECK(codes.storage_bits() == Codes<Q>::storage_bits(quantizer, 23, 37));
 
-  const Codes<Q> again(quantizer, 23, 37, stored, codes.scales());
+  const Codes<Q> again(quantizer, 23, 37, stored, codes.scales(), codes.row_scales());
   CHECK(again.stored_chunks() == stored);
   Matrix<float> a(23, 37), b(23, 37);
   codes.decode_rows(0, a.view());
@@ -46,7 +49,8 @@ void check_stored(const Q& quantizer) {
 }  // namespace
 
 TEST_CASE("Chunks come back from what is stored of them") {
-  for (const Sequence sequence : {Sequence::rows, Sequence::row, Sequence::column}) {
+  for (const Sequence sequence :
+       {Sequence::rows, Sequence::row, Sequence::column, Sequence::scaled_column}) {
     check_stored(Rings{.sequence = sequence});
     check_stored(Trellis{.rate = {37}, .scale_bits = 6, .window = 10, .sequence = sequence});
   }
@@ -54,11 +58,12 @@ TEST_CASE("Chunks come back from what is stored of them") {
 
 TEST_CASE("Lines and rows of joint codes are the same weights, from anywhere") {
   const auto X = test::gaussian<float>(13, 30, 2);
-  for (const Sequence sequence : {Sequence::rows, Sequence::row, Sequence::column}) {
+  for (const Sequence sequence :
+       {Sequence::rows, Sequence::row, Sequence::column, Sequence::scaled_column}) {
     const Codes<Rings> codes = joint_codes_of(X, Rings{.sequence = sequence});
     Matrix<float> all(13, 30);
     codes.decode_rows(0, all.view());
-    const bool columns = sequence == Sequence::column;
+    const bool columns = along_columns(sequence);
     for (const Index first : {0, 1, 6}) {
       std::vector<float> line(4);
       codes.decode_line(5, first, line);

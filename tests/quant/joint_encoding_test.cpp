@@ -38,7 +38,8 @@ TEST_CASE(
 TEST_CASE("A joint encoding does not depend on threads or strides") {
   const auto X = test::gaussian<float>(70, 301, 2);  // some chunks
   const auto transposed = to_matrix<float>(X.view().transposed());
-  for (const Sequence sequence : {Sequence::rows, Sequence::row, Sequence::column}) {
+  for (const Sequence sequence :
+       {Sequence::rows, Sequence::row, Sequence::column, Sequence::scaled_column}) {
     Encoding<Rings> expected({.sequence = sequence}, 70, 301);
     expected.encode(X.view());
     for (const Index threads : {1, 3}) {
@@ -56,11 +57,11 @@ TEST_CASE("A joint encoding does not depend on threads or strides") {
 
 TEST_CASE("Lines that are sequences are encoded one by one as they are decoded") {
   const auto X = test::gaussian<float>(12, 40, 3);
-  for (const Sequence sequence : {Sequence::row, Sequence::column}) {
+  for (const Sequence sequence : {Sequence::row, Sequence::column, Sequence::scaled_column}) {
     Encoding<Rings> encoding({.sequence = sequence}, 12, 40);
     encoding.fit(X.view());
-    const auto lines = to_matrix<float>(sequence == Sequence::column ? X.view().transposed()
-                                                                     : View<const float>(X.view()));
+    const auto lines = to_matrix<float>(along_columns(sequence) ? X.view().transposed()
+                                                                : View<const float>(X.view()));
     detail::ChunkEncoder<Rings> encoder(encoding.quantizer());
     std::vector<float> decoded(static_cast<std::size_t>(lines.cols())), again(decoded);
     double error = 0, norm = 0;

@@ -8,6 +8,8 @@
 #include "io/temporary_directory.hpp"
 #include "support/build.hpp"
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
+#include "support/random.hpp"
 
 using namespace cafeq;
 using test::error_of;
@@ -295,6 +297,134 @@ TEST_CASE("What an interrupted run has done is not done again") {
   options.start = PartStore::Start::resume;
   CHECK_THROWS_AS(ModelRun(options).quantize(interrupt_at("writing", 1)), Interruption);
   CHECK(std::filesystem::last_write_time(directory / "out.partial/0.part") == part);
+}
+
+namespace {
+
+/// Adds so many random inputs.
+void add(GramCollector& grams, const std::string& name, Index count, Index dim,
+         std::uint64_t seed) {
+  const auto X = test::gaussian<float>(count, dim, seed);
+  grams.add(name, X);
+}
+
+/// Inputs of all matrices of a model's layers, a few of them massive.
+GramCollector some_inputs(const ModelFile& model) {
+  GramCollector grams;
+  for (const MatrixRole& matrix : find_roles(model.tensors(), model.config()).matrices) {
+    if (matrix.layer < 0) continue;
+    auto X = test::gaussian<float>(200, matrix.place.in, std::uint64_t(matrix.layer));
+    for (Index i = 0; i < X.rows(); ++i) X(i, 3) *= 30;
+    grams.add(matrix.place.tensor, X.view());
+  }
+  return grams;
+}
+
+}  // namespace
+
+TEST_CASE("Matrices whose inputs a file knows are rounded in their metric, others as ever") {
+  const ModelDirectory directory;
+  const ModelFile model(directory / "model");
+  const GramCollector grams = some_inputs(model);
+  write_grams(directory / "grams", grams, fingerprint_of(model));
+  RunOptions options = directory.options("out");
+  options.plan.recipe = recipes::fast<>{.bits = 3, .group = 32};
+  options.plan.embeddings = true;
+  options.metric = directory / "grams";
+  const ModelRun run(options);
+  CHECK(run.forecast().warnings.empty());
+  run.quantize();
+
+  const QuantizedFileReader file(directory / "out");
+  for (const Step& step : run.plan().steps) {
+    const MatrixRole& matrix = run.plan().roles.matrices[step.matrices[0]];
+    INFO(matrix.place.tensor);
+    CHECK(step.in_metric == (matrix.layer >= 0));
+    CHECK_FALSE(step.pair);
+    if (!step.in_metric) continue;
+    const Metric metric = grams.find(matrix.place.tensor)->metric();
+    const Matrix<float> W = load_matrix(model, matrix.place);
+    const auto error = [&](const auto& q) {
+      Matrix<float> hat(W.rows(), W.cols());
+      q.dequantize(hat);
+      return relative_error(W, hat, metric, Side::input);
+    };
+    const double found = error(file.load(matrix.place.tensor));
+    CHECK(found < error(quantize(W, recipes::fast<3>{.group = 32})));
+    CHECK(found == Approx(error(quantize(W, recipes::fast<3>{.group = 32}, metric))).epsilon(0.2));
+  }
+  ThreadPool executor(3);
+  options.output = directory / "three";
+  ModelRun(options, executor).quantize();
+  CHECK(directory.read("three") == directory.read("out"));
+}
+
+TEST_CASE("A file of Grams is checked against the model before any work") {
+  const ModelDirectory directory;
+  RunOptions options = directory.options("out");
+  options.metric = directory / "grams";
+  const std::string query = "model.layers.0.self_attn.q_proj.weight";
+  const auto refusal = [&](const GramCollector& grams) {
+    write_grams(directory / "grams", grams);
+    return error_of([&] { const ModelRun run(options); }).message();
+  };
+  GramCollector narrow, strange, some;
+  add(narrow, query, 5, 31, 1);
+  CHECK_THAT(refusal(narrow), Contains("31") && Contains(query));
+  add(strange, "other.weight", 5, 32, 1);
+  CHECK_THAT(refusal(strange), Contains("inputs of no matrix"));
+  add(some, query, 50, 32, 1);
+  write_grams(directory / "grams", some, "of another model");
+  const ModelRun run(options);
+  REQUIRE(run.forecast().warnings.size() == 1);
+  CHECK_THAT(run.forecast().warnings[0], Contains("another model"));
+  Index in_metric = 0;
+  for (const Step& step : run.plan().steps) in_metric += step.in_metric;
+  CHECK(in_metric == 1);
+}
+
+TEST_CASE("A metric is made once, ahead of all else, and kept for a run that goes on") {
+  const ModelDirectory directory;
+  const ModelFile model(directory / "model");
+  const GramCollector grams = some_inputs(model);
+  int made = 0;
+  RunOptions options = directory.options("out");
+  options.metric_maker = MetricMaker{.description = "some inputs"};
+  for (const auto& input : grams.inputs())
+    options.metric_maker->inputs.push_back(detail::entry_of(input));
+  options.metric_maker->make = [&](const std::string& path, const RunProgress& progress) {
+    ++made;
+    progress("making", 1, 1);
+    write_grams(path, grams);
+  };
+  CHECK(ModelRun(options).forecast().metric_bytes > 0);
+  CHECK_THROWS_AS(ModelRun(options).quantize(interrupt_at("making", 1)), Interruption);
+  CHECK(made == 1);
+  options.start = PartStore::Start::resume;
+  CHECK_THROWS_AS(ModelRun(options).quantize(interrupt_at("quantizing", 2)), Interruption);
+  CHECK(made == 2);
+  RunOptions other = options;
+  other.metric_maker->description = "other inputs";
+  CHECK_THAT(error_of([&] { ModelRun(other).quantize(); }).message(), Contains("another plan"));
+  ModelRun(options).quantize();
+  CHECK(made == 2);
+  CHECK_FALSE(directory.names().contains("out.partial"));
+
+  // The same as from a file, which stays.
+  write_grams(directory / "grams", grams);
+  RunOptions from_file = directory.options("again");
+  from_file.metric = directory / "grams";
+  ModelRun(from_file).quantize();
+  CHECK(directory.read("again") == directory.read("out"));
+  CHECK(directory.names().contains("grams"));
+
+  // A recipe that does not mind inputs does not have them made.
+  RunOptions plain = options;
+  plain.output = directory / "plain";
+  plain.start = PartStore::Start::fresh;
+  plain.plan.recipe = recipes::rtn<>{};
+  ModelRun(plain).quantize();
+  CHECK(made == 2);
 }
 
 TEST_CASE("What a run cannot do is refused before anything is written") {

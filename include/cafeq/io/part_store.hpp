@@ -39,6 +39,10 @@ class PartStore {
   bool has(std::size_t part) const noexcept { return detail::kind_of(path(part)) == S_IFREG; }
   /// Whether no part is there.
   bool empty() const;
+  /// Where the metric of the inputs is to be written that the parts are made in: it stays with
+  /// them.
+  std::string metric() const { return directory_ + "/metric"; }
+  bool has_metric() const noexcept { return detail::kind_of(metric()) == S_IFREG; }
   /// The path of the file or the directory in which the parts are put together: on the file system
   /// where it will stay, so that it can be moved to its place in one step.
   std::string whole() const { return directory_ + "/whole"; }
@@ -59,7 +63,7 @@ class PartStore {
   }
   static bool is_part(std::string_view name) noexcept { return suffix_of(name) == part_suffix; }
   static bool is_ours(std::string_view name) noexcept {
-    return name.starts_with("plan") || name.starts_with("whole") ||
+    return name.starts_with("plan") || name.starts_with("whole") || name.starts_with("metric") ||
            suffix_of(name).starts_with(part_suffix);
   }
 
@@ -91,7 +95,8 @@ inline PartStore::PartStore(std::string directory, std::string_view fingerprint,
                                                  ": belongs to another plan or another model, or "
                                                  "the model has changed; resume with the "
                                                  "options it was begun with, or overwrite it"));
-    remove_all_but([](std::string_view name) { return is_part(name) || name == "plan"; });
+    remove_all_but(
+        [](std::string_view name) { return is_part(name) || name == "plan" || name == "metric"; });
     return;
   }
 

@@ -40,6 +40,7 @@ inline nlohmann::ordered_json to_json(const Plan& plan) {
                      {"transform", plan.transform(step)},
                      {"grid", plan.grid(step, 0)},
                      {"storage_bits", plan.storage_bits(step)},
+                     {"in_metric", step.in_metric},
                      {"why", step.why}});
   }
   for (const KeptTensor& tensor : plan.kept)

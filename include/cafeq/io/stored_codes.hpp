@@ -89,8 +89,30 @@ Codes<Q> load_codes(const StoredMatrix& stored) {
 
 // Joint quantizers: chunks one after the other, a code for the scale of each line.
 
-inline constexpr std::array<const char*, 3> sequence_names{"rows", "row", "column"};
+inline constexpr std::array<const char*, 4> sequence_names{"rows", "row", "column",
+                                                           "scaled_column"};
 inline constexpr Index joint_side_limit = Index(1) << 31, joint_weight_limit = Index(1) << 41;
+
+/// A tensor `name`_codes; base and step in the description.
+inline void put_scales(MatrixParts& parts, const std::string& name, const LineScales& scales) {
+  std::vector<std::uint8_t> packed(
+      std::size_t(ceil_div(Index(scales.codes().size()) * scales.bits(), Index(8))));
+  pack_codes(scales.codes(), scales.bits(), packed);
+  parts.put((name + "_codes").c_str(), {Index(packed.size())}, packed);
+  parts.description.update({{name + "_base", scales.base()}, {name + "_step", scales.step()}});
+}
+
+inline LineScales load_scales(const StoredMatrix& stored, const std::string& name, int bits,
+                              Index count) {
+  const float base =
+      stored.real((name + "_base").c_str(), -1000, 88);  // logarithms of what fp32 can hold
+  const float step = stored.real((name + "_step").c_str(), 0, 88);
+  const auto packed =
+      stored.values<std::uint8_t>((name + "_codes").c_str(), {ceil_div(count * bits, Index(8))});
+  std::vector<std::uint8_t> codes(static_cast<std::size_t>(count));
+  unpack_codes(packed, bits, codes);
+  return {bits, base, step, std::move(codes)};
+}
 
 template <JointQuantizer Q>
 void put_codes(MatrixParts& parts, const Codes<Q>& codes) {
@@ -99,20 +121,15 @@ void put_codes(MatrixParts& parts, const Codes<Q>& codes) {
     raise(ErrorCode::unsupported, message("quantized file: a ", Q::name, " of ", codes.rows(),
                                           " x ", codes.cols(), " weights"));
 
-  const LineScales& scales = codes.scales();
-  std::vector<std::uint8_t> packed(
-      std::size_t(ceil_div(Index(scales.codes().size()) * scales.bits(), Index(8))));
-  pack_codes(scales.codes(), scales.bits(), packed);
   const auto chunks = codes.stored_chunks();
   parts.put("codes", {Index(chunks.size())}, chunks);
-  parts.put("scale_codes", {Index(packed.size())}, packed);
-
   const Q& quantizer = codes.quantizer();
   parts.description.update({{"grid", std::string(Q::name)},
                             {"sequence", sequence_names[std::size_t(quantizer.sequence)]},
-                            {"scale_bits", scales.bits()},
-                            {"scale_base", scales.base()},
-                            {"scale_step", scales.step()}});
+                            {"scale_bits", quantizer.scale_bits}});
+  put_scales(parts, "scale", codes.scales());
+  if (quantizer.sequence == Sequence::scaled_column)
+    put_scales(parts, "row_scale", codes.row_scales());
   Q::fields(quantizer, [&](const char* name, const auto& member, Index, Index) {
     parts.description[name] = member;
   });
@@ -135,18 +152,16 @@ Codes<Q> load_codes(const StoredMatrix& stored) {
   quantizer.sequence = Sequence(named - sequence_names.begin());
   if (auto fault = fault_of(quantizer, rows, cols)) stored.fail(fault->message());
 
-  const float base = stored.real("scale_base", -1000, 88);  // logarithms of what fp32 can hold
-  const float step = stored.real("scale_step", 0, 88);
   if (rows * cols > joint_weight_limit) stored.fail(message("has ", rows, " x ", cols, " weights"));
 
   const Chunks<Q> chunks(quantizer, rows, cols);
-  const Index scale_bytes = ceil_div(chunks.lines() * quantizer.scale_bits, Index(8));
-  const auto packed = stored.values<std::uint8_t>("scale_codes", {scale_bytes});
+  const auto scales = [&](const char* name, Index count) {
+    return load_scales(stored, name, quantizer.scale_bits, count);
+  };
+  LineScales of_lines = scales("scale", chunks.lines()), of_rows;
+  if (quantizer.sequence == Sequence::scaled_column) of_rows = scales("row_scale", rows);
   const auto bytes = stored.values<std::uint8_t>("codes", {Index(chunks.storage_bits() / 8)});
-  std::vector<std::uint8_t> scale_codes(static_cast<std::size_t>(chunks.lines()));
-  unpack_codes(packed, quantizer.scale_bits, scale_codes);
-  return {quantizer, rows, cols, bytes,
-          LineScales(quantizer.scale_bits, base, step, std::move(scale_codes))};
+  return {quantizer, rows, cols, bytes, std::move(of_lines), std::move(of_rows)};
 }
 
 // Whichever of RuntimeQuantizers it is.

@@ -163,4 +163,36 @@ Matrix<double> gram(View<const T> A, ExecutorRef executor = {}) {
   return result;
 }
 
+/// Rows whose products gram_add_floats() sums up in fp32.
+inline constexpr Index gram_float_rows = 512;
+
+/// G += AᵀA, the upper triangle and what lies beside it in a block of 192 × 192: four times as fast
+/// as gram(), for statistics. Sums run in fp32 over gram_float_rows rows and in fp64 from there on:
+/// |error| of element (i, j) <= 512 · 2^-24 Σ|a_i a_j|, usually a hundredth of that. Blocks in
+/// parallel; the same bits for any number of threads.
+template <class Arch = DefaultArch>
+void gram_add_floats(View<const float> A, View<double> G, ExecutorRef executor = {}) {
+  CAFEQ_ASSERT(G.rows == A.cols && G.cols == A.cols && G.rows_contiguous());
+  constexpr Index block = 192;
+  const Index across = ceil_div(A.cols, block);
+  std::vector<Matrix<float>> tiles(std::size_t(executor.concurrency()));
+  cafeq::detail::for_each(executor, across * across, [&](Index b, Index worker) {
+    const Index i = b / across * block, j = b % across * block;
+    if (i > j) return;
+    Matrix<float>& own = tiles[std::size_t(worker)];
+    if (own.empty()) own = Matrix<float>(block, block);
+    const Index m = std::min(block, A.cols - i), n = std::min(block, A.cols - j);
+    const View<float> tile = own.view().block(0, 0, m, n);
+    for (Index begin = 0; begin < A.rows; begin += gram_float_rows) {
+      const auto rows = A.row_block(begin, std::min(gram_float_rows, A.rows - begin));
+      multiply<float, Arch>(rows.col_block(i, m).transposed(), rows.col_block(j, n), tile);
+      for (Index r = 0; r < m; ++r) {
+        double* sum = G.data + (i + r) * G.row_stride + j;
+        const float* from = tile.data + r * tile.row_stride;
+        for (Index c = 0; c < n; ++c) sum[c] += double(from[c]);
+      }
+    }
+  });
+}
+
 }  // namespace cafeq::kernel

@@ -23,11 +23,22 @@ class Metric {
     Index size = 0;
     std::vector<double> diagonal{};  ///< empty for the identity and for a dense block
     Matrix<double> dense{};          ///< empty for the identity and for a diagonal
-    Matrix<float> factor{};          ///< of a dense block H = L D Lᵀ: Lᵀ, unit upper triangular
+    Matrix<float> factor{};          ///< of a dense block H = L D Lᵀ: Lᵀ, unit upper triangular;
+                                     ///< empty where it was left to those who need it
 
     bool is_dense() const noexcept { return !dense.empty(); }
     double weight(Index i) const noexcept {
       return is_dense() ? dense(i, i) : (diagonal.empty() ? 1.0 : diagonal[std::size_t(i)]);
+    }
+    /// Lᵀ. Raises not_positive_definite.
+    template <class Arch = DefaultArch>
+    Matrix<float> factored(ExecutorRef executor = {}) const {
+      auto result = linalg::factor_ldl_transposed<Arch>(dense.view(), executor);
+      if (!result)
+        raise(ErrorCode::not_positive_definite,
+              message("metric: the ", size, " x ", size, " block at ", offset,
+                      " is not positive definite"));
+      return *std::move(result);
     }
   };
 
@@ -68,19 +79,37 @@ class Metric {
     Metric metric;
     for (auto& H : blocks) {
       check_symmetric(H);
-      auto factor = linalg::factor_ldl_transposed<Arch>(H.view(), executor);
-      if (!factor)
-        raise(ErrorCode::not_positive_definite,
-              message("metric: the ", H.rows(), " x ", H.cols(), " block at ", metric.dim_,
-                      " is not positive definite"));
       const Index n = H.rows();
-      metric.add({.size = n, .dense = std::move(H), .factor = std::move(*factor)});
+      metric.add({.size = n, .dense = std::move(H)});
     }
+    for (Block& block : metric.blocks_) block.factor = block.factored<Arch>(executor);
+    return metric;
+  }
+
+  /// One dense block that is factored only by those who need it: for a metric of inputs, which a
+  /// pipeline sees in the basis of its transform.
+  static Metric unfactored(Matrix<double> H) {
+    check_symmetric(H);
+    Metric metric;
+    const Index n = H.rows();
+    metric.add({.size = n, .dense = std::move(H)});
     return metric;
   }
 
   Index dim() const noexcept { return dim_; }
   const std::vector<Block>& blocks() const noexcept { return blocks_; }
+  /// H as a matrix.
+  Matrix<double> to_dense() const {
+    Matrix<double> H(dim_, dim_);
+    for (const Block& block : blocks_)
+      for (Index i = 0; i < block.size; ++i) {
+        const Index at = block.offset + i;
+        if (!block.is_dense()) H(at, at) = block.weight(i);
+        else
+          for (Index j = 0; j < block.size; ++j) H(at, block.offset + j) = block.dense(i, j);
+      }
+    return H;
+  }
   bool is_identity() const noexcept {
     for (const Block& b : blocks_)
       if (b.is_dense() || !b.diagonal.empty()) return false;

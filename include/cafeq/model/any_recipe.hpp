@@ -80,6 +80,44 @@ EncodedPair quantize_together(const R& recipe, PairWeights& weights, const PairR
   return {{stored(q.query()), stored(q.key())}, {q.query_bias(), q.key_bias()}, q.error()};
 }
 
+/// A recipe as it works in a metric of the inputs.
+template <class R>
+concept HasMetricPipeline = requires(const R& recipe) { recipe.metric_pipeline(Index(), Index()); };
+
+template <HasMetricPipeline R>
+struct InMetric {
+  static constexpr std::string_view name = R::name;
+  static constexpr std::string_view description = R::description;
+  static constexpr double work = R::work;
+
+  R recipe;
+
+  auto pipeline(Index rows, Index cols) const { return recipe.metric_pipeline(rows, cols); }
+  std::optional<Error> fault(Index rows, Index cols) const { return fault_of(recipe, rows, cols); }
+  std::string transform(Index rows, Index cols) const { return recipe.transform(rows, cols); }
+  PairAdvice pair_advice(Index) const {
+    return {.why = "each is rounded in the metric of its own inputs", .always = true};
+  }
+  auto trial() const {
+    if constexpr (requires { recipe.trial(); }) return recipe.trial();
+    else return recipe;
+  }
+  auto with_bits(double mean) const
+    requires requires { recipe.with_bits(mean); }
+  {
+    return InMetric{recipe.with_bits(mean)};
+  }
+  template <class Self, class F>
+  static void options(Self& self, F&& f) {
+    R::options(self.recipe, f);
+  }
+};
+
+template <class R>
+inline constexpr bool is_in_metric = false;
+template <class R>
+inline constexpr bool is_in_metric<InMetric<R>> = true;
+
 template <NamedRecipe R>
 class RecipeModelOf final : public RecipeModel {
  public:
@@ -105,13 +143,17 @@ class RecipeModelOf final : public RecipeModel {
     return recipe_.pipeline(rows, cols).storage_bits(rows, cols);
   }
   QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const override {
-    auto quantized = cafeq::quantize(W, recipe_, executor);
-    static_assert(std::is_constructible_v<AnyQuantized, decltype(quantized)>,
-                  "cafeq: a plan's recipe quantizes by RuntimeQuantizers, bits chosen at run time, "
-                  "behind a transform that AnyTransform holds");
-    const auto [error, norm] = quantized.error_and_norm(W, executor);
-    const double unit = std::ldexp(1.0, 2 * quantized.exponent());
-    return {AnyQuantized(std::move(quantized)), error * unit, norm * unit};
+    return with_error(cafeq::quantize(W, recipe_, executor), W, executor);
+  }
+  QuantizedMatrix quantize(const Matrix<float>& W, const Metric& metric,
+                           ExecutorRef executor) const override {
+    if constexpr (is_in_metric<R>)
+      return with_error(cafeq::quantize(W, recipe_, metric, executor), W, executor);
+    else return quantize(W, executor);
+  }
+  std::optional<AnyRecipe> in_metric() const override {
+    if constexpr (HasMetricPipeline<R>) return AnyRecipe(InMetric<R>{recipe_});
+    else return std::nullopt;
   }
 
   PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2>) const override {
@@ -175,6 +217,16 @@ class RecipeModelOf final : public RecipeModel {
   double work() const override { return R::work; }
 
  private:
+  template <class Quantized>
+  static QuantizedMatrix with_error(Quantized quantized, const Matrix<float>& W,
+                                    ExecutorRef executor) {
+    static_assert(std::is_constructible_v<AnyQuantized, Quantized>,
+                  "cafeq: a plan's recipe quantizes by RuntimeQuantizers, bits chosen at run time, "
+                  "behind a transform that AnyTransform holds");
+    const auto [error, norm] = quantized.error_and_norm(W, executor);
+    const double unit = std::ldexp(1.0, 2 * quantized.exponent());
+    return {AnyQuantized(std::move(quantized)), error * unit, norm * unit};
+  }
   [[noreturn]] static void raise_no_pair() {
     raise(ErrorCode::invalid_argument,
           message("no recipe that rounds two matrices together is named ", R::name));

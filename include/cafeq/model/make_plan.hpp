@@ -34,7 +34,10 @@ class Planner {
  public:
   Planner(std::span<const TensorInfo> tensors, const ModelConfig& config,
           const PlanOptions& options)
-      : tensors_(tensors), options_(options), recipe_(recipe_of(options)) {
+      : tensors_(tensors),
+        options_(options),
+        recipe_(recipe_of(options)),
+        recipe_in_metric_(recipe_->in_metric()) {
     plan_.roles = find_roles(tensors, config);
   }
 
@@ -46,6 +49,11 @@ class Planner {
     std::vector<std::string> alone(done.size());  // why a matrix has no partner
     for (std::size_t p = 0; p < plan_.roles.pairs.size(); ++p) {
       const PairRole& pair = plan_.roles.pairs[p];
+      if (in_metric(pair.first) || in_metric(pair.second)) {
+        for (const std::size_t m : {pair.first, pair.second})
+          if (alone[m].empty() && !in_metric(m)) alone[m] = "the other one has a metric of its own";
+        continue;
+      }
       const bool both =
           chosen.contains(tensor_of(pair.first)) && chosen.contains(tensor_of(pair.second));
       if (std::string reason = both ? no_pair_because(pair) : "the other one is kept";
@@ -61,12 +69,14 @@ class Planner {
     for (std::size_t m = 0; m < done.size(); ++m) {
       if (done[m] || !chosen.contains(tensor_of(m))) continue;
       const std::string& note = plan_.roles.matrices[m].note;
+      const bool metric = in_metric(m);
       plan_.steps.push_back({{m},
                              std::nullopt,
-                             recipe_,
+                             metric ? *recipe_in_metric_ : recipe_,
                              note.empty()       ? alone[m]
                              : alone[m].empty() ? note
-                                                : message(note, "; ", alone[m])});
+                                                : message(note, "; ", alone[m]),
+                             metric});
     }
     std::stable_sort(plan_.steps.begin(), plan_.steps.end(),
                      [](const Step& a, const Step& b) { return first_of(a) < first_of(b); });
@@ -76,6 +86,10 @@ class Planner {
   }
 
  private:
+  /// Whether a matrix is rounded in the metric of its inputs.
+  bool in_metric(std::size_t matrix) const {
+    return recipe_in_metric_ && options_.known_inputs.contains(tensor_of(matrix));
+  }
   const std::string& tensor_of(std::size_t matrix) const {
     return plan_.roles.matrices[matrix].place.tensor;
   }
@@ -191,6 +205,7 @@ class Planner {
   std::span<const TensorInfo> tensors_;
   const PlanOptions& options_;
   AnyRecipe recipe_;
+  std::optional<AnyRecipe> recipe_in_metric_;
   Plan plan_;
 };
 

@@ -20,6 +20,7 @@ struct Step {
   std::optional<std::size_t> pair{};
   AnyRecipe recipe;
   std::string why{};
+  bool in_metric = false;  ///< of the inputs, which are known: the recipe is one for it
 };
 
 /// Steps that write into the same tensors, whose results become whole tensors together.

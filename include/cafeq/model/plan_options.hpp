@@ -1,7 +1,9 @@
 /// What a plan is asked for.
 #pragma once
 
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,9 @@ struct PlanOptions {
   std::vector<std::string> include{};  ///< shell patterns of tensors to quantize, whatever their
                                        ///< role; empty for those that one quantizes
   std::vector<std::string> exclude{};  ///< of tensors to keep
+  /// Tensors whose matrices read inputs that will be known: these are rounded in the metric of
+  /// their inputs where the recipe minds, each matrix by itself.
+  std::set<std::string, std::less<>> known_inputs{};
 };
 
 }  // namespace cafeq

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -80,11 +81,14 @@ void quantize_pair(PairWeights weights, const Plan& plan, const Step& step, Exec
 
 }  // namespace detail
 
+/// The metric of what a matrix reads; asked for those of steps in one.
+using MetricSource = std::function<Metric(const MatrixRole& matrix)>;
+
 /// The results of one job. Memory: those, and of one step at a time the matrices in fp32 with what
-/// its recipe takes.
+/// its recipe takes. Raises invalid_argument where a step wants a metric and there is no source.
 template <ModelReader R>
-JobResult quantize_job(const R& reader, const Plan& plan, const Job& job,
-                       ExecutorRef executor = {}) {
+JobResult quantize_job(const R& reader, const Plan& plan, const Job& job, ExecutorRef executor = {},
+                       const MetricSource& metric_of = {}) {
   JobResult result;
   for (const std::size_t s : job.steps) {
     const Step& step = plan.steps[s];
@@ -98,7 +102,12 @@ JobResult quantize_job(const R& reader, const Plan& plan, const Job& job,
     } else {
       const std::size_t m = step.matrices[0];
       const Matrix<float> W = load_matrix(reader, plan.place(m), executor);
-      result.matrices.push_back({m, step.recipe->quantize(W, executor)});
+      if (step.in_metric && !metric_of)
+        raise(ErrorCode::invalid_argument,
+              message(plan.place(m).tensor, ": is planned in a metric, and none is given"));
+      result.matrices.push_back(
+          {m, step.in_metric ? step.recipe->quantize(W, metric_of(plan.roles.matrices[m]), executor)
+                             : step.recipe->quantize(W, executor)});
     }
     for (const std::size_t m : step.matrices) reader.release(plan.place(m).tensor);
   }

@@ -85,6 +85,11 @@ class RecipeModel {
   virtual std::string note(Index rows, Index cols) const;  ///< what is unusual for it, if anything
   virtual std::int64_t storage_bits(Index rows, Index cols) const = 0;
   virtual QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const = 0;
+  /// The same for known inputs; only a recipe that in_metric() has made minds them.
+  virtual QuantizedMatrix quantize(const Matrix<float>& W, const Metric&,
+                                   ExecutorRef executor) const {
+    return quantize(W, executor);
+  }
 
   // Two that meet in heads of so many channels. What follows advice() is for PairForm::together.
   virtual PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2> together) const = 0;
@@ -94,7 +99,9 @@ class RecipeModel {
   virtual EncodedPair quantize(PairWeights weights, const PairRole& pair,
                                ExecutorRef executor) const = 0;
 
-  // Variants of itself, for those who spread bits over a model.
+  // Variants of itself.
+  /// For matrices whose inputs are known; nothing where that makes no difference.
+  virtual std::optional<AnyRecipe> in_metric() const;
   /// With other bits, coarsest first, all of them possible for rows of these widths.
   virtual std::vector<AnyRecipe> alternatives(std::span<const Index> cols) const = 0;
   /// With any mean bits a weight, where it has a continuous rate.
@@ -143,5 +150,6 @@ class AnyRecipe {
 };
 
 inline std::string RecipeModel::note(Index, Index) const { return {}; }
+inline std::optional<AnyRecipe> RecipeModel::in_metric() const { return std::nullopt; }
 
 }  // namespace cafeq

@@ -13,12 +13,14 @@
 #include "cafeq/pipeline/pair_pipeline.hpp"
 #include "cafeq/pipeline/pipeline.hpp"
 #include "cafeq/quant/scale_search.hpp"
+#include "cafeq/rounding/error_feedback.hpp"
 
 namespace cafeq {
 
 /// Something with pipeline(rows, cols), the Pipeline for a matrix of that shape. It may say what is
 /// wrong with its members by fault(rows, cols); what is wrong with those of its pipeline, that
-/// says.
+/// says. It may have another one for a known metric of the inputs, metric_pipeline(rows, cols), of
+/// the same transform and quantizer: where error feedback pays.
 template <class R>
 concept Recipe = requires(const R& recipe, Index n) {
   { recipe.pipeline(n, n).fault(n, n) } -> std::same_as<std::optional<Error>>;
@@ -81,6 +83,12 @@ G grid_of(int bits, Index group, ScaleSearch search = ScaleSearch::mse) {
   if constexpr (requires { grid.search = search; }) grid.search = search;
   if constexpr (std::is_same_v<decltype(grid.bits), BitCount<runtime_bits>>) grid.bits = bits;
   return grid;
+}
+
+/// The same transform and grid with error feedback and refitted scales.
+template <class T, class Q>
+auto with_feedback(const Pipeline<T, Q, Nearest>& pipeline) {
+  return Pipeline{pipeline.transform, pipeline.quantizer, ErrorFeedback{.sweeps = 1}};
 }
 
 }  // namespace detail

@@ -26,7 +26,7 @@ class JointProduct {
   }
   void multiply(const Codes<Q>& codes, const Activations& x, ActivationFormat, PowerOfTwo unit,
                 View<float> Y, ExecutorRef executor) const {
-    if (codes.quantizer().sequence == Sequence::column)
+    if (along_columns(codes.quantizer().sequence))
       multiply_columns(codes, x.values(), unit, Y, executor);
     else multiply_rows(codes, x.values(), unit, Y, executor);
   }

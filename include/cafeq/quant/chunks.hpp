@@ -19,8 +19,8 @@ class Chunks {
 
   Chunks(const Q& quantizer, Index rows, Index cols)
       : quantizer_(quantizer),
-        lines_(quantizer.sequence == Sequence::column ? cols : rows),
-        length_(quantizer.sequence == Sequence::column ? rows : cols) {}
+        lines_(along_columns(quantizer.sequence) ? cols : rows),
+        length_(along_columns(quantizer.sequence) ? rows : cols) {}
 
   Index lines() const noexcept { return lines_; }
   Index length() const noexcept { return length_; }

@@ -62,7 +62,7 @@ Codes<Q> encode_rows(const Q& quantizer, Index rows, Index cols, Read&& read,
 template <JointQuantizer Q, class Read>
 Codes<Q> encode_rows(const Q& quantizer, Index rows, Index cols, Read&& read,
                      ExecutorRef executor = {}) {
-  CAFEQ_ASSERT(quantizer.sequence != Sequence::column);
+  CAFEQ_ASSERT(!along_columns(quantizer.sequence));
   Encoding<Q> encoding(quantizer, rows, cols);
   encoding.encode_lines(read, executor);
   return std::move(encoding).pack();

@@ -8,6 +8,8 @@
 ///
 ///   x̂ = level · (unit · scale of the line)
 ///
+/// or that times the scale of the row, where sequences are columns of rows that differ in size.
+///
 /// Pipelines, error feedback, pairs, files and products take it from there. The smallest complete
 /// model is in tests/pipeline/toy_joint.hpp; Trellis (trellis/trellis.hpp) is the one in use.
 #pragma once
@@ -27,10 +29,16 @@ namespace cafeq {
 
 /// Which weights follow each other in a sequence, and which share a scale.
 enum class Sequence {
-  rows,    ///< chunks of whole rows, some 8,192 weights; a scale a row
-  row,     ///< each row a chunk by itself: what error feedback from row to row needs
-  column,  ///< each column, which then has a scale of its own
+  rows,           ///< chunks of whole rows, some 8,192 weights; a scale a row
+  row,            ///< each row a chunk by itself: what error feedback from row to row needs
+  column,         ///< each column, which then has a scale of its own
+  scaled_column,  ///< the same, and a scale a row besides
 };
+
+/// Whether sequences are columns.
+constexpr bool along_columns(Sequence sequence) noexcept {
+  return sequence == Sequence::column || sequence == Sequence::scaled_column;
+}
 
 /// Chooses the codes of one chunk after the other: what a worker needs to search, made once.
 ///   E(quantizer)
@@ -60,7 +68,7 @@ concept SequenceDecoder = std::constructible_from<D, const Q&> &&
 /// A joint quantizer.
 ///   name             what files call it
 ///   sequence         which weights follow each other: a member that rounders may change
-///   scale_bits       of a line's scale: 8, or 6
+///   scale_bits       of a scale: 8, or 6
 ///   chunk_bits(n)    the bits of a chunk of n weights as it is stored, of each byte the most
 ///                    significant first
 ///   Encoder, Decoder models of SequenceEncoder and SequenceDecoder
@@ -93,15 +101,17 @@ namespace detail {
 /// lines.
 template <Quantizer Q>
 constexpr Q for_lines(Q quantizer, Side side) noexcept {
-  if constexpr (JointQuantizer<Q>)
-    quantizer.sequence = side == Side::input ? Sequence::column : Sequence::row;
+  if constexpr (JointQuantizer<Q>) {
+    if (side == Side::output) quantizer.sequence = Sequence::row;
+    else if (!along_columns(quantizer.sequence)) quantizer.sequence = Sequence::column;
+  }
   return quantizer;
 }
 
 /// Whether the codes of one row depend on the others: those of a column are one sequence.
 template <JointQuantizer Q>
 constexpr bool couples_rows(const Q& quantizer) noexcept {
-  return quantizer.sequence == Sequence::column;
+  return along_columns(quantizer.sequence);
 }
 
 /// Weights of a row that share a scale, as `group` says: a line of a joint quantizer is one group.

@@ -1,4 +1,4 @@
-/// Codes of a joint quantizer: the chunks of a matrix and a scale a line.
+/// Codes of a joint quantizer: the chunks of a matrix, a scale a line, and perhaps one a row.
 #pragma once
 
 #include <algorithm>
@@ -31,10 +31,10 @@ class Codes<Q> {
       offsets_.push_back(offsets_.back() + chunks_.bytes(c));
     bytes_.resize(std::size_t(offsets_.back()));
   }
-  /// From stored parts: the bytes of all chunks one after the other. Raises corrupt where they
-  /// contradict each other.
+  /// From stored parts: the bytes of all chunks one after the other; scales of rows where the
+  /// quantizer has some. Raises corrupt where they contradict each other.
   Codes(const Q& quantizer, Index rows, Index cols, std::span<const std::uint8_t> stored,
-        LineScales scales)
+        LineScales scales, LineScales row_scales = {})
       : Codes(quantizer, rows, cols) {
     if (8 * Index(stored.size()) != chunks_.storage_bits())
       raise(ErrorCode::corrupt, message("codes: ", stored.size(), " bytes of chunks, expected ",
@@ -50,12 +50,17 @@ class Codes<Q> {
         quantizer_.complete(chunk(c), chunks_.weights_of(c));
     }
     scales_ = std::move(scales);
+    set_row_scales(std::move(row_scales));
   }
 
   /// What quantize() will store for a matrix of that shape.
   static std::int64_t storage_bits(const Q& quantizer, Index rows, Index cols) {
     const Chunks<Q> chunks(quantizer, rows, cols);
-    return chunks.storage_bits() + LineScales::storage_bits(quantizer.scale_bits, chunks.lines());
+    std::int64_t bits =
+        chunks.storage_bits() + LineScales::storage_bits(quantizer.scale_bits, chunks.lines());
+    if (quantizer.sequence == Sequence::scaled_column)
+      bits += LineScales::storage_bits(quantizer.scale_bits, rows);
+    return bits;
   }
 
   Index rows() const noexcept { return rows_; }
@@ -65,6 +70,20 @@ class Codes<Q> {
   const Decoder& decoder() const noexcept { return decoder_; }
   const LineScales& scales() const noexcept { return scales_; }
   LineScales& scales() noexcept { return scales_; }
+  /// None where lines have all the scales that there are.
+  const LineScales& row_scales() const noexcept { return row_scales_; }
+  /// What they are: of each row, or empty.
+  std::span<const float> row_factors() const noexcept { return row_factors_; }
+  /// Raises corrupt for other numbers of them than the quantizer has.
+  void set_row_scales(LineScales row_scales) {
+    const Index expected = quantizer_.sequence == Sequence::scaled_column ? rows_ : 0;
+    if (Index(row_scales.codes().size()) != expected)
+      raise(ErrorCode::corrupt,
+            message("codes: ", row_scales.codes().size(), " scales for ", expected, " rows"));
+    row_scales_ = std::move(row_scales);
+    row_factors_.clear();
+    for (Index i = 0; i < expected; ++i) row_factors_.push_back(row_scales_[i]);
+  }
   /// The bytes of a chunk in memory.
   std::span<std::uint8_t> chunk(Index c) noexcept {
     return std::span(bytes_).subspan(offset(c), offset(c + 1) - offset(c));
@@ -103,9 +122,11 @@ class Codes<Q> {
       const float factor = float(decoder_.unit()) * scale;
       for (std::size_t j = 0; j < out.size(); ++j) out[j] = float(levels[j]) * factor;
     }
+    if (!row_factors_.empty())
+      for (std::size_t j = 0; j < out.size(); ++j) out[j] *= row_factors_[std::size_t(first) + j];
   }
   void decode_rows(Index begin, View<float> out) const {
-    const bool columns = quantizer_.sequence == Sequence::column;
+    const bool columns = along_columns(quantizer_.sequence);
     const View<float> lines = columns ? out.transposed() : out;
     Buffer<float> dense(std::size_t(lines.rows_contiguous() ? 0 : lines.cols));
 
@@ -130,6 +151,8 @@ class Codes<Q> {
   std::vector<Index> offsets_;  // where each chunk begins, and where the last one ends
   Buffer<std::uint8_t> bytes_;
   LineScales scales_;
+  LineScales row_scales_;
+  std::vector<float> row_factors_;
 };
 
 }  // namespace cafeq

@@ -4,6 +4,7 @@
 /// refitted to them by least squares.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <span>
@@ -83,24 +84,34 @@ class Encoding<Q> {
   Index rows() const noexcept { return codes_.rows(); }
   Index cols() const noexcept { return codes_.cols(); }
 
-  /// Prepares encode_line(): scales by the root mean square of each line, and room for lines a
-  /// little larger.
+  /// Prepares encode_line(): scales by the root mean square of each row, where rows have some, and
+  /// of each line, with room for lines a little larger.
   void fit(View<const float> X, ExecutorRef = {}) {
+    fit_rows(X);
     const View<const float> lines = as_lines(X);
     std::vector<float> values(static_cast<std::size_t>(lines.rows));
-    for (Index i = 0; i < lines.rows; ++i)
-      values[std::size_t(i)] = float(detail::root_mean_square(lines.row_block(i, 1)));
+    Matrix<float> line(1, lines.cols);
+    for (Index i = 0; i < lines.rows; ++i) {
+      copy(lines.row_block(i, 1), line.view());
+      divide_by_rows(line.row(0));
+      values[std::size_t(i)] = float(detail::root_mean_square(line.view()));
+    }
     codes_.scales() = LineScales(quantizer().scale_bits, values, 1.25f);
   }
 
   /// Codes and scales of X, of any strides.
   void encode(View<const float> X, ExecutorRef executor = {}) {
+    fit_rows(X);
     const View<const float> lines = as_lines(X);
     encode_lines(
-        [&](Index first, View<float> panel) { copy(lines.row_block(first, panel.rows), panel); },
+        [&](Index first, View<float> panel) {
+          copy(lines.row_block(first, panel.rows), panel);
+          for (Index i = 0; i < panel.rows; ++i) divide_by_rows(panel.row(i));
+        },
         executor);
   }
-  /// Of the lines that read(first line, X [n, length]) writes, chunk by chunk.
+  /// Of the lines that read(first line, X [n, length]) writes, divided by the scales of rows where
+  /// those have some, chunk by chunk.
   template <class Read>
   void encode_lines(Read&& read, ExecutorRef executor = {}) {
     const Chunks<Q>& chunks = codes_.chunks();
@@ -130,7 +141,14 @@ class Encoding<Q> {
                    LineEncoder& encoder) {
     const Index n = codes_.chunks().length();
     float value = 0;
-    encoder.encode({target.data(), 1, n, n, 1}, codes_.chunk(line), {&value, 1});
+    std::span<const float> x = target;
+    if (!codes_.row_factors().empty()) {
+      // In the place of what is decoded below.
+      std::copy(target.begin(), target.end(), decoded.begin());
+      divide_by_rows(decoded);
+      x = decoded;
+    }
+    encoder.encode({x.data(), 1, n, n, 1}, codes_.chunk(line), {&value, 1});
     codes_.scales().set(line, value);
     codes_.decode_line(line, 0, decoded);
   }
@@ -146,7 +164,20 @@ class Encoding<Q> {
 
  private:
   View<const float> as_lines(View<const float> X) const noexcept {
-    return quantizer().sequence == Sequence::column ? X.transposed() : X;
+    return along_columns(quantizer().sequence) ? X.transposed() : X;
+  }
+  void fit_rows(View<const float> X) {
+    if (quantizer().sequence != Sequence::scaled_column) return;
+    std::vector<float> values(static_cast<std::size_t>(X.rows));
+    for (Index i = 0; i < X.rows; ++i)
+      values[std::size_t(i)] = float(detail::root_mean_square(X.row_block(i, 1)));
+    codes_.set_row_scales(LineScales(quantizer().scale_bits, values));
+  }
+  /// A column, entry by entry; a row without a scale is zero.
+  void divide_by_rows(std::span<float> column) const noexcept {
+    const std::span<const float> factors = codes_.row_factors();
+    for (std::size_t i = 0; i < factors.size(); ++i)
+      column[i] = factors[i] > 0 ? column[i] / factors[i] : 0;
   }
 
   Codes<Q> codes_;

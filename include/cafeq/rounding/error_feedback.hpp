@@ -39,7 +39,7 @@ struct ErrorFeedback {
     check(*this, X.rows, X.cols);
     if (X.empty()) return;
 
-    const rounding::MetricFloats floats(metric, sweeps > 0);
+    const rounding::MetricFloats floats(metric, sweeps > 0, executor);
 
     if constexpr (ScalarQuantizer<Q>) {
       if (side == Side::input) return round_slabs(X, floats, encoding, executor);

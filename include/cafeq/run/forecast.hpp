@@ -78,10 +78,17 @@ inline Index memory_of(const ModelFile& model, const Plan& plan) {
   for (const Job& job : plan.jobs) {
     Index working = 0, results = 0;
     for (const std::size_t s : job.steps) {
-      working = std::max(working, plan.weights(plan.steps[s]));
+      const Step& step = plan.steps[s];
+      // A metric in fp64, once as it is and twice in the basis of a transform.
+      Index metric = 0;
+      if (step.in_metric) {
+        const Index n = plan.place(step.matrices[0]).in;
+        metric = 3 * Index(sizeof(double)) * n * n;
+      }
+      working = std::max(working, fp32_copies * Index(sizeof(float)) * plan.weights(step) + metric);
       results += Index(plan.storage_bits(plan.steps[s]) / 8);
     }
-    most = std::max(most, fp32_copies * Index(sizeof(float)) * working + 2 * results);
+    most = std::max(most, working + 2 * results);
   }
   std::set<std::string_view> kept;
   for (const KeptTensor& tensor : plan.kept) kept.insert(tensor.tensor);

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cmath>
 #include <future>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,9 +22,11 @@
 
 #include "cafeq/io/float_output.hpp"
 #include "cafeq/io/gguf_output.hpp"
+#include "cafeq/io/gram_file.hpp"
 #include "cafeq/io/plan_json.hpp"
 #include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/allocate_plan.hpp"
+#include "cafeq/model/fingerprint.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "cafeq/pipeline/recipes/fast.hpp"
 #include "cafeq/run/forecast.hpp"
@@ -56,6 +59,11 @@ class ModelRun {
   double bits_for_size(double size) const;
   void foresee(bool recipe_asked_for);
   std::string fingerprint() const;
+  /// Reads what is known of the inputs into the options of the plan.
+  void know_inputs();
+  /// The metric of the inputs of a matrix, from a file.
+  Metric metric_of(const GramFile& file, const MatrixRole& matrix) const;
+  void make_metric(const PartStore& parts, const RunProgress& progress) const;
   double work(const Job& job) const;
 
   template <ModelOutput O>
@@ -86,6 +94,7 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
   if (!recipe_asked_for) options_.plan.recipe = recipes::fast<>{};
   const bool gguf = options_.format == RunFormat::gguf;
   if (gguf) options_.plan.recipe = GgufRecipe::make<Arch>(options_.type, *options_.plan.recipe);
+  know_inputs();
   plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
   // Another format may be all that is wanted; a copy is not.
   if (plan_.steps.empty() && (!gguf || model_.format() == ModelFormat::gguf))
@@ -93,9 +102,55 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
           message(options_.input, ": nothing in it would be quantized",
                   plan_.roles.matrices.empty() ? "" : ": ", detail::why_kept(plan_)));
 
+  const bool in_metric = std::any_of(plan_.steps.begin(), plan_.steps.end(),
+                                     [](const Step& step) { return step.in_metric; });
+  if (!in_metric) options_.metric_maker.reset();
+
   if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
   if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
   foresee(recipe_asked_for);
+}
+
+inline void ModelRun::know_inputs() {
+  const auto know = [&](std::span<const GramEntry> inputs) {
+    for (const GramEntry& input : inputs) {
+      options_.plan.known_inputs.insert(input.name);
+      options_.plan.known_inputs.insert(input.readers.begin(), input.readers.end());
+    }
+  };
+  if (options_.metric.empty()) {
+    if (options_.metric_maker) know(options_.metric_maker->inputs);
+    return;
+  }
+  options_.metric_maker.reset();
+  const GramFile file(options_.metric);
+  Index known = 0;
+  for (const MatrixRole& matrix : find_roles(model_.tensors(), model_.config()).matrices) {
+    const GramEntry* input = file.find(matrix.place.tensor);
+    if (input == nullptr) continue;
+    if (input->dim != matrix.place.in)
+      raise(ErrorCode::invalid_shape,
+            message("metric: ", options_.metric, ": ", input->name, " has ", input->dim,
+                    " inputs, and ", matrix.place.tensor, " reads ", matrix.place.in));
+    if (input->count == 0) continue;
+    options_.plan.known_inputs.insert(matrix.place.tensor);
+    ++known;
+  }
+  if (known == 0)
+    raise(ErrorCode::invalid_argument,
+          message("metric: ", options_.metric, ": has inputs of no matrix of ", options_.input));
+  if (!file.model().empty() && file.model() != fingerprint_of(model_))
+    forecast_.warnings.push_back(
+        message("metric: ", options_.metric, " is of another model than ", options_.input,
+                ", or of another format of it: right only if the two compute the same"));
+}
+
+inline Metric ModelRun::metric_of(const GramFile& file, const MatrixRole& matrix) const {
+  const std::string& name = matrix.place.tensor;
+  const GramEntry* input = file.find(name);
+  if (input == nullptr || input->dim != matrix.place.in)
+    raise(ErrorCode::corrupt, message(file.path(), ": has no inputs of ", name));
+  return file.load(*input).metric();
 }
 
 template <class F>
@@ -138,6 +193,8 @@ inline void ModelRun::foresee(bool recipe_asked_for) {
   forecast_.bytes_before = detail::bytes_of_model(model_);
   forecast_.bytes_after = with_output([](const auto& output) { return output.bytes(); });
   forecast_.memory = detail::memory_of(model_, plan_);
+  if (options_.metric_maker)
+    forecast_.metric_bytes = GramFileWriter::file_bytes(options_.metric_maker->inputs);
   if (const std::string types = detail::block_types(model_); !types.empty())
     forecast_.warnings.push_back(
         message(options_.input, " is quantized already, to ", types,
@@ -160,8 +217,10 @@ inline std::string ModelRun::fingerprint() const {
   auto json = to_json(plan_);
   json["version"] = CAFEQ_VERSION;
   json["floats"] = options_.format == RunFormat::floats;
+  if (options_.metric_maker) json["metric"] = options_.metric_maker->description;
   auto& files = json["files"] = nlohmann::ordered_json::array();
   std::vector<std::string> paths = model_.files();
+  if (!options_.metric.empty()) paths.push_back(options_.metric);
   for (std::string& path : model_.companions()) paths.push_back(std::move(path));
   if (!options_.tokenizer.empty()) paths.push_back(options_.tokenizer);
   for (const std::string& path : paths) {
@@ -192,6 +251,7 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
 
   RunSummary summary;
   summary.bytes_before = forecast_.bytes_before;
+  if (options_.metric_maker && !parts.has_metric()) make_metric(parts, progress);
   write_parts(output, parts, progress);
   for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
     detail::PartErrors errors = detail::part_errors(parts.path(j));
@@ -212,6 +272,12 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
   return summary;
 }
 
+inline void ModelRun::make_metric(const PartStore& parts, const RunProgress& progress) const {
+  options_.metric_maker->make(parts.metric(), progress);
+  if (!parts.has_metric())
+    raise(ErrorCode::io, message(parts.metric(), ": the maker of the metric has not written it"));
+}
+
 /// Each is written while the next job is quantized.
 template <ModelOutput O>
 void ModelRun::write_parts(const O& output, const PartStore& parts,
@@ -219,11 +285,17 @@ void ModelRun::write_parts(const O& output, const PartStore& parts,
   double all = 0, done = 0;
   for (const Job& job : plan_.jobs) all += work(job);
 
+  std::optional<GramFile> metrics;
+  if (!options_.metric.empty()) metrics.emplace(options_.metric);
+  else if (options_.metric_maker) metrics.emplace(parts.metric());
+  MetricSource metric;
+  if (metrics) metric = [&](const MatrixRole& matrix) { return metric_of(*metrics, matrix); };
+
   std::future<void> written;
   for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
     const Job& job = plan_.jobs[j];
     if (!parts.has(j)) {
-      JobResult result = quantize_job(model_, plan_, job, executor_);
+      JobResult result = quantize_job(model_, plan_, job, executor_, metric);
       if (written.valid()) written.get();
       written =
           std::async(std::launch::async, [&, path = parts.path(j), result = std::move(result)] {

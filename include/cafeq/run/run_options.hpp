@@ -2,10 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cafeq/io/gram_file.hpp"
 #include "cafeq/io/model_output.hpp"
 #include "cafeq/io/part_store.hpp"
 #include "cafeq/model/plan_options.hpp"
@@ -20,11 +22,26 @@ enum class RunFormat {
   gguf,       ///< blocks of a type of GGUF, one file
 };
 
+/// Called as a run goes on: what it does now ("quantizing", "writing"), how much of that is done,
+/// and how much there is in all. May throw to end it.
+using RunProgress = std::function<void(std::string_view what, double done, double all)>;
+
+/// What makes the metric of a model's inputs, where a program can run the model.
+struct MetricMaker {
+  std::string description;  ///< equal for equal metrics: "own text, 32 x 512 tokens, seed 0"
+  std::vector<GramEntry> inputs{};  ///< that the file will have
+  /// Writes the file of Grams.
+  std::function<void(const std::string& path, const RunProgress& progress)> make{};
+};
+
 struct RunOptions {
   std::string input;
   std::string output;
-  PlanOptions plan{};      ///< its recipe is recipes::fast<> where none is given; as GGUF that only
-                           ///< says how two matrices that meet are transformed
+  PlanOptions plan{};    ///< its recipe is recipes::fast<> where none is given; as GGUF that only
+                         ///< says how two matrices that meet are transformed
+  std::string metric{};  ///< a file of Grams or an imatrix: the inputs of the matrices that it has
+                         ///< are the metric in which their errors count
+  std::optional<MetricMaker> metric_maker{};  ///< makes one, where no file is given
   double target_bits = 0;  ///< mean bits of all that is quantized; 0: those of the plan everywhere
   double target_size = 0;  ///< of the whole output in bytes instead; 0: none
   RunFormat format = RunFormat::quantized;
@@ -40,6 +57,7 @@ struct RunForecast {
   Index bytes_before = 0;               ///< the model's files, with what lies beside its weights
   Index bytes_after = 0;                ///< the output; of cafeq's own format at most
   Index memory = 0;                     ///< about, in bytes
+  Index metric_bytes = 0;               ///< on the disk meanwhile, of a metric that is made
 };
 
 /// What a run has come to.
@@ -49,9 +67,5 @@ struct RunSummary {
   Index bytes_before = 0;  ///< as in RunForecast
   Index bytes_after = 0;   ///< the output's files
 };
-
-/// Called as a run goes on: what it does now ("quantizing", "writing"), how much of that is done,
-/// and how much there is in all. May throw to end it.
-using RunProgress = std::function<void(std::string_view what, double done, double all)>;
 
 }  // namespace cafeq

@@ -27,7 +27,7 @@ class Trellis::ProductOn : private JointProduct<Trellis> {
 
   void multiply(const Codes<Trellis>& codes, const Activations& x, ActivationFormat format,
                 PowerOfTwo unit, View<float> Y, ExecutorRef executor) const {
-    if (codes.quantizer().sequence == Sequence::column)
+    if (along_columns(codes.quantizer().sequence))
       multiply_columns(codes, x.values(), unit, Y, executor);
     else if (format.precision == ActivationPrecision::int8)
       multiply_rounded<std::int8_t>(codes, x.values(), unit, Y, executor);

@@ -63,8 +63,7 @@ struct Trellis {
 
   /// In a few words.
   std::string text() const {
-    return message(name, rate.bits(), sequence == Sequence::column ? " column" : " row",
-                   scale_bits);
+    return message(name, rate.bits(), along_columns(sequence) ? " column" : " row", scale_bits);
   }
   template <class Self, class F>
   static void fields(Self& q, F&& f) {

@@ -25,6 +25,9 @@ struct fast {
     return Pipeline{DualScaling{} * RandomizedHadamard{.seed = seed},
                     detail::grid_of<G>(bits, group), Nearest{}};
   }
+  auto metric_pipeline(Index rows, Index cols) const {
+    return detail::with_feedback(pipeline(rows, cols));
+  }
   auto pair(const PairShape&) const {
     return PairPipeline<G>{.quantizer = detail::grid_of<G>(bits, group),
                            .transform = PairTransform::balanced,

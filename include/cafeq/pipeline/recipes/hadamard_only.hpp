@@ -21,6 +21,10 @@ struct hadamard {
     return Pipeline{RandomizedHadamard{.seed = seed}, detail::grid_of<G>(bits, group), Nearest{}};
   }
 
+  auto metric_pipeline(Index rows, Index cols) const {
+    return detail::with_feedback(pipeline(rows, cols));
+  }
+
   std::string transform(Index, Index) const { return "Hadamard"; }
   PairAdvice pair_advice(Index) const {
     return {.why = "a Hadamard alone has no use for it", .always = true};

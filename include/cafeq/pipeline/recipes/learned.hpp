@@ -58,6 +58,7 @@ struct learned {
             .block = block(rows, cols), .quantizer = grid, .surrogate = surrogate(), .seed = seed},
         grid, ErrorFeedback{.sweeps = 3}};
   }
+  auto metric_pipeline(Index rows, Index cols) const { return pipeline(rows, cols); }
   auto pair(const PairShape&) const {
     return PairPipeline<G>{
         .quantizer = detail::grid_of<G>(bits, group), .surrogate = surrogate(), .seed = seed};

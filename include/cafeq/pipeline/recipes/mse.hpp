@@ -19,6 +19,9 @@ struct mse {
   auto pipeline(Index, Index) const {
     return Pipeline{Identity{}, detail::grid_of<G>(bits, group), Nearest{}};
   }
+  auto metric_pipeline(Index rows, Index cols) const {
+    return detail::with_feedback(pipeline(rows, cols));
+  }
   auto pair(const PairShape&) const {
     return PairPipeline<G>{.quantizer = detail::grid_of<G>(bits, group),
                            .transform = PairTransform::none,

@@ -28,6 +28,13 @@ struct smallest {
     const detail::TrellisLoad one = load(rows, cols);
     return Pipeline{RandomizedHadamard{.seed = seed}, afforded({&one, 1}), Nearest{}};
   }
+  /// Sequences along the columns, so that what a column gets wrong is made up for by those behind
+  /// it; a scale a row besides, since rows differ more than columns.
+  auto metric_pipeline(Index rows, Index cols) const {
+    const detail::TrellisLoad one = load(rows, cols, Sequence::scaled_column);
+    return Pipeline{RandomizedHadamard{.seed = seed}, afforded({&one, 1}),
+                    ErrorFeedback{.sweeps = 0}};
+  }
   /// Balance and a randomized Hadamard between the two, sequences along the outer dimensions, one
   /// scale a channel; codes by alternating error feedback. The budget is for both together.
   auto pair(const PairShape& shape) const {
@@ -65,8 +72,8 @@ struct smallest {
  private:
   static constexpr std::int64_t exponent_bits = 16;
 
-  static detail::TrellisLoad load(Index rows, Index cols) {
-    return {rows, cols, Sequence::rows, RandomizedHadamard::storage_bits(cols) + exponent_bits};
+  static detail::TrellisLoad load(Index rows, Index cols, Sequence sequence = Sequence::rows) {
+    return {rows, cols, sequence, RandomizedHadamard::storage_bits(cols) + exponent_bits};
   }
   static std::array<detail::TrellisLoad, 2> loads(const PairShape& s) {
     return {detail::TrellisLoad{s.first_lines, s.first_length, Sequence::row, exponent_bits},
