@@ -12,9 +12,11 @@
 #pragma once
 
 #include <cmath>
+#include <functional>
 #include <span>
 #include <vector>
 
+#include "cafeq/model/roles.hpp"
 #include "model.hpp"
 #include "rope.hpp"
 
@@ -42,6 +44,9 @@ struct Part {
   std::span<const Token> tokens;
 };
 
+/// Told what each stack of a layer takes in, which it names by the first of its matrices.
+using Watch = std::function<void(cafeq::Role reader, View<const float> inputs)>;
+
 class Transformer {
  public:
   /// Keeps references to both.
@@ -53,6 +58,7 @@ class Transformer {
         window_rope_(Rope::of_window(model.config)) {}
 
   const Model& model() const { return model_; }
+  cafeq::ExecutorRef threads() const { return threads_; }
 
   /// Takes parts of different texts to the states [n, hidden] of all their tokens, text after text.
   /// Raises for texts that are longer than the model's context and for unknown tokens.
@@ -61,6 +67,11 @@ class Transformer {
     const Part part{&text, tokens};
     return forward(std::span(&part, 1));
   }
+  /// Texts as a whole, layer after layer, for what each of them takes in: watch(layer) is asked for
+  /// before a layer and done(layer) told behind it. Memory: a state [hidden] for each token, and
+  /// what one layer makes of some of the texts.
+  void observe(std::span<const Tokens> texts, const std::function<Watch(Index layer)>& watch,
+               const std::function<void(Index layer)>& done) const;
   /// Raises for a token that the model does not have.
   void check(Token token) const {
     if (Index(token) >= model_.config.vocabulary)
@@ -73,6 +84,8 @@ class Transformer {
 
  private:
   Matrix<float> embed(std::span<const Part> parts) const;
+  /// x [n, hidden] becomes what a layer makes of it.
+  void layer(Index number, std::span<const Part> parts, Matrix<float>& x, const Watch& watch) const;
   Matrix<float> apply(const Stack& stack, View<const float> x) const;
   void normalise(const Norm& norm, View<const float> x, View<float> y) const;
   /// The same for each head of rows.
@@ -88,22 +101,65 @@ class Transformer {
 
 inline Matrix<float> Transformer::forward(std::span<const Part> parts) const {
   Matrix<float> x = embed(parts);
-  Matrix<float> h(x.rows(), x.cols());
-  for (std::size_t l = 0; l < model_.layers.size(); ++l) {
-    const Layer& layer = model_.layers[l];
-    normalise(layer.attention_norm, x.view(), h.view());
-    const Matrix<float> heads = attend(Index(l), apply(layer.query_key_value, h.view()), parts);
-    add(apply(layer.output, heads.view()), layer.post_attention_norm, x);
-
-    normalise(layer.mlp_norm, x.view(), h.view());
-    const Matrix<float> gate_up = apply(layer.gate_up, h.view());
-    Matrix<float> gated(x.rows(), model_.config.intermediate);
-    kernels().gate(model_.config.mlp.activation, gate_up.view(), gated.view(), threads_);
-    add(apply(layer.down, gated.view()), layer.post_mlp_norm, x);
-  }
+  for (Index l = 0; l < model_.config.layers; ++l) layer(l, parts, x, {});
   for (const Part& part : parts) part.text->length_ += Index(part.tokens.size());
+  Matrix<float> h(x.rows(), x.cols());
   normalise(model_.norm, x.view(), h.view());
   return h;
+}
+
+inline void Transformer::layer(Index number, std::span<const Part> parts, Matrix<float>& x,
+                               const Watch& watch) const {
+  using cafeq::Role;
+  const Layer& layer = model_.layers[std::size_t(number)];
+  const auto observe = [&](Role reader, const Matrix<float>& inputs) {
+    if (watch) watch(reader, inputs.view());
+  };
+  Matrix<float> h(x.rows(), x.cols());
+  normalise(layer.attention_norm, x.view(), h.view());
+  observe(Role::query, h);
+  const Matrix<float> heads = attend(number, apply(layer.query_key_value, h.view()), parts);
+  observe(Role::output, heads);
+  add(apply(layer.output, heads.view()), layer.post_attention_norm, x);
+
+  normalise(layer.mlp_norm, x.view(), h.view());
+  observe(Role::gate, h);
+  const Matrix<float> gate_up = apply(layer.gate_up, h.view());
+  Matrix<float> gated(x.rows(), model_.config.intermediate);
+  kernels().gate(model_.config.mlp.activation, gate_up.view(), gated.view(), threads_);
+  observe(Role::down, gated);
+  add(apply(layer.down, gated.view()), layer.post_mlp_norm, x);
+}
+
+inline void Transformer::observe(std::span<const Tokens> texts,
+                                 const std::function<Watch(Index layer)>& watch,
+                                 const std::function<void(Index layer)>& done) const {
+  constexpr Index tokens_at_once = 2048;
+  struct Some {
+    std::vector<Text> texts;
+    std::vector<Part> parts;
+    Matrix<float> x;
+  };
+  std::vector<Some> all;
+  for (std::size_t at = 0; at < texts.size();) {
+    std::size_t end = at;
+    for (Index tokens = 0; end < texts.size() && tokens < tokens_at_once; ++end)
+      tokens += Index(texts[end].size());
+    Some some;
+    some.texts.resize(end - at);
+    for (std::size_t i = at; i < end; ++i) some.parts.push_back({&some.texts[i - at], texts[i]});
+    some.x = embed(some.parts);
+    all.push_back(std::move(some));
+    at = end;
+  }
+  for (Index l = 0; l < model_.config.layers; ++l) {
+    const Watch watching = watch(l);
+    for (Some& some : all) {
+      layer(l, some.parts, some.x, watching);
+      for (Text& text : some.texts) text.layers_[std::size_t(l)] = {};
+    }
+    done(l);
+  }
 }
 
 inline void Transformer::logits(View<const float> states, View<float> logits) const {
@@ -205,25 +261,34 @@ inline Matrix<float> Transformer::attend(Index layer, Matrix<float> query_key_va
   normalise_heads(weights.query_norm, all.col_block(0, queries));
   normalise_heads(weights.key_norm, all.col_block(queries, keys));
   Matrix<float> result(all.rows, queries);
-  Index begin = 0;
-  for (const auto& [text, tokens] : parts) {
+  std::vector<Index> begins{0};
+  for (const Part& part : parts) begins.push_back(begins.back() + Index(part.tokens.size()));
+  const auto attend_in = [&](std::size_t p, cafeq::ExecutorRef threads) {
+    Text& text = *parts[p].text;
     const Rope& rope = windowed && c.window_rope_base > 0 ? window_rope_
-                       : text->long_                      ? long_rope_
+                       : text.long_                       ? long_rope_
                                                           : rope_;
-    const View<float> rows = all.row_block(begin, Index(tokens.size()));
-    Text::Cache& cache = text->layers_[std::size_t(layer)];
+    const View<float> rows = all.row_block(begins[p], Index(parts[p].tokens.size()));
+    Text::Cache& cache = text.layers_[std::size_t(layer)];
     for (Index i = 0; i < rows.rows; ++i) {
       const auto row = rows.row(i);
-      rope(row.first(std::size_t(queries + keys)), c.head_dim, text->length_ + i);
+      rope(row.first(std::size_t(queries + keys)), c.head_dim, text.length_ + i);
       const auto key = row.begin() + queries, value = key + keys;
       cache.keys.insert(cache.keys.end(), key, value);
       cache.values.insert(cache.values.end(), value, row.end());
     }
-    const Index length = text->length_ + rows.rows;
+    const Index length = text.length_ + rows.rows;
     kernels().attend(shape, rows.col_block(0, queries), {cache.keys.data(), length, keys, keys, 1},
                      {cache.values.data(), length, keys, keys, 1},
-                     result.view().row_block(begin, rows.rows), threads_);
-    begin += rows.rows;
+                     result.view().row_block(begins[p], rows.rows), threads);
+  };
+  // Many texts go to the threads text by text, few by heads and rows.
+  if (Index(parts.size()) < 2 * threads_.concurrency()) {
+    for (std::size_t p = 0; p < parts.size(); ++p) attend_in(p, threads_);
+  } else {
+    threads_.parallel_for(Index(parts.size()), 1, [&](Index begin, Index end, Index) {
+      for (; begin < end; ++begin) attend_in(std::size_t(begin), {});
+    });
   }
   return result;
 }

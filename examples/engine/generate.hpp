@@ -56,12 +56,16 @@ inline void generate(const Transformer& transformer, std::vector<Tokens>& texts,
     }
     Matrix<float> logits(last.rows(), transformer.model().config.vocabulary);
     transformer.logits(last.view(), logits.view());
+    std::vector<Token> next(writers.size());
+    transformer.threads().parallel_for(last.rows(), 1, [&](Index begin, Index end, Index) {
+      for (Index i = begin; i < end; ++i)
+        next[std::size_t(i)] = writers[std::size_t(i)].sample(logits.row(i));
+    });
     std::vector<Writer> going;
     for (std::size_t i = 0; i < writers.size(); ++i) {
-      const Token next = writers[i].sample(logits.row(Index(i)));
-      if (std::ranges::find(options.ends, next) != options.ends.end()) continue;
-      texts[writers[i].number].push_back(next);
-      if (written) written(writers[i].number, next);
+      if (std::ranges::find(options.ends, next[i]) != options.ends.end()) continue;
+      texts[writers[i].number].push_back(next[i]);
+      if (written) written(writers[i].number, next[i]);
       going.push_back(std::move(writers[i]));
     }
     writers = std::move(going);

@@ -33,23 +33,37 @@ class Sampler {
       raise(cafeq::ErrorCode::invalid_argument, "the logits of the model are not finite");
     if (temperature_ == 0) return most_likely(logits);
 
-    double sum = 0;
-    weights_.clear();
-    for (std::size_t i = 0; i < logits.size(); ++i) {
-      weights_.emplace_back(std::exp((double(logits[i]) - most) / temperature_), Token(i));
-      sum += weights_.back().first;
+    const double drawn = double(random_() >> 11) * 0x1p-53;
+    const auto weight = [&](std::size_t i) {
+      return std::exp((double(logits[i]) - most) / temperature_);
+    };
+    if (top_p_ < 1) {
+      weights_.clear();
+      for (std::size_t i = 0; i < logits.size(); ++i) weights_.emplace_back(weight(i), Token(i));
+      double left = drawn * keep_likely();
+      for (const auto& [kept, token] : weights_)
+        if ((left -= kept) < 0) return token;
+      return weights_.back().second;
     }
-    if (top_p_ < 1) sum = keep_likely(sum);
-
-    double left = double(random_() >> 11) * 0x1p-53 * sum;
-    for (const auto& [weight, token] : weights_)
-      if ((left -= weight) < 0) return token;
-    return weights_.back().second;
+    // Where all may be drawn, weights are needed only up to the one that is.
+    double left = drawn;
+    if (temperature_ == 1) {
+      left *= std::exp(kernels().log_sum_exp(logits) - most);
+    } else {
+      double sum = 0;
+      for (std::size_t i = 0; i < logits.size(); ++i) sum += weight(i);
+      left *= sum;
+    }
+    for (std::size_t i = 0; i < logits.size(); ++i)
+      if ((left -= weight(i)) < 0) return Token(i);
+    return most_likely(logits);  // as good as any where rounding leaves a rest
   }
 
  private:
   /// Leaves the likeliest tokens, which have top_p of the sum, and returns what they have.
-  double keep_likely(double sum) {
+  double keep_likely() {
+    double sum = 0;
+    for (const auto& [weight, token] : weights_) sum += weight;
     // Tokens below this have less than 1 - top_p together, so that none of them is kept.
     const double least = (1 - top_p_) * sum / double(weights_.size());
     std::erase_if(weights_, [&](const auto& entry) { return entry.first < least; });

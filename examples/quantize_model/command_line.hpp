@@ -11,6 +11,7 @@
 
 #include "cafeq/model/recipe_book.hpp"
 #include "cafeq/run/run_options.hpp"
+#include "engine/own_metric.hpp"
 
 namespace cafeq::example {
 
@@ -20,7 +21,12 @@ struct CommandLine {
   Index threads = 1;
   bool dry_run = false;
   bool json = false;
-  std::string evaluate{};  ///< a file of text, or "own"; empty: nothing is evaluated
+  std::string evaluate{};      ///< a file of text, or "own"; empty: nothing is evaluated
+  std::string metric = "own";  ///< "own", "random", "none", or a file, which is in `run` then
+  bool metric_asked_for = false;
+  std::string no_metric_because{};  ///< where the metric is none though it would be own
+  engine::MetricTexts metric_texts{};
+  std::string save_metric{};  ///< where the metric is to stay; empty: nowhere
 };
 
 namespace detail {
@@ -95,7 +101,7 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
   line.threads = Index(std::max(1u, std::thread::hardware_concurrency()));
   detail::RecipeChoice recipe;
   std::string format = "cafeq";
-  bool no_pairs = false, resume = false;
+  bool no_pairs = false, resume = false, diagonal = false;
 
   CLI::App app{"Quantizes the weights of a model without data."};
   app.name("cafeq-quantize");
@@ -118,6 +124,18 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
   app.add_option("--group", recipe.group,
                  "weights that share a scale, 0 for a row (default: the recipe's)")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--metric", line.metric,
+                 "what the layers read, in whose metric errors count: own, texts that the model "
+                 "writes; random tokens; none; or a FILE of Grams or imatrix")
+      ->capture_default_str();
+  app.add_option("--save-metric", line.save_metric, "keep what own or random has found in a FILE");
+  app.add_option("--metric-texts", line.metric_texts.count, "texts for own and random")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--metric-tokens", line.metric_texts.length, "tokens in each")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_flag("--metric-diagonal", diagonal, "mean squares alone: a vector for each input");
   app.add_option("--format", format,
                  "cafeq; float: Ŵ in the input's format; gguf:TYPE, as gguf:Q4_K, where "
                  "--recipe is for pairs only")
@@ -170,12 +188,20 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
       throw CLI::ValidationError("--target-size", "must be positive");
     if (run.format == RunFormat::floats && run.target_size > 0)
       throw CLI::ExcludesError("--format float", "--target-size");
+    if (!line.save_metric.empty() && line.metric != "own" && line.metric != "random")
+      throw CLI::ExcludesError("--metric " + line.metric, "--save-metric");
     if (run.output.empty() && !line.dry_run) throw CLI::RequiredError("OUTPUT");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
 
   run.plan.pairs = !no_pairs;
+  line.metric_asked_for = app.count("--metric") > 0;
+  line.metric_texts.random = line.metric == "random";
+  line.metric_texts.seed = recipe.seed;
+  if (diagonal) line.metric_texts.kind = GramKind::diagonal;
+  if (line.metric != "own" && line.metric != "random" && line.metric != "none")
+    run.metric = line.metric;
   run.start = resume          ? PartStore::Start::resume
               : run.overwrite ? PartStore::Start::anew
                               : PartStore::Start::fresh;

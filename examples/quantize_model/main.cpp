@@ -41,18 +41,19 @@ void stop_on_signals() {
 
 /// A bar for each thing that the run does.
 std::pair<example::PlannedRun, RunSummary> quantize_with_bars(const example::Quantizer& quantizer,
-                                                              const RunOptions& options,
+                                                              const example::CommandLine& line,
                                                               ExecutorRef executor) {
   example::PlannedRun planned;
   const auto begins = [&](example::PlannedRun run) {
     planned = std::move(run);
+    example::print_metric(line, planned.plan, planned.forecast, line.json ? stderr : stdout);
     example::print_warnings(planned.forecast, stderr);
   };
   std::optional<example::ProgressBar> bar;
   std::string shown;
   double before = 0;
   const RunSummary summary = quantizer.quantize(
-      options, executor, begins, [&](std::string_view what, double done, double all) {
+      line.run, executor, begins, [&](std::string_view what, double done, double all) {
         if (what != shown) {
           shown = what;
           before = 0;
@@ -64,25 +65,51 @@ std::pair<example::PlannedRun, RunSummary> quantize_with_bars(const example::Qua
   return {std::move(planned), summary};
 }
 
+/// Texts that the model writes are the metric wherever the engine can run it; where it cannot, that
+/// is an error only if they were asked for.
+void choose_metric(example::CommandLine& line, ExecutorRef executor) {
+  if (line.metric != "own" && line.metric != "random") return;
+  try {
+    MetricMaker maker =
+        engine::metric_maker(line.run.input, line.metric_texts, executor, line.run.tokenizer);
+    if (!line.save_metric.empty())
+      maker.make = [make = std::move(maker.make), to = line.save_metric](
+                       const std::string& path, const RunProgress& progress) {
+        make(path, progress);
+        const auto bytes = read_file(path);
+        write_file(to, cafeq::detail::as_text(bytes));
+      };
+    line.run.metric_maker = std::move(maker);
+  } catch (const Error& error) {
+    if (line.metric_asked_for) throw;
+    line.no_metric_because = error.message();
+  }
+}
+
 int run(int argc, char** argv) {
   const auto& quantizer = dispatched<example::Quantizer>();
-  const auto parsed = example::parse_command_line(argc, argv, quantizer.recipes());
+  auto parsed = example::parse_command_line(argc, argv, quantizer.recipes());
   if (const int* status = std::get_if<int>(&parsed)) return *status;
-  const auto& line = *std::get_if<example::CommandLine>(&parsed);
+  auto& line = *std::get_if<example::CommandLine>(&parsed);
   stop_on_signals();
 
   ThreadPool executor(line.threads);
+  choose_metric(line, executor);
   if (line.dry_run) {
     const auto [plan, forecast] = quantizer.plan(line.run, executor);
     example::print_warnings(forecast, stderr);
-    if (line.json) std::printf("%s\n", example::to_json(plan, forecast).dump(1).c_str());
-    else example::print_plan(plan, forecast, stdout);
+    if (line.json) {
+      std::printf("%s\n", example::to_json(plan, forecast).dump(1).c_str());
+      return 0;
+    }
+    example::print_metric(line, plan, forecast, stdout);
+    example::print_plan(plan, forecast, stdout);
     return 0;
   }
 
   std::optional<example::Evaluation> evaluate;
   if (!line.evaluate.empty()) evaluate.emplace(line.run.input, line.run.tokenizer, line.evaluate);
-  const auto [planned, summary] = quantize_with_bars(quantizer, line.run, executor);
+  const auto [planned, summary] = quantize_with_bars(quantizer, line, executor);
   const auto& [plan, forecast] = planned;
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);

@@ -13,6 +13,7 @@
 #include "cafeq/io/plan_json.hpp"
 #include "cafeq/run/forecast.hpp"
 #include "cafeq/run/run_options.hpp"
+#include "quantize_model/command_line.hpp"
 #include "support/format.hpp"
 #include "support/table.hpp"
 
@@ -25,6 +26,32 @@ inline std::string shape_text(const MatrixPlace& place) {
 inline void print_warnings(const RunForecast& forecast, std::FILE* to) {
   for (const std::string& warning : forecast.warnings)
     std::fprintf(to, "warning: %s\n", warning.c_str());
+}
+
+/// In whose metric errors count, and where that is not what one would expect, why.
+inline void print_metric(const CommandLine& line, const Plan& plan, const RunForecast& forecast,
+                         std::FILE* to) {
+  Index known = 0, all = 0;
+  for (const Step& step : plan.steps) {
+    all += Index(step.matrices.size());
+    if (step.in_metric) known += Index(step.matrices.size());
+  }
+  std::string text;
+  if (known > 0) {
+    text = line.run.metric.empty()
+               ? message(line.run.metric_maker->description, ", ",
+                         byte_text(double(forecast.metric_bytes)), " on the disk meanwhile")
+               : message("inputs in ", line.run.metric);
+    if (known < all) text += message("; of ", known, " of ", all, " matrices");
+  } else if (!line.no_metric_because.empty()) {
+    text = message("none, weights alone: ", line.no_metric_because,
+                   " (--metric FILE takes what another engine has collected)");
+  } else if (line.metric_asked_for && line.metric != "none") {
+    text = "none: what is asked for rounds in one way, whatever the inputs";
+  }
+  if (text.empty()) return;
+  std::fprintf(to, "metric: %s\n", text.c_str());
+  std::fflush(to);  // ahead of what other streams say
 }
 
 /// "0-3, 5, 7-29".

@@ -1,4 +1,4 @@
-# test.sh formats|format|options|blocks|resume|refuses TOOL GENERATE CMAKE: what the program makes of a small
+# test.sh formats|format|options|blocks|resume|refuses|metric TOOL GENERATE CMAKE: what the program makes of a small
 # generated model, and what it answers to bad input.
 set -eu
 what=$1 tool=$2 generate=$3 cmake=$4
@@ -8,6 +8,11 @@ trap 'rm -rf "$output"' EXIT
 mkdir "$output/model"
 "$generate" "$output/model" --hidden 64 --intermediate 256 --layers 2 --heads 2 \
   --kv-heads 1 --vocabulary 64 --shard-bytes 100000
+# Weights alone, but where a metric is what is tried.
+program=$tool
+printf '#!/bin/sh\nexec "%s" --metric none "$@"\n' "$program" >"$output/.weights-alone"
+chmod +x "$output/.weights-alone"
+tool=$output/.weights-alone
 cd "$output"
 
 fail() {
@@ -321,4 +326,50 @@ refuses() {
   [ "$(cat new.partial/notes.txt)" = mine ] || fail "somebody else's file was touched"
 }
 
+# In the metric of what the layers read.
+metric() {
+  few="--metric-texts 2 --metric-tokens 24"
+  own() {
+    to=$1
+    shift
+    "$program" model "$to" $few "$@" >out 2>&1 || fail "$to $*: $(cat out)"
+  }
+  own own --recipe smallest --bits 4 --save-metric saved
+  head -n 1 out | grep -q "^metric: the model's own text, 2 x 24 tokens, seed 0, .* on the disk" ||
+    fail "the first line is $(head -n 1 out)"
+  grep -q "writing texts 100%" out && grep -q "reading them 100%" out || fail "no progress: $(cat out)"
+  grep -q "column8" out || fail "no columns in $(cat out)"
+  own one --recipe smallest --bits 4 --threads 1
+  same own one
+  # What was kept serves again, and alone.
+  "$program" model kept --recipe smallest --bits 4 --metric saved >out 2>&1 || fail "$(cat out)"
+  grep -q "^metric: inputs in saved" out || fail "the first line is $(head -n 1 out)"
+  same own kept
+  own random --recipe smallest --bits 4 --metric random
+  own diagonal --recipe smallest --bits 4 --metric-diagonal
+  own seeded --recipe smallest --bits 4 --seed 1
+  run none --recipe smallest --bits 4
+  for other in random diagonal seeded none; do
+    if cmp -s own $other; then fail "own and $other are the same"; fi
+  done
+  "$program" model --dry-run $few >out
+  grep -q "^metric: the model's own" out && grep -q "query .*affine4" out || fail "$(cat out)"
+  "$program" model --dry-run --json $few >json
+  [ "$(value steps 0 in_metric)" = ON ] || fail "in_metric is $(value steps 0 in_metric)"
+
+  # Nothing to do for it.
+  own q4.gguf --format gguf:Q4_0
+  if grep -q "writing texts" out; then fail "$(cat out)"; fi
+  own q4.gguf --format gguf:Q4_0 --metric own --overwrite
+  grep -q "^metric: none: what is asked for" out || fail "$(cat out)"
+  expect 2 "--save-metric" "$program" model new --metric none --save-metric it
+  expect 1 "nowhere: cannot open" "$program" model new --metric nowhere
+
+  # An architecture that the engine does not know: weights alone, unless a metric was asked for.
+  cp -r model zebra
+  sed 's/llama/zebra/; s/LlamaForCausalLM/ZebraForCausalLM/' model/config.json >zebra/config.json
+  "$program" zebra new >out 2>&1 || fail "$(cat out)"
+  grep -q "^metric: none, weights alone: .*zebra" out || fail "the first line is $(head -n 1 out)"
+  expect 1 "zebra" "$program" zebra asked --metric own
+}
 $what

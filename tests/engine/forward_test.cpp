@@ -53,10 +53,14 @@ class ReferenceModel {
     return logits;
   }
 
+  /// What each matrix has read so far.
+  mutable std::map<std::string, std::vector<Vector>> inputs{};
+
  private:
   const Matrix<float>& at(const std::string& name) const { return model_.tensors.at(name); }
 
   Vector linear(const std::string& name, const Vector& x) const {
+    inputs[name].push_back(x);
     const Matrix<float>& W = at(name + ".weight");
     const Matrix<float>* bias = model_.find(name + ".bias");
     Vector y;
@@ -272,4 +276,41 @@ TEST_CASE("texts beyond the context and unknown tokens are refused") {
   transformer.forward(text, full);
   CHECK(error_of([&] { transformer.forward(text, one); }).message() ==
         "a text of 21 tokens is longer than the model's context of 20");
+}
+
+TEST_CASE("observing a model tells what each stack of each layer takes in, text after text") {
+  for (const bool sandwich : {false, true}) {
+    const TinyModel tiny = tiny_model(tiny_config(), {.biases = true, .sandwich_norms = sandwich});
+    const Model model = tiny.model();
+    const std::vector<Tokens> texts{{1, 5, 9, 0}, {2}, {10, 5, 5, 2, 7}};
+    std::map<std::string, std::vector<std::vector<float>>> seen;
+    std::vector<Index> done;
+    const std::map<cafeq::Role, std::string> names{{cafeq::Role::query, "self_attn.q_proj"},
+                                                   {cafeq::Role::output, "self_attn.o_proj"},
+                                                   {cafeq::Role::gate, "mlp.gate_proj"},
+                                                   {cafeq::Role::down, "mlp.down_proj"}};
+    Transformer(model, {}).observe(
+        texts,
+        [&](Index layer) -> Watch {
+          return [&, layer](cafeq::Role role, View<const float> x) {
+            auto& rows = seen["model.layers." + std::to_string(layer) + "." + names.at(role)];
+            for (Index i = 0; i < x.rows; ++i) rows.emplace_back(x.row(i).begin(), x.row(i).end());
+          };
+        },
+        [&](Index layer) { done.push_back(layer); });
+    CHECK(done == std::vector<Index>{0, 1});
+
+    const ReferenceModel reference(tiny);
+    for (const Tokens& text : texts) reference(text);
+    CHECK(seen.size() == 8);
+    for (const auto& [name, rows] : seen) {
+      INFO(name);
+      const auto& expected = reference.inputs.at(name);
+      REQUIRE(rows.size() == 10);
+      REQUIRE(expected.size() == 10);
+      for (std::size_t i = 0; i < rows.size(); ++i)
+        for (std::size_t j = 0; j < rows[i].size(); ++j)
+          CHECK(double(rows[i][j]) == Approx(expected[i][j]).margin(1e-4));
+    }
+  }
 }

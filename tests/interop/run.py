@@ -41,7 +41,7 @@ def path(name):
 
 
 def quantize(model, output, *options):
-    run(tools + '/cafeq-quantize', model, path(output), '--overwrite', *options)
+    run(tools + '/cafeq-quantize', model, path(output), '--overwrite', '--metric', 'none', *options)
     return path(output)
 
 
