@@ -83,6 +83,31 @@ void add(Index k) {
     });
     c.run();
   });
+  // What a layer reads, summed in fp32; counted as if the whole matrix were computed too.
+  bench::add("gram_floats", name, [=](bench::Contest& c) {
+    const auto a = bench::weights(rows * stride, 1);
+    const View<const float> A{a.data(), rows, k, stride, 1};
+    Matrix<double> G(k, k);
+    c.ours(bench::Unit::gigaflops, work, [&] {
+      std::fill_n(G.data(), G.size(), 0.0);
+      kernel::gram_add_floats<>(A, G.view());
+    });
+    c.limit(bench::fma_limit());
+    Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> result(k, k);
+    const EigenMap map(A.data, rows, k, Eigen::OuterStride<>(stride));
+#if CAFEQ_BENCH_HAS_OPENBLAS
+    openblas_set_num_threads(1);
+    c.peer("OpenBLAS", [&] {
+      cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, int(k), int(rows), 1, A.data, int(stride),
+                  0, result.data(), int(k));
+    });
+#endif
+    c.peer("Eigen", [&] {
+      result.setZero();
+      result.selfadjointView<Eigen::Upper>().rankUpdate(map.transpose());
+    });
+    c.run();
+  });
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "accuracy/inputs.hpp"
+#include "accuracy/metrics.hpp"
 #include "accuracy/overlay.hpp"
 #include "accuracy/peers/gptq.hpp"
 #include "accuracy/peers/higgs.hpp"
@@ -40,7 +40,7 @@ struct Made {
 };
 
 struct Candidate {
-  std::string part;    ///< "recipes", "gguf", "peers", "files"
+  std::string part;    ///< "recipes", "metric", "gguf", "peers", "files"
   std::string recipe;  ///< as tables call it
   std::function<Made()> make;
   std::optional<std::uint64_t> seed{};
@@ -168,6 +168,54 @@ inline std::vector<Candidate> by_recipes(const Workshop& shop, std::uint64_t see
   return all;
 }
 
+/// The same in metrics of the inputs: of texts that the model writes, of random tokens, and of
+/// data.
+inline std::vector<Candidate> in_metrics(const Workshop& shop,
+                                         const std::shared_ptr<Metrics>& metrics,
+                                         std::uint64_t seeds) {
+  std::vector<Candidate> all;
+  const auto add = [&](std::string name, RunOptions options, const std::string& metric,
+                       std::uint64_t seed) {
+    all.push_back({.part = "metric",
+                   .recipe = std::move(name),
+                   .make =
+                       [shop, options, metrics, metric, seed] {
+                         RunOptions in_metric = options;
+                         in_metric.metric = metrics->path(metric, seed);
+                         return detail::make_by_run(shop, std::move(in_metric));
+                       },
+                   .seed = seed,
+                   .metric = metric,
+                   .tasks = seed == 0 && metric == Metrics::own});
+  };
+  for (const std::string& metric : metrics->names())
+    for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+      for (const double bits : {2.2, 3.2, 4.2}) {
+        RunOptions options;
+        options.plan.recipe = recipes::smallest{.bits = bits, .seed = seed};
+        add("`smallest`", options, metric, seed);
+      }
+      for (const int bits : {3, 4}) {
+        RunOptions options;
+        options.plan.recipe = recipes::fast<>{.bits = bits, .seed = seed};
+        add("`fast` affine g64", options, metric, seed);
+      }
+      RunOptions options;
+      options.plan.recipe = recipes::learned<>{.bits = 3, .seed = seed};
+      add("`learned` midrise row", options, metric, seed);
+      for (const GgufTypeInfo& info : gguf_types) {
+        if (info.weights == 1 || metric != Metrics::own) continue;
+        RunOptions blocks;
+        blocks.format = RunFormat::gguf;
+        blocks.type = info.type;
+        add(message("gguf:", info.name), blocks, metric, seed);
+      }
+    }
+  for (Candidate& candidate : all)
+    if (candidate.recipe != "`smallest`") candidate.tasks = false;
+  return all;
+}
+
 /// This library's quantizers of GGUF's types.
 inline std::vector<Candidate> by_types(const Workshop& shop) {
   std::vector<Candidate> all;
@@ -183,9 +231,9 @@ inline std::vector<Candidate> by_types(const Workshop& shop) {
   return all;
 }
 
-/// Methods of others, in short code of ours. GPTQ has `data` to see what the layers take in.
-inline std::vector<Candidate> by_peers(const Workshop& shop, const engine::Model& model,
-                                       const std::vector<engine::Tokens>& data) {
+/// Methods of others, in short code of ours. GPTQ has data to see what the layers take in.
+inline std::vector<Candidate> by_peers(const Workshop& shop,
+                                       const std::shared_ptr<Metrics>& metrics) {
   std::vector<Candidate> all;
   const auto add = [&](const auto& peer) {
     all.push_back({.part = "peers", .recipe = peer.name(), .make = [shop, peer] {
@@ -202,23 +250,21 @@ inline std::vector<Candidate> by_peers(const Workshop& shop, const engine::Model
   add(peers::Higgs<3>{});
   add(peers::Higgs<4>{});
   add(peers::Nf4{});
-  if (data.empty()) return all;
+  if (!metrics->has_data()) return all;
 
-  const auto grams = std::make_shared<InputGrams>();
   for (const int bits : {2, 3, 4}) {
     const peers::Gptq peer{.bits = bits};
     all.push_back({.part = "peers",
                    .recipe = peer.name(),
                    .make =
-                       [shop, peer, grams, &model, data] {
-                         if (grams->empty()) *grams = input_grams(model, data, shop.threads);
+                       [shop, peer, metrics] {
+                         const GramFile inputs(metrics->path(Metrics::data, 0));
                          return detail::make_by_peer(
                              shop, peer, [&](const Matrix<float>& W, const MatrixRole& matrix) {
-                               return peer(W.view(),
-                                           grams->at({matrix.layer, first_reader(matrix.role)}));
+                               return peer(W.view(), gram_of(inputs, matrix.place.tensor));
                              });
                        },
-                   .metric = "other texts of the same kind"});
+                   .metric = Metrics::data});
   }
   return all;
 }

@@ -18,12 +18,13 @@ namespace {
 struct Texts {
   std::vector<Tokens> judged, data;
   std::vector<Task> tasks;
+  engine::Token begin = 0;  ///< of texts that the model writes
 };
 
 Texts load_texts(const AccuracyOptions& options, const ModelFile& file) {
   if (!options.tokens_json.empty()) {
     const auto all = engine::read_tokens(options.tokens_json);
-    return {all, all, {}};
+    return {all, all, {}, 0};
   }
   auto vocabulary = read_vocabulary(file, options.tokenizer);
   if (!vocabulary)
@@ -31,6 +32,7 @@ Texts load_texts(const AccuracyOptions& options, const ModelFile& file) {
           message(options.model, ": has no tokenizer of its own; name one by --tokenizer"));
   const engine::Tokenizer tokenizer(std::move(*vocabulary));
   Texts texts;
+  if (const auto begin = tokenizer.vocabulary().begin) texts.begin = engine::Token(*begin);
   // As many windows again and more, from the middle of the text, are data.
   constexpr std::size_t data_windows = 16;
   auto all = engine::read_texts(options.text, tokenizer, {.length = options.length});
@@ -45,13 +47,14 @@ Texts load_texts(const AccuracyOptions& options, const ModelFile& file) {
 }
 
 std::vector<Candidate> candidates_of(const AccuracyOptions& options, const Workshop& shop,
-                                     const engine::Model& model, std::vector<Tokens> data) {
+                                     const std::shared_ptr<Metrics>& metrics) {
   std::vector<Candidate> all = by_recipes(shop, options.seeds);
   const auto join = [&](std::vector<Candidate> more) {
     std::move(more.begin(), more.end(), std::back_inserter(all));
   };
+  join(in_metrics(shop, metrics, options.seeds));
   join(by_types(shop));
-  join(by_peers(shop, model, std::move(data)));
+  join(by_peers(shop, metrics));
   if (!options.files.empty()) join(by_files(shop, options.files));
   std::erase_if(all, [&](const Candidate& candidate) {
     return !options.wants(candidate.part) && !(candidate.tasks && options.wants("tasks"));
@@ -132,7 +135,9 @@ std::string judge_language_model(const AccuracyOptions& options) {
                               .file_bytes = double(file.file_bytes()),
                               .verdict = judge.judge(model, true)});
   const Workshop shop{file, options.output, threads};
-  for (const Candidate& candidate : candidates_of(options, shop, model, std::move(texts.data))) {
+  const auto metrics = std::make_shared<Metrics>(file, model, options.output, std::move(texts.data),
+                                                 texts.begin, threads);
+  for (const Candidate& candidate : candidates_of(options, shop, metrics)) {
     const auto tasks = candidate.tasks ? std::span(judge.tasks()) : std::span<const Task>();
     if (auto row = earlier.take(candidate.recipe, candidate.metric, candidate.seed, tasks)) {
       note(*std::move(row));

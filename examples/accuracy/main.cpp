@@ -49,7 +49,7 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
   app.add_option("--only", options.only, "parts of the job")
-      ->check(CLI::IsMember({"recipes", "gguf", "peers", "files", "tasks", "encoder"}));
+      ->check(CLI::IsMember({"recipes", "metric", "gguf", "peers", "files", "tasks", "encoder"}));
   app.add_flag("--resume", options.resume,
                "keep the rows that llm.json has, made with the same options by a run that ended "
                "before its time");

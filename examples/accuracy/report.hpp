@@ -117,7 +117,7 @@ inline std::string megabytes(double bytes) { return fixed(bytes / 1e6, 1); }
 inline std::string row_of(const Seeds& row) {
   const Measurement& m = *row[0];
   const auto mean = [&](auto&& value) { return over(row, value); };
-  return cells({m.recipe + (m.metric == "none" ? "" : " (data)"),
+  return cells({m.recipe + (m.metric == "none" ? "" : message(", ", m.metric)),
                 m.bits_per_weight ? fixed(*m.bits_per_weight, 2) : "", megabytes(m.file_bytes),
                 mean([](const auto& x) { return x.verdict.perplexity.value; }),
                 mean([](const auto& x) { return x.verdict.kl.value; }),

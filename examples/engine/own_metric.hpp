@@ -63,6 +63,21 @@ inline Inputs inputs_of(const cafeq::ModelFile& file, const MetricTexts& texts) 
   return inputs;
 }
 
+/// About what it takes to run all the texts, in bytes: the model in floats, states, keys and values
+/// of all tokens, logits, and the Grams of a layer.
+inline Index memory_of(const cafeq::ModelFile& file, const MetricTexts& texts) {
+  const cafeq::ModelConfig& c = file.config();
+  const Index tokens = texts.count * texts.length;
+  Index floats = 0, gram = 0;
+  for (const auto& tensor : file.tensors())
+    floats += cafeq::element_count(tensor.shape).value_or(0);
+  floats += tokens * (c.hidden + (texts.random ? 0 : 2 * c.kv_heads * c.head_dim * c.layers));
+  floats += texts.count * c.vocabulary;
+  for (const Index n : {c.hidden, c.hidden, c.heads * c.head_dim, c.intermediate})
+    gram += texts.kind == cafeq::GramKind::whole ? n * n : n;
+  return Index(sizeof(float)) * floats + Index(sizeof(double)) * gram;
+}
+
 }  // namespace detail
 
 /// Texts that begin with the vocabulary's first token, or token 0 where it has none.
@@ -91,10 +106,10 @@ inline std::vector<Tokens> metric_texts(const Transformer& transformer, Token be
 
 /// Writes the Grams of what the layers of a model read on these texts. `done` is told of each layer
 /// that is.
-inline void write_metric(const std::string& path, const Engine& engine,
-                         std::span<const Tokens> texts, const MetricTexts& wanted,
-                         cafeq::ExecutorRef threads, const std::function<void()>& done = {}) {
-  detail::Inputs inputs = detail::inputs_of(engine.file, wanted);
+inline void write_metric(const std::string& path, const cafeq::ModelFile& file,
+                         const Transformer& transformer, std::span<const Tokens> texts,
+                         const MetricTexts& wanted, const std::function<void()>& done = {}) {
+  detail::Inputs inputs = detail::inputs_of(file, wanted);
   std::int64_t count = 0;
   for (const Tokens& text : texts) count += std::int64_t(text.size());
   std::vector<cafeq::GramEntry> entries;
@@ -102,7 +117,7 @@ inline void write_metric(const std::string& path, const Engine& engine,
     input.count = count;
     entries.push_back(input);
   }
-  cafeq::GramFileWriter writer(path, entries, cafeq::fingerprint_of(engine.file));
+  cafeq::GramFileWriter writer(path, entries, cafeq::fingerprint_of(file));
 
   std::map<cafeq::Role, cafeq::InputGram> grams;  // of the layer that is at work
   Index at_work = 0;
@@ -113,10 +128,10 @@ inline void write_metric(const std::string& path, const Engine& engine,
       const auto input = inputs.find({at_work, reader});
       if (input == inputs.end()) return;
       auto& gram = grams.try_emplace(reader, input->second.dim, wanted.kind).first->second;
-      gram.add(x, threads);
+      gram.add(x, transformer.threads());
     };
   };
-  engine.transformer.observe(texts, watch, [&](Index layer) {
+  transformer.observe(texts, watch, [&](Index layer) {
     for (const auto& [reader, gram] : grams) writer.write(inputs.at({layer, reader}).name, gram);
     if (done) done();
   });
@@ -136,6 +151,7 @@ inline cafeq::MetricMaker metric_maker(const std::string& path, const MetricText
       cafeq::message(wanted.random ? "random tokens, " : "the model's own text, ", wanted.count,
                      " x ", wanted.length, " tokens, seed ", wanted.seed,
                      wanted.kind == cafeq::GramKind::diagonal ? ", diagonal" : "");
+  maker.memory = detail::memory_of(file, wanted);
   const auto vocabulary = cafeq::read_vocabulary(file, tokenizer);
   const Token begin = vocabulary && vocabulary->begin ? Token(*vocabulary->begin) : Token(0);
 
@@ -146,7 +162,7 @@ inline cafeq::MetricMaker metric_maker(const std::string& path, const MetricText
     const auto texts = metric_texts(engine.transformer, begin, wanted, [&] {
       if (progress) progress("writing texts", ++written, tokens);
     });
-    write_metric(to, engine, texts, wanted, threads, [&] {
+    write_metric(to, engine.file, engine.transformer, texts, wanted, [&] {
       if (progress) progress("reading them", ++layers, double(engine.model.layers.size()));
     });
   };

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <fstream>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -65,13 +67,28 @@ std::pair<example::PlannedRun, RunSummary> quantize_with_bars(const example::Qua
   return {std::move(planned), summary};
 }
 
-/// Texts that the model writes are the metric wherever the engine can run it; where it cannot, that
-/// is an error only if they were asked for.
+/// Bytes that programs may still take, as Linux sees it; what is not known limits nothing.
+double available_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string name;
+  for (double kib = 0; file >> name >> kib; file.ignore(64, '\n'))
+    if (name == "MemAvailable:") return 1024 * kib;
+  return std::numeric_limits<double>::infinity();
+}
+
+/// Texts that the model writes are the metric wherever the engine can run it; where it cannot, or
+/// memory is short, that is an error only if they were asked for.
 void choose_metric(example::CommandLine& line, ExecutorRef executor) {
   if (line.metric != "own" && line.metric != "random") return;
   try {
     MetricMaker maker =
         engine::metric_maker(line.run.input, line.metric_texts, executor, line.run.tokenizer);
+    if (!line.metric_asked_for && double(maker.memory) > available_memory()) {
+      line.no_metric_because =
+          message("to run the model takes ", example::byte_text(double(maker.memory)),
+                  " of memory, more than is left");
+      return;
+    }
     if (!line.save_metric.empty())
       maker.make = [make = std::move(maker.make), to = line.save_metric](
                        const std::string& path, const RunProgress& progress) {

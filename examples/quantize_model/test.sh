@@ -357,10 +357,17 @@ metric() {
   "$program" model --dry-run --json $few >json
   [ "$(value steps 0 in_metric)" = ON ] || fail "in_metric is $(value steps 0 in_metric)"
 
+  # Types of GGUF in it.
+  own own.gguf --format gguf:Q4_0
+  grep -q "writing texts" out || fail "$(cat out)"
+  run none.gguf --format gguf:Q4_0 --no-pairs
+  [ "$(wc -c <own.gguf)" = "$(wc -c <none.gguf)" ] || fail "sizes of GGUF files differ"
+  if cmp -s own.gguf none.gguf; then fail "GGUF blocks do not mind the metric"; fi
+
   # Nothing to do for it.
-  own q4.gguf --format gguf:Q4_0
+  own rtn --recipe rtn
   if grep -q "writing texts" out; then fail "$(cat out)"; fi
-  own q4.gguf --format gguf:Q4_0 --metric own --overwrite
+  own rtn --recipe rtn --metric own --overwrite
   grep -q "^metric: none: what is asked for" out || fail "$(cat out)"
   expect 2 "--save-metric" "$program" model new --metric none --save-metric it
   expect 1 "nowhere: cannot open" "$program" model new --metric nowhere

@@ -35,6 +35,7 @@ TEST_CASE("a metric of a model's own texts has what every matrix of its layers r
     wanted.random = random;
     const auto maker = metric_maker(model.path(), wanted, {});
     CHECK(maker.inputs.size() == 8);
+    CHECK(maker.memory > 4 * 4000);  // of the weights alone
     std::vector<std::string> stages;
     maker.make(out / "metric", [&](std::string_view what, double done, double all) {
       if (stages.empty() || stages.back() != what) stages.emplace_back(what);

@@ -1,5 +1,7 @@
 #include "cafeq/io/gguf_recipe.hpp"
 
+#include "cafeq/core/thread_pool.hpp"
+#include "cafeq/linalg/input_gram.hpp"
 #include "cafeq/model/quantize_model.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 #include "model/plans.hpp"
@@ -173,4 +175,43 @@ TEST_CASE("A plan says which type takes the place of the one that was asked for"
   CHECK_THAT(
       step_of(apart, v).why,
       Contains("no value/output pair: the other one is kept"));  // fp16 is no smaller than bf16
+}
+
+TEST_CASE("Blocks of every type gain in the metric of their inputs, and take no more room") {
+  const Index rows = 48, cols = 512;
+  const auto W = test::heavy_tailed(rows, cols, 3, 4);
+  auto X = test::gaussian<float>(2 * cols, cols, 5);
+  for (Index i = 0; i < X.rows(); ++i) {
+    for (Index j = 1; j < cols; ++j) X(i, j) += 0.5f * X(i, j - 1);
+    X(i, 100) *= 40;
+  }
+  InputGram inputs(cols, GramKind::whole);
+  inputs.add(X);
+  const Metric metric = inputs.metric();
+  ThreadPool pool(3);
+  for (const GgufTypeInfo& info : gguf_types) {
+    if (info.weights == 1) continue;
+    // A few of them under a sanitizer, which takes long.
+    if (test::sanitized && info.type != GgufType::q4_0 && info.type != GgufType::q3_k) continue;
+    INFO(info.name);
+    const AnyRecipe blind = blocks_of(info.type);
+    const auto knowing = blind->in_metric();
+    REQUIRE(knowing);
+    CHECK((*knowing)->storage_bits(rows, cols) == blind->storage_bits(rows, cols));
+    CHECK((*knowing)->advice(64, pair_of_widths(cols, cols)).always);
+    const auto hat_of = [&](const QuantizedMatrix& q) {
+      Matrix<float> hat(rows, cols);
+      q.matrix.dequantize(hat.view());
+      CHECK(q.squared_error / q.squared_norm == Approx(relative_error(W, hat)).epsilon(1e-4));
+      return hat;
+    };
+    const Matrix<float> a = hat_of(blind->quantize(W, {})),
+                        b = hat_of((*knowing)->quantize(W, metric, {})),
+                        c = hat_of((*knowing)->quantize(W, metric, pool));
+    CHECK(std::equal(b.data(), b.data() + b.size(), c.data()));
+    CHECK(relative_error(W, b, metric, Side::input) <
+          0.7 * relative_error(W, a, metric, Side::input));
+    const Matrix<float> plain = hat_of((*knowing)->quantize(W, Metric::identity(cols), {}));
+    CHECK(std::equal(plain.data(), plain.data() + plain.size(), a.data()));
+  }
 }

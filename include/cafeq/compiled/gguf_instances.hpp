@@ -16,6 +16,8 @@ CAFEQ_INSTANCE void dequantize_row<DefaultArch>(GgufType, std::span<const std::b
 namespace detail {
 CAFEQ_INSTANCE QuantizedMatrix quantize_to_gguf<DefaultArch>(const Matrix<float>&, GgufType,
                                                              ExecutorRef);
+CAFEQ_INSTANCE QuantizedMatrix quantize_to_gguf<DefaultArch>(const Matrix<float>&, GgufType,
+                                                             const Metric&, ExecutorRef);
 CAFEQ_INSTANCE EncodedPair quantize_together_to_gguf<DefaultArch>(GgufType, PairTransform,
                                                                   std::uint64_t, PairWeights&,
                                                                   const PairRole&, ExecutorRef);

@@ -13,7 +13,9 @@
 
 #include "cafeq/loss/reconstruction.hpp"
 #include "cafeq/model/any_recipe.hpp"
+#include "cafeq/pipeline/weights.hpp"
 #include "cafeq/quant/gguf.hpp"
+#include "cafeq/rounding/error_feedback.hpp"
 
 namespace cafeq {
 
@@ -60,22 +62,47 @@ QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type, Executor
   return {std::move(blocks), sums.error, sums.norm};
 }
 
-/// One of a pair that was quantized with the quantizer of a type.
+/// Codes of the quantizer of a type, for weights of 2^exponent times their size.
 template <GgufQuantizer Q>
-EncodedRows to_gguf(const Quantized<Identity::Fitted, Q>& q, ExecutorRef executor) {
-  EncodedRows blocks = gguf_rows(GgufBlock<Q>::type, q.rows(), q.cols());
-  const Codes<Q>& codes = q.codes();
+EncodedRows to_gguf(const Codes<Q>& codes, int exponent, ExecutorRef executor) {
+  EncodedRows blocks = gguf_rows(GgufBlock<Q>::type, codes.rows(), codes.cols());
   const Index groups = codes.grouping().per_row_count();
-  executor.parallel_for(q.rows(), 16, [&](Index begin, Index end, Index) {
-    std::vector<std::uint8_t> row(std::size_t(q.cols()));
+  executor.parallel_for(codes.rows(), 16, [&](Index begin, Index end, Index) {
+    std::vector<std::uint8_t> row(std::size_t(codes.cols()));
     for (Index i = begin; i < end; ++i) {
       codes.packed().unpack_row(i, row);
-      gguf::write_row(q.quantizer(), std::span<const std::uint8_t>(row),
+      gguf::write_row(codes.quantizer(), std::span<const std::uint8_t>(row),
                       codes.params().subspan(std::size_t(i * groups), std::size_t(groups)),
-                      blocks.row(i), q.exponent());
+                      blocks.row(i), exponent);
     }
   });
   return blocks;
+}
+
+/// The same in a metric of W's inputs: errors are fed back, and scales refitted in it.
+template <class Arch = DefaultArch>
+QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type, const Metric& metric,
+                                 ExecutorRef executor) {
+  if (metric.is_identity() || gguf_type_info(type).weights == 1)
+    return quantize_to_gguf<Arch>(W, type, executor);
+  constexpr ErrorFeedback rounder{.sweeps = 3};
+  const Result<int> exponent = exponent_of(W.view(), "W", executor);
+  if (!exponent) raise(exponent.error());
+  Matrix<float> X = scaled_down(W.view(), exponent.value(), executor);
+  const int scale = exponent.value() - scale_for_grid(X.view(), executor);
+  EncodedRows blocks = gguf::with_quantizer(type, [&](const auto& quantizer) {
+    const auto codes =
+        round(rounder, std::as_const(X).view(), quantizer, metric, Side::input, executor)
+            .pack(executor);
+    return to_gguf(codes, scale, executor);
+  });
+  const auto sums = sum_over_rows(W.rows(), W.cols(), executor, [&](Index begin, Index end) {
+    Matrix<float> hat(end - begin, W.cols());
+    for (Index i = begin; i < end; ++i)
+      gguf::dequantize_row<Arch>(type, blocks.row(i), hat.row(i - begin));
+    return plain_rows(W.view().row_block(begin, end - begin), View<const float>(hat.view()));
+  });
+  return {std::move(blocks), sums.error, sums.norm};
 }
 
 /// What rounds two matrices together with the quantizer of a type.
@@ -100,8 +127,9 @@ EncodedPair quantize_together_to_gguf(GgufType type, PairTransform transform, st
                                       ExecutorRef executor) {
   return gguf::with_quantizer(type, [&]<class Q>(const Q& quantizer) -> EncodedPair {
     const GgufPairRecipe<Q> recipe{quantizer, transform, seed};
-    return quantize_together(recipe, weights, pair, executor,
-                             [&](const auto& q) { return EncodedMatrix(to_gguf(q, executor)); });
+    return quantize_together(recipe, weights, pair, executor, [&](const auto& q) {
+      return EncodedMatrix(to_gguf(q.codes(), q.exponent(), executor));
+    });
   });
 }
 
@@ -109,7 +137,8 @@ EncodedPair quantize_together_to_gguf(GgufType type, PairTransform transform, st
 
 /// Blocks of one type, or of the one that llama.cpp takes where rows do not fit it, found by this
 /// library's scale search. No matrix has a transform of its own, so that two which meet are rounded
-/// together, with an M between them as another recipe says: none, balanced or learned.
+/// together, with an M between them as another recipe says: none, balanced or learned; or, where
+/// inputs are known, each in their metric.
 class GgufRecipe : public RecipeModel {
  public:
   /// How pairs are transformed comes from `like`, with its seed. Raises invalid_argument where that
@@ -141,6 +170,8 @@ class GgufRecipe : public RecipeModel {
   }
 
   PairAdvice advice(Index head_dim, std::span<const PairedMatrix, 2> pair) const override {
+    if (in_metric_)
+      return {.why = "each is rounded in the metric of its own inputs", .always = true};
     const PairAdvice own = like_->advice(head_dim, pair);
     if (own.always) return own;
     if (like_->pair_transform() != PairTransform::learned && head_dim < least_head_dim)
@@ -177,6 +208,7 @@ class GgufRecipe : public RecipeModel {
   GgufType type_;
   AnyRecipe like_;
   std::uint64_t seed_ = 0;
+  bool in_metric_ = false;
 };
 
 namespace detail {
@@ -190,6 +222,14 @@ class GgufRecipeOn final : public GgufRecipe {
   QuantizedMatrix quantize(const Matrix<float>& W, ExecutorRef executor) const override {
     return quantize_to_gguf<Arch>(W, type_for(W.cols()), executor);
   }
+  QuantizedMatrix quantize(const Matrix<float>& W, const Metric& metric,
+                           ExecutorRef executor) const override {
+    if (!in_metric_) return quantize(W, executor);
+    return quantize_to_gguf<Arch>(W, type_for(W.cols()), metric, executor);
+  }
+  std::optional<AnyRecipe> in_metric() const override {
+    return AnyRecipe(std::shared_ptr<const GgufRecipe>(with_type(type_, true)));
+  }
   EncodedPair quantize(PairWeights weights, const PairRole& pair,
                        ExecutorRef executor) const override {
     return quantize_together_to_gguf<Arch>(type_for(weights.W[0].cols()), like_->pair_transform(),
@@ -202,11 +242,19 @@ class GgufRecipeOn final : public GgufRecipe {
     for (const GgufTypeInfo& info : gguf_types) {
       const auto fits = [&](Index n) { return gguf_row_bytes(info.type, n).has_value(); };
       if (info.weights > 1 && std::all_of(cols.begin(), cols.end(), fits))
-        all.push_back(make<Arch>(info.type, like_));
+        all.push_back(variant(info.type));
     }
-    if (all.empty()) all.push_back(make<Arch>(type_for(cols[0]), like_));
+    if (all.empty()) all.push_back(variant(type_for(cols[0])));
     return all;
   }
+
+ private:
+  std::shared_ptr<const GgufRecipe> with_type(GgufType type, bool in_metric) const {
+    auto other = std::make_shared<GgufRecipeOn>(type, like_);
+    other->in_metric_ = in_metric;
+    return other;
+  }
+  AnyRecipe variant(GgufType type) const { return AnyRecipe(with_type(type, in_metric_)); }
 };
 
 }  // namespace detail

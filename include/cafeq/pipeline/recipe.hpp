@@ -88,7 +88,7 @@ G grid_of(int bits, Index group, ScaleSearch search = ScaleSearch::mse) {
 /// The same transform and grid with error feedback and refitted scales.
 template <class T, class Q>
 auto with_feedback(const Pipeline<T, Q, Nearest>& pipeline) {
-  return Pipeline{pipeline.transform, pipeline.quantizer, ErrorFeedback{.sweeps = 1}};
+  return Pipeline{pipeline.transform, pipeline.quantizer, ErrorFeedback{.sweeps = 3}};
 }
 
 }  // namespace detail

@@ -193,8 +193,10 @@ inline void ModelRun::foresee(bool recipe_asked_for) {
   forecast_.bytes_before = detail::bytes_of_model(model_);
   forecast_.bytes_after = with_output([](const auto& output) { return output.bytes(); });
   forecast_.memory = detail::memory_of(model_, plan_);
-  if (options_.metric_maker)
+  if (options_.metric_maker) {
     forecast_.metric_bytes = GramFileWriter::file_bytes(options_.metric_maker->inputs);
+    forecast_.memory = std::max(forecast_.memory, options_.metric_maker->memory);
+  }
   if (const std::string types = detail::block_types(model_); !types.empty())
     forecast_.warnings.push_back(
         message(options_.input, " is quantized already, to ", types,

@@ -30,6 +30,7 @@ using RunProgress = std::function<void(std::string_view what, double done, doubl
 struct MetricMaker {
   std::string description;  ///< equal for equal metrics: "own text, 32 x 512 tokens, seed 0"
   std::vector<GramEntry> inputs{};  ///< that the file will have
+  Index memory = 0;                 ///< that making takes, about, in bytes
   /// Writes the file of Grams.
   std::function<void(const std::string& path, const RunProgress& progress)> make{};
 };
