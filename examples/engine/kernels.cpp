@@ -198,4 +198,6 @@ constinit const engine::Kernels cafeq::Dispatched<engine::Kernels>::table{
     .attend = engine::attend,
     .gate = engine::gate,
     .log_sum_exp = engine::log_sum_exp,
-    .divergence = engine::divergence};
+    .divergence = engine::divergence,
+    .add_inputs = [](cafeq::InputGram& gram, cafeq::View<const float> x,
+                     cafeq::ExecutorRef threads) { gram.add(x, threads); }};

@@ -9,6 +9,7 @@
 #include "cafeq/core/executor.hpp"
 #include "cafeq/core/matrix.hpp"
 #include "cafeq/kernel/panels.hpp"
+#include "cafeq/linalg/input_gram.hpp"
 #include "cafeq/pair/gated_mlp.hpp"
 #include "cafeq/simd/dispatch.hpp"
 
@@ -49,6 +50,8 @@ struct Kernels {
   /// KL(p ‖ q) in nats of the distributions with these logits, whose log_sum_exp() are given.
   double (*divergence)(std::span<const float> p, double p_sum, std::span<const float> q,
                        double q_sum);
+  /// Adds inputs, the rows of x.
+  void (*add_inputs)(cafeq::InputGram& gram, View<const float> x, cafeq::ExecutorRef threads);
 };
 
 inline const Kernels& kernels() {

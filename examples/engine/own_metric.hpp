@@ -128,7 +128,7 @@ inline void write_metric(const std::string& path, const cafeq::ModelFile& file,
       const auto input = inputs.find({at_work, reader});
       if (input == inputs.end()) return;
       auto& gram = grams.try_emplace(reader, input->second.dim, wanted.kind).first->second;
-      gram.add(x, transformer.threads());
+      kernels().add_inputs(gram, x, transformer.threads());
     };
   };
   transformer.observe(texts, watch, [&](Index layer) {
