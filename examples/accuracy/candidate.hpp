@@ -176,6 +176,7 @@ inline std::vector<Candidate> in_metrics(const Workshop& shop,
   std::vector<Candidate> all;
   const auto add = [&](std::string name, RunOptions options, const std::string& metric,
                        std::uint64_t seed) {
+    const bool tasks = name == "`smallest`" && metric == Metrics::own && seed == 0;
     all.push_back({.part = "metric",
                    .recipe = std::move(name),
                    .make =
@@ -186,7 +187,7 @@ inline std::vector<Candidate> in_metrics(const Workshop& shop,
                        },
                    .seed = seed,
                    .metric = metric,
-                   .tasks = seed == 0 && metric == Metrics::own});
+                   .tasks = tasks});
   };
   for (const std::string& metric : metrics->names())
     for (std::uint64_t seed = 0; seed < seeds; ++seed) {
@@ -211,8 +212,6 @@ inline std::vector<Candidate> in_metrics(const Workshop& shop,
         add(message("gguf:", info.name), blocks, metric, seed);
       }
     }
-  for (Candidate& candidate : all)
-    if (candidate.recipe != "`smallest`") candidate.tasks = false;
   return all;
 }
 

@@ -26,6 +26,11 @@ struct MetricTexts {
   Index count = 32, length = 512;  ///< texts, and tokens in each
   std::uint64_t seed = 0;
   cafeq::GramKind kind = cafeq::GramKind::whole;
+
+  /// Tokens in each text of a model, which has a context.
+  Index length_in(const cafeq::ModelConfig& config) const {
+    return config.context > 0 ? std::min(length, config.context) : length;
+  }
 };
 
 namespace detail {
@@ -46,8 +51,7 @@ using Inputs = std::map<std::pair<Index, cafeq::Role>, cafeq::GramEntry>;
 /// What the linear layers of a model read, by layer and input_of() them.
 inline Inputs inputs_of(const cafeq::ModelFile& file, const MetricTexts& texts) {
   Inputs inputs;
-  const Index context = file.config().context;
-  const Index length = context > 0 ? std::min(texts.length, context) : texts.length;
+  const Index length = texts.length_in(file.config());
   for (const auto& matrix : cafeq::find_roles(file.tensors(), file.config()).matrices) {
     if (matrix.layer < 0 || matrix.expert >= 0 || matrix.role > cafeq::Role::down) continue;
     auto& input = inputs[{matrix.layer, input_of(matrix.role)}];
@@ -93,7 +97,7 @@ inline std::vector<Tokens> metric_texts(const Transformer& transformer, Token be
     return texts;
   }
   const cafeq::ModelConfig& config = transformer.model().config;
-  const Index length = config.context > 0 ? std::min(wanted.length, config.context) : wanted.length;
+  const Index length = wanted.length_in(config);
   const cafeq::CounterRng rng(wanted.seed, 1);
   std::uint64_t drawn = 0;
   for (Tokens& text : texts)
@@ -157,7 +161,7 @@ inline cafeq::MetricMaker metric_maker(const std::string& path, const MetricText
 
   maker.make = [=](const std::string& to, const cafeq::RunProgress& progress) {
     const Engine engine(path, threads);
-    const double tokens = double(wanted.count * (wanted.length - 1));
+    const double tokens = double(wanted.count * (wanted.length_in(engine.model.config) - 1));
     double written = 0, layers = 0;
     const auto texts = metric_texts(engine.transformer, begin, wanted, [&] {
       if (progress) progress("writing texts", ++written, tokens);

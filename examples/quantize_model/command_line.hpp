@@ -27,6 +27,9 @@ struct CommandLine {
   std::string no_metric_because{};  ///< where the metric is none though it would be own
   engine::MetricTexts metric_texts{};
   std::string save_metric{};  ///< where the metric is to stay; empty: nowhere
+
+  /// Whether it is the model that makes the metric.
+  bool makes_metric() const { return metric == "own" || metric == "random"; }
 };
 
 namespace detail {
@@ -188,7 +191,7 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
       throw CLI::ValidationError("--target-size", "must be positive");
     if (run.format == RunFormat::floats && run.target_size > 0)
       throw CLI::ExcludesError("--format float", "--target-size");
-    if (!line.save_metric.empty() && line.metric != "own" && line.metric != "random")
+    if (!line.save_metric.empty() && !line.makes_metric())
       throw CLI::ExcludesError("--metric " + line.metric, "--save-metric");
     if (run.output.empty() && !line.dry_run) throw CLI::RequiredError("OUTPUT");
   } catch (const CLI::ParseError& error) {
@@ -200,8 +203,7 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
   line.metric_texts.random = line.metric == "random";
   line.metric_texts.seed = recipe.seed;
   if (diagonal) line.metric_texts.kind = GramKind::diagonal;
-  if (line.metric != "own" && line.metric != "random" && line.metric != "none")
-    run.metric = line.metric;
+  if (!line.makes_metric() && line.metric != "none") run.metric = line.metric;
   run.start = resume          ? PartStore::Start::resume
               : run.overwrite ? PartStore::Start::anew
                               : PartStore::Start::fresh;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "engine/own_metric.hpp"
 #include "engine/report.hpp"
 #include "engine/texts.hpp"
 #include "support/progress_bar.hpp"
@@ -44,10 +45,10 @@ class Evaluation {
 
   /// From the token that begins a text on, at temperature 1.
   void write_texts(const engine::Transformer& transformer) {
-    texts_.assign(std::size_t(limits.count), {begin_});
     ProgressBar bar("writing texts", double(limits.count * own_length));
-    generate(transformer, texts_, {.tokens = own_length, .seed = own_seed},
-             [&](std::size_t, engine::Token) { bar.advance(); });
+    texts_ = metric_texts(transformer, begin_,
+                          {.count = limits.count, .length = own_length + 1, .seed = own_seed},
+                          [&] { bar.advance(); });
   }
 
   std::string source_;

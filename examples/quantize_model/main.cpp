@@ -79,7 +79,7 @@ double available_memory() {
 /// Texts that the model writes are the metric wherever the engine can run it; where it cannot, or
 /// memory is short, that is an error only if they were asked for.
 void choose_metric(example::CommandLine& line, ExecutorRef executor) {
-  if (line.metric != "own" && line.metric != "random") return;
+  if (!line.makes_metric()) return;
   try {
     MetricMaker maker =
         engine::metric_maker(line.run.input, line.metric_texts, executor, line.run.tokenizer);

@@ -48,18 +48,26 @@ inline EncodedRows gguf_rows(GgufType type, Index rows, Index cols) {
   return EncodedRows(std::uint32_t(type), rows, cols, row_bytes, decode_gguf_row);
 }
 
+/// With how well they stand for W.
 template <class Arch = DefaultArch>
-QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type, ExecutorRef executor) {
-  EncodedRows blocks = gguf_rows(type, W.rows(), W.cols());
+QuantizedMatrix with_error(EncodedRows blocks, const Matrix<float>& W, ExecutorRef executor) {
+  const auto type = GgufType(blocks.type);
   const auto sums = sum_over_rows(W.rows(), W.cols(), executor, [&](Index begin, Index end) {
     Matrix<float> hat(end - begin, W.cols());
-    for (Index i = begin; i < end; ++i) {
-      gguf::quantize_row<Arch>(type, W.row(i), blocks.row(i));
+    for (Index i = begin; i < end; ++i)
       gguf::dequantize_row<Arch>(type, blocks.row(i), hat.row(i - begin));
-    }
     return plain_rows(W.view().row_block(begin, end - begin), View<const float>(hat.view()));
   });
   return {std::move(blocks), sums.error, sums.norm};
+}
+
+template <class Arch = DefaultArch>
+QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type, ExecutorRef executor) {
+  EncodedRows blocks = gguf_rows(type, W.rows(), W.cols());
+  executor.parallel_for(W.rows(), 16, [&](Index begin, Index end, Index) {
+    for (; begin < end; ++begin) gguf::quantize_row<Arch>(type, W.row(begin), blocks.row(begin));
+  });
+  return with_error<Arch>(std::move(blocks), W, executor);
 }
 
 /// Codes of the quantizer of a type, for weights of 2^exponent times their size.
@@ -96,13 +104,7 @@ QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type, const Me
             .pack(executor);
     return to_gguf(codes, scale, executor);
   });
-  const auto sums = sum_over_rows(W.rows(), W.cols(), executor, [&](Index begin, Index end) {
-    Matrix<float> hat(end - begin, W.cols());
-    for (Index i = begin; i < end; ++i)
-      gguf::dequantize_row<Arch>(type, blocks.row(i), hat.row(i - begin));
-    return plain_rows(W.view().row_block(begin, end - begin), View<const float>(hat.view()));
-  });
-  return {std::move(blocks), sums.error, sums.norm};
+  return with_error<Arch>(std::move(blocks), W, executor);
 }
 
 /// What rounds two matrices together with the quantizer of a type.
@@ -227,9 +229,7 @@ class GgufRecipeOn final : public GgufRecipe {
     if (!in_metric_) return quantize(W, executor);
     return quantize_to_gguf<Arch>(W, type_for(W.cols()), metric, executor);
   }
-  std::optional<AnyRecipe> in_metric() const override {
-    return AnyRecipe(std::shared_ptr<const GgufRecipe>(with_type(type_, true)));
-  }
+  std::optional<AnyRecipe> in_metric() const override { return AnyRecipe(with_type(type_, true)); }
   EncodedPair quantize(PairWeights weights, const PairRole& pair,
                        ExecutorRef executor) const override {
     return quantize_together_to_gguf<Arch>(type_for(weights.W[0].cols()), like_->pair_transform(),

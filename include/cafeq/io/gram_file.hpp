@@ -25,95 +25,14 @@
 #include <vector>
 
 #include "cafeq/io/gguf_file.hpp"
+#include "cafeq/io/gram_file_writer.hpp"
+#include "cafeq/io/imatrix.hpp"
 #include "cafeq/io/json.hpp"
 #include "cafeq/io/safetensors.hpp"
 #include "cafeq/model/gram_collector.hpp"
 #include "cafeq/model/tensor_names.hpp"
 
 namespace cafeq {
-
-/// An input as a file lists it, before its sums are known.
-struct GramEntry {
-  std::string name;                    ///< of the first matrix that reads it
-  std::vector<std::string> readers{};  ///< the others
-  Index dim = 0;
-  GramKind kind = GramKind::whole;
-  std::int64_t count = 0;  ///< of inputs, over which the file has means
-};
-
-namespace detail {
-
-inline constexpr const char* grams_key = "cafeq.grams";
-inline constexpr Index grams_version = 1;
-inline constexpr Index gram_dim_limit = Index(1) << 24;
-
-inline Index gram_numbers(const GramEntry& entry) noexcept {
-  return entry.kind == GramKind::diagonal ? entry.dim : entry.dim * (entry.dim + 1) / 2;
-}
-
-inline GramEntry entry_of(const GramCollector::Input& input) {
-  return {input.name, input.readers, input.gram.dim(), input.gram.kind(), input.gram.count()};
-}
-
-}  // namespace detail
-
-/// Writes such a file input by input, so that memory need not hold them all.
-class GramFileWriter {
- public:
-  /// What `model` says tells it from others: fingerprint_of() it.
-  GramFileWriter(const std::string& path, std::span<const GramEntry> inputs,
-                 const std::string& model = {})
-      : inputs_(inputs.begin(), inputs.end()),
-        writer_(path, entries(inputs), metadata(inputs, model)) {}
-
-  static Index file_bytes(std::span<const GramEntry> inputs, const std::string& model = {}) {
-    return SafetensorsWriter::file_bytes(entries(inputs), metadata(inputs, model));
-  }
-
-  /// Raises invalid_argument for another dimension, kind or count than was announced.
-  void write(std::string_view name, const InputGram& gram) {
-    const auto entry = std::find_if(inputs_.begin(), inputs_.end(),
-                                    [&](const GramEntry& e) { return e.name == name; });
-    if (entry == inputs_.end() || entry->dim != gram.dim() || entry->kind != gram.kind() ||
-        entry->count != gram.count())
-      raise(ErrorCode::invalid_argument,
-            message("grams: ", name, " is not what was announced: ", gram.dim(), " entries, ",
-                    gram.count(), " inputs"));
-    std::vector<float> means;
-    means.reserve(std::size_t(detail::gram_numbers(*entry)));
-    const double n = double(std::max<std::int64_t>(1, gram.count()));
-    if (gram.kind() == GramKind::diagonal)
-      for (Index j = 0; j < gram.dim(); ++j) means.push_back(float(gram.square(j) / n));
-    else
-      for (Index i = 0; i < gram.dim(); ++i)
-        for (Index j = 0; j <= i; ++j) means.push_back(float(gram.product(i, j) / n));
-    writer_.write(name, std::as_bytes(std::span(means)));
-  }
-  void commit() { writer_.commit(); }
-
- private:
-  static std::vector<SafetensorsEntry> entries(std::span<const GramEntry> inputs) {
-    std::vector<SafetensorsEntry> all;
-    for (const GramEntry& input : inputs)
-      all.push_back({input.name, ScalarType::f32, {detail::gram_numbers(input)}});
-    // Whatever their order: equal content gives equal files.
-    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-    return all;
-  }
-  static Metadata metadata(std::span<const GramEntry> inputs, const std::string& model) {
-    detail::Json json{{"version", detail::grams_version}, {"model", model}};
-    auto& list = json["inputs"] = detail::Json::object();
-    for (const GramEntry& input : inputs)
-      list[input.name] = {{"dim", input.dim},
-                          {"kind", name_of(input.kind)},
-                          {"count", input.count},
-                          {"readers", input.readers}};
-    return {{detail::grams_key, json.dump(-1, ' ', false, detail::Json::error_handler_t::replace)}};
-  }
-
-  std::vector<GramEntry> inputs_;
-  SafetensorsWriter writer_;
-};
 
 /// A file of Grams, mapped: one at a time is taken into memory.
 class GramFile {
@@ -178,8 +97,6 @@ inline std::optional<Index> size_of(const Json& object, const char* key) {
   const Json* member = find_member(object, key);
   return member == nullptr ? std::nullopt : to_size(*member);
 }
-
-inline constexpr std::string_view imatrix_squares = ".in_sum2", imatrix_counts = ".counts";
 
 inline bool is_gguf(const std::string& path) {
   InputFile file(path);
@@ -320,16 +237,6 @@ inline InputGram GramFile::load_from(const GgufReader& file, const GramEntry& en
   return {std::move(squares), entry.count};
 }
 
-/// All that a collector has, in a file. Equal content gives equal files.
-inline void write_grams(const std::string& path, const GramCollector& grams,
-                        const std::string& model = {}) {
-  std::vector<GramEntry> entries;
-  for (const auto& input : grams.inputs()) entries.push_back(detail::entry_of(input));
-  GramFileWriter writer(path, entries, model);
-  for (const auto& input : grams.inputs()) writer.write(input.name, input.gram);
-  writer.commit();
-}
-
 /// The other way, of either format; all of them in memory.
 inline GramCollector read_grams(const std::string& path) {
   const GramFile file(path);
@@ -337,55 +244,6 @@ inline GramCollector read_grams(const std::string& path) {
   for (const GramEntry& entry : file.inputs())
     grams.set({entry.name, entry.readers, file.load(entry)});
   return grams;
-}
-
-/// As llama.cpp's imatrix: diagonals, each reader by itself. `names` says what llama.cpp calls a
-/// matrix, where that is another name; `source` is kept as what the inputs are from.
-inline void write_imatrix(const std::string& path, const GramCollector& grams,
-                          std::string_view source,
-                          const std::map<std::string, std::string>& names = {}) {
-  struct Part {
-    std::string name;
-    const InputGram* gram;
-  };
-  std::vector<Part> parts;
-  const auto called = [&](const std::string& name) {
-    const auto found = names.find(name);
-    return found == names.end() ? name : found->second;
-  };
-  std::int64_t most = 0;
-  for (const auto& input : grams.inputs()) {
-    most = std::max(most, input.gram.count());
-    parts.push_back({called(input.name), &input.gram});
-    for (const std::string& reader : input.readers) parts.push_back({called(reader), &input.gram});
-  }
-  std::sort(parts.begin(), parts.end(),
-            [](const Part& a, const Part& b) { return a.name < b.name; });
-
-  GgufMetadata metadata;
-  metadata.add("general.type", GgufValue(std::string_view("imatrix")));
-  metadata.add("imatrix.datasets", GgufValue(std::vector<std::string>{std::string(source)}));
-  // Counts are of inputs: one chunk has as many as there were at most.
-  metadata.add("imatrix.chunk_count", GgufValue(std::uint32_t(1)));
-  metadata.add("imatrix.chunk_size",
-               GgufValue(std::uint32_t(std::min<std::int64_t>(most, UINT32_MAX))));
-  std::vector<GgufEntry> entries;
-  for (const Part& part : parts) {
-    entries.push_back(
-        {part.name + std::string(detail::imatrix_squares), GgufType::f32, {1, part.gram->dim()}});
-    entries.push_back({part.name + std::string(detail::imatrix_counts), GgufType::f32, {1, 1}});
-  }
-  GgufWriter writer(path, metadata, entries);
-  for (const Part& part : parts) {
-    std::vector<float> squares;
-    for (Index j = 0; j < part.gram->dim(); ++j) squares.push_back(float(part.gram->square(j)));
-    const float count = float(part.gram->count());
-    writer.write(part.name + std::string(detail::imatrix_squares),
-                 std::as_bytes(std::span(squares)));
-    writer.write(part.name + std::string(detail::imatrix_counts),
-                 std::as_bytes(std::span(&count, 1)));
-  }
-  writer.commit();
 }
 
 }  // namespace cafeq

@@ -22,7 +22,6 @@
 
 #include "cafeq/io/float_output.hpp"
 #include "cafeq/io/gguf_output.hpp"
-#include "cafeq/io/gram_file.hpp"
 #include "cafeq/io/plan_json.hpp"
 #include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/allocate_plan.hpp"
@@ -30,6 +29,7 @@
 #include "cafeq/model/make_plan.hpp"
 #include "cafeq/pipeline/recipes/fast.hpp"
 #include "cafeq/run/forecast.hpp"
+#include "cafeq/run/known_inputs.hpp"
 #include "cafeq/run/run_options.hpp"
 
 namespace cafeq {
@@ -61,9 +61,6 @@ class ModelRun {
   std::string fingerprint() const;
   /// Reads what is known of the inputs into the options of the plan.
   void know_inputs();
-  /// The metric of the inputs of a matrix, from a file.
-  Metric metric_of(const GramFile& file, const MatrixRole& matrix) const;
-  void make_metric(const PartStore& parts, const RunProgress& progress) const;
   double work(const Job& job) const;
 
   template <ModelOutput O>
@@ -112,45 +109,17 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
 }
 
 inline void ModelRun::know_inputs() {
-  const auto know = [&](std::span<const GramEntry> inputs) {
-    for (const GramEntry& input : inputs) {
-      options_.plan.known_inputs.insert(input.name);
-      options_.plan.known_inputs.insert(input.readers.begin(), input.readers.end());
-    }
-  };
-  if (options_.metric.empty()) {
-    if (options_.metric_maker) know(options_.metric_maker->inputs);
-    return;
+  if (!options_.metric.empty()) {
+    options_.metric_maker.reset();
+    const GramFile file(options_.metric);
+    options_.plan.known_inputs = detail::known_inputs(file, model_);
+    if (!file.model().empty() && file.model() != fingerprint_of(model_))
+      forecast_.warnings.push_back(
+          message("metric: ", options_.metric, " is of another model than ", options_.input,
+                  ", or of another format of it: right only if the two compute the same"));
+  } else if (options_.metric_maker) {
+    options_.plan.known_inputs = detail::readers_of(options_.metric_maker->inputs);
   }
-  options_.metric_maker.reset();
-  const GramFile file(options_.metric);
-  Index known = 0;
-  for (const MatrixRole& matrix : find_roles(model_.tensors(), model_.config()).matrices) {
-    const GramEntry* input = file.find(matrix.place.tensor);
-    if (input == nullptr) continue;
-    if (input->dim != matrix.place.in)
-      raise(ErrorCode::invalid_shape,
-            message("metric: ", options_.metric, ": ", input->name, " has ", input->dim,
-                    " inputs, and ", matrix.place.tensor, " reads ", matrix.place.in));
-    if (input->count == 0) continue;
-    options_.plan.known_inputs.insert(matrix.place.tensor);
-    ++known;
-  }
-  if (known == 0)
-    raise(ErrorCode::invalid_argument,
-          message("metric: ", options_.metric, ": has inputs of no matrix of ", options_.input));
-  if (!file.model().empty() && file.model() != fingerprint_of(model_))
-    forecast_.warnings.push_back(
-        message("metric: ", options_.metric, " is of another model than ", options_.input,
-                ", or of another format of it: right only if the two compute the same"));
-}
-
-inline Metric ModelRun::metric_of(const GramFile& file, const MatrixRole& matrix) const {
-  const std::string& name = matrix.place.tensor;
-  const GramEntry* input = file.find(name);
-  if (input == nullptr || input->dim != matrix.place.in)
-    raise(ErrorCode::corrupt, message(file.path(), ": has no inputs of ", name));
-  return file.load(*input).metric();
 }
 
 template <class F>
@@ -253,7 +222,8 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
 
   RunSummary summary;
   summary.bytes_before = forecast_.bytes_before;
-  if (options_.metric_maker && !parts.has_metric()) make_metric(parts, progress);
+  if (options_.metric_maker && !parts.has_metric())
+    options_.metric_maker->make(parts.metric(), progress);
   write_parts(output, parts, progress);
   for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
     detail::PartErrors errors = detail::part_errors(parts.path(j));
@@ -274,12 +244,6 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
   return summary;
 }
 
-inline void ModelRun::make_metric(const PartStore& parts, const RunProgress& progress) const {
-  options_.metric_maker->make(parts.metric(), progress);
-  if (!parts.has_metric())
-    raise(ErrorCode::io, message(parts.metric(), ": the maker of the metric has not written it"));
-}
-
 /// Each is written while the next job is quantized.
 template <ModelOutput O>
 void ModelRun::write_parts(const O& output, const PartStore& parts,
@@ -291,7 +255,8 @@ void ModelRun::write_parts(const O& output, const PartStore& parts,
   if (!options_.metric.empty()) metrics.emplace(options_.metric);
   else if (options_.metric_maker) metrics.emplace(parts.metric());
   MetricSource metric;
-  if (metrics) metric = [&](const MatrixRole& matrix) { return metric_of(*metrics, matrix); };
+  if (metrics)
+    metric = [&](const MatrixRole& matrix) { return detail::metric_of(*metrics, matrix); };
 
   std::future<void> written;
   for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cafeq/io/gram_file.hpp"
+#include "cafeq/io/gram_file_writer.hpp"
 #include "cafeq/io/model_output.hpp"
 #include "cafeq/io/part_store.hpp"
 #include "cafeq/model/plan_options.hpp"
