@@ -197,8 +197,8 @@ TEST_CASE("trellis codes that contradict themselves are refused by name") {
              Contains("w.codes is"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["window"] = 11; }).message(),
              Contains("window is 11"));
-  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_bits"] = 7; }).message(),
-             Contains("scale_bits is 7"));
+  CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_bits"] = 2; }).message(),
+             Contains("scale_bits is 2"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = "1"; }).message(),
              Contains("scale_base"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["scale_base"] = 89; }).message(),

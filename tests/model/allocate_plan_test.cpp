@@ -63,6 +63,32 @@ TEST_CASE("The mean of all bits is met from below, whatever it is") {
   CHECK(bits_of(most) == std::vector<int>(plan.steps.size(), 8));
 }
 
+TEST_CASE("Equal bits spend what the rates of the matrices leave over") {
+  const MemoryModel model(llama());
+  for (const double target : {2.9, 3.2, 3.27}) {
+    INFO(target);
+    Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::smallest{}});
+    allocate_plan(plan, model, target);
+    const auto budget = std::int64_t(target * double(plan.weights()));
+    CHECK(plan.storage_bits() <= budget);
+    double fewest = 9, most = 0;
+    for (const Step& step : plan.steps) {
+      const double bits = std::get<double>(*step.recipe.option("bits"));
+      fewest = std::min(fewest, bits);
+      most = std::max(most, bits);
+      // One rate more for it would be too much.
+      const std::int64_t before = plan.storage_bits(step);
+      std::int64_t after = before;
+      for (double more = 0.01; more < 0.3 && after == before; more += 0.01)
+        after = plan.storage_bits(step, *step.recipe->with_bits(bits + more));
+      REQUIRE(after > before);
+      CHECK(plan.storage_bits() + after - before > budget);
+    }
+    CHECK(most > fewest);  // something was left over
+    CHECK(most - fewest < 0.25);
+  }
+}
+
 TEST_CASE("A target that two bits exceed is refused with what they take") {
   const MemoryModel model(llama());
   Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});

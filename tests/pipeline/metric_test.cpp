@@ -77,6 +77,26 @@ TEST_CASE("Every recipe that feeds errors back gains in the metric of massive in
   CHECK(gain(recipes::rtn<3>{}, W, massive_inputs(cols)) == 1);
 }
 
+TEST_CASE("A result tells its error in a metric") {
+  const auto W = test::heavy_tailed(70, 96, 5, 3);
+  const Metric metric = massive_inputs(96), diagonal = massive_inputs(96, GramKind::diagonal);
+  const auto check = [&](const auto& q) {
+    CHECK(q.error(W, Metric::identity(96)) == Approx(q.error(W)).epsilon(1e-6));
+    for (const Metric& H : {metric, diagonal})
+      CHECK(q.error(W, H) == Approx(error_in(q, W, H)).epsilon(1e-5));
+    ThreadPool threads(3);
+    CHECK(q.error(W, metric, threads) == q.error(W, metric));
+    CHECK_THAT(error_of([&] { q.error(W, Metric::identity(95)); }).message(),
+               Contains("a metric of dimension 95 does not fit the 96 columns"));
+    CHECK(error_of([&] { q.error(W.view().row_block(0, 69), metric); }).code() ==
+          ErrorCode::invalid_shape);
+  };
+  check(quantize(W, recipes::fast<3>{}, metric));
+  check(quantize(W, recipes::smallest{.bits = 4}, metric));
+  check(
+      Pipeline{RandomizedHadamard{}, Affine<3>{.group = 32}, Nearest{}, Side::output}.quantize(W));
+}
+
 TEST_CASE("A metric is seen in the basis of the transform") {
   // The same codes as when W M is rounded in M⁻¹ H M⁻ᵀ.
   const auto W = test::gaussian<float>(20, 32, 3);

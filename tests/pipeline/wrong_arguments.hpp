@@ -106,8 +106,8 @@ void wrong_parts_of_pipelines(F&& f) {
 
   f.matrix("trellis: rate is 0 sixteenths of a bit, must be 32 to 80", W,
            Pipeline{Identity{}, Trellis{.rate = {0}}});
-  f.matrix("trellis: scale_bits is 7, must be 8 or 6", W,
-           Pipeline{Identity{}, Trellis{.scale_bits = 7}});
+  f.matrix("trellis: scale_bits is 2, must be 3 to 8", W,
+           Pipeline{Identity{}, Trellis{.scale_bits = 2}});
 
   f.matrix("ErrorFeedback: sweeps is -1, must not be negative", W,
            Pipeline{Identity{}, Affine<4>{}, ErrorFeedback{.sweeps = -1}});

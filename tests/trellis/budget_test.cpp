@@ -12,14 +12,18 @@ namespace {
 /// The error that is expected of a trellis: by its rate and by the steps of its scales. Only which
 /// of two is larger matters here.
 double expected_error(const Trellis& q) {
-  const double step = 2.0 / double(1 << q.scale_bits);
+  const double range = q.sequence == Sequence::scaled_column ? 0.5 : 2.0;
+  const double step = range / double(1 << q.scale_bits);
   return 0.0694 * std::exp2(-2 * (q.rate.bits() - 2)) + step * step / 12;
 }
 
-const std::array<detail::TrellisLoad, 4> trellis_loads{
-    detail::TrellisLoad{1, 1}, detail::TrellisLoad{64, 64},
+const std::array<detail::TrellisLoad, 6> trellis_loads{
+    detail::TrellisLoad{1, 1},
+    detail::TrellisLoad{64, 64},
     detail::TrellisLoad{300, 1000, Sequence::row, 80},
-    detail::TrellisLoad{4096, 17, Sequence::column, 1000}};
+    detail::TrellisLoad{4096, 17, Sequence::column, 1000},
+    detail::TrellisLoad{192, 576, Sequence::scaled_column, 80},
+    detail::TrellisLoad{1536, 576, Sequence::scaled_column, 80}};
 
 }  // namespace
 
@@ -57,9 +61,12 @@ TEST_CASE("An affordable trellis keeps the budget, and no better one does") {
         REQUIRE(error <= before);  // more bits are never worse
         before = error;
 
-        for (const int scale_bits : {8, 6})
+        for (const int scale_bits : detail::TrellisScales(load.sequence).bits)
           for (int rate = TrellisRate::least; rate <= TrellisRate::most; ++rate) {
-            const Trellis other{.rate = {rate}, .scale_bits = scale_bits, .window = window};
+            const Trellis other{.rate = {rate},
+                                .scale_bits = scale_bits,
+                                .window = window,
+                                .sequence = load.sequence};
             if (detail::bits_of_loads({&load, 1}, other) <= bits)
               REQUIRE(error <= expected_error(other) * (1 + 1e-12));
           }

@@ -136,7 +136,7 @@ TEST_CASE("Scales refitted to the codes are no worse than the root mean square")
 TEST_CASE("A trellis says what is wrong with it") {
   CHECK_THAT(fault_of(Trellis{.rate = {31}}, 8, 8)->message(), Contains("rate is 31 sixteenths"));
   CHECK_THAT(fault_of(Trellis{.rate = {81}}, 8, 8)->message(), Contains("rate is 81"));
-  CHECK_THAT(fault_of(Trellis{.scale_bits = 7}, 8, 8)->message(), Contains("scale_bits is 7"));
+  CHECK_THAT(fault_of(Trellis{.scale_bits = 9}, 8, 8)->message(), Contains("scale_bits is 9"));
   CHECK_THAT(fault_of(Trellis{.window = 11}, 8, 8)->message(), Contains("window is 11"));
   CHECK_FALSE(fault_of(Trellis{}, 8, 8));
 }

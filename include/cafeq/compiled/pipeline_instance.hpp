@@ -39,7 +39,7 @@ using TransformOf = FittedTransform<decltype(P::transform)>;
 /// What its results do with weights of element type E. Some pipelines have the same results.
 #define CAFEQ_RESULT_FOR(R, E)                                        \
   CAFEQ_INSTANCE void R::dequantize_view(View<E>, ExecutorRef) const; \
-  CAFEQ_INSTANCE ErrorAndNorm R::compare_view(View<const E>, ExecutorRef) const;
+  CAFEQ_INSTANCE ErrorAndNorm R::compare_view(View<const E>, const Metric*, ExecutorRef) const;
 
 #define CAFEQ_RESULT(R)       \
   CAFEQ_RESULT_FOR(R, float)  \

@@ -145,7 +145,7 @@ Codes<Q> load_codes(const StoredMatrix& stored) {
   Q::fields(quantizer, [&](const char* name, auto& member, Index least, Index most) {
     member = std::remove_cvref_t<decltype(member)>(stored.number(name, least, most));
   });
-  quantizer.scale_bits = int(stored.number("scale_bits", 6, 8));
+  quantizer.scale_bits = int(stored.number("scale_bits", 3, 8));
   const std::string sequence = stored.text("sequence");
   const auto named = std::find(sequence_names.begin(), sequence_names.end(), sequence);
   if (named == sequence_names.end()) stored.fail(message("its sequence is ", sequence));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -36,7 +37,8 @@ namespace detail {
 /// The fewest bits a weight that recipes with a continuous rate have.
 inline constexpr double least_rate = 2;
 
-/// The same bits for every step.
+/// The same bits for every step, as near as its rates come; what these leave over raises some by
+/// one rate, the smallest first, whose rates are the coarsest.
 inline void set_equal_bits(Plan& plan, double target) {
   // Sets the bits of every matrix and says what comes of it, in bits a weight.
   const auto mean_with = [&](double bits) {
@@ -53,6 +55,28 @@ inline void set_equal_bits(Plan& plan, double target) {
     (mean_with(middle) <= target ? low : high) = middle;
   }
   mean_with(low);
+
+  const auto budget = std::int64_t(std::floor(target * double(plan.weights())));
+  std::int64_t stored = plan.storage_bits();
+  std::vector<std::size_t> by_size(plan.steps.size());
+  std::iota(by_size.begin(), by_size.end(), std::size_t(0));
+  std::ranges::stable_sort(by_size, {},
+                           [&](std::size_t s) { return plan.storage_bits(plan.steps[s]); });
+  constexpr double widest_step = 0.25;
+  for (const std::size_t s : by_size) {
+    Step& step = plan.steps[s];
+    const std::int64_t before = plan.storage_bits(step);
+    for (double more = close; more < widest_step; more += close) {
+      const AnyRecipe raised = *step.recipe->with_bits(low + more);
+      const std::int64_t after = plan.storage_bits(step, raised);
+      if (after == before) continue;
+      if (stored + after - before <= budget) {
+        step.recipe = raised;
+        stored += after - before;
+      }
+      break;
+    }
+  }
 }
 
 /// Steps that are chosen for together: each by itself, but those of a job where a tensor has one

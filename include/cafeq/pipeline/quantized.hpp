@@ -83,18 +83,28 @@ class Quantized {
   double error(M&& W, ExecutorRef executor = {}) const {
     return error_and_norm(W, executor).relative();
   }
+  /// tr(E H Eᵀ) / tr(W H Wᵀ) for E = W − Ŵ and the metric H of what W takes in, of dimension
+  /// cols(): what quantize() in that metric minimises, and what the outputs are off by in the mean
+  /// where H is of their inputs. Raises invalid_shape.
+  template <MatrixView M>
+  double error(M&& W, const Metric& metric, ExecutorRef executor = {}) const {
+    if (metric.dim() != cols())
+      raise(ErrorCode::invalid_shape, message("error: a metric of dimension ", metric.dim(),
+                                              " does not fit the ", cols(), " columns of W"));
+    return compare_view(as_view(W).as_const(), &metric, executor).relative();
+  }
   /// ‖W − Ŵ‖²_F and ‖W‖²_F, both in units of 4^exponent, so that those of weights near 1e±300
   /// neither overflow nor vanish.
   template <MatrixView M>
   ErrorAndNorm error_and_norm(M&& W, ExecutorRef executor = {}) const {
-    return compare_view(as_view(W).as_const(), executor);
+    return compare_view(as_view(W).as_const(), nullptr, executor);
   }
 
  private:
   template <class E>
   void dequantize_view(View<E> out, ExecutorRef executor) const;
   template <class E>
-  ErrorAndNorm compare_view(View<const E> W, ExecutorRef executor) const;
+  ErrorAndNorm compare_view(View<const E> W, const Metric* metric, ExecutorRef executor) const;
 
   template <class E>
   static void store(double value, E& out) noexcept {
@@ -152,7 +162,8 @@ void Quantized<T, Q>::dequantize_view(View<E> out, ExecutorRef executor) const {
 
 template <Transform T, class Q>
 template <class E>
-ErrorAndNorm Quantized<T, Q>::compare_view(View<const E> W, ExecutorRef executor) const {
+ErrorAndNorm Quantized<T, Q>::compare_view(View<const E> W, const Metric* metric,
+                                           ExecutorRef executor) const {
   check_shape(W, "error: W");
   check_view(W, "W");
   check_finite(W, "W");
@@ -160,7 +171,9 @@ ErrorAndNorm Quantized<T, Q>::compare_view(View<const E> W, ExecutorRef executor
   return for_each_panel(executor, [&](Index begin, View<const float> panel) {
     Matrix<float> rows(panel.rows, panel.cols);
     detail::copy_scaled(W.row_block(begin, panel.rows), -exponent_, rows.view());
-    return detail::plain_rows(View<const float>(rows.view()), panel);
+    const View<const float> before = rows.view();
+    return metric ? detail::metric_error(before, panel, *metric, Side::input, {})
+                  : detail::plain_rows(before, panel);
   });
 }
 

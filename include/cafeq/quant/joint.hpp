@@ -68,7 +68,7 @@ concept SequenceDecoder = std::constructible_from<D, const Q&> &&
 /// A joint quantizer.
 ///   name             what files call it
 ///   sequence         which weights follow each other: a member that rounders may change
-///   scale_bits       of a scale: 8, or 6
+///   scale_bits       of a scale: 3 to 8
 ///   chunk_bits(n)    the bits of a chunk of n weights as it is stored, of each byte the most
 ///                    significant first
 ///   Encoder, Decoder models of SequenceEncoder and SequenceDecoder

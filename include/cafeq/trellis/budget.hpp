@@ -1,6 +1,7 @@
 /// The trellis that a number of bits affords.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <optional>
 #include <span>
@@ -34,9 +35,34 @@ inline double bits_of_loads(std::span<const TrellisLoad> loads, const Trellis& q
   return bits / weights;
 }
 
-/// The same at the lowest rate.
+/// Bits of a scale that are worth a trial, and what the logarithms of a matrix's scales usually
+/// span, in as many steps as there are codes. Behind a rotation and divided by the scales of their
+/// rows, columns are much alike; a row's own scale then only makes it so, and being off costs
+/// nothing of the first order.
+struct TrellisScales {
+  std::span<const int> bits;
+  double range;
+
+  explicit TrellisScales(Sequence sequence) noexcept {
+    static constexpr std::array few{8, 6};
+    static constexpr std::array any{8, 6, 4, 3};
+    const bool alike = sequence == Sequence::scaled_column;
+    bits = alike ? std::span<const int>(any) : std::span<const int>(few);
+    range = alike ? 0.5 : 2;
+  }
+};
+
+/// The trellis that takes least.
+inline Trellis least_trellis(std::span<const TrellisLoad> loads, int window) {
+  const Sequence sequence = loads[0].sequence;
+  return {.rate = {TrellisRate::least},
+          .scale_bits = TrellisScales(sequence).bits.back(),
+          .window = window,
+          .sequence = sequence};
+}
+/// Bits a weight with that.
 inline double least_trellis_bits(std::span<const TrellisLoad> loads, int window = 12) {
-  return bits_of_loads(loads, {.rate = {TrellisRate::least}, .scale_bits = 6, .window = window});
+  return bits_of_loads(loads, least_trellis(loads, window));
 }
 
 /// The trellis with the least expected error that holds all of these in `bits` a weight, everything
@@ -45,20 +71,20 @@ inline std::optional<Trellis> affordable_trellis(std::span<const TrellisLoad> lo
                                                  int window = 12) {
   // The relative error of a Gaussian at 2 bits, as tests/trellis/trellis_test.cpp measures it,
   // falls by a factor of 4 a bit. Scales in coarser steps add the square of a step's standard
-  // deviation: the logarithms of a matrix's scales span about 2, in as many steps as there are
-  // codes.
-  constexpr double error_at_two_bits = 0.0694, usual_range = 2;
+  // deviation.
+  constexpr double error_at_two_bits = 0.0694;
+  const TrellisScales scales(loads[0].sequence);
 
   std::optional<Trellis> best;
   double least_error = 0;
-  for (const int scale_bits : {8, 6}) {
+  for (const int scale_bits : scales.bits) {
     Trellis candidate{.scale_bits = scale_bits, .window = window};
     int& rate = candidate.rate.sixteenths;
     rate = TrellisRate::most;
     while (rate >= TrellisRate::least && !(bits_of_loads(loads, candidate) <= bits)) --rate;
     if (rate < TrellisRate::least) continue;
 
-    const double step = usual_range / double(1 << scale_bits);
+    const double step = scales.range / double(1 << scale_bits);
     const double error =
         error_at_two_bits * std::exp2(-2 * (candidate.rate.bits() - 2)) + step * step / 12;
     if (best && error >= least_error) continue;

@@ -26,8 +26,10 @@ namespace cafeq {
 struct Trellis {
   static constexpr std::string_view name = "trellis";
 
+  static constexpr int least_scale_bits = 3, most_scale_bits = 8;
+
   TrellisRate rate{};
-  int scale_bits = 8;  ///< of a line: 8, or 6 for narrow rows
+  int scale_bits = 8;  ///< of a line: 3 to 8; fewer for lines that are short or much alike
   int window = 12;
   Sequence sequence = Sequence::rows;
 
@@ -75,9 +77,10 @@ struct Trellis {
       return Error(ErrorCode::invalid_argument,
                    message("trellis: rate is ", rate.sixteenths, " sixteenths of a bit, must be ",
                            TrellisRate::least, " to ", TrellisRate::most));
-    if (scale_bits != 8 && scale_bits != 6)
+    if (scale_bits < least_scale_bits || scale_bits > most_scale_bits)
       return Error(ErrorCode::invalid_argument,
-                   message("trellis: scale_bits is ", scale_bits, ", must be 8 or 6"));
+                   message("trellis: scale_bits is ", scale_bits, ", must be ", least_scale_bits,
+                           " to ", most_scale_bits));
     if (!detail::is_trellis_window(window))
       return Error(ErrorCode::invalid_argument,
                    message("trellis: window is ", window, ", must be 10, 12 or 14"));

@@ -84,14 +84,10 @@ struct smallest {
   Trellis afforded(std::span<const detail::TrellisLoad> loads) const {
     if (auto fault = budget_fault(loads)) raise(*fault);
     if (auto q = detail::affordable_trellis(loads, bits, window)) return *q;
-    return {.rate = {TrellisRate::least},
-            .scale_bits = 6,
-            .window = window,
-            .sequence = loads[0].sequence};
+    return detail::least_trellis(loads, window);
   }
   std::optional<Error> budget_fault(std::span<const detail::TrellisLoad> loads) const {
-    const Trellis lowest{.rate = {TrellisRate::least}, .scale_bits = 6, .window = window};
-    if (auto fault = lowest.fault(0, 0)) return fault;
+    if (auto fault = detail::least_trellis(loads, window).fault(0, 0)) return fault;
     if (!std::isfinite(bits))
       return Error(ErrorCode::invalid_argument, message("smallest: bits is ", bits));
     if (or_least && !(bits >= 2 && bits <= 9))
