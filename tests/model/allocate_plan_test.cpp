@@ -71,16 +71,17 @@ TEST_CASE("Equal bits spend what the rates of the matrices leave over") {
     allocate_plan(plan, model, target);
     const auto budget = std::int64_t(target * double(plan.weights()));
     CHECK(plan.storage_bits() <= budget);
-    double fewest = 9, most = 0;
+    std::vector<double> all;
+    for (const Step& step : plan.steps)
+      all.push_back(std::get<double>(*step.recipe.option("bits")));
+    const auto [fewest, most] = std::ranges::minmax(all);
     for (const Step& step : plan.steps) {
-      const double bits = std::get<double>(*step.recipe.option("bits"));
-      fewest = std::min(fewest, bits);
-      most = std::max(most, bits);
+      if (std::get<double>(*step.recipe.option("bits")) > fewest) continue;
       // One rate more for it would be too much.
       const std::int64_t before = plan.storage_bits(step);
       std::int64_t after = before;
       for (double more = 0.01; more < 0.3 && after == before; more += 0.01)
-        after = plan.storage_bits(step, *step.recipe->with_bits(bits + more));
+        after = plan.storage_bits(step, *step.recipe->with_bits(fewest + more));
       REQUIRE(after > before);
       CHECK(plan.storage_bits() + after - before > budget);
     }

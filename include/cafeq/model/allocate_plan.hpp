@@ -41,20 +41,22 @@ inline constexpr double least_rate = 2;
 /// one rate, the smallest first, whose rates are the coarsest.
 inline void set_equal_bits(Plan& plan, double target) {
   // Sets the bits of every matrix and says what comes of it, in bits a weight.
-  const auto mean_with = [&](double bits) {
-    for (Step& step : plan.steps) step.recipe = *step.recipe->with_bits(bits);
+  const auto mean_with = [&](double each) {
+    for (Step& step : plan.steps) step.recipe = *step.recipe->with_bits(each);
     return double(plan.storage_bits()) / double(plan.weights());
   };
   constexpr double close = 1e-3;
-  if (mean_with(target) <= target) return;
-  if (const double mean = mean_with(least_rate); mean > target) raise_target(target, mean);
-
-  double low = least_rate, high = target;
-  while (high - low > close) {
-    const double middle = (low + high) / 2;
-    (mean_with(middle) <= target ? low : high) = middle;
+  double bits = target;
+  if (mean_with(target) > target) {
+    if (const double mean = mean_with(least_rate); mean > target) raise_target(target, mean);
+    double high = target;
+    bits = least_rate;
+    while (high - bits > close) {
+      const double middle = (bits + high) / 2;
+      (mean_with(middle) <= target ? bits : high) = middle;
+    }
+    mean_with(bits);
   }
-  mean_with(low);
 
   const auto budget = std::int64_t(std::floor(target * double(plan.weights())));
   std::int64_t stored = plan.storage_bits();
@@ -67,7 +69,7 @@ inline void set_equal_bits(Plan& plan, double target) {
     Step& step = plan.steps[s];
     const std::int64_t before = plan.storage_bits(step);
     for (double more = close; more < widest_step; more += close) {
-      const AnyRecipe raised = *step.recipe->with_bits(low + more);
+      const AnyRecipe raised = *step.recipe->with_bits(bits + more);
       const std::int64_t after = plan.storage_bits(step, raised);
       if (after == before) continue;
       if (stored + after - before <= budget) {
