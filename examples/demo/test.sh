@@ -25,11 +25,11 @@ mkdir "$output/model"
 "$demo" --model "$output/model" --length 24 --texts 2 --output "$output/done" >"$output/out" 2>&1 ||
   fail "$(cat "$output/out")"
 [ "$(wc -l <"$output/out")" -le 60 ] || fail "more than 60 lines: $(cat "$output/out")"
-[ "$(grep -c '"recipe"' "$output/done/result.json")" = 8 ] || fail "expected 8 rows"
+[ "$(grep -c '"recipe"' "$output/done/result.json")" = 7 ] || fail "expected 7 rows"
 for recipe in "rtn, 4 bits" "smallest, 2 bits"; do
   grep -qF "$recipe" "$output/out" || fail "no row for $recipe: $(cat "$output/out")"
 done
-for file in rtn4 fast3 smallest2; do
+for file in rtn4 fast3 smallest3-own smallest2-own own-text; do
   [ -s "$output/done/$file.safetensors" ] || fail "$file is missing"
 done
 
@@ -42,5 +42,5 @@ expect "--threads" "$demo" --threads 0 --model "$output/model"
 (
   trap '' XFSZ
   ulimit -f 8
-  expect "rtn4" "$demo" --model "$output/model" --length 24 --texts 2
+  expect "own-text" "$demo" --model "$output/model" --length 24 --texts 2
 )
