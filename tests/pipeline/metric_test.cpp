@@ -7,6 +7,8 @@
 #include "cafeq/model/any_recipe.hpp"
 #include "cafeq/pipeline/quantize.hpp"
 #include "cafeq/pipeline/recipes.hpp"
+#include "cafeq/quant/codebook.hpp"
+#include "cafeq/quant/microfloat.hpp"
 #include "pipeline/dequantized.hpp"
 #include "support/build.hpp"
 #include "support/catch.hpp"
@@ -75,6 +77,20 @@ TEST_CASE("Every recipe that feeds errors back gains in the metric of massive in
   // Scales by rows of the weights as they are: nothing but what is fed back.
   CHECK(gain(recipes::mse<3>{}, W, massive_inputs(cols)) > 1.1);
   CHECK(gain(recipes::rtn<3>{}, W, massive_inputs(cols)) == 1);
+}
+
+TEST_CASE("Code books and small floats gain in the metric of massive inputs too") {
+  const auto W = test::heavy_tailed(64, 96, 2, 3);
+  const Metric metric = massive_inputs(96);
+  const auto check = [&](const auto& quantizer, double least) {
+    INFO(quantizer.name);
+    const Pipeline pipeline{RandomizedHadamard{}, quantizer, ErrorFeedback{}};
+    const double blind = error_in(pipeline.quantize(W), W, metric);
+    CHECK(blind > least * error_in(pipeline.quantize(W, metric), W, metric));
+  };
+  check(nf4(32), 3);
+  check(MxFp4{}, 3);
+  check(NvFp4{}, 3);
 }
 
 TEST_CASE("A result tells its error in a metric") {
