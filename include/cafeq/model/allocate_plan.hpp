@@ -70,6 +70,7 @@ inline void set_equal_bits(Plan& plan, double target) {
     const std::int64_t before = plan.storage_bits(step);
     for (double more = close; more < widest_step; more += close) {
       const AnyRecipe raised = *step.recipe->with_bits(bits + more);
+      if (raised->fault()) break;
       const std::int64_t after = plan.storage_bits(step, raised);
       if (after == before) continue;
       if (stored + after - before <= budget) {
