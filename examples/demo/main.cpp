@@ -15,6 +15,7 @@
 #include "cafeq/io/quantized_output.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "cafeq/model/quantize_model.hpp"
+#include "cafeq/run/known_inputs.hpp"
 #include "demo/recipes.hpp"
 #include "engine/engine.hpp"
 #include "engine/own_metric.hpp"
@@ -91,9 +92,7 @@ std::string find_model(const Options& options, ExecutorRef executor) {
 /// A file of what the layers of a model read on texts that it writes.
 GramFile own_metric(const Options& options, const engine::Engine& original,
                     const std::optional<engine::Tokenizer>& tokenizer) {
-  engine::Token begin = 0;
-  if (tokenizer && tokenizer->vocabulary().begin)
-    begin = engine::Token(*tokenizer->vocabulary().begin);
+  const auto begin = engine::Token(tokenizer ? tokenizer->vocabulary().begin.value_or(0) : 0);
   const std::string path = options.output + "/own-text.safetensors";
   example::ProgressBar bar("writing and reading texts", 1);
   const auto texts = engine::metric_texts(original.transformer, begin, options.own);
@@ -110,11 +109,8 @@ double quantize_file(const std::string& from, const std::string& to, const AnyRe
   PlanOptions how{.recipe = recipe};
   MetricSource metric_of;
   if (inputs != nullptr) {
-    for (const MatrixRole& matrix : find_roles(model.tensors(), model.config()).matrices)
-      if (inputs->find(matrix.place.tensor)) how.known_inputs.insert(matrix.place.tensor);
-    metric_of = [&](const MatrixRole& matrix) {
-      return inputs->load(*inputs->find(matrix.place.tensor)).metric();
-    };
+    how.known_inputs = cafeq::detail::known_inputs(*inputs, model);
+    metric_of = [&](const MatrixRole& matrix) { return cafeq::detail::metric_of(*inputs, matrix); };
   }
   const Plan plan = make_plan(model.tensors(), model.config(), how);
   const QuantizedOutput output(model, plan);

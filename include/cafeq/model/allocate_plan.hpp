@@ -37,8 +37,8 @@ namespace detail {
 /// The fewest bits a weight that recipes with a continuous rate have.
 inline constexpr double least_rate = 2;
 
-/// The same bits for every step, as near as its rates come; what these leave over raises some by
-/// one rate, the smallest first, whose rates are the coarsest.
+/// The same bits for every step, as near as its rates come; what these leave over raises some to
+/// the next that takes more, the smallest first, which take least for it.
 inline void set_equal_bits(Plan& plan, double target) {
   // Sets the bits of every matrix and says what comes of it, in bits a weight.
   const auto mean_with = [&](double each) {
