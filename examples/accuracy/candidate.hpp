@@ -201,6 +201,8 @@ inline std::vector<Candidate> in_metrics(const Workshop& shop,
         RunOptions options;
         options.plan.recipe = recipes::fast<>{.bits = bits, .seed = seed};
         add("`fast` affine g64", options, metric, seed);
+        options.plan.recipe = recipes::mse<>{.bits = bits, .group = 64};
+        add("`mse` affine g64", options, metric, seed);
       }
       RunOptions options;
       options.plan.recipe = recipes::learned<>{.bits = 3, .seed = seed};

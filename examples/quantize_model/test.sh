@@ -41,7 +41,7 @@ only() {
 }
 
 formats() {
-  for recipe in rtn fast learned paper smallest; do
+  for recipe in rtn mse fast learned paper smallest; do
     set -- --recipe $recipe
     [ $recipe != paper ] || set -- "$@" --include '*.0.self_attn.[vo]_proj.*' # it takes long
     run $recipe "$@"

@@ -50,7 +50,7 @@ struct Particular {
 
 TEST_CASE("The standard recipes by name") {
   const RecipeBook book = standard_recipes();
-  CHECK(book.names() == "rtn, fast, learned, paper, smallest");
+  CHECK(book.names() == "rtn, mse, fast, learned, paper, smallest");
   REQUIRE(book.entries().size() == 5);
   for (const RecipeBook::Entry& entry : book.entries()) {
     INFO(entry.name);
@@ -84,7 +84,7 @@ TEST_CASE("Options take the place of what a recipe has without them") {
 
 TEST_CASE("Names, options and values that a book does not know are refused") {
   CHECK_THAT(refusal_of("best", {}),
-             Contains("recipe best is not one of rtn, fast, learned, paper, smallest"));
+             Contains("recipe best is not one of rtn, mse, fast, learned, paper, smallest"));
   CHECK_THAT(refusal_of("smallest", {{"group", std::int64_t(64)}}),
              Contains("recipe smallest has no option group"));
   CHECK_THAT(refusal_of("rtn", {{"seed", std::int64_t(1)}}),

@@ -110,7 +110,7 @@ TEST_CASE("The command line knows a recipe of one's own from the book") {
   CHECK(help.line() == nullptr);
   CHECK(std::get<int>(help.parsed) == 0);
   CHECK_THAT(help.printed, Contains("mine: Hadamards of 16, levels without a zero"));
-  CHECK_THAT(help.printed, Contains("rtn, fast, learned, paper, smallest, mine"));
+  CHECK_THAT(help.printed, Contains("rtn, mse, fast, learned, paper, smallest, mine"));
 
   const Answer all = answer_to({"in", "out", "--recipe", "mine", "--bits", "3", "--group", "32"});
   REQUIRE(all.line() != nullptr);

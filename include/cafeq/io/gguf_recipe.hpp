@@ -87,13 +87,13 @@ EncodedRows to_gguf(const Codes<Q>& codes, int exponent, ExecutorRef executor) {
   return blocks;
 }
 
-/// The same in a metric of W's inputs: errors are fed back, and scales refitted in it.
+/// The same in a metric of W's inputs: errors are fed back, and scales fitted in it.
 template <class Arch = DefaultArch>
 QuantizedMatrix quantize_to_gguf(const Matrix<float>& W, GgufType type, const Metric& metric,
                                  ExecutorRef executor) {
   if (metric.is_identity() || gguf_type_info(type).weights == 1)
     return quantize_to_gguf<Arch>(W, type, executor);
-  constexpr ErrorFeedback rounder{.sweeps = 3};
+  constexpr ErrorFeedback rounder{.sweeps = 3, .fit_scales = true};
   const Result<int> exponent = exponent_of(W.view(), "W", executor);
   if (!exponent) raise(exponent.error());
   Matrix<float> X = scaled_down(W.view(), exponent.value(), executor);

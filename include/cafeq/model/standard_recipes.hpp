@@ -10,6 +10,7 @@ template <class Arch = DefaultArch>
 RecipeBook standard_recipes() {
   RecipeBook book;
   book.add(recipes::rtn<>{.group = 64});
+  book.add(recipes::mse<>{.group = 64});
   book.add(recipes::fast<>{});
   book.add(recipes::learned<>{});
   book.add(recipes::paper<>{});

@@ -85,10 +85,11 @@ G grid_of(int bits, Index group, ScaleSearch search = ScaleSearch::mse) {
   return grid;
 }
 
-/// The same transform and grid with error feedback and refitted scales.
+/// The same transform and grid with error feedback and scales that are fitted in the metric.
 template <class T, class Q>
 auto with_feedback(const Pipeline<T, Q, Nearest>& pipeline) {
-  return Pipeline{pipeline.transform, pipeline.quantizer, ErrorFeedback{.sweeps = 3}};
+  return Pipeline{pipeline.transform, pipeline.quantizer,
+                  ErrorFeedback{.sweeps = 3, .fit_scales = true}};
 }
 
 }  // namespace detail

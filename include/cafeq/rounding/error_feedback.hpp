@@ -11,6 +11,7 @@
 #include "cafeq/rounding/refit.hpp"
 #include "cafeq/rounding/rounder.hpp"
 #include "cafeq/rounding/row_slab.hpp"
+#include "cafeq/rounding/weighted_fit.hpp"
 
 namespace cafeq {
 
@@ -27,7 +28,10 @@ struct ErrorFeedback {
   static constexpr bool row_by_row = true;
 
   int sweeps = 1;
-  bool feedback = true;  ///< false: start from nearest codes instead (plain coordinate descent)
+  bool feedback = true;     ///< false: start from nearest codes instead (plain coordinate descent)
+  bool fit_scales = false;  ///< on the input side, first fit a linear grid's scales anew, columns
+                            ///< weighted by the metric's diagonal: for metrics of real inputs, some
+                            ///< of which are far louder than others
 
   /// The encoding of a joint quantizer must have its sequences along the lines, so that what is fed
   /// back is exact: rows on the output side, columns on the input side (for_lines). Blocks of the
@@ -42,6 +46,9 @@ struct ErrorFeedback {
     const rounding::MetricFloats floats(metric, sweeps > 0, executor);
 
     if constexpr (ScalarQuantizer<Q>) {
+      if constexpr (LinearGrid<Q>)
+        if (fit_scales && side == Side::input)
+          rounding::fit_weighted(X, metric, encoding, executor);
       if (side == Side::input) return round_slabs(X, floats, encoding, executor);
       return round_lines(X, floats, encoding, executor);
     } else {

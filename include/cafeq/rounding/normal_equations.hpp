@@ -61,20 +61,23 @@ struct NormalEquations {
 };
 
 /// The sums of columns [begin, end), in eight lanes of doubles, column j in lane (j − begin) mod 8,
-/// then lane after lane: a fixed order that hides the latency of additions.
-template <LinearGrid Q>
+/// then lane after lane: a fixed order that hides the latency of additions. `weigh(j)` is what a
+/// column counts for.
+template <LinearGrid Q, class Weigh>
 NormalEquations row_sums(const Q& q, std::span<const std::uint8_t> codes, std::span<const float> t,
-                         Index begin, Index end) noexcept {
+                         Index begin, Index end, Weigh&& weigh) noexcept {
   constexpr Index lanes = 8;
-  double cc[lanes] = {}, c1[lanes] = {}, cx[lanes] = {}, x1[lanes] = {};
+  double cc[lanes] = {}, c1[lanes] = {}, n1[lanes] = {}, cx[lanes] = {}, x1[lanes] = {};
   const auto add = [&](Index j, Index l) {
     const double c = double(q.level(codes[std::size_t(j)]));
     const double x = double(t[std::size_t(j)]);
-    cc[l] += c * c;  // products of floats: exact
-    cx[l] += c * x;
+    const double w = weigh(j), wc = w * c;
+    cc[l] = std::fma(wc, c, cc[l]);
+    cx[l] = std::fma(wc, x, cx[l]);
     if constexpr (Q::has_offset) {
-      c1[l] += c;
-      x1[l] += x;
+      c1[l] += wc;
+      x1[l] = std::fma(w, x, x1[l]);
+      n1[l] += w;
     }
   };
 
@@ -87,11 +90,17 @@ NormalEquations row_sums(const Q& q, std::span<const std::uint8_t> codes, std::s
   for (Index l = 0; l < lanes; ++l) {
     sums.cc += cc[l];
     sums.c1 += c1[l];
+    sums.n1 += n1[l];
     sums.cx += cx[l];
     sums.x1 += x1[l];
   }
-  sums.n1 = double(end - begin);
   return sums;
+}
+/// Of plain squared error.
+template <LinearGrid Q>
+NormalEquations row_sums(const Q& q, std::span<const std::uint8_t> codes, std::span<const float> t,
+                         Index begin, Index end) noexcept {
+  return row_sums(q, codes, t, begin, end, [](Index) { return 1.0; });
 }
 
 /// NormalEquations of many rows at once, one a lane. Blocks of a metric have scales of their own,

@@ -58,7 +58,11 @@ struct learned {
             .block = block(rows, cols), .quantizer = grid, .surrogate = surrogate(), .seed = seed},
         grid, ErrorFeedback{.sweeps = 3}};
   }
-  auto metric_pipeline(Index rows, Index cols) const { return pipeline(rows, cols); }
+  auto metric_pipeline(Index rows, Index cols) const {
+    auto pipeline = this->pipeline(rows, cols);
+    pipeline.rounder.fit_scales = true;
+    return pipeline;
+  }
   auto pair(const PairShape&) const {
     return PairPipeline<G>{
         .quantizer = detail::grid_of<G>(bits, group), .surrogate = surrogate(), .seed = seed};

@@ -5,12 +5,15 @@
 
 namespace cafeq::recipes {
 
-/// Round to nearest with scales by MSE search. b + 32/group bits. Pairs are rounded one by one,
-/// their error measured as that of any other pair: what those are compared with.
+/// Round to nearest with scales by MSE search. b + 32/group bits. In a metric of the inputs scales
+/// are fitted in that, and errors fed back: the best codes for engines whose format has no room for
+/// a transform. Pairs are rounded one by one, their error measured as that of any other pair: what
+/// those are compared with.
 template <int Bits = runtime_bits, class G = Affine<Bits>>
 struct mse {
   static constexpr std::string_view name = "mse";
-  static constexpr std::string_view description = "round to nearest with scales by MSE search";
+  static constexpr std::string_view description =
+      "no transform: scales by MSE search, in a metric with errors fed back";
   static constexpr double work = 1;
 
   [[no_unique_address]] BitCount<Bits> bits{};
