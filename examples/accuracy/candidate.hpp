@@ -100,6 +100,7 @@ inline Made make_by_run(const Workshop& shop, RunOptions options) {
   options.input = shop.file.path();
   options.output = output.path;
   options.overwrite = true;
+  std::filesystem::remove_all(output.path + ".partial");  // of a run before that was ended
   const ModelRun run(std::move(options), shop.threads);
   const RunSummary summary = run.quantize();
   const ModelFile quantized(output.path);

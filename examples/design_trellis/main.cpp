@@ -129,9 +129,9 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(10, 16))
       ->capture_default_str();
   app.add_option("--bits", o.bits, "the class of rates: from so many bits a weight up to one more")
-      ->check(CLI::Range(2, 4))
+      ->check(CLI::Range(1, 4))
       ->capture_default_str();
-  app.add_option("--levels", o.levels, "magnitudes (default: 32 at 2 bits, else 128)")
+  app.add_option("--levels", o.levels, "magnitudes (default: 32 below 3 bits, else 128)")
       ->check(CLI::IsMember({16, 32, 64, 128}));
   app.add_option("--offset", o.offset,
                  "sixteenths of a bit above --bits that the table is trained for")
@@ -152,7 +152,7 @@ int run(int argc, char** argv) {
   app.add_option("--threads", threads, "threads (default: all cores)")->check(CLI::Range(1, 1024));
   app.add_option("--seed", o.seed, "of multipliers and sample")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  if (o.levels == 0) o.levels = o.bits == 2 ? 32 : 128;
+  if (o.levels == 0) o.levels = o.bits <= 2 ? 32 : 128;
   o.finalists = std::min(o.finalists, o.candidates);
 
   const CounterRng rng(o.seed, 1);

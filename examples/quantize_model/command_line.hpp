@@ -118,7 +118,7 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
   app.add_option("--target-bits", run.target_bits,
                  "mean bits a weight, all counted; spread over the matrices")
       ->excludes("--bits")
-      ->check(CLI::Range(2.0, 9.0));
+      ->check(CLI::Range(1.0, 9.0));
   app.add_option("--target-size", run.target_size,
                  "bytes of OUTPUT at most, as 4GB or 700MiB, instead")
       ->transform(CLI::AsSizeValue(true))

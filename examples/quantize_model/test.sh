@@ -134,7 +134,7 @@ options() {
     awk "BEGIN { exit !($bits <= $target && $bits > $target - 0.5) }" ||
       fail "$bits bits for $target"
   done
-  for target in 2.3 3.25 4.5; do
+  for target in 1.4 2.3 3.25 4.5; do
     "$tool" model smallest$target --recipe smallest --target-bits $target --json >json 2>out ||
       fail "$(cat out)"
     bits=$(value bits_per_weight)
@@ -280,12 +280,12 @@ refuses() {
   expect 2 "--bits" "$tool" model new --recipe smallest --bits 8
   expect 2 "--target-bits" "$tool" model new --recipe smallest --target-bits 6
   expect 2 "--target-size" "$tool" model new --target-size 0
-  expect 1 "target bits: 2 are fewer than" "$tool" model new --recipe smallest --target-bits 2
+  expect 1 "target bits: 1 are fewer than" "$tool" model new --recipe smallest --target-bits 1
   expect 2 "--group" "$tool" model new --recipe smallest --group 64
   expect 1 "cannot hold the codes of smallest" \
     "$tool" model new --recipe smallest --format gguf:Q4_K
   expect 2 "--bits" "$tool" model new --bits 1
-  expect 2 "--target-bits" "$tool" model new --target-bits 1
+  expect 2 "--target-bits" "$tool" model new --target-bits .5
   expect 2 "--target-size" "$tool" model new --target-size 1GB --target-bits 3
   expect 2 "--target-size" "$tool" model new --target-size 1GB --format float
   expect 2 "--bits" "$tool" model new --bits 4 --format gguf:Q4_K

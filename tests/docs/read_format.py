@@ -45,7 +45,7 @@ def trellis(d, part, text):
     def scales(name, count):
         codes = unpack(part[name + '_codes'], d['scale_bits'], count)
         return np.where(codes == 2**d['scale_bits'] - 1, 0, np.exp(d[name + '_base'] - codes * d[name + '_step']))
-    band = next(b for b in ('32 to 47', '48 to 63', '64 to 80') if int(b[:2]) <= rate <= int(b[-2:]))
+    band = next(b for b in ('16 to 31', '32 to 47', '48 to 63', '64 to 80') if int(b[:2]) <= rate <= int(b[-2:]))
     m, levels, unit = re.search(rf'\| {L} \| {band} \| (\d+) \| (\d+) \| ([\d.]+) \|', text).groups()
     T = np.array(re.search(rf'T for `window` {L}, `rate` {band}:\n\n```text\n([\d\s]+)```', text)[1].split(), float)
     K = min(lines, max(1, (lines * length + 4096) // 8192)) if d['sequence'] == 'rows' else lines

@@ -192,7 +192,7 @@ TEST_CASE("trellis codes that contradict themselves are refused by name") {
       trellis_error_after([](auto& tensors, Json&) { tensors.erase("w.scale_codes"); }).message(),
       Contains("w.scale_codes is missing"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rate"] = 81; }).message(),
-             Contains("rate is 81, must be 32 to 80"));
+             Contains("rate is 81, must be 16 to 80"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["rate"] = 40; }).message(),
              Contains("w.codes is"));
   CHECK_THAT(trellis_error_after([](auto&, Json& w) { w["window"] = 11; }).message(),

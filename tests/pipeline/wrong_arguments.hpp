@@ -83,10 +83,10 @@ void wrong_recipes_of_matrices(F&& f) {
            paper<>{.learning_rate = std::numeric_limits<double>::infinity()});
   f.matrix("adam: steps is -1, must not be negative", W, paper<>{.steps = -1});
 
-  f.matrix("smallest: 1 bits are fewer than the 2.54167 that 16 x 24 weights take", W,
+  f.matrix("smallest: 1 bits are fewer than the 1.54167 that 16 x 24 weights take", W,
            smallest{.bits = 1});
   f.matrix("smallest: bits is nan", W, smallest{.bits = not_a_number});
-  f.matrix("smallest: bits is 1, must be 2 to 9", W, smallest{.bits = 1, .or_least = true});
+  f.matrix("smallest: bits is 0.5, must be 1 to 9", W, smallest{.bits = 0.5, .or_least = true});
   f.matrix("trellis: window is 11, must be 10, 12 or 14", W, smallest{.bits = 5, .window = 11});
 }
 
@@ -104,7 +104,7 @@ void wrong_parts_of_pipelines(F&& f) {
   f.matrix("quantizer: group is 8, in these super-blocks it is 32", W,
            Pipeline{Identity{}, AffineK<4, 32, 6>{.group = 8}});
 
-  f.matrix("trellis: rate is 0 sixteenths of a bit, must be 32 to 80", W,
+  f.matrix("trellis: rate is 0 sixteenths of a bit, must be 16 to 80", W,
            Pipeline{Identity{}, Trellis{.rate = {0}}});
   f.matrix("trellis: scale_bits is 2, must be 3 to 8", W,
            Pipeline{Identity{}, Trellis{.scale_bits = 2}});

@@ -34,7 +34,10 @@ TEST_CASE("Codes are centred, ascending and made for weights of variance one") {
       squares += double(code.level(s)) * code.level(s);
     }
     const double variance = squares / code.states() * double(code.unit) * double(code.unit);
-    CHECK(variance > 1.05);  // large levels are there, but chosen less often
+    // Large levels are there, but chosen less often. At 1 to 2 bits, with which a fifth of the
+    // variance is lost, they matter less.
+    const auto number = &code - cafeq::detail::trellis_codes.data();
+    CHECK(variance > (number % 4 == 0 ? 0.9 : 1.05));
     CHECK(variance < 1.3);
     CHECK(std::abs(sum) / code.states() < 2);
     CHECK(std::is_sorted(code.magnitudes.begin(), code.magnitudes.begin() + code.levels));

@@ -66,7 +66,7 @@ TEMPLATE_TEST_CASE("levels are those of the states, at every rate, from anywhere
 TEST_CASE("every state of every code", "[kernel][trellis_decode]") {
   for (std::size_t c = 0; c < cafeq::detail::trellis_codes.size(); ++c) {
     const TrellisCode& code = cafeq::detail::trellis_codes[c];
-    TrellisChunk chunk(20, 32 + 16 * int(c % 3), code.window);
+    TrellisChunk chunk(20, 16 + 16 * int(c % 4), code.window);
     const Index begin = chunk.rate.begin(3);
     bool same = true;
     for (std::uint32_t state = 0; state < code.states(); ++state) {

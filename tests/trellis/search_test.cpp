@@ -114,7 +114,8 @@ double gaussian_trellis_error(TrellisRate rate, int window, Index n, int chunks)
 }
 
 constexpr int trellis_windows[]{12, 10};
-constexpr int trellis_test_rates[]{32, 33, 35, 47, 48, 51, 64, 79, 80};  // sixteenths
+constexpr int trellis_test_rates[]{16, 17, 24, 31, 32, 33, 35,
+                                   47, 48, 51, 64, 79, 80};  // sixteenths
 
 }  // namespace
 
@@ -187,7 +188,7 @@ TEST_CASE(
 }
 
 TEST_CASE("trellis search joins its pieces") {
-  for (const int sixteenths : {32, 51, 67}) {
+  for (const int sixteenths : {16, 27, 32, 51, 67}) {
     const TrellisRate rate{sixteenths};
     const TrellisCode& code = trellis_code(rate, 10);
     kernel::TrellisSearch<> search(code, rate);
@@ -252,6 +253,7 @@ TEST_CASE("the error of trellis search does not grow with the rate or the window
   }
 }
 
+// From 2 bits on: below, the window of the largest level takes the choice from ten neighbours.
 TEST_CASE("trellis search gives an outlier the largest level") {
   for (const int window : trellis_windows)
     for (const int sixteenths : {32, 40, 48, 56, 64, 72, 80})
@@ -312,7 +314,7 @@ TEST_CASE("trellis search closes short cycles whose sums are all saturated") {
   const CounterRng rng(5, 9);
   std::uint64_t drawn = 0;
   for (const int window : trellis_windows)
-    for (const int sixteenths : {32, 33, 40, 48, 64, 80}) {
+    for (const int sixteenths : {16, 23, 32, 33, 40, 48, 64, 80}) {
       const TrellisRate rate{sixteenths};
       kernel::TrellisSearch<> search(trellis_code(rate, window), rate);
       for (int round = 0; round < (test::sanitized ? 27 : 200); ++round) {

@@ -35,7 +35,7 @@ namespace detail {
 }
 
 /// The fewest bits a weight that recipes with a continuous rate have.
-inline constexpr double least_rate = 2;
+inline constexpr double least_rate = 1;
 
 /// The same bits for every step, as near as its rates come; what these leave over raises some to
 /// the next that takes more, the smallest first, which take least for it.

@@ -19,17 +19,17 @@
 
 namespace cafeq {
 
-/// Bits a weight: a whole number of sixteenths, from 2 to 5 bits.
+/// Bits a weight: a whole number of sixteenths, from 1 to 5 bits.
 struct TrellisRate {
   int sixteenths = 48;
 
-  static constexpr int least = 32, most = 80;
+  static constexpr int least = 16, most = 80;
 
   constexpr bool is_valid() const noexcept { return sixteenths >= least && sixteenths <= most; }
   constexpr double bits() const noexcept { return sixteenths / 16.0; }
   /// ⌊tR⌋: where the window of weight t begins, and how many bits t weights have.
   constexpr Index begin(Index t) const noexcept { return t * sixteenths >> 4; }
-  /// Rates share a code by their whole bits: 2, 3 or 4, which also serves 5.
+  /// Rates share a code by their whole bits: 1, 2, 3 or 4, which also serves 5.
   constexpr int code_class() const noexcept { return std::min(4, sixteenths / 16); }
 
   bool operator==(const TrellisRate&) const = default;

@@ -13,8 +13,11 @@ namespace cafeq {
 
 namespace detail {
 
-/// Windows of 12, 10 and 14 bits one after the other, each with the classes 2, 3 and 4.
-inline constexpr std::array<TrellisCode, 9> trellis_codes{
+/// Windows of 12, 10 and 14 bits one after the other, each with the classes 1, 2, 3 and 4.
+inline constexpr std::array<TrellisCode, 12> trellis_codes{
+    TrellisCode{12, 35477, 32, 0.01958359f, {2,  3,  5,  7,  9,  11, 12, 14, 17, 21, 21,
+                                             23, 26, 30, 31, 33, 36, 39, 41, 44, 47, 49,
+                                             55, 57, 58, 66, 68, 75, 81, 89, 99, 127}},
     TrellisCode{12, 48563, 32, 0.02066383f, {1,  3,  5,  6,  9,  11, 13, 15, 17, 19, 21,
                                              24, 26, 28, 30, 33, 35, 38, 40, 43, 46, 49,
                                              53, 56, 59, 64, 68, 74, 80, 88, 98, 127}},
@@ -38,6 +41,9 @@ inline constexpr std::array<TrellisCode, 9> trellis_codes{
                                       41, 42, 43, 44, 44, 45, 45,  46, 47, 48, 49, 50, 50, 51, 52,
                                       54, 54, 55, 56, 58, 58, 60,  61, 62, 63, 65, 67, 68, 70, 72,
                                       74, 77, 80, 83, 87, 95, 107, 127}},
+    TrellisCode{10, 38323, 32, 0.01917057f, {1,  5,  5,  8,  9,  12, 13, 16, 18, 18, 24,
+                                             25, 27, 28, 30, 35, 35, 43, 43, 44, 48, 50,
+                                             54, 55, 62, 65, 70, 78, 82, 90, 99, 127}},
     TrellisCode{10, 50893, 32, 0.02048894f, {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 22,
                                              24, 26, 28, 31, 34, 36, 39, 42, 43, 47, 50,
                                              53, 57, 61, 65, 70, 75, 81, 90, 98, 127}},
@@ -61,6 +67,9 @@ inline constexpr std::array<TrellisCode, 9> trellis_codes{
                                       42, 43, 43, 44, 45, 46, 46,  47, 48, 49, 50, 50, 51, 52, 53,
                                       54, 55, 56, 57, 58, 59, 61,  62, 63, 65, 66, 68, 69, 71, 74,
                                       75, 78, 81, 86, 89, 97, 107, 127}},
+    TrellisCode{14, 35931, 32, 0.01938640f, {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                             24, 26, 28, 31, 34, 35, 38, 41, 43, 45, 49,
+                                             54, 55, 61, 66, 70, 76, 82, 88, 97, 127}},
     TrellisCode{14, 13511, 32, 0.02060129f, {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 19,
                                              24, 26, 28, 30, 33, 34, 38, 40, 43, 46, 48,
                                              52, 55, 60, 63, 67, 73, 81, 88, 98, 127}},
@@ -94,8 +103,8 @@ constexpr bool is_trellis_window(int window) noexcept {
 
 /// The code of a rate; `window` is 14, 12 or 10.
 constexpr const TrellisCode& trellis_code(TrellisRate rate, int window) noexcept {
-  const int first = window == 12 ? 0 : window == 10 ? 3 : 6;
-  return detail::trellis_codes[std::size_t(first + rate.code_class() - 2)];
+  const int first = window == 12 ? 0 : window == 10 ? 4 : 8;
+  return detail::trellis_codes[std::size_t(first + rate.code_class() - 1)];
 }
 
 }  // namespace cafeq

@@ -3,7 +3,8 @@
 ///
 /// A cycle must end where it begins. The bits that cross the seam are taken from an open search of
 /// the last 96 and the first 96 weights, and the main search is held to them at both ends. It runs
-/// in pieces of 1,024 weights that look 64 further, where chains have met almost surely.
+/// in pieces of 1,024 weights that look 64 further, where chains have met almost surely; below 2
+/// bits a weight 160, and the seam is as wide.
 #pragma once
 
 #include <algorithm>
@@ -19,9 +20,9 @@
 
 namespace cafeq::kernel {
 
-/// Searches chunks, one after another. One object serves one worker; it owns 1,089 rows of costs,
-/// 2^(window + 1 − ⌊R⌋) bytes each (2.2 MB for a window of 12 bits and 2 bits a weight, .14 MB for
-/// 10 and 4), and asks for no memory after it is made.
+/// Searches chunks, one after another. One object serves one worker; it owns a row of costs for
+/// each weight of a chain, 2^(window + 1 − ⌊R⌋) bytes each (4.8 MB for a window of 12 bits and 1
+/// bit a weight, .14 MB for 10 and 4), and asks for no memory after it is made.
 template <class Arch = DefaultArch>
 class TrellisSearch {
  public:
@@ -30,7 +31,9 @@ class TrellisSearch {
       : stream_{rate, code.window},
         states_of_code_(Index(code.states())),
         levels_(code.states() * (rate.code_class() == 4 ? 3 : 1)),
-        costs_(std::size_t(longest + 1) * (code.states() >> rate.code_class())) {
+        seam_(rate.code_class() == 1 ? 160 : 96),
+        longest_(piece + (rate.code_class() == 1 ? most_look_ahead : 64)),
+        costs_(std::size_t(longest_ + 1) * (code.states() >> rate.code_class())) {
     CAFEQ_ASSERT(rate.is_valid() && code.window >= 10 && code.window <= 16);
     for (std::size_t i = 0; i < levels_.size(); ++i) {
       const int level =
@@ -62,7 +65,8 @@ class TrellisSearch {
   }
 
  private:
-  static constexpr Index seam = 96, piece = 1024, look_ahead = 64, longest = piece + look_ahead;
+  static constexpr Index piece = 1024, most_look_ahead = 160,
+                         most_weights = piece + most_look_ahead;
   static constexpr int open = -1;
 
   std::uint16_t* row(Index i) noexcept {
@@ -79,14 +83,14 @@ class TrellisSearch {
     n_ = stream_.padded(Index(x.size()));
 
     // What crosses the seam.
-    const Index half = std::min(seam, n_ / 2);
+    const Index half = std::min(seam_, n_ / 2);
     chain(n_ - half, 2 * half, open, open);
     const int across = states_[std::size_t(half)] >> stream_.new_bits(0, n_);
 
     int before = across;
     for (Index t = 0; t < n_;) {
-      const bool last = n_ - t <= longest;
-      chain(t, last ? n_ - t : longest, before, last ? across : open);
+      const bool last = n_ - t <= longest_;
+      chain(t, last ? n_ - t : longest_, before, last ? across : open);
       const Index kept = last ? n_ - t : piece;
       take(t, std::span<const std::uint16_t>(states_.data(), std::size_t(kept)));
 
@@ -116,6 +120,7 @@ class TrellisSearch {
     if (begin != open) row(0)[begin] = 0;
     const Index steps = end == open ? count : count - 1;
     switch (stream_.rate.code_class()) {
+      case 1: forward<1>(steps); break;
       case 2: forward<2>(steps); break;
       case 3: forward<3>(steps); break;
       default: forward<4>(steps); break;
@@ -126,7 +131,7 @@ class TrellisSearch {
       const std::uint16_t* v = row(count);
       end = int(std::min_element(v, v + (states_of_code_ >> shift_[std::size_t(count)])) - v);
     }
-    if (stream_.rate.code_class() == 2) trace_back<false>(count, end);
+    if (stream_.rate.code_class() <= 2) trace_back<false>(count, end);
     else trace_back<true>(count, end);
     if (begin != open) begin_with(begin, count);
   }
@@ -159,6 +164,7 @@ class TrellisSearch {
       const int shift = shift_[std::size_t(i)];
       std::uint32_t s = 0;
       switch (shift_[std::size_t(i + 1)]) {
+        case 1: s = predecessor<Doubles, 1>(i, prefix); break;
         case 2: s = predecessor<Doubles, 2>(i, prefix); break;
         case 3: s = predecessor<Doubles, 3>(i, prefix); break;
         case 4: s = predecessor<Doubles, 4>(i, prefix); break;
@@ -191,6 +197,7 @@ class TrellisSearch {
   Index states_of_code_;
   // Of each state, in units of 2^-13; for 4-bit codes near() 0, 2 and −2.
   Buffer<std::int16_t> levels_;
+  Index seam_, longest_;         // weights on a side of the seam, and in a chain
   Buffer<std::uint16_t> costs_;  // v, a row a weight
 
   // The chunk that is searched, and how many weights it has with those that nobody reads.
@@ -199,10 +206,10 @@ class TrellisSearch {
 
   // Of the weights of a chain, and but for the states of the one behind them: the bits that come
   // with a weight, which levels it is compared with, and what it should be.
-  std::array<std::uint8_t, longest + 1> shift_{};
-  std::array<std::uint8_t, longest + 1> centre_{};
-  std::array<std::int16_t, longest + 1> target_{};
-  std::array<std::uint16_t, longest> states_{};
+  std::array<std::uint8_t, most_weights + 1> shift_{};
+  std::array<std::uint8_t, most_weights + 1> centre_{};
+  std::array<std::int16_t, most_weights + 1> target_{};
+  std::array<std::uint16_t, most_weights> states_{};
 };
 
 }  // namespace cafeq::kernel

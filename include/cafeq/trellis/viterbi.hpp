@@ -11,10 +11,10 @@
 /// it is added, so that a step reads v_t and the levels and writes v_{t+1}, all in L1.
 ///
 /// Costs are whole numbers: targets and levels are rounded to units of 2^-13, squares to units of
-/// 2^-10, 2^-12 and 2^-14 for codes of 2, 3 and 4 bits. They saturate where a weight is off by 4, 2
-/// and 1. From each v the least one of the row before is subtracted, and it is capped so that no
-/// sum overflows: at 48, 12 and 3 times the variance of the targets. Of equal sums the smallest
-/// predecessor wins. So every architecture gives the same states.
+/// 2^-10, 2^-12 and 2^-14 for codes of at most 2, of 3 and of 4 bits. They saturate where a weight
+/// is off by 4, 2 and 1. From each v the least one of the row before is subtracted, and it is
+/// capped so that no sum overflows: at 48, 12 and 3 times the variance of the targets. Of equal
+/// sums the smallest predecessor wins. So every architecture gives the same states.
 #pragma once
 
 #include <algorithm>
@@ -90,8 +90,9 @@ std::uint16_t step_forward(const std::uint16_t* before, std::uint16_t* after,
         best[v] = j == 0 ? sum : simd::min_words<Arch>(best[v], sum);
       }
     };
+    constexpr int some_states = std::min(4, 1 << Next);
     CAFEQ_UNROLL
-    for (int j = 0; j < 4; ++j) join(j);
+    for (int j = 0; j < some_states; ++j) join(j);
     for (Index j = 4; j < Index(1) << Next; j += 4) {
       CAFEQ_UNROLL
       for (int i = 0; i < 4; ++i) join(j + i);
@@ -132,16 +133,17 @@ std::uint32_t step_back(const std::uint16_t* costs, const std::int16_t* levels, 
       best = std::min(best, value * 32 + std::uint32_t(j) + lane);
     }
   } else {
-    for (std::uint32_t j = 0; j < 1u << Next; j += 4) {
+    constexpr std::uint32_t some_states = std::min(4u, 1u << Next);
+    for (std::uint32_t j = 0; j < 1u << Next; j += some_states) {
       CAFEQ_UNROLL
-      for (std::uint32_t i = 0; i < 4; ++i) {
+      for (std::uint32_t i = 0; i < some_states; ++i) {
         const int difference =
             std::clamp((int(target) - level[i * stride]) * (Doubles ? 2 : 1), -32768, 32767);
         best = std::min(
             best, (v[i * v_stride] + (std::uint32_t(difference * difference) >> 16)) * 32 + j + i);
       }
-      level += 4 * stride;
-      v += 4 * v_stride;
+      level += some_states * stride;
+      v += some_states * v_stride;
     }
   }
   return (best & 31) * std::uint32_t(stride) + prefix;

@@ -29,8 +29,9 @@ struct alignas(128) TrellisWindows {
 /// Of stretches that begin at bit `place` of a byte, 0 … 7.
 ///
 /// A pair of windows of 12 bits spans at most 7 + 5 + 12 = 24 bits, three bytes, and the last byte
-/// of a stretch is its twelfth. Longer windows need a fourth byte, and the odd one, which begins
-/// two bits or more behind the even one, then still has to move up or not at all.
+/// of a stretch is its twelfth. Longer windows need a fourth byte, and the odd one has to move up
+/// or not at all: where it begins at the second bit of these, they begin a byte earlier, which then
+/// has nothing that is looked at.
 constexpr TrellisWindows windows_at(Index place, TrellisRate rate, int window) noexcept {
   constexpr std::uint8_t none = 0x80;  // a shuffle makes 0 of it
   const int span = window > 12 ? 4 : 3;
@@ -38,9 +39,12 @@ constexpr TrellisWindows windows_at(Index place, TrellisRate rate, int window) n
   TrellisWindows windows{};
   for (std::size_t l = 0; l < 8; ++l) {
     const Index even = place + rate.begin(Index(2 * l)), odd = place + rate.begin(Index(2 * l + 1));
-    const Index byte = even / 8;
-    for (int b = 0; b < 4; ++b)
-      windows.bytes[4 * l + std::size_t(b)] = b < span ? std::uint8_t(byte + span - 1 - b) : none;
+    Index byte = even / 8;
+    if (window + 16 - 8 * span + int(odd - 8 * byte) < 0) --byte;
+    for (int b = 0; b < 4; ++b) {
+      const Index from = byte + span - 1 - b;
+      windows.bytes[4 * l + std::size_t(b)] = b < span && from >= 0 ? std::uint8_t(from) : none;
+    }
     windows.right[l] = std::uint32_t(8 * span - window - int(even - 8 * byte));
     windows.left[l] = std::uint32_t(window + 16 - 8 * span + int(odd - 8 * byte));
   }

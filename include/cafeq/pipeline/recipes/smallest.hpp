@@ -10,7 +10,7 @@
 namespace cafeq::recipes {
 
 /// Codes chosen together: a randomized Hadamard, then a trellis with one logarithmic scale a row.
-/// `bits` is a budget for everything, 2.05 to 5 or so; rate and scales are what it affords. The
+/// `bits` is a budget for everything, 1.05 to 5 or so; rate and scales are what it affords. The
 /// least error of all recipes at equal bits; .5 s for a million weights on one core. A learned
 /// transform gains less here than the bits that it is stored with (docs/explanation/trellis.md).
 struct smallest {
@@ -90,9 +90,9 @@ struct smallest {
     if (auto fault = detail::least_trellis(loads, window).fault(0, 0)) return fault;
     if (!std::isfinite(bits))
       return Error(ErrorCode::invalid_argument, message("smallest: bits is ", bits));
-    if (or_least && !(bits >= 2 && bits <= 9))
+    if (or_least && !(bits >= 1 && bits <= 9))
       return Error(ErrorCode::invalid_argument,
-                   message("smallest: bits is ", bits, ", must be 2 to 9"));
+                   message("smallest: bits is ", bits, ", must be 1 to 9"));
     const double least = detail::least_trellis_bits(loads, window);
     if (or_least || bits >= least) return std::nullopt;
     return Error(ErrorCode::invalid_argument,
