@@ -82,7 +82,7 @@ format() {
   reader() {
     for options in "--recipe rtn" "--recipe fast" "--recipe fast --bits 3 --no-pairs" \
       "--recipe learned" "--recipe smallest" "--recipe smallest --bits 2 --embeddings" \
-      "--recipe smallest --target-bits 4.6"; do
+      "--recipe smallest --target-bits 4.6" "--recipe smallest --target-bits 1.9"; do
       rm -rf whole floats
       "$tool" odd whole $options >out 2>&1 || fail "$options: $(cat out)"
       "$tool" odd floats $options --format float >out 2>&1 || fail "$options: $(cat out)"

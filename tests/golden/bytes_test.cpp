@@ -31,6 +31,7 @@ TEST_CASE("smallest gives the same bytes as ever") {
   add_recipe(set, "smallest 3.25", recipes::smallest{});
   add_recipe(set, "smallest 2.4 window 10",
              recipes::smallest{.bits = 2.4, .window = 10, .seed = 1});
+  add_recipe(set, "smallest 1.6", recipes::smallest{.bits = 1.6});
   add_recipe(set, "smallest 4.4 window 14", recipes::smallest{.bits = 4.4, .window = 14});
   const Trellis columns{.rate = {40}, .scale_bits = 6, .window = 10, .sequence = Sequence::column};
   add_pipeline(set, "trellis columns", RandomizedHadamard{}, columns, Nearest{});
