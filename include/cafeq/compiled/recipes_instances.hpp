@@ -8,6 +8,7 @@
 namespace cafeq {
 
 CAFEQ_INSTANCE AnyRecipe::AnyRecipe(recipes::rtn<>);
+CAFEQ_INSTANCE AnyRecipe::AnyRecipe(recipes::mse<>);
 CAFEQ_INSTANCE AnyRecipe::AnyRecipe(recipes::fast<>);
 CAFEQ_INSTANCE AnyRecipe::AnyRecipe(recipes::learned<>);
 CAFEQ_INSTANCE AnyRecipe::AnyRecipe(recipes::paper<>);
