@@ -44,6 +44,9 @@ struct Part {
   std::span<const Token> tokens;
 };
 
+/// Told what a layer takes in: states [n, hidden].
+using Keep = std::function<void(Index layer, const Matrix<float>& states)>;
+
 /// Told what each stack of a layer takes in, which it names by the first of its matrices.
 using Watch = std::function<void(cafeq::Role reader, View<const float> inputs)>;
 
@@ -62,11 +65,16 @@ class Transformer {
 
   /// Takes parts of different texts to the states [n, hidden] of all their tokens, text after text.
   /// Raises for texts that are longer than the model's context and for unknown tokens.
-  Matrix<float> forward(std::span<const Part> parts) const;
+  Matrix<float> forward(std::span<const Part> parts, const Keep& keep = {}) const {
+    return forward_from(0, embed(parts), parts, keep);
+  }
   Matrix<float> forward(Text& text, std::span<const Token> tokens) const {
     const Part part{&text, tokens};
     return forward(std::span(&part, 1));
   }
+  /// The same from what layer `first` takes in, which earlier ones have made of these tokens.
+  Matrix<float> forward_from(Index first, Matrix<float> x, std::span<const Part> parts,
+                             const Keep& keep = {}) const;
   /// Texts as a whole, layer after layer, for what each of them takes in: watch(layer) is asked for
   /// before a layer and done(layer) told behind it. Memory: a state [hidden] for each token, and
   /// what one layer makes of some of the texts.
@@ -83,6 +91,8 @@ class Transformer {
   void logits(View<const float> states, View<float> logits) const;
 
  private:
+  /// Raises for texts that become longer than the model's context.
+  void open(std::span<const Part> parts) const;
   Matrix<float> embed(std::span<const Part> parts) const;
   /// x [n, hidden] becomes what a layer makes of it.
   void layer(Index number, std::span<const Part> parts, Matrix<float>& x, const Watch& watch) const;
@@ -99,9 +109,14 @@ class Transformer {
   Rope rope_, long_rope_, window_rope_;
 };
 
-inline Matrix<float> Transformer::forward(std::span<const Part> parts) const {
-  Matrix<float> x = embed(parts);
-  for (Index l = 0; l < model_.config.layers; ++l) layer(l, parts, x, {});
+inline Matrix<float> Transformer::forward_from(Index first, Matrix<float> x,
+                                               std::span<const Part> parts,
+                                               const Keep& keep) const {
+  open(parts);
+  for (Index l = first; l < model_.config.layers; ++l) {
+    if (keep) keep(l, x);
+    layer(l, parts, x, {});
+  }
   for (const Part& part : parts) part.text->length_ += Index(part.tokens.size());
   Matrix<float> h(x.rows(), x.cols());
   normalise(model_.norm, x.view(), h.view());
@@ -148,6 +163,7 @@ inline void Transformer::observe(std::span<const Tokens> texts,
     Some some;
     some.texts.resize(end - at);
     for (std::size_t i = at; i < end; ++i) some.parts.push_back({&some.texts[i - at], texts[i]});
+    open(some.parts);
     some.x = embed(some.parts);
     all.push_back(std::move(some));
     at = end;
@@ -169,9 +185,8 @@ inline void Transformer::logits(View<const float> states, View<float> logits) co
       for (float& x : logits.row(i)) x = float(cap * std::tanh(double(x) / cap));
 }
 
-inline Matrix<float> Transformer::embed(std::span<const Part> parts) const {
+inline void Transformer::open(std::span<const Part> parts) const {
   const cafeq::ModelConfig& c = model_.config;
-  Index n = 0;
   for (const auto& [text, tokens] : parts) {
     const Index length = text->length_ + Index(tokens.size());
     if (c.context > 0 && length > c.context)
@@ -181,8 +196,13 @@ inline Matrix<float> Transformer::embed(std::span<const Part> parts) const {
     text->layers_.resize(model_.layers.size());
     if (text->length_ == 0)
       text->long_ = c.rope_scaling.original_context > 0 && length > c.rope_scaling.original_context;
-    n += Index(tokens.size());
   }
+}
+
+inline Matrix<float> Transformer::embed(std::span<const Part> parts) const {
+  const cafeq::ModelConfig& c = model_.config;
+  Index n = 0;
+  for (const Part& part : parts) n += Index(part.tokens.size());
 
   Matrix<float> x(n, c.hidden);
   Index i = 0;

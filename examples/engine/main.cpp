@@ -9,6 +9,7 @@
 #include "cafeq/core/thread_pool.hpp"
 #include "engine/engine.hpp"
 #include "engine/report.hpp"
+#include "engine/sensitivities.hpp"
 #include "engine/texts.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
@@ -32,6 +33,9 @@ struct Options {
   std::string text, tokens_json;
   TextLimits limits;
   bool json = false;
+  // sensitivities
+  std::string output;
+  SensitivityOptions sensitivity;
 };
 
 void print_continuation(const Options& options) {
@@ -126,6 +130,27 @@ void print_comparison(const Options& options) {
   print(found, stdout);
 }
 
+void write_sensitivities(const Options& options) {
+  cafeq::ThreadPool threads(options.threads);
+  const Engine engine(options.model, threads);
+  const SensitivityOptions& how = options.sensitivity;
+  const auto vocabulary = cafeq::read_vocabulary(engine.file, options.tokenizer);
+  const Token begin = vocabulary && vocabulary->begin ? Token(*vocabulary->begin) : Token(0);
+  const MetricTexts wanted{.count = how.count, .length = how.length, .seed = how.seed};
+  std::vector<Tokens> texts;
+  {
+    ProgressBar bar("writing texts",
+                    double(how.count * (wanted.length_in(engine.model.config) - 1)));
+    texts = metric_texts(engine.transformer, begin, wanted, [&] { bar.advance(); });
+  }
+  std::vector<Sensitivity> found;
+  {
+    ProgressBar bar("disturbing", double(detail::matrices_of_layers(engine.file).size()));
+    found = sensitivities(engine.file, engine.transformer, texts, how, [&] { bar.advance(); });
+  }
+  cafeq::write_file(options.output, to_json(found, engine.file, how).dump(1) + "\n");
+}
+
 int run(int argc, char** argv) {
   Options options;
   CLI::App app{
@@ -192,6 +217,28 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   writing->add_option("--seed", options.generate.seed, "of the draws")->capture_default_str();
+
+  CLI::App* const disturbing =
+      add_command("sensitivities",
+                  "Measures what an error in each matrix costs, on texts that the model writes.",
+                  write_sensitivities);
+  disturbing->add_option("--output", options.output, "where they go, as JSON")->required();
+  disturbing->add_option("--texts", options.sensitivity.count, "that the model writes")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  disturbing->add_option("--length", options.sensitivity.length, "tokens of a text")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  disturbing
+      ->add_option("--energy", options.sensitivity.energy,
+                   "of the noise, as a share of that of the weights")
+      ->check(CLI::Range(1e-6, 1.0))
+      ->capture_default_str();
+  disturbing->add_option("--seed", options.sensitivity.seed, "of texts and noise")
+      ->capture_default_str();
+  disturbing
+      ->add_option("--threads", options.threads, "threads (default: all that this process may use)")
+      ->check(CLI::Range(1, 1024));
 
   add_texts(
       add_command("perplexity", "Measures how well the model predicts texts.", print_perplexity));

@@ -5,7 +5,9 @@
 #include <memory>
 #include <vector>
 
+#include "cafeq/core/error.hpp"
 #include "cafeq/model/model.hpp"
+#include "cafeq/model/roles.hpp"
 #include "kernels.hpp"
 #include "token.hpp"
 
@@ -35,6 +37,23 @@ struct Layer {
   Stack down;                     // [hidden, intermediate]
   Norm post_mlp_norm{};           // [hidden]
 };
+
+/// One of the matrices of a layer, by what it does.
+inline Linear& linear_of(Layer& layer, cafeq::Role role) {
+  using cafeq::Role;
+  switch (role) {
+    case Role::query: return layer.query_key_value[0];
+    case Role::key: return layer.query_key_value[1];
+    case Role::value: return layer.query_key_value[2];
+    case Role::output: return layer.output[0];
+    case Role::gate: return layer.gate_up[0];
+    case Role::up: return layer.gate_up[1];
+    case Role::down: return layer.down[0];
+    default:
+      raise(cafeq::ErrorCode::invalid_argument,
+            cafeq::message("a layer has no ", name_of(role), " that is multiplied by"));
+  }
+}
 
 struct Model {
   cafeq::ModelConfig config;
