@@ -148,7 +148,8 @@ TEST_CASE("What is wrong with the options of a recipe") {
   CHECK_THAT(fault(recipes::fast<>{.bits = 9}), Contains("bits"));
   CHECK_THAT(fault(recipes::fast<>{.group = -2}), Contains("group is -2"));
   CHECK_THAT(fault(recipes::learned<>{.max_block = 0}), Contains("max_block is 0"));
-  CHECK_THAT(fault(recipes::smallest{.bits = 9.5}), Contains("smallest: bits is 9.5, must be 2"));
+  CHECK_THAT(fault(recipes::smallest{.bits = 9.5}),
+             Contains("smallest: bits is 9.5, must be 1 to 9"));
   CHECK(fault(recipes::smallest{.bits = 2}).empty());
 }
 
