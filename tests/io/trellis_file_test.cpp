@@ -55,7 +55,10 @@ Matrix<double> trellis_by_the_page(const SafetensorsReader& file, const std::str
   const Index rows = matrix["rows"], cols = matrix["cols"], rate = matrix["rate"],
               scale_bits = matrix["scale_bits"];
   const int window = matrix["window"];
-  const PrintedCode& code = codes.at({window, rate < 48 ? 32 : rate < 64 ? 48 : 64});
+  const PrintedCode& code = codes.at({window, rate < 32   ? 16
+                                              : rate < 48 ? 32
+                                              : rate < 64 ? 48
+                                                          : 64});
   const auto bit_of = [](std::span<const std::byte> from, Index bit) {
     return std::to_integer<int>(from[std::size_t(bit / 8)]) >> (7 - bit % 8) & 1;
   };
