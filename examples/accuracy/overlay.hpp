@@ -22,14 +22,15 @@ class Overlay {
 
   void replace(const MatrixPlace& place, View<const float> W) {
     const TensorView& tensor = file_.load(place.tensor).view;
-    const auto [found, is_new] = changed_.try_emplace(place.tensor);
+    const bool is_new = !changed_.contains(place.tensor);
+    Floats& floats = changed_[place.tensor];
     if (is_new) {
-      found->second.shape = tensor.shape;
+      floats.shape = tensor.shape;
       cafeq::detail::with_elements(tensor, place.tensor, [&](auto elements) {
-        found->second.values.assign(elements.begin(), elements.end());
+        floats.values.assign(elements.begin(), elements.end());
       });
     }
-    copy(W, cafeq::detail::matrix_in(std::span(found->second.values), tensor.shape, place));
+    copy(W, cafeq::detail::matrix_in(std::span(floats.values), tensor.shape, place));
     file_.release(place.tensor);
   }
 
