@@ -55,12 +55,7 @@ struct Workshop {
   ExecutorRef threads;
 
   /// The matrices of its layers.
-  std::vector<MatrixRole> matrices() const {
-    std::vector<MatrixRole> layers;
-    for (const MatrixRole& matrix : find_roles(file.tensors(), file.config()).matrices)
-      if (matrix.layer >= 0 && matrix.role <= Role::down) layers.push_back(matrix);
-    return layers;
-  }
+  std::vector<MatrixRole> matrices() const { return engine::matrices_of_layers(file); }
 };
 
 namespace detail {
@@ -100,7 +95,7 @@ inline Made make_by_run(const Workshop& shop, RunOptions options) {
   options.input = shop.file.path();
   options.output = output.path;
   options.overwrite = true;
-  std::filesystem::remove_all(output.path + ".partial");  // of a run before that was ended
+  options.start = PartStore::Start::anew;  // whatever a run has left that was ended
   const ModelRun run(std::move(options), shop.threads);
   const RunSummary summary = run.quantize();
   const ModelFile quantized(output.path);

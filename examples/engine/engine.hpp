@@ -24,6 +24,12 @@ struct Engine {
   Transformer transformer;
 };
 
+/// What texts begin with: the vocabulary's first token, or token 0 where it has none.
+inline Token first_token(const cafeq::ModelFile& file, const std::string& tokenizer) {
+  const auto vocabulary = cafeq::read_vocabulary(file, tokenizer);
+  return vocabulary && vocabulary->begin ? Token(*vocabulary->begin) : Token(0);
+}
+
 /// That of the model, or of the file that is named. Raises as read_vocabulary(), and
 /// invalid_argument where there is none.
 inline Tokenizer load_tokenizer(const cafeq::ModelFile& file, const std::string& path = {}) {

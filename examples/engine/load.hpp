@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "cafeq/io/model_file.hpp"
 #include "cafeq/model/find_roles.hpp"
@@ -252,6 +253,15 @@ Model Loader<Reader>::load() {
 }
 
 }  // namespace detail
+
+/// The matrices of a model's layers.
+inline std::vector<cafeq::MatrixRole> matrices_of_layers(const cafeq::ModelFile& file) {
+  auto matrices = cafeq::find_roles(file.tensors(), file.config()).matrices;
+  std::erase_if(matrices, [](const cafeq::MatrixRole& matrix) {
+    return matrix.layer < 0 || matrix.role > cafeq::Role::down;
+  });
+  return matrices;
+}
 
 /// Weights of layers as `make` makes them, all else in floats. Raises unsupported for what is not
 /// run, corrupt where tensors are missing or of other shapes than the configuration says.

@@ -8,6 +8,7 @@
 
 #include "cafeq/core/thread_pool.hpp"
 #include "engine/engine.hpp"
+#include "engine/own_metric.hpp"
 #include "engine/report.hpp"
 #include "engine/sensitivities.hpp"
 #include "engine/texts.hpp"
@@ -134,8 +135,7 @@ void write_sensitivities(const Options& options) {
   cafeq::ThreadPool threads(options.threads);
   const Engine engine(options.model, threads);
   const SensitivityOptions& how = options.sensitivity;
-  const auto vocabulary = cafeq::read_vocabulary(engine.file, options.tokenizer);
-  const Token begin = vocabulary && vocabulary->begin ? Token(*vocabulary->begin) : Token(0);
+  const Token begin = first_token(engine.file, options.tokenizer);
   const MetricTexts wanted{.count = how.count, .length = how.length, .seed = how.seed};
   std::vector<Tokens> texts;
   {
@@ -145,7 +145,7 @@ void write_sensitivities(const Options& options) {
   }
   std::vector<Sensitivity> found;
   {
-    ProgressBar bar("disturbing", double(detail::matrices_of_layers(engine.file).size()));
+    ProgressBar bar("disturbing", double(matrices_of_layers(engine.file).size()));
     found = sensitivities(engine.file, engine.transformer, texts, how, [&] { bar.advance(); });
   }
   cafeq::write_file(options.output, to_json(found, engine.file, how).dump(1) + "\n");

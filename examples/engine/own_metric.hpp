@@ -156,8 +156,7 @@ inline cafeq::MetricMaker metric_maker(const std::string& path, const MetricText
                      " x ", wanted.length, " tokens, seed ", wanted.seed,
                      wanted.kind == cafeq::GramKind::diagonal ? ", diagonal" : "");
   maker.memory = detail::memory_of(file, wanted);
-  const auto vocabulary = cafeq::read_vocabulary(file, tokenizer);
-  const Token begin = vocabulary && vocabulary->begin ? Token(*vocabulary->begin) : Token(0);
+  const Token begin = first_token(file, tokenizer);
 
   maker.make = [=](const std::string& to, const cafeq::RunProgress& progress) {
     const Engine engine(path, threads);

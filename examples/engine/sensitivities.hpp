@@ -17,11 +17,10 @@
 
 #include "cafeq/core/rng.hpp"
 #include "cafeq/io/json.hpp"
-#include "cafeq/model/find_roles.hpp"
 #include "cafeq/model/fingerprint.hpp"
 #include "cafeq/model/load_matrix.hpp"
 #include "evaluate.hpp"
-#include "own_metric.hpp"
+#include "load.hpp"
 
 namespace engine {
 
@@ -37,15 +36,6 @@ struct Sensitivity {
 };
 
 namespace detail {
-
-/// Matrices of the layers.
-inline std::vector<cafeq::MatrixRole> matrices_of_layers(const cafeq::ModelFile& file) {
-  auto matrices = cafeq::find_roles(file.tensors(), file.config()).matrices;
-  std::erase_if(matrices, [](const cafeq::MatrixRole& matrix) {
-    return matrix.layer < 0 || matrix.role > cafeq::Role::down;
-  });
-  return matrices;
-}
 
 /// W + E; the same for any number of threads.
 inline Matrix<float> with_noise(Matrix<float> W, double energy, std::uint64_t seed,
@@ -110,7 +100,7 @@ inline std::vector<Sensitivity> sensitivities(const cafeq::ModelFile& file,
   const detail::Predictions expected(transformer, clean.view());
 
   std::vector<Sensitivity> found;
-  for (const cafeq::MatrixRole& matrix : detail::matrices_of_layers(file)) {
+  for (const cafeq::MatrixRole& matrix : matrices_of_layers(file)) {
     const Matrix<float> W =
         detail::with_noise(load_matrix(file, matrix.place, threads), options.energy, options.seed,
                            found.size() + 2, threads);

@@ -2,7 +2,7 @@
 
 #include "accuracy/overlay.hpp"
 #include "cafeq/core/thread_pool.hpp"
-#include "engine/load.hpp"
+#include "engine/own_metric.hpp"
 #include "support/catch.hpp"
 #include "tiny_model.hpp"
 
@@ -73,7 +73,7 @@ TEST_CASE("the loss is in proportion to small noise, and the same for any number
 
 TEST_CASE("noise has the energy that is asked for, and sensitivities say what they are of") {
   const Subject subject;
-  const auto matrices = detail::matrices_of_layers(subject.file);
+  const auto matrices = matrices_of_layers(subject.file);
   const Matrix<float> W = load_matrix(subject.file, matrices[0].place);
   const Matrix<float> noisy = detail::with_noise(W, 0.02, 3, 5, {});
   double energy = 0, all = 0;

@@ -24,7 +24,7 @@ class WeightedFit {
  public:
   using Params = typename Q::Params;
 
-  WeightedFit(const Q& q, std::span<const double> weights) : q_(q), weights_(weights) {
+  explicit WeightedFit(const Q& q) : q_(q) {
     for (int code = 0; code < 1 << int(q.bits); ++code) {
       const float level = q.level(std::uint8_t(code));
       low_ = std::min(low_, double(level));
@@ -32,28 +32,33 @@ class WeightedFit {
     }
   }
 
-  /// For columns [begin, end) of a row x, from the parameters that plain error has chosen: those,
-  /// ranges about the weighted mean from all of the weights down to a fraction of them, each
-  /// improved by least squares.
-  Params operator()(std::span<const float> x, Index begin, Index end, const Params& plain) {
-    x_ = x, begin_ = begin, end_ = end;
+  /// For a group x, from the parameters that plain error has chosen: those, ranges about the
+  /// weighted mean from all of x down to a fraction of it, each improved by least squares.
+  Params operator()(std::span<const float> x, std::span<const double> weights,
+                    const Params& plain) {
+    x_ = x, weights_ = weights;
+    codes_.resize(x.size());
     best_ = plain, least_ = std::numeric_limits<double>::max();
     descend(plain);
 
-    const auto ends = std::minmax_element(x.begin() + begin, x.begin() + end);
+    const auto ends = std::minmax_element(x.begin(), x.end());
     const double least = double(*ends.first), greatest = double(*ends.second);
+    const auto offer = [&](double scale, double offset) {
+      descend(q_.with_scale(plain, float(scale), float(offset)));
+    };
+    const double mean = Q::has_offset ? weighted_mean() : 0;
     for (int k = 0; k < ranges; ++k) {
       const double part = 1 - (1 - narrowest) * k / (ranges - 1);
       if constexpr (Q::has_offset) {
-        const double scale = part * (greatest - least) / (high_ - low_), mean = weighted_mean();
-        offer(plain, scale, mean - part * (mean - least) - scale * low_);
+        const double scale = part * (greatest - least) / (high_ - low_);
+        offer(scale, mean - part * (mean - least) - scale * low_);
       } else {
         // Either end of the levels may reach either end of the weights.
         const auto reach = [&](double low, double high) {
           return part * std::max(high > 0 ? greatest / high : 0.0, low < 0 ? least / low : 0.0);
         };
-        offer(plain, reach(low_, high_), 0);
-        if (low_ != -high_) offer(plain, -reach(-high_, -low_), 0);
+        offer(reach(low_, high_), 0);
+        if (low_ != -high_) offer(-reach(-high_, -low_), 0);
       }
     }
     return best_;
@@ -64,18 +69,12 @@ class WeightedFit {
   static constexpr double narrowest = 0.35;
   static constexpr int rounds = 3;  // of codes and least squares
 
-  void offer(const Params& plain, double scale, double offset) {
-    descend(q_.with_scale(plain, float(scale), float(offset)));
-  }
   /// Codes and least squares in alternation; whatever is best on the way is kept.
   void descend(Params params) {
     for (int round = 0; round < rounds; ++round) {
-      const auto n = std::size_t(end_ - begin_);
-      if (codes_.size() < std::size_t(end_)) codes_.resize(std::size_t(end_));
-      encode_group(q_, x_.subspan(std::size_t(begin_), n), params,
-                   std::span(codes_).subspan(std::size_t(begin_), n));
-      const NormalEquations sums =
-          row_sums(q_, codes_, x_, begin_, end_, [&](Index j) { return weights_[std::size_t(j)]; });
+      encode_group(q_, x_, params, codes_);
+      const NormalEquations sums = row_sums(q_, codes_, x_, 0, Index(x_.size()),
+                                            [&](Index j) { return weights_[std::size_t(j)]; });
       const double error = sums.error(double(q_.scale(params)), double(q_.offset(params)));
       if (error < least_) least_ = error, best_ = params;
       else if (round > 0) return;
@@ -84,19 +83,18 @@ class WeightedFit {
   }
   double weighted_mean() const {
     double sum = 0, all = 0;
-    for (Index j = begin_; j < end_; ++j) {
-      sum = std::fma(weights_[std::size_t(j)], double(x_[std::size_t(j)]), sum);
-      all += weights_[std::size_t(j)];
+    for (std::size_t j = 0; j < x_.size(); ++j) {
+      sum = std::fma(weights_[j], double(x_[j]), sum);
+      all += weights_[j];
     }
     return sum / all;
   }
 
   const Q& q_;
-  std::span<const double> weights_;
-  double low_ = 0, high_ = 0;
+  double low_ = 0, high_ = 0;  // levels
   std::vector<std::uint8_t> codes_;
   std::span<const float> x_;
-  Index begin_ = 0, end_ = 0;
+  std::span<const double> weights_;
   Params best_{};
   double least_ = 0;
 };
@@ -116,11 +114,12 @@ void fit_weighted(View<const float> X, const Metric& metric, Encoding<Q>& encodi
 
   const Index width = encoding.grouping().width();
   executor.parallel_for(X.rows, 4, [&](Index begin, Index end, Index) {
-    detail::WeightedFit<Q> fit(encoding.quantizer(), weights);
+    detail::WeightedFit<Q> fit(encoding.quantizer());
     for (Index i = begin; i < end; ++i)
       for (Index j = 0; j < X.cols; j += width) {
+        const auto first = std::size_t(j), n = std::size_t(std::min(width, X.cols - j));
         auto& params = encoding.params(i, j);
-        params = fit(X.row(i), j, std::min(j + width, X.cols), params);
+        params = fit(X.row(i).subspan(first, n), std::span(weights).subspan(first, n), params);
       }
   });
 }

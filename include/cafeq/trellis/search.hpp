@@ -31,9 +31,7 @@ class TrellisSearch {
       : stream_{rate, code.window},
         states_of_code_(Index(code.states())),
         levels_(code.states() * (rate.code_class() == 4 ? 3 : 1)),
-        seam_(rate.code_class() == 1 ? 160 : 96),
-        longest_(piece + (rate.code_class() == 1 ? most_look_ahead : 64)),
-        costs_(std::size_t(longest_ + 1) * (code.states() >> rate.code_class())) {
+        costs_(std::size_t(longest() + 1) * (code.states() >> rate.code_class())) {
     CAFEQ_ASSERT(rate.is_valid() && code.window >= 10 && code.window <= 16);
     for (std::size_t i = 0; i < levels_.size(); ++i) {
       const int level =
@@ -69,6 +67,12 @@ class TrellisSearch {
                          most_weights = piece + most_look_ahead;
   static constexpr int open = -1;
 
+  /// Weights on either side of the seam, and in a chain: the fewer bits come with a weight, the
+  /// later chains meet.
+  bool is_below_two_bits() const noexcept { return stream_.rate.code_class() == 1; }
+  Index seam() const noexcept { return is_below_two_bits() ? 160 : 96; }
+  Index longest() const noexcept { return piece + (is_below_two_bits() ? most_look_ahead : 64); }
+
   std::uint16_t* row(Index i) noexcept {
     return costs_.data() + i * (states_of_code_ >> stream_.rate.code_class());
   }
@@ -83,14 +87,14 @@ class TrellisSearch {
     n_ = stream_.padded(Index(x.size()));
 
     // What crosses the seam.
-    const Index half = std::min(seam_, n_ / 2);
+    const Index half = std::min(seam(), n_ / 2);
     chain(n_ - half, 2 * half, open, open);
     const int across = states_[std::size_t(half)] >> stream_.new_bits(0, n_);
 
     int before = across;
     for (Index t = 0; t < n_;) {
-      const bool last = n_ - t <= longest_;
-      chain(t, last ? n_ - t : longest_, before, last ? across : open);
+      const bool last = n_ - t <= longest();
+      chain(t, last ? n_ - t : longest(), before, last ? across : open);
       const Index kept = last ? n_ - t : piece;
       take(t, std::span<const std::uint16_t>(states_.data(), std::size_t(kept)));
 
@@ -197,7 +201,6 @@ class TrellisSearch {
   Index states_of_code_;
   // Of each state, in units of 2^-13; for 4-bit codes near() 0, 2 and −2.
   Buffer<std::int16_t> levels_;
-  Index seam_, longest_;         // weights on a side of the seam, and in a chain
   Buffer<std::uint16_t> costs_;  // v, a row a weight
 
   // The chunk that is searched, and how many weights it has with those that nobody reads.
