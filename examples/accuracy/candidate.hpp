@@ -36,11 +36,12 @@ struct Made {
   engine::Model model;
   double bits_per_weight = 0;  ///< of the matrices of its layers, everything counted
   double file_bytes = 0;
-  double seconds = 0;  ///< to make it
+  double seconds = 0;                   ///< to make it
+  std::optional<double> expected_kl{};  ///< what the plan has said
 };
 
 struct Candidate {
-  std::string part;    ///< "recipes", "metric", "gguf", "peers", "files"
+  std::string part;    ///< "recipes", "metric", "bits", "gguf", "peers", "files"
   std::string recipe;  ///< as tables call it
   std::function<Made()> make;
   std::optional<std::uint64_t> seed{};
@@ -100,7 +101,7 @@ inline Made make_by_run(const Workshop& shop, RunOptions options) {
   const RunSummary summary = run.quantize();
   const ModelFile quantized(output.path);
   return {engine::load_model(quantized, shop.threads), stored_bits(shop.file, &run.plan()),
-          double(summary.bytes_after), summary.seconds};
+          double(summary.bytes_after), summary.seconds, run.plan().expected_loss()};
 }
 
 inline Made make_of_file(const Workshop& shop, const std::string& path, double seconds) {
@@ -211,6 +212,46 @@ inline std::vector<Candidate> in_metrics(const Workshop& shop,
         add(message("gguf:", info.name), blocks, metric, seed);
       }
     }
+  return all;
+}
+
+/// In those metrics, with the bits of a target where errors cost most.
+inline std::vector<Candidate> by_sensitivity(const Workshop& shop,
+                                             const std::shared_ptr<Metrics>& metrics,
+                                             std::uint64_t seeds) {
+  std::vector<Candidate> all;
+  const auto add = [&](std::string name, RunOptions options, double bits, const std::string& metric,
+                       std::uint64_t seed) {
+    options.target_bits = bits;
+    const bool tasks =
+        options.format == RunFormat::quantized && metric == Metrics::own && seed == 0;
+    all.push_back({.part = "bits",
+                   .recipe = name + " by sensitivity",
+                   .make =
+                       [shop, options, metrics, metric, seed] {
+                         RunOptions spread = options;
+                         spread.metric = metrics->path(metric, seed);
+                         spread.sensitivities = metrics->sensitivities(seed);
+                         return detail::make_by_run(shop, std::move(spread));
+                       },
+                   .seed = seed,
+                   .metric = metric,
+                   .tasks = tasks});
+  };
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+    RunOptions options;
+    options.plan.recipe = recipes::smallest{.seed = seed};
+    for (const double bits : {1.6, 1.8, 2.3, 2.7, 3.2, 4.2})
+      add("`smallest`", options, bits, Metrics::own, seed);
+    if (metrics->has_data())
+      for (const double bits : {2.3, 2.7, 3.2, 4.2})
+        add("`smallest`", options, bits, Metrics::data, seed);
+    options.plan.recipe = recipes::fast<>{.seed = seed};
+    for (const double bits : {3.5, 4.5}) add("`fast`", options, bits, Metrics::own, seed);
+    RunOptions blocks;
+    blocks.format = RunFormat::gguf;
+    for (const double bits : {4.25, 4.5, 5.0}) add("gguf types", blocks, bits, Metrics::own, seed);
+  }
   return all;
 }
 

@@ -53,6 +53,7 @@ std::vector<Candidate> candidates_of(const AccuracyOptions& options, const Works
     std::move(more.begin(), more.end(), std::back_inserter(all));
   };
   join(in_metrics(shop, metrics, options.seeds));
+  join(by_sensitivity(shop, metrics, options.seeds));
   join(by_types(shop));
   join(by_peers(shop, metrics));
   if (!options.files.empty()) join(by_files(shop, options.files));
@@ -158,9 +159,10 @@ std::string judge_language_model(const AccuracyOptions& options) {
           .file_bytes = made.value().file_bytes,
           .seed = candidate.seed,
           .seconds = made.value().seconds,
+          .expected_kl = made.value().expected_kl,
           .verdict = judge.judge(made.value().model, candidate.tasks)});
   }
-  return size_tables(found) + task_table(found, judge.tasks());
+  return size_tables(found) + expected_table(found) + task_table(found, judge.tasks());
 }
 
 }  // namespace cafeq::accuracy

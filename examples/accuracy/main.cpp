@@ -49,7 +49,8 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
   app.add_option("--only", options.only, "parts of the job")
-      ->check(CLI::IsMember({"recipes", "metric", "gguf", "peers", "files", "tasks", "encoder"}));
+      ->check(CLI::IsMember(
+          {"recipes", "metric", "bits", "gguf", "peers", "files", "tasks", "encoder"}));
   app.add_option("--rows", options.rows,
                  "only the recipes of the language model with one of these words in their names");
   app.add_flag("--resume", options.resume,

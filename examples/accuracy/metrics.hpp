@@ -1,4 +1,4 @@
-/// Metrics of a model's inputs, each made once.
+/// Metrics of a model's inputs and what errors in its matrices cost, each made once.
 #pragma once
 
 #include <Eigen/Core>
@@ -9,10 +9,11 @@
 #include <vector>
 
 #include "engine/own_metric.hpp"
+#include "engine/sensitivities.hpp"
 
 namespace cafeq::accuracy {
 
-/// Files of Grams, which are removed again.
+/// Files of Grams and of sensitivities, which are removed again.
 class Metrics {
  public:
   static constexpr const char* own = "own text";
@@ -49,6 +50,20 @@ class Metrics {
     engine::MetricTexts wanted{.random = name == random, .seed = 10'000 + 1'000 * seed};
     if (name == own_diagonal) wanted.kind = GramKind::diagonal;
     engine::write_metric(path, file_, transformer_, texts_for(name, wanted), wanted);
+    return path;
+  }
+  /// Sensitivities on texts that the model writes.
+  const std::string& sensitivities(std::uint64_t seed) {
+    const auto [found, is_new] = paths_.try_emplace({"sensitivities", seed});
+    std::string& path = found->second;
+    if (!is_new) return path;
+    path = message(directory_, "/sensitivities-", seed);
+    const engine::SensitivityOptions options{.seed = 20'000 + 1'000 * seed};
+    const auto texts = engine::metric_texts(
+        transformer_, begin_,
+        {.count = options.count, .length = options.length, .seed = options.seed});
+    engine::write_sensitivities(path, engine::sensitivities(file_, transformer_, texts, options),
+                                options);
     return path;
   }
 

@@ -25,6 +25,7 @@ struct Measurement {
   double file_bytes = 0;
   std::optional<std::uint64_t> seed{};
   double seconds = 0;
+  std::optional<double> expected_kl{};  ///< what its plan has said
   Verdict verdict{};
 };
 
@@ -45,6 +46,7 @@ inline nlohmann::ordered_json to_json(const Measurement& m) {
             {"same_top_error", same_top.error},
             {"seed", m.seed ? Json(*m.seed) : Json()},
             {"seconds", m.seconds}};
+  if (m.expected_kl) json["expected_kl"] = *m.expected_kl;
   for (const auto& [name, share] : tasks)
     json["tasks"][name] = {{"accuracy", share.value}, {"error", share.error}};
   return json;
@@ -58,6 +60,7 @@ inline Measurement from_json(const nlohmann::ordered_json& json) {
   json.at("metric").get_to(m.metric);
   if (!json.at("bits_per_weight").is_null()) m.bits_per_weight = json["bits_per_weight"];
   json.at("file_bytes").get_to(m.file_bytes);
+  if (json.contains("expected_kl")) m.expected_kl = json["expected_kl"];
   if (!json.at("seed").is_null()) m.seed = json["seed"].get<std::uint64_t>();
   json.at("seconds").get_to(m.seconds);
   const auto estimate = [&](const char* value, const char* error) {
@@ -86,8 +89,10 @@ inline std::vector<Seeds> by_seeds(std::span<const Measurement> all) {
   std::vector<Seeds> rows;
   for (const Measurement& m : all) {
     const auto same = std::find_if(rows.begin(), rows.end(), [&](const Seeds& row) {
-      return m.seed && row[0]->recipe == m.recipe && row[0]->bits_per_weight && m.bits_per_weight &&
-             std::abs(*row[0]->bits_per_weight - *m.bits_per_weight) < 0.25;
+      constexpr double alike = 0.1;  // bits of what differs in its seed only
+      return m.seed && row[0]->recipe == m.recipe && row[0]->metric == m.metric &&
+             row[0]->bits_per_weight && m.bits_per_weight &&
+             std::abs(*row[0]->bits_per_weight - *m.bits_per_weight) < alike;
     });
     if (same == rows.end()) rows.push_back({&m});
     else same->push_back(&m);
@@ -154,6 +159,23 @@ inline std::string size_tables(std::span<const Measurement> all) {
               "|---|--:|--:|--:|--:|--:|--:|--:|\n" + table + "\n";
   }
   return text;
+}
+
+/// What plans have said of KL, beside what came of it on the texts that are judged.
+inline std::string expected_table(std::span<const Measurement> all) {
+  std::string table;
+  for (const auto& row : detail::by_seeds(all)) {
+    if (!row[0]->expected_kl) continue;
+    const auto mean = [&](auto&& value) { return detail::over(row, value); };
+    table += detail::cells(
+        {message(row[0]->recipe, ", ", row[0]->metric), fixed(*row[0]->bits_per_weight, 2),
+         mean([](const auto& m) { return *m.expected_kl; }),
+         mean([](const auto& m) { return m.verdict.kl.value; }),
+         mean([](const auto& m) { return *m.expected_kl / m.verdict.kl.value; })});
+  }
+  if (table.empty()) return "";
+  return detail::cells({"expected", "bits", "expected KL", "KL", "ratio"}) +
+         "|---|--:|--:|--:|--:|\n" + table + "\n";
 }
 
 /// Shares of right answers in per cent, and their standard errors.

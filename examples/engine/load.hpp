@@ -245,8 +245,8 @@ Model Loader<Reader>::load() {
   const Matrix<float> E = load_matrix(file_, embedding, threads_);
   model.embedding = kernels().pack(E.view());
   for (Index l = 0; l < config_.layers; ++l) model.layers.push_back(layer(l));
-  const bool own_head = find(Role::unembedding, -1) != nullptr && !config_.tied_embeddings;
-  model.head = own_head
+  model.own_head = find(Role::unembedding, -1) != nullptr && !config_.tied_embeddings;
+  model.head = model.own_head
                    ? linear(Role::unembedding, -1, embedding.out, config_.hidden)
                    : Linear{.out = embedding.out, .multiply = kernels().dense(model.embedding)};
   return model;

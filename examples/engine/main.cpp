@@ -133,22 +133,10 @@ void print_comparison(const Options& options) {
 
 void write_sensitivities(const Options& options) {
   cafeq::ThreadPool threads(options.threads);
-  const Engine engine(options.model, threads);
-  const SensitivityOptions& how = options.sensitivity;
-  const Token begin = first_token(engine.file, options.tokenizer);
-  const MetricTexts wanted{.count = how.count, .length = how.length, .seed = how.seed};
-  std::vector<Tokens> texts;
-  {
-    ProgressBar bar("writing texts",
-                    double(how.count * (wanted.length_in(engine.model.config) - 1)));
-    texts = metric_texts(engine.transformer, begin, wanted, [&] { bar.advance(); });
-  }
-  std::vector<Sensitivity> found;
-  {
-    ProgressBar bar("disturbing", double(matrices_of_layers(engine.file).size()));
-    found = sensitivities(engine.file, engine.transformer, texts, how, [&] { bar.advance(); });
-  }
-  cafeq::write_file(options.output, to_json(found, engine.file, how).dump(1) + "\n");
+  cafeq::example::ProgressBars bars;
+  sensitivity_maker(options.model, options.sensitivity, threads, options.tokenizer)
+      .make(options.output,
+            [&](std::string_view what, double done, double all) { bars.show(what, done, all); });
 }
 
 int run(int argc, char** argv) {

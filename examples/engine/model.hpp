@@ -59,8 +59,23 @@ struct Model {
   cafeq::ModelConfig config;
   std::shared_ptr<const Panels> embedding;  // of [vocabulary, hidden]
   std::vector<Layer> layers{};
-  Norm norm;      // [hidden]
-  Linear head{};  // [vocabulary, hidden]
+  Norm norm;              // [hidden]
+  Linear head{};          // [vocabulary, hidden]
+  bool own_head = false;  // false: it is the embedding
 };
+
+/// The same model, of which it shares all else, with other weights in one place.
+inline Model with_weights(Model model, const cafeq::MatrixRole& place, View<const float> W) {
+  auto panels = kernels().pack(W);
+  if (place.layer >= 0) {
+    linear_of(model.layers[std::size_t(place.layer)], place.role).multiply =
+        kernels().dense(std::move(panels));
+    return model;
+  }
+  const bool is_embedding = place.role == cafeq::Role::embedding;
+  if (is_embedding) model.embedding = panels;
+  if (!is_embedding || !model.own_head) model.head.multiply = kernels().dense(std::move(panels));
+  return model;
+}
 
 }  // namespace engine

@@ -35,26 +35,15 @@ struct MetricTexts {
 
 namespace detail {
 
-/// Matrices of one layer that read the same input, by the first of their roles.
-inline cafeq::Role input_of(cafeq::Role role) {
-  using cafeq::Role;
-  switch (role) {
-    case Role::key:
-    case Role::value: return Role::query;
-    case Role::up: return Role::gate;
-    default: return role;
-  }
-}
-
 using Inputs = std::map<std::pair<Index, cafeq::Role>, cafeq::GramEntry>;
 
-/// What the linear layers of a model read, by layer and input_of() them.
+/// What the linear layers of a model read, by layer and first_reader().
 inline Inputs inputs_of(const cafeq::ModelFile& file, const MetricTexts& texts) {
   Inputs inputs;
   const Index length = texts.length_in(file.config());
   for (const auto& matrix : cafeq::find_roles(file.tensors(), file.config()).matrices) {
     if (matrix.layer < 0 || matrix.expert >= 0 || matrix.role > cafeq::Role::down) continue;
-    auto& input = inputs[{matrix.layer, input_of(matrix.role)}];
+    auto& input = inputs[{matrix.layer, cafeq::first_reader(matrix.role)}];
     const std::string& name = matrix.place.tensor;
     if (input.name.empty())
       input = {.name = name,

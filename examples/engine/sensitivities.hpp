@@ -16,11 +16,13 @@
 #include <vector>
 
 #include "cafeq/core/rng.hpp"
-#include "cafeq/io/json.hpp"
+#include "cafeq/io/sensitivities_file.hpp"
 #include "cafeq/model/fingerprint.hpp"
 #include "cafeq/model/load_matrix.hpp"
+#include "cafeq/run/run_options.hpp"
 #include "evaluate.hpp"
 #include "load.hpp"
+#include "own_metric.hpp"
 
 namespace engine {
 
@@ -28,11 +30,6 @@ struct SensitivityOptions {
   Index count = 2, length = 128;  ///< texts, and tokens in each
   double energy = 0.02;           ///< t
   std::uint64_t seed = 0;         ///< of texts and noise
-};
-
-struct Sensitivity {
-  cafeq::MatrixPlace place;
-  double value = 0;  ///< α, nats a token
 };
 
 namespace detail {
@@ -80,14 +77,25 @@ struct Predictions {
 
 }  // namespace detail
 
-/// Those of all matrices of the layers, of the file that the transformer's model is from. `done` is
-/// told of each. Time: for each matrix a pass from its layer on. Memory: the states that each layer
+/// The matrices of the layers, the embedding, and the head where that is another one.
+inline std::vector<cafeq::MatrixRole> matrices_to_disturb(const cafeq::ModelFile& file,
+                                                          const Model& model) {
+  auto matrices = matrices_of_layers(file);
+  for (auto& matrix : cafeq::find_roles(file.tensors(), file.config()).matrices)
+    if (matrix.layer < 0 && (matrix.role == cafeq::Role::embedding ||
+                             (matrix.role == cafeq::Role::unembedding && model.own_head)))
+      matrices.push_back(std::move(matrix));
+  return matrices;
+}
+
+/// Those of all of these matrices, of the file that the transformer's model is from. `done` is told
+/// of each. Time: for each matrix a pass from its layer on. Memory: the states that each layer
 /// takes in, and logits of all tokens twice.
-inline std::vector<Sensitivity> sensitivities(const cafeq::ModelFile& file,
-                                              const Transformer& transformer,
-                                              std::span<const Tokens> texts,
-                                              const SensitivityOptions& options,
-                                              const std::function<void()>& done = {}) {
+inline cafeq::Sensitivities sensitivities(const cafeq::ModelFile& file,
+                                          const Transformer& transformer,
+                                          std::span<const Tokens> texts,
+                                          const SensitivityOptions& options,
+                                          const std::function<void()>& done = {}) {
   const cafeq::ExecutorRef threads = transformer.threads();
   std::vector<Text> fresh(texts.size());
   std::vector<Part> parts;
@@ -99,44 +107,79 @@ inline std::vector<Sensitivity> sensitivities(const cafeq::ModelFile& file,
       parts, [&](Index layer, const Matrix<float>& x) { states[std::size_t(layer)] = x; });
   const detail::Predictions expected(transformer, clean.view());
 
-  std::vector<Sensitivity> found;
-  for (const cafeq::MatrixRole& matrix : matrices_of_layers(file)) {
-    const Matrix<float> W =
-        detail::with_noise(load_matrix(file, matrix.place, threads), options.energy, options.seed,
-                           found.size() + 2, threads);
-    file.release(matrix.place.tensor);
-    const auto layer = std::size_t(matrix.layer);
-    Model noisy = transformer.model();  // shares its weights
-    linear_of(noisy.layers[layer], matrix.role).multiply =
-        kernels().dense(kernels().pack(W.view()));
+  std::vector<cafeq::Sensitivity> found;
+  for (const cafeq::MatrixRole& matrix : matrices_to_disturb(file, transformer.model())) {
+    const cafeq::MatrixPlace& place = matrix.place;
+    const Matrix<float> W = detail::with_noise(load_matrix(file, place, threads), options.energy,
+                                               options.seed, found.size() + 2, threads);
+    file.release(place.tensor);
+    const Model noisy = with_weights(transformer.model(), matrix, W.view());
     const Transformer other(noisy, threads);
     begin_again();
-    const Matrix<float> h = other.forward_from(matrix.layer, states[layer], parts);
+    const auto after = [&] {
+      if (matrix.role == cafeq::Role::unembedding) return clean;
+      if (matrix.layer < 0) return other.forward(parts);
+      return other.forward_from(matrix.layer, states[std::size_t(matrix.layer)], parts);
+    };
+    const Matrix<float> h = after();
     const double loss = expected.divergence(detail::Predictions(other, h.view()), threads);
-    found.push_back({matrix.place, loss / options.energy});
+    found.push_back({place.tensor, place.slice, place.begin, place.out, loss / options.energy});
     if (done) done();
   }
-  return found;
+  return cafeq::Sensitivities(std::move(found), cafeq::fingerprint_of(file));
 }
 
-/// As a JSON object: what they are of, and a list with a tensor, its rows and α each.
-inline nlohmann::ordered_json to_json(std::span<const Sensitivity> found,
-                                      const cafeq::ModelFile& file,
-                                      const SensitivityOptions& options) {
-  nlohmann::ordered_json json{{"format", "cafeq sensitivities"},
-                              {"version", 1},
-                              {"model", cafeq::fingerprint_of(file)},
-                              {"texts", options.count},
-                              {"tokens", options.length},
-                              {"energy", options.energy},
-                              {"seed", options.seed}};
-  auto& list = json["matrices"] = nlohmann::ordered_json::array();
-  for (const auto& [place, value] : found)
-    list.push_back({{"tensor", place.tensor},
-                    {"first_row", place.begin},
-                    {"rows", place.out},
-                    {"sensitivity", value}});
-  return json;
+/// Writes the file, with how it was made.
+inline void write_sensitivities(const std::string& path, const cafeq::Sensitivities& found,
+                                const SensitivityOptions& options) {
+  auto json = to_json(found);
+  json["texts"] = options.count;
+  json["tokens"] = options.length;
+  json["energy"] = options.energy;
+  json["seed"] = options.seed;
+  cafeq::write_file(path, json.dump(1) + "\n");
+}
+
+namespace detail {
+
+/// About what it takes, in bytes, beside the model: states of all layers, and logits twice.
+inline Index memory_of(const cafeq::ModelFile& file, const SensitivityOptions& options) {
+  const cafeq::ModelConfig& c = file.config();
+  const Index tokens = options.count * options.length;
+  return memory_of(file, MetricTexts{.count = options.count, .length = options.length}) +
+         Index(sizeof(float)) * tokens * (c.layers * c.hidden + 2 * c.vocabulary);
+}
+
+}  // namespace detail
+
+/// For a run that quantizes a model which this engine knows, as metric_maker().
+inline cafeq::SensitivityMaker sensitivity_maker(const std::string& path,
+                                                 const SensitivityOptions& options,
+                                                 cafeq::ExecutorRef threads,
+                                                 const std::string& tokenizer = {}) {
+  const cafeq::ModelFile file(path);
+  check_model(file);
+  const Token begin = first_token(file, tokenizer);
+  cafeq::SensitivityMaker maker{
+      .description = cafeq::message("noise of ", options.energy, " on ", options.count, " x ",
+                                    options.length, " tokens, seed ", options.seed),
+      .memory = detail::memory_of(file, options)};
+  maker.make = [=](const std::string& to, const cafeq::RunProgress& progress) {
+    const Engine engine(path, threads);
+    const MetricTexts wanted{
+        .count = options.count, .length = options.length, .seed = options.seed};
+    const double tokens = double(wanted.count * (wanted.length_in(engine.model.config) - 1));
+    double written = 0, tried = 0;
+    const auto texts = metric_texts(engine.transformer, begin, wanted, [&] {
+      if (progress) progress("writing short texts", ++written, tokens);
+    });
+    const double matrices = double(matrices_to_disturb(engine.file, engine.model).size());
+    const auto found = sensitivities(engine.file, engine.transformer, texts, options, [&] {
+      if (progress) progress("disturbing matrices", ++tried, matrices);
+    });
+    write_sensitivities(to, found, options);
+  };
+  return maker;
 }
 
 }  // namespace engine

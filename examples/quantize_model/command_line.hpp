@@ -26,10 +26,14 @@ struct CommandLine {
   bool metric_asked_for = false;
   std::string no_metric_because{};  ///< where the metric is none though it would be own
   engine::MetricTexts metric_texts{};
-  std::string save_metric{};  ///< where the metric is to stay; empty: nowhere
+  std::string save_metric{};         ///< where the metric is to stay; empty: nowhere
+  std::string sensitivities{};       ///< "own", or a file, which is in `run` then; empty: none
+  std::string save_sensitivities{};  ///< where they are to stay; empty: nowhere
 
   /// Whether it is the model that makes the metric.
   bool makes_metric() const { return metric == "own" || metric == "random"; }
+  /// Whether it measures sensitivities.
+  bool makes_sensitivities() const { return sensitivities == "own"; }
 };
 
 namespace detail {
@@ -139,6 +143,13 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_flag("--metric-diagonal", diagonal, "mean squares alone: a vector for each input");
+  app.add_option("--sensitivities", line.sensitivities,
+                 "what an error in each matrix costs: bits of a target go where it is most, and "
+                 "the plan predicts what is lost; own, measured on texts that the model writes, "
+                 "or a FILE");
+  app.add_option("--save-sensitivities", line.save_sensitivities, "keep what own has found");
+  app.add_flag("--fused-alike", run.fused_alike,
+               "one grid for what engines multiply as one: query, key and value; gate and up");
   app.add_option("--format", format,
                  "cafeq; float: Ŵ in the input's format; gguf:TYPE, as gguf:Q4_K, where "
                  "--recipe is for pairs only")
@@ -193,6 +204,8 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
       throw CLI::ExcludesError("--format float", "--target-size");
     if (!line.save_metric.empty() && !line.makes_metric())
       throw CLI::ExcludesError("--metric " + line.metric, "--save-metric");
+    if (!line.save_sensitivities.empty() && !line.makes_sensitivities())
+      throw CLI::ValidationError("--save-sensitivities", "needs --sensitivities own");
     if (run.output.empty() && !line.dry_run) throw CLI::RequiredError("OUTPUT");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
@@ -204,6 +217,7 @@ inline std::variant<CommandLine, int> parse_command_line(int argc, const char* c
   line.metric_texts.seed = recipe.seed;
   if (diagonal) line.metric_texts.kind = GramKind::diagonal;
   if (!line.makes_metric() && line.metric != "none") run.metric = line.metric;
+  if (!line.makes_sensitivities()) run.sensitivities = line.sensitivities;
   run.start = resume          ? PartStore::Start::resume
               : run.overwrite ? PartStore::Start::anew
                               : PartStore::Start::fresh;

@@ -5,14 +5,19 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "cafeq/core/thread_pool.hpp"
+#include "engine/sensitivities.hpp"
 #include "quantize_model/command_line.hpp"
 #include "quantize_model/evaluate.hpp"
 #include "quantize_model/quantizer.hpp"
@@ -41,7 +46,6 @@ void stop_on_signals() {
   ::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files then is an error like a full disk
 }
 
-/// A bar for each thing that the run does.
 std::pair<example::PlannedRun, RunSummary> quantize_with_bars(const example::Quantizer& quantizer,
                                                               const example::CommandLine& line,
                                                               ExecutorRef executor) {
@@ -51,20 +55,41 @@ std::pair<example::PlannedRun, RunSummary> quantize_with_bars(const example::Qua
     example::print_metric(line, planned.plan, planned.forecast, line.json ? stderr : stdout);
     example::print_warnings(planned.forecast, stderr);
   };
-  std::optional<example::ProgressBar> bar;
-  std::string shown;
-  double before = 0;
+  example::ProgressBars bars;
   const RunSummary summary = quantizer.quantize(
-      line.run, executor, begins, [&](std::string_view what, double done, double all) {
-        if (what != shown) {
-          shown = what;
-          before = 0;
-          bar.emplace(shown, all);
-        }
-        bar->advance(done - before);
-        before = done;
-      });
+      line.run, executor, begins,
+      [&](std::string_view what, double done, double all) { bars.show(what, done, all); });
   return {std::move(planned), summary};
+}
+
+/// A directory that is removed again with all that is in it.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    if (::mkdtemp(path_.data()) == nullptr)
+      raise(ErrorCode::io, message(path_, ": cannot create it"));
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_ = std::filesystem::temp_directory_path() / "cafeq-plan-XXXXXX";
+};
+
+/// The plan; what has to be made for it does not stay.
+example::PlannedRun plan_with_bars(const example::Quantizer& quantizer, RunOptions options,
+                                   ExecutorRef executor) {
+  const TemporaryDirectory made;
+  options.output = made.path() + "/output";
+  example::ProgressBars bars;
+  return quantizer.plan(options, executor, [&](std::string_view what, double done, double all) {
+    bars.show(what, done, all);
+  });
 }
 
 /// Bytes that programs may still take, as Linux sees it; what is not known limits nothing.
@@ -74,6 +99,18 @@ double available_memory() {
   for (double kib = 0; file >> name >> kib; file.ignore(64, '\n'))
     if (name == "MemAvailable:") return 1024 * kib;
   return std::numeric_limits<double>::infinity();
+}
+
+using Make = std::function<void(const std::string& path, const RunProgress& progress)>;
+
+/// The same, with a copy of what is made where `to` is not empty.
+Make saving_to(const std::string& to, Make make) {
+  if (to.empty()) return make;
+  return [=](const std::string& path, const RunProgress& progress) {
+    make(path, progress);
+    const auto bytes = read_file(path);
+    write_file(to, cafeq::detail::as_text(bytes));
+  };
 }
 
 /// Texts that the model writes are the metric wherever the engine can run it; where it cannot, or
@@ -89,13 +126,7 @@ void choose_metric(example::CommandLine& line, ExecutorRef executor) {
                   " of memory, more than is left");
       return;
     }
-    if (!line.save_metric.empty())
-      maker.make = [make = std::move(maker.make), to = line.save_metric](
-                       const std::string& path, const RunProgress& progress) {
-        make(path, progress);
-        const auto bytes = read_file(path);
-        write_file(to, cafeq::detail::as_text(bytes));
-      };
+    maker.make = saving_to(line.save_metric, std::move(maker.make));
     line.run.metric_maker = std::move(maker);
   } catch (const Error& error) {
     if (line.metric_asked_for) throw;
@@ -112,8 +143,14 @@ int run(int argc, char** argv) {
 
   ThreadPool executor(line.threads);
   choose_metric(line, executor);
+  if (line.makes_sensitivities()) {
+    SensitivityMaker maker = engine::sensitivity_maker(
+        line.run.input, {.seed = line.metric_texts.seed}, executor, line.run.tokenizer);
+    maker.make = saving_to(line.save_sensitivities, std::move(maker.make));
+    line.run.sensitivity_maker = std::move(maker);
+  }
   if (line.dry_run) {
-    const auto [plan, forecast] = quantizer.plan(line.run, executor);
+    const auto [plan, forecast] = plan_with_bars(quantizer, line.run, executor);
     example::print_warnings(forecast, stderr);
     if (line.json) {
       std::printf("%s\n", example::to_json(plan, forecast).dump(1).c_str());

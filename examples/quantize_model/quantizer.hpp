@@ -18,7 +18,7 @@ struct PlannedRun {
 struct Quantizer {
   RecipeBook (*recipes)();
   /// What a run would do.
-  PlannedRun (*plan)(const RunOptions& options, ExecutorRef executor);
+  PlannedRun (*plan)(const RunOptions& options, ExecutorRef executor, const RunProgress& progress);
   /// What has come of it; `begins` is told what it will do.
   RunSummary (*quantize)(const RunOptions& options, ExecutorRef executor,
                          const std::function<void(PlannedRun)>& begins,

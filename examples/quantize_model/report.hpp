@@ -81,6 +81,13 @@ inline std::vector<PlannedMatrix> matrices_of(const Plan& plan) {
   return all;
 }
 
+/// What the model is expected to lose, where that is known.
+inline void print_expected(const Plan& plan, std::FILE* to) {
+  if (const auto loss = plan.expected_loss())
+    std::fprintf(to, "expected KL divergence, on texts that the model writes: %s nats a token\n",
+                 fixed(*loss, 4).c_str());
+}
+
 /// By layer: what will be done with each matrix, and why. Matrices that are alike but for their
 /// layers share a line.
 inline void print_plan(const Plan& plan, const RunForecast& forecast, std::FILE* to) {
@@ -89,14 +96,18 @@ inline void print_plan(const Plan& plan, const RunForecast& forecast, std::FILE*
     std::set<Index> layers{};
     Index matrices = 0;
     std::string tensor{};
+    double loss = 0;  // expected, of all its matrices
   };
   std::vector<Line> lines;
-  const auto add = [&](std::vector<std::string> cells, const std::string& tensor, Index layer) {
+  const auto expected = plan.expected_loss();
+  const auto add = [&](std::vector<std::string> cells, const std::string& tensor, Index layer,
+                       double loss = 0) {
     auto line = std::find_if(lines.begin(), lines.end(),
                              [&](const Line& other) { return other.cells == cells; });
     if (line == lines.end()) line = lines.insert(lines.end(), {std::move(cells)});
     if (layer >= 0) line->layers.insert(layer);
     ++line->matrices;
+    line->loss += loss;
     line->tensor = tensor;
   };
 
@@ -110,24 +121,27 @@ inline void print_plan(const Plan& plan, const RunForecast& forecast, std::FILE*
                         (double(place.out) * double(place.in));
     add({std::string(name_of(matrix->role)), shape_text(place), plan.transform(*step),
          plan.grid(*step, i), fixed(bits, 3), step->why},
-        place.tensor, matrix->layer);
+        place.tensor, matrix->layer, expected ? (*step->expected_loss)[i] : 0);
   }
   for (const KeptTensor& kept : plan.kept)
     add({std::string(name_of(kept.role)), "", "", "as it is", "", kept.why}, kept.tensor, -1);
 
-  Table table({{"layers", Align::left},
-               {"tensors"},
-               {"role", Align::left},
-               {"shape"},
-               {"transform", Align::left},
-               {"grid", Align::left},
-               {"bits"},
-               {"why", Align::left}});
+  std::vector<Table::Column> columns{{"layers", Align::left},
+                                     {"tensors"},
+                                     {"role", Align::left},
+                                     {"shape"},
+                                     {"transform", Align::left},
+                                     {"grid", Align::left},
+                                     {"bits"},
+                                     {"why", Align::left}};
+  if (expected) columns.insert(columns.end() - 1, {"KL"});
+  Table table(columns);
   for (const Line& line : lines) {
     std::vector<std::string> row{
         line.layers.empty() && line.matrices == 1 ? line.tensor : ranges_text(line.layers),
         message(line.matrices)};
     row.insert(row.end(), line.cells.begin(), line.cells.end());
+    if (expected) row.insert(row.end() - 1, line.layers.empty() ? "" : fixed(line.loss, 5));
     table.row(std::move(row));
   }
   table.print(to);
@@ -138,6 +152,7 @@ inline void print_plan(const Plan& plan, const RunForecast& forecast, std::FILE*
   std::fprintf(
       to, "output %s, input %s; memory about %s\n", byte_text(double(forecast.bytes_after)).c_str(),
       byte_text(double(forecast.bytes_before)).c_str(), byte_text(double(forecast.memory)).c_str());
+  print_expected(plan, to);
 }
 
 /// The plan with what is known ahead.
@@ -238,6 +253,7 @@ inline void print_summary(const Plan& plan, const RunSummary& summary, std::FILE
   }
   table.print(to);
   print_grids(plan, to);
+  print_expected(plan, to);
 }
 
 }  // namespace cafeq::example

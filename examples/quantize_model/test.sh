@@ -372,6 +372,23 @@ metric() {
   expect 2 "--save-metric" "$program" model new --metric none --save-metric it
   expect 1 "nowhere: cannot open" "$program" model new --metric nowhere
 
+  # Bits by what errors cost.
+  own even --recipe smallest --target-bits 3.5 --metric saved
+  own spread --recipe smallest --target-bits 3.5 --metric saved --sensitivities own \
+    --save-sensitivities costs
+  grep -q "disturbing matrices 100%" out && grep -q "choosing bits 100%" out || fail "$(cat out)"
+  grep -q "^expected KL divergence" out || fail "nothing is expected: $(cat out)"
+  if cmp -s even spread; then fail "bits do not mind sensitivities"; fi
+  own again --recipe smallest --target-bits 3.5 --metric saved --sensitivities costs
+  same spread again
+  own blocks.gguf --format gguf:Q4_0 --target-bits 5.2 --sensitivities costs --fused-alike
+  grep -q "^expected KL divergence" out || fail "nothing is expected: $(cat out)"
+  "$program" model --dry-run $few --json --bits 3 --sensitivities own >json
+  [ "$(value expected_loss)" != "" ] || fail "no expected_loss"
+  if ls | grep -q partial; then fail "a dry run has left $(ls)"; fi
+  expect 2 "--save-sensitivities" "$program" model new --sensitivities costs --save-sensitivities it
+  expect 1 "nowhere: cannot open" "$program" model new --metric none --sensitivities nowhere
+
   # An architecture that the engine does not know: weights alone, unless a metric was asked for.
   cp -r model zebra
   sed 's/llama/zebra/; s/LlamaForCausalLM/ZebraForCausalLM/' model/config.json >zebra/config.json

@@ -9,7 +9,9 @@
 #include <cmath>
 #include <cstdio>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "format.hpp"
@@ -110,6 +112,25 @@ class ProgressBar {
   int last_tenth_ = 0;
   bool finished_ = false;
   std::mutex mutex_;
+};
+
+/// A bar for each thing that a job does in turn, as cafeq::RunProgress tells of them.
+class ProgressBars {
+ public:
+  void show(std::string_view what, double done, double all) {
+    if (!bar_ || what != shown_) {
+      shown_ = what;
+      before_ = 0;
+      bar_.emplace(shown_, all);
+    }
+    bar_->advance(done - before_);
+    before_ = done;
+  }
+
+ private:
+  std::optional<ProgressBar> bar_;
+  std::string shown_;
+  double before_ = 0;
 };
 
 }  // namespace cafeq::example

@@ -54,6 +54,27 @@ std::string write_model(const cafeq::test::TemporaryDirectory& directory) {
 
 }  // namespace
 
+TEST_CASE("how-to: spread bits") {
+  const cafeq::test::TemporaryDirectory directory;
+  const cafeq::ModelFile model(write_model(directory));
+  std::vector<cafeq::Sensitivity> known;
+  for (const auto& matrix : cafeq::find_roles(model.tensors(), model.config()).matrices)
+    known.push_back({.tensor = matrix.place.tensor,
+                     .rows = matrix.place.out,
+                     .value = matrix.role == cafeq::Role::down ? 10.0 : 1.0});
+  directory.write("known", to_json(cafeq::Sensitivities(known)).dump());
+  const std::string path = directory / "known";
+  // [spread_bits]
+  cafeq::Plan plan = cafeq::make_plan(model.tensors(), model.config(),
+                                      {.recipe = cafeq::recipes::smallest{}, .pairs = false});
+  const cafeq::Sensitivities sensitivities = cafeq::read_sensitivities(path);
+  cafeq::allocate_plan(plan, model, {.target_bits = 3.2, .sensitivities = &sensitivities});
+  const double loss = plan.expected_loss().value();  // nats a token
+  // [spread_bits end]
+  CHECK(loss > 0);
+  CHECK(loss < 1);
+}
+
 TEST_CASE("how-to: quantize a model") {
   const cafeq::test::TemporaryDirectory directory;
   const std::string path = write_model(directory);

@@ -21,8 +21,8 @@ struct Subject {
     const Transformer transformer(model, {});
     texts = metric_texts(transformer, 1, {.count = 3, .length = 9, .seed = 4});
   }
-  std::vector<Sensitivity> measure(const SensitivityOptions& options,
-                                   cafeq::ExecutorRef threads = {}) const {
+  cafeq::Sensitivities measure(const SensitivityOptions& options,
+                               cafeq::ExecutorRef threads = {}) const {
     return sensitivities(file, Transformer(model, threads), texts, options);
   }
 
@@ -38,15 +38,20 @@ struct Subject {
 TEST_CASE("a sensitivity is what the whole model loses by the same noise") {
   const Subject subject;
   const SensitivityOptions options{.energy = 0.01, .seed = 7};
-  const auto found = subject.measure(options);
-  REQUIRE(found.size() == 14);  // two layers
+  const auto measured = subject.measure(options);
+  CHECK(measured.model() == cafeq::fingerprint_of(subject.file));
+  const auto found = measured.all();
+  const auto matrices = matrices_to_disturb(subject.file, subject.model);
+  REQUIRE(found.size() == matrices.size());
+  CHECK(found.size() == 14 + (subject.model.own_head ? 2u : 1u));  // two layers
   const Transformer transformer(subject.model, {});
   std::vector<Tokens> longer = subject.texts;  // whose last token nothing is compared for
   for (Tokens& text : longer) text.push_back(0);
   const Reference reference(transformer, longer);
   for (std::size_t m = 0; m < found.size(); ++m) {
-    const auto& place = found[m].place;
-    INFO(place.tensor);
+    INFO(found[m].tensor);
+    CHECK(measured.find(matrices[m]) == found[m].value);
+    const auto& place = matrices[m].place;
     const Matrix<float> W = detail::with_noise(load_matrix(subject.file, place), options.energy,
                                                options.seed, m + 2, {});
     cafeq::accuracy::Overlay overlay(subject.file);
@@ -64,17 +69,16 @@ TEST_CASE("the loss is in proportion to small noise, and the same for any number
   const auto some = subject.measure({.energy = 1e-4}), less = subject.measure({.energy = 2.5e-5});
   cafeq::ThreadPool threads(3);
   const auto parallel = subject.measure({.energy = 1e-4}, threads);
-  for (std::size_t m = 0; m < some.size(); ++m) {
-    INFO(some[m].place.tensor);
-    CHECK(less[m].value == Approx(some[m].value).epsilon(0.2));
-    CHECK(parallel[m].value == some[m].value);
+  for (std::size_t m = 0; m < some.all().size(); ++m) {
+    INFO(some.all()[m].tensor);
+    CHECK(less.all()[m].value == Approx(some.all()[m].value).epsilon(0.2));
+    CHECK(parallel.all()[m].value == some.all()[m].value);
   }
 }
 
-TEST_CASE("noise has the energy that is asked for, and sensitivities say what they are of") {
+TEST_CASE("noise has the energy that is asked for") {
   const Subject subject;
-  const auto matrices = matrices_of_layers(subject.file);
-  const Matrix<float> W = load_matrix(subject.file, matrices[0].place);
+  const Matrix<float> W = load_matrix(subject.file, matrices_of_layers(subject.file)[0].place);
   const Matrix<float> noisy = detail::with_noise(W, 0.02, 3, 5, {});
   double energy = 0, all = 0;
   for (Index i = 0; i < W.size(); ++i) {
@@ -82,12 +86,26 @@ TEST_CASE("noise has the energy that is asked for, and sensitivities say what th
     all += double(W.data()[i]) * double(W.data()[i]);
   }
   CHECK(energy / all == Approx(0.02).epsilon(0.2));
+}
 
-  const SensitivityOptions options;
-  const auto json = to_json(subject.measure(options), subject.file, options);
-  CHECK(json["model"] == cafeq::fingerprint_of(subject.file));
-  REQUIRE(json["matrices"].size() == matrices.size());
-  CHECK(json["matrices"][0]["tensor"] == matrices[0].place.tensor);
-  CHECK(json["matrices"][0]["rows"] == matrices[0].place.out);
-  CHECK(json["matrices"][0]["sensitivity"].get<double>() > 0);
+TEST_CASE("a run is told what it measures, and gets the file") {
+  const Subject subject;
+  const TemporaryDirectory out;
+  const SensitivityOptions options{.count = 2, .length = 6, .seed = 3};
+  const auto maker = sensitivity_maker(subject.directory.path(), options, {});
+  CHECK(maker.memory > 4 * 4000);  // of the weights alone
+  SensitivityOptions other = options;
+  other.seed = 4;
+  CHECK(sensitivity_maker(subject.directory.path(), other, {}).description != maker.description);
+  std::vector<std::string> stages;
+  maker.make(out / "file", [&](std::string_view what, double done, double all) {
+    if (stages.empty() || stages.back() != what) stages.emplace_back(what);
+    CHECK(done <= all);
+  });
+  CHECK(stages == std::vector<std::string>{"writing short texts", "disturbing matrices"});
+  const auto read = cafeq::read_sensitivities(out / "file");
+  CHECK(read.model() == cafeq::fingerprint_of(subject.file));
+  for (const auto& matrix : matrices_to_disturb(subject.file, subject.model))
+    CHECK(read.find(matrix) > 0.0);
+  CHECK_THAT(out.read("file"), Contains("\"tokens\": 6"));
 }

@@ -1,5 +1,8 @@
 #include "cafeq/model/allocate_plan.hpp"
 
+#include <map>
+#include <set>
+
 #include "cafeq/core/thread_pool.hpp"
 #include "cafeq/model/make_plan.hpp"
 #include "model/memory_model.hpp"
@@ -124,4 +127,122 @@ TEST_CASE("Only rows of a sample are read") {
   allocate_plan(plan, model, 5);
   CHECK(std::abs(bits_of(plan)[0] - bits_of(plan)[1]) <= 1);
   CHECK(model.released() == std::set<std::string>{"one", "two"});
+}
+
+namespace {
+
+/// Of all matrices of a model, each the same but those of one role.
+Sensitivities sensitivities_of(const Plan& plan, Role other, double its_value) {
+  std::vector<Sensitivity> all;
+  for (const MatrixRole& m : plan.roles.matrices)
+    all.push_back({.tensor = m.place.tensor,
+                   .slice = m.place.slice,
+                   .first_row = m.place.begin,
+                   .rows = m.place.out,
+                   .value = m.role == other ? its_value : 1});
+  return Sensitivities(std::move(all));
+}
+double mean_bits(const Plan& plan, Role role, bool is_it) {
+  double bits = 0, weights = 0;
+  for (const Step& step : plan.steps) {
+    if ((plan.roles.matrices[step.matrices[0]].role == role) != is_it) continue;
+    bits += double(plan.storage_bits(step));
+    weights += double(plan.weights(step));
+  }
+  return bits / weights;
+}
+
+}  // namespace
+
+TEST_CASE("Bits go to what is sensitive, and what is lost is the sum over all matrices") {
+  const MemoryModel model(llama());
+  for (const AnyRecipe& recipe : {AnyRecipe(recipes::smallest{}), AnyRecipe(recipes::fast<>{})}) {
+    INFO(recipe->name());
+    const double target = recipe->with_bits(4) ? 3.4 : 4.5;
+    const Plan plan =
+        make_plan(model.tensors(), model.config(), {.recipe = recipe, .pairs = false});
+    const Sensitivities alike = sensitivities_of(plan, Role::down, 1),
+                        differ = sensitivities_of(plan, Role::down, 16);
+    const auto allocated = [&](const Sensitivities& sensitivities, double bits) {
+      Plan result = plan;
+      allocate_plan(result, model, {.target_bits = bits, .sensitivities = &sensitivities});
+      return result;
+    };
+    const Plan even = allocated(alike, target), uneven = allocated(differ, target);
+    for (const Plan* each : {&even, &uneven}) {
+      CHECK(mean_bits(*each) <= target);
+      CHECK(mean_bits(*each) > target - 0.2);
+      double sum = 0;
+      for (const Step& step : each->steps) {
+        REQUIRE(step.expected_loss);
+        CHECK((*step.expected_loss)[0] > 0);
+        CHECK((*step.expected_loss)[1] == 0);
+        sum += (*step.expected_loss)[0];
+      }
+      CHECK(each->expected_loss() == sum);
+    }
+    // 16 times as sensitive is two bits.
+    const double more = mean_bits(uneven, Role::down, true) - mean_bits(uneven, Role::down, false) -
+                        mean_bits(even, Role::down, true) + mean_bits(even, Role::down, false);
+    CHECK(more == Approx(2).margin(0.7));
+    CHECK(*allocated(differ, target + 0.1).expected_loss() < *uneven.expected_loss());
+    // The same for any number of threads.
+    ThreadPool threads(3);
+    Plan again = plan;
+    allocate_plan(again, model, {.target_bits = target, .sensitivities = &differ}, threads);
+    for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+      CHECK(again.steps[s].recipe == uneven.steps[s].recipe);
+      CHECK(again.steps[s].expected_loss == uneven.steps[s].expected_loss);
+    }
+  }
+}
+
+TEST_CASE("What is expected of a matrix is its sensitivity times its error") {
+  const MemoryModel model(llama());
+  Plan plan = make_plan(model.tensors(), model.config(),
+                        {.recipe = recipes::rtn<>{.bits = 3}, .pairs = false});
+  const Plan before = plan;
+  const Sensitivities sensitivities = sensitivities_of(plan, Role::value, 5);
+  allocate_plan(plan, model, {.sensitivities = &sensitivities});
+  for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+    CHECK(plan.steps[s].recipe == before.steps[s].recipe);
+    const MatrixRole& matrix = plan.roles.matrices[plan.steps[s].matrices[0]];
+    const Matrix<float> W = load_matrix(model, matrix.place);
+    const double error = quantize(W, recipes::rtn<>{.bits = 3}).error(W);
+    CHECK((*plan.steps[s].expected_loss)[0] ==
+          Approx((matrix.role == Role::value ? 5 : 1) * error).epsilon(0.1));
+  }
+}
+
+TEST_CASE("What is fused has one grid") {
+  const MemoryModel model(llama());
+  for (const AnyRecipe& recipe : {AnyRecipe(recipes::smallest{}), AnyRecipe(recipes::fast<>{})}) {
+    const Plan plan =
+        make_plan(model.tensors(), model.config(), {.recipe = recipe, .pairs = false});
+    const Sensitivities differ = sensitivities_of(plan, Role::value, 30);
+    for (const Sensitivities* sensitivities : {&differ, static_cast<const Sensitivities*>(nullptr)})
+      for (const double target : {4.2, 4.37}) {
+        INFO(recipe->name() << " " << target << " " << (sensitivities != nullptr));
+        Plan alike = plan;
+        allocate_plan(alike, model,
+                      {.target_bits = target, .sensitivities = sensitivities, .fused_alike = true});
+        CHECK(mean_bits(alike) <= target);
+        CHECK(mean_bits(alike) > target - 0.3);
+        std::map<std::pair<Index, Role>, std::set<std::string>> grids;
+        for (const Step& step : alike.steps) {
+          const MatrixRole& m = alike.roles.matrices[step.matrices[0]];
+          if (m.layer >= 0) grids[{m.layer, first_reader(m.role)}].insert(alike.grid(step, 0));
+        }
+        for (const auto& [place, some] : grids) CHECK(some.size() == 1);
+      }
+  }
+}
+
+TEST_CASE("A matrix whose sensitivity is not known is refused by its name") {
+  const MemoryModel model(llama());
+  Plan plan = make_plan(model.tensors(), model.config(), {.recipe = recipes::fast<>{}});
+  const Sensitivities none;
+  const Error error = error_of([&] { allocate_plan(plan, model, {.sensitivities = &none}); });
+  CHECK(error.code() == ErrorCode::invalid_argument);
+  CHECK_THAT(error.message(), Contains("there is none of model.layers.0."));
 }

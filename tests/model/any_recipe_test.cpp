@@ -1,5 +1,6 @@
 #include "cafeq/model/any_recipe.hpp"
 
+#include "cafeq/linalg/input_gram.hpp"
 #include "cafeq/pipeline/recipes.hpp"
 #include "support/catch.hpp"
 #include "support/error_of.hpp"
@@ -159,6 +160,44 @@ TEST_CASE("Errors of a trial are those of something cheap that behaves alike") {
         quantize(W, recipes::rtn<>{.bits = 3}).error(W));
   CHECK(AnyRecipe(recipes::learned<>{.bits = 3})->trial_error(W, {}) ==
         quantize(W, recipes::fast<>{.bits = 3, .group = per_row}).error(W));
+}
+
+TEST_CASE("Errors of a trial in a metric are in units of what noise of all the energy comes to") {
+  const auto W = heavy_tailed(16, 64, 2, 2);
+  const auto X = gaussian(80, 64, 5);
+  InputGram inputs(64, GramKind::whole);
+  inputs.add(X);
+  const Metric metric = inputs.metric();
+  double trace = 0, energy = 0;
+  for (Index j = 0; j < 64; ++j) trace += metric.to_dense()(j, j);
+  for (Index i = 0; i < W.size(); ++i) energy += double(W.data()[i]) * double(W.data()[i]);
+
+  const AnyRecipe fast = recipes::fast<>{.bits = 3, .group = 32};
+  const auto check = [&](const AnyRecipe& recipe, const auto& q) {
+    Matrix<float> W_hat(16, 64);
+    q.dequantize(W_hat.view());
+    CHECK(recipe->trial_error(W, metric, {}) ==
+          Approx(squared_error(W, W_hat, metric, Side::input) * 64 / (energy * trace)));
+  };
+  check(fast, quantize(W, recipes::fast<>{.bits = 3, .group = 32}));
+  check(*fast->in_metric(), quantize(W, recipes::fast<>{.bits = 3, .group = 32}, metric));
+  check(*AnyRecipe(recipes::learned<>{.bits = 3})->in_metric(),
+        quantize(W, recipes::fast<>{.bits = 3, .group = per_row}, metric));
+  // Noise of the energy of W itself is 1, in any metric.
+  const auto E = gaussian(16, 64, 9);
+  const Matrix<float> none(16, 64);
+  CHECK(squared_error(E, none, metric, Side::input) * 64 / (squared_error(E, none) * trace) ==
+        Approx(1).epsilon(0.2));
+  CHECK(fast->trial_error(W, Metric::identity(64), {}) == Approx(fast->trial_error(W, {})));
+  CHECK(fast->trial_error(none, metric, {}) == 0);
+}
+
+TEST_CASE("Bits of codes alone") {
+  CHECK(AnyRecipe(recipes::rtn<>{.bits = 3})->code_bits(16, 64) == 3);
+  const AnyRecipe smallest = recipes::smallest{.bits = 3.3};
+  CHECK(smallest->code_bits(512, 512) ==
+        recipes::smallest{.bits = 3.3}.pipeline(512, 512).quantizer.rate.bits());
+  CHECK(smallest->code_bits(512, 512) < 3.3);
 }
 
 TEST_CASE("Two matrices that meet: what becomes of them, and what they take") {

@@ -427,6 +427,125 @@ TEST_CASE("A metric is made once, ahead of all else, and kept for a run that goe
   CHECK(made == 2);
 }
 
+namespace {
+
+/// Of all matrices; those of values are what counts.
+Sensitivities some_sensitivities(const ModelFile& model, double of_values = 100) {
+  std::vector<Sensitivity> all;
+  for (const MatrixRole& m : find_roles(model.tensors(), model.config()).matrices)
+    all.push_back({.tensor = m.place.tensor,
+                   .first_row = m.place.begin,
+                   .rows = m.place.out,
+                   .value = m.role == Role::value ? of_values : 1});
+  return Sensitivities(std::move(all), fingerprint_of(model));
+}
+
+}  // namespace
+
+TEST_CASE("Bits go where errors cost most, in every format, and sizes are met") {
+  const ModelDirectory directory;
+  const ModelFile model(directory / "model");
+  directory.write("sensitivities", to_json(some_sensitivities(model)).dump());
+  write_grams(directory / "grams", some_inputs(model), fingerprint_of(model));
+  for (const RunFormat format : {RunFormat::quantized, RunFormat::gguf}) {
+    RunOptions options = directory.options("out", format);
+    options.overwrite = true;
+    options.metric = directory / "grams";
+    options.sensitivities = directory / "sensitivities";
+    if (format == RunFormat::quantized) options.plan.recipe = recipes::fast<>{.group = 32};
+    const auto bits_of_values = [&](const Plan& plan, bool values) {
+      double bits = 0, weights = 0;
+      for (const Step& step : plan.steps) {
+        if ((plan.roles.matrices[step.matrices[0]].role == Role::value) != values) continue;
+        bits += double(plan.storage_bits(step));
+        weights += double(plan.weights(step));
+      }
+      return bits / weights;
+    };
+    options.target_bits = 5.2;
+    const ModelRun run(options);
+    CHECK(run.forecast().warnings.empty());
+    CHECK(bits_of_values(run.plan(), true) > bits_of_values(run.plan(), false) + 0.4);
+    CHECK(run.plan().expected_loss() > 0.0);
+    const RunSummary summary = run.quantize();
+
+    options.target_bits = 0;
+    options.target_size = double(summary.bytes_after) + 1000;
+    CHECK(double(ModelRun(options).quantize().bytes_after) <= options.target_size);
+    options.target_size = 1000;
+    CHECK_THAT(error_of([&] { const ModelRun none(options); }).message(), Contains("target size"));
+    options.target_size = 0;
+    options.target_bits = 1.5;
+    CHECK_THAT(error_of([&] { const ModelRun none(options); }).message(), Contains("target bits"));
+  }
+  directory.write("sensitivities", to_json(Sensitivities({}, "another")).dump());
+  RunOptions none = directory.options("none");
+  none.sensitivities = directory / "sensitivities";
+  CHECK_THAT(error_of([&] { const ModelRun run(none); }).message(), Contains("there is none of"));
+}
+
+TEST_CASE("Sensitivities are made once, ahead of the plan, and kept for a run that goes on") {
+  const ModelDirectory directory;
+  const ModelFile model(directory / "model");
+  const GramCollector grams = some_inputs(model);
+  int metrics = 0, measured = 0;
+  RunOptions options = directory.options("out");
+  options.plan.recipe = recipes::smallest{};
+  options.target_bits = 3.5;
+  options.metric_maker = MetricMaker{.description = "some inputs"};
+  for (const auto& input : grams.inputs())
+    options.metric_maker->inputs.push_back(detail::entry_of(input));
+  options.metric_maker->make = [&](const std::string& path, const RunProgress&) {
+    ++metrics;
+    write_grams(path, grams);
+  };
+  options.sensitivity_maker = SensitivityMaker{.description = "some noise"};
+  double of_values = 100;
+  options.sensitivity_maker->make = [&](const std::string& path, const RunProgress& progress) {
+    ++measured;
+    write_file(path, to_json(some_sensitivities(model, of_values)).dump());
+    if (progress) progress("measuring", 1, 1);
+  };
+  CHECK_THROWS_AS(ModelRun(options, {}, interrupt_at("choosing bits", 2)), Interruption);
+  CHECK(metrics == 1);
+  CHECK(measured == 1);
+  options.start = PartStore::Start::resume;
+  CHECK_THROWS_AS(ModelRun(options).quantize(interrupt_at("quantizing", 2)), Interruption);
+
+  // What was made stays, and what was decided by it.
+  RunOptions other = options;
+  other.sensitivity_maker->description = "other noise";
+  CHECK_THAT(error_of([&] { const ModelRun run(other); }).message(), Contains("another plan"));
+  const std::string kept = directory.read("out.partial/sensitivities");
+  write_file(directory / "out.partial/sensitivities", to_json(some_sensitivities(model, 1)).dump());
+  CHECK_THAT(error_of([&] { const ModelRun run(options); }).message(), Contains("another plan"));
+  write_file(directory / "out.partial/sensitivities", kept);
+  ModelRun(options).quantize();
+  CHECK(metrics == 1);
+  CHECK(measured == 1);
+  CHECK_FALSE(directory.names().contains("out.partial"));
+
+  // The same as from files.
+  write_grams(directory / "grams", grams);
+  directory.write("sensitivities", kept);
+  RunOptions from_files = directory.options("again");
+  from_files.plan.recipe = options.plan.recipe;
+  from_files.target_bits = options.target_bits;
+  from_files.metric = directory / "grams";
+  from_files.sensitivities = directory / "sensitivities";
+  ModelRun(from_files).quantize();
+  CHECK(directory.read("again") == directory.read("out"));
+
+  // What is wrong with the target is said before anything is made.
+  RunOptions few = options;
+  few.output = directory / "few";
+  few.start = PartStore::Start::fresh;
+  few.target_bits = 0.9;
+  CHECK_THAT(error_of([&] { const ModelRun run(few); }).message(), Contains("target bits"));
+  CHECK(measured == 1);
+  CHECK_FALSE(directory.names().contains("few.partial"));
+}
+
 TEST_CASE("What a run cannot do is refused before anything is written") {
   const ModelDirectory directory;
   const auto refusal = [&](const RunOptions& options) {

@@ -10,7 +10,7 @@
 
 namespace cafeq {
 
-CAFEQ_INSTANCE ModelRun::ModelRun(RunOptions, ExecutorRef);
+CAFEQ_INSTANCE ModelRun::ModelRun(RunOptions, ExecutorRef, const RunProgress&);
 CAFEQ_INSTANCE RunSummary ModelRun::quantize<DefaultArch>(const RunProgress&) const;
 
 }  // namespace cafeq

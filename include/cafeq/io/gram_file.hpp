@@ -51,7 +51,7 @@ class GramFile {
   const GramEntry* find(std::string_view matrix) const {
     if (const auto found = places_.find(std::string(matrix)); found != places_.end())
       return &inputs_[found->second];
-    const auto key = key_of(matrix);
+    const auto key = detail::place_in_layers(matrix);
     if (!key) return nullptr;
     const auto found = roles_.find(*key);
     return found == roles_.end() ? nullptr : &inputs_[found->second];
@@ -60,15 +60,6 @@ class GramFile {
   InputGram load(const GramEntry& entry) const;
 
  private:
-  using Key = std::pair<Index, Role>;
-  /// Layer and role, of a matrix that has one of its own.
-  static std::optional<Key> key_of(std::string_view name) {
-    const auto parsed = detail::parse_name(name);
-    if (parsed.is_bias || parsed.leaf() == nullptr || parsed.match->layer < 0 ||
-        parsed.match->expert >= 0 || parsed.leaf()->role > Role::down)
-      return std::nullopt;
-    return Key{parsed.match->layer, parsed.leaf()->role};
-  }
   [[noreturn]] void fail(std::string_view name, std::string_view problem) const {
     raise(ErrorCode::corrupt, message(path_, ": ", name, ": ", problem));
   }
@@ -87,7 +78,7 @@ class GramFile {
   std::vector<GramEntry> inputs_;
   std::string model_;
   std::map<std::string, std::size_t> places_;  // by every reader
-  std::map<Key, std::size_t> roles_;
+  std::map<std::pair<Index, Role>, std::size_t> roles_;
 };
 
 namespace detail {
@@ -118,7 +109,7 @@ inline void GramFile::add(GramEntry entry) {
   const std::size_t place = inputs_.size();
   const auto known_as = [&](const std::string& name) {
     if (!places_.emplace(name, place).second) fail(name, "is listed twice");
-    if (const auto key = key_of(name)) roles_.emplace(*key, place);
+    if (const auto key = detail::place_in_layers(name)) roles_.emplace(*key, place);
   };
   known_as(entry.name);
   for (const std::string& reader : entry.readers) known_as(reader);

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cafeq/io/byte_cursor.hpp"
 #include "cafeq/io/file.hpp"
 
 namespace cafeq {
@@ -39,10 +41,13 @@ class PartStore {
   bool has(std::size_t part) const noexcept { return detail::kind_of(path(part)) == S_IFREG; }
   /// Whether no part is there.
   bool empty() const;
-  /// Where the metric of the inputs is to be written that the parts are made in: it stays with
-  /// them.
+  /// Where what the parts are made by is to be written, which stays with them: the metric of the
+  /// inputs, and what errors in matrices cost.
   std::string metric() const { return directory_ + "/metric"; }
-  bool has_metric() const noexcept { return detail::kind_of(metric()) == S_IFREG; }
+  std::string sensitivities() const { return directory_ + "/sensitivities"; }
+  /// That all parts are made as this text says, which is decided only when the directory has been
+  /// opened. Raises invalid_argument where they were begun by another one.
+  void insist(std::string_view decision) const;
   /// The path of the file or the directory in which the parts are put together: on the file system
   /// where it will stay, so that it can be moved to its place in one step.
   std::string whole() const { return directory_ + "/whole"; }
@@ -63,9 +68,16 @@ class PartStore {
   }
   static bool is_part(std::string_view name) noexcept { return suffix_of(name) == part_suffix; }
   static bool is_ours(std::string_view name) noexcept {
-    return name.starts_with("plan") || name.starts_with("whole") || name.starts_with("metric") ||
-           suffix_of(name).starts_with(part_suffix);
+    constexpr std::array names{"plan", "whole", "metric", "sensitivities", "decision"};
+    return suffix_of(name).starts_with(part_suffix) ||
+           std::ranges::any_of(names, [&](const char* ours) { return name.starts_with(ours); });
   }
+  static bool stays(std::string_view name) noexcept {
+    return is_part(name) || name == "plan" || name == "metric" || name == "sensitivities" ||
+           name == "decision";
+  }
+  /// Raises where a file that is there has not this text.
+  void check_same(const std::string& path, std::string_view text) const;
 
   std::string plan_path() const { return directory_ + "/plan"; }
   void lock();
@@ -89,19 +101,28 @@ inline PartStore::PartStore(std::string directory, std::string_view fingerprint,
                                                "has done; resume it, or overwrite it"));
 
   if (begun && start == Start::resume) {
-    const auto bytes = read_file(plan_path());
-    if (std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()) != fingerprint)
-      raise(ErrorCode::invalid_argument, message(directory_,
-                                                 ": belongs to another plan or another model, or "
-                                                 "the model has changed; resume with the "
-                                                 "options it was begun with, or overwrite it"));
-    remove_all_but(
-        [](std::string_view name) { return is_part(name) || name == "plan" || name == "metric"; });
+    check_same(plan_path(), fingerprint);
+    remove_all_but(stays);
     return;
   }
 
   remove_all_but([](std::string_view) { return false; });
   write_file(plan_path(), fingerprint);
+}
+
+inline void PartStore::check_same(const std::string& path, std::string_view text) const {
+  const auto bytes = read_file(path);
+  if (detail::as_text(bytes) != text)
+    raise(ErrorCode::invalid_argument, message(directory_,
+                                               ": belongs to another plan or another model, or "
+                                               "the model has changed; resume with the "
+                                               "options it was begun with, or overwrite it"));
+}
+
+inline void PartStore::insist(std::string_view decision) const {
+  const std::string path = directory_ + "/decision";
+  if (detail::kind_of(path) == S_IFREG) check_same(path, decision);
+  else write_file(path, decision);
 }
 
 inline void PartStore::lock() {

@@ -27,6 +27,7 @@ inline mode_t kind_of(const std::string& path) noexcept {
   struct stat status{};
   return ::stat(path.c_str(), &status) == 0 ? status.st_mode & S_IFMT : 0;
 }
+inline bool is_file(const std::string& path) noexcept { return kind_of(path) == S_IFREG; }
 inline bool is_directory(const std::string& path) noexcept { return kind_of(path) == S_IFDIR; }
 
 /// The directory that a file lies in, and the file's name there.

@@ -28,12 +28,14 @@ inline nlohmann::ordered_json to_json(const Plan& plan) {
 
   for (const Step& step : plan.steps) {
     auto matrices = nlohmann::ordered_json::array();
-    for (const std::size_t m : step.matrices) {
+    for (std::size_t i = 0; i < step.matrices.size(); ++i) {
+      const std::size_t m = step.matrices[i];
       const MatrixRole& matrix = plan.roles.matrices[m];
       matrices.push_back({{"name", names[m]},
                           {"role", name_of(matrix.role)},
                           {"rows", matrix.place.out},
                           {"cols", matrix.place.in}});
+      if (step.expected_loss) matrices.back()["expected_loss"] = (*step.expected_loss)[i];
     }
     steps.push_back({{"matrices", matrices},
                      {"choice", to_json(step.recipe)},
@@ -47,10 +49,13 @@ inline nlohmann::ordered_json to_json(const Plan& plan) {
     kept.push_back({{"name", tensor.tensor}, {"role", name_of(tensor.role)}, {"why", tensor.why}});
 
   const Index weights = plan.weights();
-  return {{"steps", steps},
-          {"kept", kept},
-          {"weights", weights},
-          {"bits_per_weight", weights > 0 ? double(plan.storage_bits()) / double(weights) : 0.0}};
+  nlohmann::ordered_json json{
+      {"steps", steps},
+      {"kept", kept},
+      {"weights", weights},
+      {"bits_per_weight", weights > 0 ? double(plan.storage_bits()) / double(weights) : 0.0}};
+  if (const auto loss = plan.expected_loss()) json["expected_loss"] = *loss;
+  return json;
 }
 
 }  // namespace cafeq

@@ -208,6 +208,18 @@ class RecipeModelOf final : public RecipeModel {
       return cafeq::quantize(rows, recipe_.trial(), executor).error(rows, executor);
     else return cafeq::quantize(rows, recipe_, executor).error(rows, executor);
   }
+  double trial_error(const Matrix<float>& rows, const Metric& metric,
+                     ExecutorRef executor) const override {
+    if constexpr (is_in_metric<R> && requires { recipe_.trial(); })
+      return error_as_noise(rows, cafeq::quantize(rows, recipe_.trial(), metric, executor), metric,
+                            executor);
+    else return RecipeModel::trial_error(rows, metric, executor);
+  }
+  double code_bits(Index rows, Index cols) const override {
+    const auto quantizer = recipe_.pipeline(rows, cols).quantizer;
+    if constexpr (requires { quantizer.rate.bits(); }) return quantizer.rate.bits();
+    else return double(quantizer.bits);
+  }
   PairTransform pair_transform() const override {
     if constexpr (PairRecipe<R>) return recipe_.pair(PairShape{}).transform;
     else if (recipe_.pair_advice(least_head_dim).form == PairForm::balanced)

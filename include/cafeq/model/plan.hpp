@@ -21,6 +21,9 @@ struct Step {
   AnyRecipe recipe;
   std::string why{};
   bool in_metric = false;  ///< of the inputs, which are known: the recipe is one for it
+  /// What the model is expected to lose by each of the matrices, in nats a token, where their
+  /// sensitivities are known.
+  std::optional<std::array<double, 2>> expected_loss{};
 };
 
 /// Steps that write into the same tensors, whose results become whole tensors together.
@@ -91,6 +94,16 @@ struct Plan {
   }
   std::array<PairedMatrix, 2> paired(const Step& step) const {
     return paired(roles.pairs[*step.pair]);
+  }
+
+  /// Of all matrices; nothing where sensitivities are not known.
+  std::optional<double> expected_loss() const {
+    double sum = 0;
+    for (const Step& step : steps) {
+      if (!step.expected_loss) return std::nullopt;
+      sum += (*step.expected_loss)[0] + (*step.expected_loss)[1];
+    }
+    return steps.empty() ? std::nullopt : std::optional(sum);
   }
 
   // In a few words.

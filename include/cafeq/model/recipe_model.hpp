@@ -15,6 +15,7 @@
 #include <variant>
 #include <vector>
 
+#include "cafeq/loss/reconstruction.hpp"
 #include "cafeq/model/encoded_matrix.hpp"
 #include "cafeq/model/roles.hpp"
 #include "cafeq/pipeline/recipe.hpp"
@@ -58,6 +59,24 @@ struct PairedMatrix {
 };
 
 class AnyRecipe;
+
+namespace detail {
+
+/// tr(E H Eᵀ) of what Ŵ is off by, in units of ‖W‖² tr H / cols; 0 of zeros.
+template <class Quantized>
+double error_as_noise(const Matrix<float>& W, const Quantized& quantized, const Metric& metric,
+                      ExecutorRef executor) {
+  const Matrix<float> zeros(W.rows(), W.cols());
+  Matrix<float> W_hat(W.rows(), W.cols());
+  quantized.dequantize(W_hat.view(), executor);
+  double trace = 0;
+  for (const Metric::Block& block : metric.blocks())
+    for (Index i = 0; i < block.size; ++i) trace += block.weight(i);
+  const double noise = squared_error(W, zeros, executor) * trace / double(W.cols());
+  return noise > 0 ? squared_error(W, W_hat, metric, Side::input, executor) / noise : 0;
+}
+
+}  // namespace detail
 
 namespace process_wide {
 
@@ -108,6 +127,15 @@ class RecipeModel {
   virtual std::optional<AnyRecipe> with_bits(double bits) const = 0;
   /// The relative error of some rows of a matrix by it, or by something cheaper that behaves alike.
   virtual double trial_error(const Matrix<float>& rows, ExecutorRef executor) const = 0;
+  /// The same where inputs are known: tr(E H Eᵀ) in units of ‖W‖² tr H / cols, which is what noise
+  /// of the energy of W would come to.
+  virtual double trial_error(const Matrix<float>& rows, const Metric& metric,
+                             ExecutorRef executor) const;
+  /// Bits of a weight's code alone, by which errors of a recipe with a continuous rate fall to a
+  /// quarter a bit.
+  virtual double code_bits(Index rows, Index cols) const {
+    return double(storage_bits(rows, cols)) / (double(rows) * double(cols));
+  }
   /// Whether all matrices of one tensor must have the same.
   virtual bool is_one_a_tensor() const { return false; }
   /// How two matrices are transformed that it rounds together, or that it balances.
@@ -151,5 +179,9 @@ class AnyRecipe {
 
 inline std::string RecipeModel::note(Index, Index) const { return {}; }
 inline std::optional<AnyRecipe> RecipeModel::in_metric() const { return std::nullopt; }
+inline double RecipeModel::trial_error(const Matrix<float>& rows, const Metric& metric,
+                                       ExecutorRef executor) const {
+  return detail::error_as_noise(rows, quantize(rows, metric, executor).matrix, metric, executor);
+}
 
 }  // namespace cafeq

@@ -41,6 +41,17 @@ constexpr std::string_view name_of(Role role) noexcept {
   return names[std::size_t(role)];
 }
 
+/// The first of the roles that read the same input as this one: query of query, key and value, gate
+/// of gate and up. Engines often multiply these as one matrix.
+constexpr Role first_reader(Role role) noexcept {
+  switch (role) {
+    case Role::key:
+    case Role::value: return Role::query;
+    case Role::up: return Role::gate;
+    default: return role;
+  }
+}
+
 /// Which matrices meet: see cafeq/loss/pair_product.hpp.
 enum class PairKind { value_output, query_key, up_down };
 

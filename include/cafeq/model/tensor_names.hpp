@@ -110,6 +110,15 @@ inline ParsedName parse_name(std::string_view name) noexcept {
   return {.stem = name};
 }
 
+/// Layer and role of a tensor that is one matrix of its layer; nothing for any other name.
+inline std::optional<std::pair<Index, Role>> place_in_layers(std::string_view name) noexcept {
+  const auto parsed = parse_name(name);
+  if (parsed.is_bias || parsed.leaf() == nullptr || parsed.match->layer < 0 ||
+      parsed.match->expert >= 0 || parsed.leaf()->role > Role::down)
+    return std::nullopt;
+  return std::pair(parsed.match->layer, parsed.leaf()->role);
+}
+
 /// Whether a name that is not known otherwise looks like that of a norm.
 inline bool is_norm_name(std::string_view stem) noexcept {
   const auto last = stem.substr(stem.rfind('.') + 1);

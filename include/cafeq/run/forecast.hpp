@@ -12,6 +12,7 @@
 
 #include "cafeq/io/model_parts.hpp"
 #include "cafeq/model/plan.hpp"
+#include "cafeq/run/run_options.hpp"
 
 namespace cafeq::detail {
 
@@ -95,6 +96,35 @@ inline Index memory_of(const ModelFile& model, const Plan& plan) {
   for (const TensorInfo& tensor : model.tensors())
     if (kept.contains(tensor.name)) most = std::max(most, tensor.bytes);
   return program + most;
+}
+
+/// Adds what a run with this plan will come to.
+inline void foresee(RunForecast& forecast, const ModelFile& model, const Plan& plan,
+                    const RunOptions& options, bool recipe_asked_for, Index bytes_after) {
+  forecast.bytes_before = bytes_of_model(model);
+  forecast.bytes_after = bytes_after;
+  forecast.memory = memory_of(model, plan);
+  if (options.metric_maker) {
+    forecast.metric_bytes = GramFileWriter::file_bytes(options.metric_maker->inputs);
+    forecast.memory = std::max(forecast.memory, options.metric_maker->memory);
+  }
+  if (options.sensitivity_maker)
+    forecast.memory = std::max(forecast.memory, options.sensitivity_maker->memory);
+  if (const std::string types = block_types(model); !types.empty())
+    forecast.warnings.push_back(
+        message(options.input, " is quantized already, to ", types,
+                ": what is quantized again gains error beside that; better begin with floats"));
+  const auto is_pair = [](const Step& step) { return step.pair.has_value(); };
+  if (options.format == RunFormat::gguf && recipe_asked_for &&
+      std::none_of(plan.steps.begin(), plan.steps.end(), is_pair))
+    forecast.warnings.push_back(
+        message("recipe ", (*options.plan.recipe)->name(),
+                " changes nothing: as GGUF it says how two matrices that meet are transformed, and "
+                "the plan has none that do"));
+  if (forecast.bytes_after > forecast.bytes_before)
+    forecast.warnings.push_back(message("the output takes ", forecast.bytes_after,
+                                        " bytes, more than the ", forecast.bytes_before, " of ",
+                                        options.input));
 }
 
 }  // namespace cafeq::detail

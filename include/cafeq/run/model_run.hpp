@@ -8,12 +8,11 @@
 /// a run is interrupted is not done again. Memory: that of the largest pair of matrices.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <future>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,6 +23,7 @@
 #include "cafeq/io/gguf_output.hpp"
 #include "cafeq/io/plan_json.hpp"
 #include "cafeq/io/quantized_output.hpp"
+#include "cafeq/io/sensitivities_file.hpp"
 #include "cafeq/model/allocate_plan.hpp"
 #include "cafeq/model/fingerprint.hpp"
 #include "cafeq/model/make_plan.hpp"
@@ -31,15 +31,18 @@
 #include "cafeq/run/forecast.hpp"
 #include "cafeq/run/known_inputs.hpp"
 #include "cafeq/run/run_options.hpp"
+#include "cafeq/run/state.hpp"
 
 namespace cafeq {
 
 class ModelRun {
  public:
-  /// Opens the model and makes the plan; nothing is written yet. Raises what the input, the options
-  /// or the target make impossible. The executor must outlive the run.
+  /// Opens the model and makes the plan. Nothing is written yet, unless bits are to be spread by
+  /// sensitivities for which files must be made first: these are, in OUTPUT.partial. Raises what
+  /// the input, the options or the target make impossible. The executor must outlive the run.
   template <class Arch = DefaultArch>
-  explicit ModelRun(RunOptions options, ExecutorRef executor = {});
+  explicit ModelRun(RunOptions options, ExecutorRef executor = {},
+                    const RunProgress& progress = {});
   // The output that it writes refers to its plan and model.
   ModelRun(const ModelRun&) = delete;
   ModelRun& operator=(const ModelRun&) = delete;
@@ -57,12 +60,22 @@ class ModelRun {
   template <class F>
   decltype(auto) with_output(F&& f) const;
   double bits_for_size(double size) const;
-  void foresee(bool recipe_asked_for);
-  std::string fingerprint() const;
   /// Reads what is known of the inputs into the options of the plan.
   void know_inputs();
+  /// Gives the steps of the plan their bits.
+  void spread_bits(const RunProgress& progress);
+  bool in_metric() const {
+    return std::ranges::any_of(plan_.steps, [](const Step& step) { return step.in_metric; });
+  }
   double work(const Job& job) const;
 
+  /// OUTPUT.partial, with a metric where one is to be made. Raises invalid_argument for an output
+  /// that is there already.
+  std::shared_ptr<PartStore> open_parts(const RunProgress& progress) const;
+  /// Where the metric is, if there is one.
+  std::string metric_path(const PartStore* parts) const {
+    return parts && options_.metric_maker ? parts->metric() : options_.metric;
+  }
   template <ModelOutput O>
   RunSummary quantize_into(const O& output, const RunProgress& progress) const;
   template <ModelOutput O>
@@ -75,10 +88,11 @@ class ModelRun {
   ModelFile model_;
   Plan plan_;
   RunForecast forecast_;
+  std::shared_ptr<PartStore> parts_;  // where files had to be made for the plan
 };
 
 template <class Arch>
-ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
+ModelRun::ModelRun(RunOptions options, ExecutorRef executor, const RunProgress& progress)
     : options_(std::move(options)), executor_(executor), model_(options_.input) {
   while (options_.output.size() > 1 && options_.output.ends_with('/')) options_.output.pop_back();
   // As a file, or in a directory.
@@ -99,13 +113,41 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor)
           message(options_.input, ": nothing in it would be quantized",
                   plan_.roles.matrices.empty() ? "" : ": ", detail::why_kept(plan_)));
 
-  const bool in_metric = std::any_of(plan_.steps.begin(), plan_.steps.end(),
-                                     [](const Step& step) { return step.in_metric; });
-  if (!in_metric) options_.metric_maker.reset();
+  if (!in_metric()) options_.metric_maker.reset();
+  if (!options_.sensitivities.empty() || plan_.steps.empty()) options_.sensitivity_maker.reset();
 
   if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
-  if (options_.target_bits > 0) allocate_plan(plan_, model_, options_.target_bits, executor_);
-  foresee(recipe_asked_for);
+  spread_bits(progress);
+  detail::foresee(forecast_, model_, plan_, options_, recipe_asked_for,
+                  with_output([](const auto& output) { return output.bytes(); }));
+}
+
+inline void ModelRun::spread_bits(const RunProgress& progress) {
+  AllocationOptions allocation{.target_bits = options_.target_bits,
+                               .fused_alike = options_.fused_alike};
+  if (progress)
+    allocation.progress = [&](double done, double all) { progress("choosing bits", done, all); };
+  std::string path = options_.sensitivities;
+  if (path.empty() && !options_.sensitivity_maker)
+    return allocate_plan(plan_, model_, allocation, executor_);
+
+  detail::check_target(plan_, allocation);
+  if (options_.sensitivity_maker || options_.metric_maker) parts_ = open_parts(progress);
+  if (options_.sensitivity_maker) {
+    path = parts_->sensitivities();
+    if (!detail::is_file(path)) options_.sensitivity_maker->make(path, progress);
+  }
+  const Sensitivities sensitivities = read_sensitivities(path);
+  if (!sensitivities.model().empty() && sensitivities.model() != fingerprint_of(model_))
+    forecast_.warnings.push_back(detail::other_model("sensitivities", path, options_.input));
+  allocation.sensitivities = &sensitivities;
+  std::optional<GramFile> metrics;
+  if (const std::string file = metric_path(parts_.get()); in_metric() && !file.empty()) {
+    metrics.emplace(file);
+    allocation.metric = [&](const MatrixRole& m) { return detail::metric_of(*metrics, m); };
+  }
+  allocate_plan(plan_, model_, allocation, executor_);
+  if (parts_) parts_->insist(detail::text_of(to_json(plan_)));
 }
 
 inline void ModelRun::know_inputs() {
@@ -114,9 +156,7 @@ inline void ModelRun::know_inputs() {
     const GramFile file(options_.metric);
     options_.plan.known_inputs = detail::known_inputs(file, model_);
     if (!file.model().empty() && file.model() != fingerprint_of(model_))
-      forecast_.warnings.push_back(
-          message("metric: ", options_.metric, " is of another model than ", options_.input,
-                  ", or of another format of it: right only if the two compute the same"));
+      forecast_.warnings.push_back(detail::other_model("metric", options_.metric, options_.input));
   } else if (options_.metric_maker) {
     options_.plan.known_inputs = detail::readers_of(options_.metric_maker->inputs);
   }
@@ -158,51 +198,6 @@ inline double ModelRun::bits_for_size(double size) const {
   return (*options_.plan.recipe)->with_bits(most) ? std::min(bits, most) : bits;
 }
 
-inline void ModelRun::foresee(bool recipe_asked_for) {
-  forecast_.bytes_before = detail::bytes_of_model(model_);
-  forecast_.bytes_after = with_output([](const auto& output) { return output.bytes(); });
-  forecast_.memory = detail::memory_of(model_, plan_);
-  if (options_.metric_maker) {
-    forecast_.metric_bytes = GramFileWriter::file_bytes(options_.metric_maker->inputs);
-    forecast_.memory = std::max(forecast_.memory, options_.metric_maker->memory);
-  }
-  if (const std::string types = detail::block_types(model_); !types.empty())
-    forecast_.warnings.push_back(
-        message(options_.input, " is quantized already, to ", types,
-                ": what is quantized again gains error beside that; better begin with floats"));
-  const auto is_pair = [](const Step& step) { return step.pair.has_value(); };
-  if (options_.format == RunFormat::gguf && recipe_asked_for &&
-      std::none_of(plan_.steps.begin(), plan_.steps.end(), is_pair))
-    forecast_.warnings.push_back(
-        message("recipe ", (*options_.plan.recipe)->name(),
-                " changes nothing: as GGUF it says how two matrices that meet are transformed, and "
-                "the plan has none that do"));
-  if (forecast_.bytes_after > forecast_.bytes_before)
-    forecast_.warnings.push_back(message("the output takes ", forecast_.bytes_after,
-                                         " bytes, more than the ", forecast_.bytes_before, " of ",
-                                         options_.input));
-}
-
-/// The same for equal results: the plan, and the files that it is for.
-inline std::string ModelRun::fingerprint() const {
-  auto json = to_json(plan_);
-  json["version"] = CAFEQ_VERSION;
-  json["floats"] = options_.format == RunFormat::floats;
-  if (options_.metric_maker) json["metric"] = options_.metric_maker->description;
-  auto& files = json["files"] = nlohmann::ordered_json::array();
-  std::vector<std::string> paths = model_.files();
-  if (!options_.metric.empty()) paths.push_back(options_.metric);
-  for (std::string& path : model_.companions()) paths.push_back(std::move(path));
-  if (!options_.tokenizer.empty()) paths.push_back(options_.tokenizer);
-  for (const std::string& path : paths) {
-    struct stat status{};
-    ::stat(path.c_str(), &status);
-    files.push_back({detail::name_in_directory(path), status.st_size, status.st_mtim.tv_sec,
-                     status.st_mtim.tv_nsec});
-  }
-  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-}
-
 inline double ModelRun::work(const Job& job) const {
   double sum = 0;
   for (const std::size_t s : job.steps)
@@ -210,20 +205,28 @@ inline double ModelRun::work(const Job& job) const {
   return sum;
 }
 
+inline std::shared_ptr<PartStore> ModelRun::open_parts(const RunProgress& progress) const {
+  const auto parts = std::make_shared<PartStore>(
+      options_.output + ".partial", detail::fingerprint_of_run(plan_, options_, model_),
+      options_.start);
+  if (detail::kind_of(options_.output) != 0 && !options_.overwrite) {
+    if (parts->empty()) parts->remove();
+    raise(ErrorCode::invalid_argument, message(options_.output, ": is there already"));
+  }
+  if (options_.metric_maker && !detail::is_file(parts->metric()))
+    options_.metric_maker->make(parts->metric(), progress);
+  return parts;
+}
+
 template <ModelOutput O>
 RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress) const {
   const auto start = std::chrono::steady_clock::now();
-  const std::string begun = fingerprint();
-  PartStore parts(options_.output + ".partial", begun, options_.start);
-  if (detail::kind_of(options_.output) != 0 && !options_.overwrite) {
-    if (parts.empty()) parts.remove();
-    raise(ErrorCode::invalid_argument, message(options_.output, ": is there already"));
-  }
+  const std::string begun = detail::state_of_files(options_, model_);
+  const auto store = parts_ ? parts_ : open_parts(progress);
+  PartStore& parts = *store;
 
   RunSummary summary;
   summary.bytes_before = forecast_.bytes_before;
-  if (options_.metric_maker && !parts.has_metric())
-    options_.metric_maker->make(parts.metric(), progress);
   write_parts(output, parts, progress);
   for (std::size_t j = 0; j < plan_.jobs.size(); ++j) {
     detail::PartErrors errors = detail::part_errors(parts.path(j));
@@ -237,7 +240,7 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
           message("target size: the output has come to ", summary.bytes_after,
                   " bytes, more than foreseen; ask for so many fewer"));
 
-  if (fingerprint() != begun)
+  if (detail::state_of_files(options_, model_) != begun)
     raise(ErrorCode::io, message(options_.input, ": has changed while it was read"));
   parts.finish(options_.output);
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -252,8 +255,7 @@ void ModelRun::write_parts(const O& output, const PartStore& parts,
   for (const Job& job : plan_.jobs) all += work(job);
 
   std::optional<GramFile> metrics;
-  if (!options_.metric.empty()) metrics.emplace(options_.metric);
-  else if (options_.metric_maker) metrics.emplace(parts.metric());
+  if (const std::string file = metric_path(&parts); !file.empty()) metrics.emplace(file);
   MetricSource metric;
   if (metrics)
     metric = [&](const MatrixRole& matrix) { return detail::metric_of(*metrics, matrix); };

@@ -35,6 +35,14 @@ struct MetricMaker {
   std::function<void(const std::string& path, const RunProgress& progress)> make{};
 };
 
+/// What measures the sensitivities of a model's matrices, where a program can run the model.
+struct SensitivityMaker {
+  std::string description;  ///< equal for equal sensitivities
+  Index memory = 0;         ///< that measuring takes, about, in bytes
+  /// Writes the file (cafeq/io/sensitivities_file.hpp).
+  std::function<void(const std::string& path, const RunProgress& progress)> make{};
+};
+
 struct RunOptions {
   std::string input;
   std::string output;
@@ -43,6 +51,10 @@ struct RunOptions {
   std::string metric{};  ///< a file of Grams or an imatrix: the inputs of the matrices that it has
                          ///< are the metric in which their errors count
   std::optional<MetricMaker> metric_maker{};  ///< makes one, where no file is given
+  std::string sensitivities{};  ///< a file: bits go where an error costs most, and the plan says
+                                ///< what the model is expected to lose
+  std::optional<SensitivityMaker> sensitivity_maker{};  ///< makes one, where no file is given
+  bool fused_alike = false;                             ///< as in AllocationOptions
   double target_bits = 0;  ///< mean bits of all that is quantized; 0: those of the plan everywhere
   double target_size = 0;  ///< of the whole output in bytes instead; 0: none
   RunFormat format = RunFormat::quantized;
