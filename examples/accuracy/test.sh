@@ -32,11 +32,12 @@ has() {
 
 echo '[{"recipe": "as it was", "file": "model", "seconds": 0}]' >files.json
 "$accuracy" --model model --tokens-json tokens.json --files files.json --seeds 2 --output done \
-  >out 2>&1 || fail "$(cat out)"
+  --rows rtn smallest gguf:Q4_0 types HQQ SINQ NF4 GPTQ HIGGS was >out 2>&1 || fail "$(cat out)"
 has done/llm.json '"recipe": "unquantized"' '"recipe": "`smallest`"' '"recipe": "gguf:Q4_0"' \
   '"recipe": "HQQ g64"' '"recipe": "SINQ g64"' '"recipe": "NF4 g64"' '"recipe": "GPTQ g64"' \
   '"recipe": "HIGGS p = 2, n = 16"' '"recipe": "as it was"' '"seed": 1' '"metric": "none"'
-has done/tables.md '| about 3 bits |' '± '
+has done/llm.json 'by sensitivity"' '"expected_kl": '
+has done/tables.md '| about 3 bits |' '± ' '| expected | bits | expected KL | KL | ratio |'
 # What is not quantized loses nothing: twice.
 [ "$(grep -c '"kl": 0.0,' done/llm.json)" = 2 ] || fail "$(cat done/llm.json)"
 [ "$(echo done/*)" = "done/llm.json done/tables.md" ] || fail "left behind: $(echo done/*)"
