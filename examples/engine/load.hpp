@@ -124,6 +124,7 @@ void Loader<Reader>::check_config() const {
                ? message("no configuration says what it is; a directory needs config.json")
                : message("architecture ", config_.architecture, " is not run; what is:", known));
   }
+  if (config_.experts > 0) refuse("mixtures of experts are not run");
   const std::pair<const char*, Index> sizes[] = {{"layers", config_.layers},
                                                  {"hidden size", config_.hidden},
                                                  {"intermediate size", config_.intermediate},

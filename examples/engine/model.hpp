@@ -66,13 +66,15 @@ struct Model {
 
 /// The same model, of which it shares all else, with other weights in one place.
 inline Model with_weights(Model model, const cafeq::MatrixRole& place, View<const float> W) {
+  const bool is_embedding = place.role == cafeq::Role::embedding;
+  if (place.layer < 0 && !is_embedding && !model.own_head)
+    return model;  // what is stored is unused
   auto panels = kernels().pack(W);
   if (place.layer >= 0) {
     linear_of(model.layers[std::size_t(place.layer)], place.role).multiply =
         kernels().dense(std::move(panels));
     return model;
   }
-  const bool is_embedding = place.role == cafeq::Role::embedding;
   if (is_embedding) model.embedding = panels;
   if (!is_embedding || !model.own_head) model.head.multiply = kernels().dense(std::move(panels));
   return model;

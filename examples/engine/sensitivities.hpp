@@ -77,13 +77,13 @@ struct Predictions {
 
 }  // namespace detail
 
-/// The matrices of the layers, the embedding, and the head where that is another one.
-inline std::vector<cafeq::MatrixRole> matrices_to_disturb(const cafeq::ModelFile& file,
-                                                          const Model& model) {
+/// The matrices of the layers, the embedding and the head, which costs nothing where the embedding
+/// takes its place.
+inline std::vector<cafeq::MatrixRole> matrices_to_disturb(const cafeq::ModelFile& file) {
   auto matrices = matrices_of_layers(file);
   for (auto& matrix : cafeq::find_roles(file.tensors(), file.config()).matrices)
-    if (matrix.layer < 0 && (matrix.role == cafeq::Role::embedding ||
-                             (matrix.role == cafeq::Role::unembedding && model.own_head)))
+    if (matrix.layer < 0 &&
+        (matrix.role == cafeq::Role::embedding || matrix.role == cafeq::Role::unembedding))
       matrices.push_back(std::move(matrix));
   return matrices;
 }
@@ -108,7 +108,7 @@ inline cafeq::Sensitivities sensitivities(const cafeq::ModelFile& file,
   const detail::Predictions expected(transformer, clean.view());
 
   std::vector<cafeq::Sensitivity> found;
-  for (const cafeq::MatrixRole& matrix : matrices_to_disturb(file, transformer.model())) {
+  for (const cafeq::MatrixRole& matrix : matrices_to_disturb(file)) {
     const cafeq::MatrixPlace& place = matrix.place;
     const Matrix<float> W = detail::with_noise(load_matrix(file, place, threads), options.energy,
                                                options.seed, found.size() + 2, threads);
@@ -173,7 +173,7 @@ inline cafeq::SensitivityMaker sensitivity_maker(const std::string& path,
     const auto texts = metric_texts(engine.transformer, begin, wanted, [&] {
       if (progress) progress("writing short texts", ++written, tokens);
     });
-    const double matrices = double(matrices_to_disturb(engine.file, engine.model).size());
+    const double matrices = double(matrices_to_disturb(engine.file).size());
     const auto found = sensitivities(engine.file, engine.transformer, texts, options, [&] {
       if (progress) progress("disturbing matrices", ++tried, matrices);
     });

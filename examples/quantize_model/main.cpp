@@ -50,12 +50,13 @@ std::pair<example::PlannedRun, RunSummary> quantize_with_bars(const example::Qua
                                                               const example::CommandLine& line,
                                                               ExecutorRef executor) {
   example::PlannedRun planned;
+  example::ProgressBars bars;
   const auto begins = [&](example::PlannedRun run) {
     planned = std::move(run);
+    bars.finish();
     example::print_metric(line, planned.plan, planned.forecast, line.json ? stderr : stdout);
     example::print_warnings(planned.forecast, stderr);
   };
-  example::ProgressBars bars;
   const RunSummary summary = quantizer.quantize(
       line.run, executor, begins,
       [&](std::string_view what, double done, double all) { bars.show(what, done, all); });
@@ -84,8 +85,9 @@ class TemporaryDirectory {
 /// The plan; what has to be made for it does not stay.
 example::PlannedRun plan_with_bars(const example::Quantizer& quantizer, RunOptions options,
                                    ExecutorRef executor) {
-  const TemporaryDirectory made;
-  options.output = made.path() + "/output";
+  std::optional<TemporaryDirectory> made;
+  if (options.sensitivity_maker || (!options.sensitivities.empty() && options.metric_maker))
+    options.output = made.emplace().path() + "/output";
   example::ProgressBars bars;
   return quantizer.plan(options, executor, [&](std::string_view what, double done, double all) {
     bars.show(what, done, all);

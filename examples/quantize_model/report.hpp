@@ -141,7 +141,7 @@ inline void print_plan(const Plan& plan, const RunForecast& forecast, std::FILE*
         line.layers.empty() && line.matrices == 1 ? line.tensor : ranges_text(line.layers),
         message(line.matrices)};
     row.insert(row.end(), line.cells.begin(), line.cells.end());
-    if (expected) row.insert(row.end() - 1, line.layers.empty() ? "" : fixed(line.loss, 5));
+    if (expected) row.insert(row.end() - 1, line.loss > 0 ? fixed(line.loss, 5) : "");
     table.row(std::move(row));
   }
   table.print(to);

@@ -126,6 +126,8 @@ class ProgressBars {
     bar_->advance(done - before_);
     before_ = done;
   }
+  /// Ends the line of the last one.
+  void finish() { bar_.reset(); }
 
  private:
   std::optional<ProgressBar> bar_;

@@ -41,7 +41,7 @@ TEST_CASE("a sensitivity is what the whole model loses by the same noise") {
   const auto measured = subject.measure(options);
   CHECK(measured.model() == cafeq::fingerprint_of(subject.file));
   const auto found = measured.all();
-  const auto matrices = matrices_to_disturb(subject.file, subject.model);
+  const auto matrices = matrices_to_disturb(subject.file);
   REQUIRE(found.size() == matrices.size());
   CHECK(found.size() == 14 + (subject.model.own_head ? 2u : 1u));  // two layers
   const Transformer transformer(subject.model, {});
@@ -105,7 +105,6 @@ TEST_CASE("a run is told what it measures, and gets the file") {
   CHECK(stages == std::vector<std::string>{"writing short texts", "disturbing matrices"});
   const auto read = cafeq::read_sensitivities(out / "file");
   CHECK(read.model() == cafeq::fingerprint_of(subject.file));
-  for (const auto& matrix : matrices_to_disturb(subject.file, subject.model))
-    CHECK(read.find(matrix) > 0.0);
+  for (const auto& matrix : matrices_to_disturb(subject.file)) CHECK(read.find(matrix) > 0.0);
   CHECK_THAT(out.read("file"), Contains("\"tokens\": 6"));
 }

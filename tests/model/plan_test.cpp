@@ -195,6 +195,14 @@ TEST_CASE("What would not become smaller is kept") {
   check_cover(tensors, plan);
   CHECK(plan.steps.empty());
   CHECK_THAT(why_kept(plan, "blk.0.attn_q.weight"), Contains("would not be smaller"));
+  // Where bits are yet to be chosen, fewer would do.
+  for (const AnyRecipe& recipe :
+       {AnyRecipe(recipes::rtn<>{.bits = 8, .group = 32}), AnyRecipe(recipes::smallest{.bits = 9})})
+    CHECK_FALSE(make_plan(tensors, {}, {.recipe = recipe, .any_bits = true}).steps.empty());
+  const Plan types =
+      make_plan(tensors, {},
+                {.recipe = GgufRecipe::make(GgufType::q8_0, recipes::fast<>{}), .any_bits = true});
+  CHECK_FALSE(types.steps.empty());
   CHECK_FALSE(
       make_plan(tensors, {}, {.recipe = recipes::rtn<>{.bits = 7, .group = 32}}).steps.empty());
 }

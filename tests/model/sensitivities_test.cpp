@@ -39,6 +39,16 @@ TEST_CASE("A sensitivity is found by its place, or by layer and role under other
   CHECK_FALSE(all.find(expert));
 }
 
+TEST_CASE("Of two matrices with one layer and role neither stands for other names") {
+  const Sensitivities two({{.tensor = "model.layers.0.mlp.up_proj.weight", .rows = 8, .value = 3},
+                           {.tensor = "blk.0.ffn_up.weight", .rows = 8, .value = 5}});
+  CHECK(two.find(matrix(Role::up, 0, "blk.0.ffn_up.weight")) == 5);
+  CHECK_FALSE(two.find(matrix(Role::up, 0, "layers.0.feed_forward.w3.weight")));
+  const Sensitivities stacked(
+      {{.tensor = "blk.0.ffn_up.weight", .slice = 0, .rows = 8, .value = 5}});
+  CHECK_FALSE(stacked.find(matrix(Role::up, 0, "layers.0.feed_forward.w3.weight")));
+}
+
 TEST_CASE("Sensitivities that no matrix has are refused") {
   const auto refusal = [](const std::vector<Sensitivity>& all) {
     const Error error = error_of([&] { const Sensitivities made(all); });

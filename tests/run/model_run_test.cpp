@@ -536,7 +536,17 @@ TEST_CASE("Sensitivities are made once, ahead of the plan, and kept for a run th
   ModelRun(from_files).quantize();
   CHECK(directory.read("again") == directory.read("out"));
 
-  // What is wrong with the target is said before anything is made.
+  // What is wrong with the target, or with a file, is said before anything is made.
+  RunOptions typo = options;
+  typo.output = directory / "typo";
+  typo.start = PartStore::Start::fresh;
+  typo.sensitivity_maker.reset();
+  typo.sensitivities = directory / "typo.json";
+  CHECK_THAT(error_of([&] { const ModelRun run(typo); }).message(), Contains("typo.json"));
+  directory.write("typo.json", to_json(Sensitivities()).dump());
+  CHECK_THAT(error_of([&] { const ModelRun run(typo); }).message(), Contains("there is none of"));
+  CHECK(metrics == 1);
+  CHECK_FALSE(directory.names().contains("typo.partial"));
   RunOptions few = options;
   few.output = directory / "few";
   few.start = PartStore::Start::fresh;

@@ -22,24 +22,25 @@ inline constexpr Index sensitivities_version = 1;
 
 inline Sensitivity sensitivity_in(const Json& json, std::string_view path) {
   const std::string* tensor = find_string(json, "tensor");
-  const auto size = [&](const char* name, Index usual) -> Index {
-    const Json* member = find_member(json, name);
-    if (member == nullptr && usual >= -1) return usual;
-    if (const auto number = member == nullptr ? std::nullopt : to_size(*member)) return *number;
-    raise(ErrorCode::corrupt, message(path, ": sensitivities: ", tensor ? *tensor : "a matrix",
-                                      ": ", name, " is no whole number"));
-  };
-  constexpr Index required = -2;
-  if (tensor == nullptr)
-    raise(ErrorCode::corrupt, message(path, ": sensitivities: a matrix has no tensor"));
-  const Json* value = find_member(json, "sensitivity");
-  if (value == nullptr || !value->is_number())
+  const auto fail = [&](std::string_view problem) {
     raise(ErrorCode::corrupt,
-          message(path, ": sensitivities: ", *tensor, ": sensitivity is no number"));
+          message(path, ": sensitivities: ", tensor ? *tensor : "a matrix", ": ", problem));
+  };
+  const auto optional = [&](const char* name, Index usual) -> Index {
+    const Json* member = find_member(json, name);
+    if (member == nullptr) return usual;
+    const auto number = to_size(*member);
+    if (!number) fail(message(name, " is no whole number"));
+    return *number;
+  };
+  if (tensor == nullptr) fail("has no tensor");
+  if (find_member(json, "rows") == nullptr) fail("rows are not given");
+  const Json* value = find_member(json, "sensitivity");
+  if (value == nullptr || !value->is_number()) fail("sensitivity is no number");
   return {.tensor = *tensor,
-          .slice = size("slice", -1),
-          .first_row = size("first_row", 0),
-          .rows = size("rows", required),
+          .slice = optional("slice", -1),
+          .first_row = optional("first_row", 0),
+          .rows = optional("rows", 0),
           .value = value->get<double>()};
 }
 

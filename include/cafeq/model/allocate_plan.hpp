@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -115,21 +114,17 @@ inline double sensitivity_of(const Sensitivities& sensitivities, const MatrixRol
 }
 
 /// What the weights of a plan take with the fewest bits.
-inline std::int64_t least_storage_bits(Plan plan, bool fused_alike = false) {
-  if (plan.steps.empty()) return 0;
-  if (plan.steps[0].recipe->with_bits(least_rate)) {
-    for (Step& step : plan.steps) step.recipe = *step.recipe->with_bits(least_rate);
-    return plan.storage_bits();
-  }
-
+inline std::int64_t least_storage_bits(const Plan& plan, bool fused_alike = false) {
   std::int64_t bits = 0;
-  for (const auto& steps : steps_to_choose_for(plan, fused_alike)) {
-    std::int64_t least = std::numeric_limits<std::int64_t>::max();
-    for (const StepsChoice& choice : choices_for(plan, steps))
-      least = std::min(least, choice.storage);
-    bits += least;
-  }
+  for (const auto& steps : steps_to_choose_for(plan, fused_alike))
+    bits += std::ranges::min(choices_for(plan, steps), {}, &StepsChoice::storage).storage;
   return bits;
+}
+
+/// Raises where one of a matrix is not there.
+inline void check_sensitivities(const Plan& plan, const Sensitivities& sensitivities) {
+  for (const Step& step : plan.steps)
+    for (const std::size_t m : step.matrices) sensitivity_of(sensitivities, plan.roles.matrices[m]);
 }
 
 /// Raises what a target makes impossible, before any matrix is tried.

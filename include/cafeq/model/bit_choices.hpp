@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <span>
@@ -116,21 +117,28 @@ inline std::vector<StepsChoice> choices_for(const Plan& plan, std::span<const st
   std::vector<StepsChoice> choices;
   if (plan.steps[steps[0]].recipe->with_bits(least_rate)) {
     constexpr double most = 9, step = 1. / 32;
-    constexpr int alike_at_most = 16;  // beyond that the highest rate has been reached
-    int alike = 0;
-    for (double bits = least_rate; bits <= most && alike < alike_at_most; bits += step) {
+    for (double bits = least_rate; bits <= most; bits += step) {
       StepsChoice choice = choice_of(plan, steps, with_equal_bits(plan, steps, bits));
-      const bool is_more = choices.empty() || choice.storage > choices.back().storage;
-      alike = is_more ? 0 : alike + 1;
-      if (is_more) choices.push_back(std::move(choice));
+      if (choices.empty() || choice.storage > choices.back().storage)
+        choices.push_back(std::move(choice));
     }
     return choices;
   }
   std::vector<Index> cols;
   for (const std::size_t s : steps)
     for (const std::size_t m : plan.steps[s].matrices) cols.push_back(plan.place(m).in);
-  for (const AnyRecipe& recipe : plan.steps[steps[0]].recipe->alternatives(cols))
-    choices.push_back(choice_of(plan, steps, std::vector(steps.size(), recipe)));
+  // Each step has its own, some of them perhaps in a metric, in the same order.
+  std::vector<std::vector<AnyRecipe>> each;
+  std::size_t count = std::numeric_limits<std::size_t>::max();
+  for (const std::size_t s : steps) {
+    each.push_back(plan.steps[s].recipe->alternatives(cols));
+    count = std::min(count, each.back().size());
+  }
+  for (std::size_t c = 0; c < count; ++c) {
+    std::vector<AnyRecipe> recipes;
+    for (const auto& own : each) recipes.push_back(own[c]);
+    choices.push_back(choice_of(plan, steps, std::move(recipes)));
+  }
   return choices;
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -11,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "cafeq/model/bit_choices.hpp"
 #include "cafeq/model/find_roles.hpp"
 #include "cafeq/model/name_pattern.hpp"
 #include "cafeq/model/plan.hpp"
@@ -114,13 +117,23 @@ class Planner {
                        [&](const std::string& pattern) { return matches(pattern, name); });
   }
 
+  /// What a matrix would take, with the fewest bits where these are not yet known.
+  std::int64_t storage_bits(const MatrixPlace& place) const {
+    if (!options_.any_bits) return recipe_->storage_bits(place.out, place.in);
+    if (const auto least = recipe_->with_bits(least_rate))
+      return (*least)->storage_bits(place.out, place.in);
+    std::int64_t least = std::numeric_limits<std::int64_t>::max();
+    for (const AnyRecipe& other : recipe_->alternatives({&place.in, 1}))
+      least = std::min(least, other->storage_bits(place.out, place.in));
+    return least;
+  }
   /// Tensors to quantize; those that stay are noted with the reason.
   std::set<std::string> chosen_tensors() {
     std::set<std::string> chosen, seen;
     std::map<std::string, std::int64_t> planned;
     for (std::size_t m = 0; m < plan_.roles.matrices.size(); ++m) {
       const MatrixPlace& place = plan_.roles.matrices[m].place;
-      planned[place.tensor] += recipe_->storage_bits(place.out, place.in);
+      planned[place.tensor] += storage_bits(place);
     }
     std::map<std::string_view, const TensorInfo*> infos;
     for (const TensorInfo& tensor : tensors_) infos[tensor.name] = &tensor;

@@ -14,6 +14,8 @@ namespace cafeq {
 struct PlanOptions {
   std::optional<AnyRecipe> recipe{};  ///< of each matrix; a plan needs one
   bool pairs = true;
+  bool any_bits = false;               ///< bits are chosen later: what could become smaller with
+                                       ///< the fewest is quantized
   bool embeddings = false;             ///< quantize embeddings and unembeddings too
   std::vector<std::string> include{};  ///< shell patterns of tensors to quantize, whatever their
                                        ///< role; empty for those that one quantizes

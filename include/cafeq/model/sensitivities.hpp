@@ -58,7 +58,10 @@ class Sensitivities {
     for (std::size_t i = 0; i < all_.size(); ++i) {
       const Sensitivity& s = all_[i];
       places_.emplace(Place(s.tensor, s.slice, s.first_row, s.rows), i);
-      if (const auto place = detail::place_in_layers(s.tensor)) by_role_.emplace(*place, i);
+      const auto place = detail::place_in_layers(s.tensor);
+      if (!place || s.slice >= 0) continue;
+      const auto [entry, is_new] = by_role_.emplace(*place, i);
+      if (!is_new) entry->second = all_.size();  // two of them: which is meant is not known
     }
   }
 
@@ -72,7 +75,8 @@ class Sensitivities {
     const auto found = places_.find(Place(place.tensor, place.slice, place.begin, place.out));
     if (found != places_.end()) return all_[found->second].value;
     const auto alike = by_role_.find({matrix.layer, matrix.role});
-    if (alike == by_role_.end() || matrix.expert >= 0) return std::nullopt;
+    if (alike == by_role_.end() || alike->second == all_.size() || matrix.expert >= 0)
+      return std::nullopt;
     const Sensitivity& other = all_[alike->second];
     return other.first_row == 0 && other.rows == place.out ? std::optional(other.value)
                                                            : std::nullopt;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "cafeq/io/model_parts.hpp"
+#include "cafeq/model/allocate_plan.hpp"
 #include "cafeq/model/plan.hpp"
 #include "cafeq/run/run_options.hpp"
 
@@ -96,6 +98,28 @@ inline Index memory_of(const ModelFile& model, const Plan& plan) {
   for (const TensorInfo& tensor : model.tensors())
     if (kept.contains(tensor.name)) most = std::max(most, tensor.bytes);
   return program + most;
+}
+
+/// Mean bits of what is quantized with which the output has no more bytes than its target; it has
+/// `bytes` as the plan is.
+inline double bits_for_size(const Plan& plan, const RunOptions& options, Index bytes) {
+  const double size = options.target_size;
+  // Other types of GGUF may be followed by more zeros than those of the plan.
+  constexpr Index zeros = 31;
+  const Index beside =
+      bytes - Index(plan.storage_bits() / 8) + zeros * Index(plan.roles.matrices.size());
+  const Index least =
+      Index(ceil_div(least_storage_bits(plan, options.fused_alike), std::int64_t(8)));
+  if (size < double(least + beside))
+    raise(
+        ErrorCode::invalid_argument,
+        message("target size: ", Index(size), " bytes are fewer than the least that is possible, ",
+                least + beside, ": ", least, " for weights with the fewest bits and ", beside,
+                " for tensors that are not quantized and all else"));
+  const double bits = (8 * std::floor(size - double(beside)) + 0.5) / double(plan.weights());
+  // The most that a recipe with a continuous rate takes.
+  constexpr double most = 9;
+  return (*options.plan.recipe)->with_bits(most) ? std::min(bits, most) : bits;
 }
 
 /// Adds what a run with this plan will come to.

@@ -59,7 +59,6 @@ class ModelRun {
   /// f(output) with what writes the format that is asked for.
   template <class F>
   decltype(auto) with_output(F&& f) const;
-  double bits_for_size(double size) const;
   /// Reads what is known of the inputs into the options of the plan.
   void know_inputs();
   /// Gives the steps of the plan their bits.
@@ -67,7 +66,8 @@ class ModelRun {
   bool in_metric() const {
     return std::ranges::any_of(plan_.steps, [](const Step& step) { return step.in_metric; });
   }
-  double work(const Job& job) const;
+  /// Raises where what is asked for cannot be written.
+  void check_output() const;
 
   /// OUTPUT.partial, with a metric where one is to be made. Raises invalid_argument for an output
   /// that is there already.
@@ -88,6 +88,7 @@ class ModelRun {
   ModelFile model_;
   Plan plan_;
   RunForecast forecast_;
+  std::string files_;                 // as they were when they were opened
   std::shared_ptr<PartStore> parts_;  // where files had to be made for the plan
 };
 
@@ -105,6 +106,8 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor, const RunProgress& 
   if (!recipe_asked_for) options_.plan.recipe = recipes::fast<>{};
   const bool gguf = options_.format == RunFormat::gguf;
   if (gguf) options_.plan.recipe = GgufRecipe::make<Arch>(options_.type, *options_.plan.recipe);
+  options_.plan.any_bits = options_.target_bits > 0 || options_.target_size > 0;
+  files_ = detail::state_of_files(options_, model_);
   know_inputs();
   plan_ = make_plan(model_.tensors(), model_.config(), options_.plan);
   // Another format may be all that is wanted; a copy is not.
@@ -116,10 +119,11 @@ ModelRun::ModelRun(RunOptions options, ExecutorRef executor, const RunProgress& 
   if (!in_metric()) options_.metric_maker.reset();
   if (!options_.sensitivities.empty() || plan_.steps.empty()) options_.sensitivity_maker.reset();
 
-  if (options_.target_size > 0) options_.target_bits = bits_for_size(options_.target_size);
+  const auto bytes = [&] { return with_output([](const auto& output) { return output.bytes(); }); };
+  if (options_.target_size > 0)
+    options_.target_bits = detail::bits_for_size(plan_, options_, bytes());
   spread_bits(progress);
-  detail::foresee(forecast_, model_, plan_, options_, recipe_asked_for,
-                  with_output([](const auto& output) { return output.bytes(); }));
+  detail::foresee(forecast_, model_, plan_, options_, recipe_asked_for, bytes());
 }
 
 inline void ModelRun::spread_bits(const RunProgress& progress) {
@@ -131,7 +135,10 @@ inline void ModelRun::spread_bits(const RunProgress& progress) {
   if (path.empty() && !options_.sensitivity_maker)
     return allocate_plan(plan_, model_, allocation, executor_);
 
+  // What is impossible is said before anything is made.
+  check_output();
   detail::check_target(plan_, allocation);
+  if (!path.empty()) detail::check_sensitivities(plan_, read_sensitivities(path));
   if (options_.sensitivity_maker || options_.metric_maker) parts_ = open_parts(progress);
   if (options_.sensitivity_maker) {
     path = parts_->sensitivities();
@@ -173,36 +180,15 @@ decltype(auto) ModelRun::with_output(F&& f) const {
 
 template <class Arch>
 RunSummary ModelRun::quantize(const RunProgress& progress) const {
-  if (options_.overwrite && detail::is_directory(options_.output))
-    raise(ErrorCode::invalid_argument,
-          message(options_.output, ": is a directory, which is not overwritten; remove it first"));
+  check_output();
   return with_output([&](const auto& output) { return quantize_into(output, progress); });
 }
 
-/// Mean bits of what is quantized with which the output has no more than so many bytes.
-inline double ModelRun::bits_for_size(double size) const {
-  // Other types of GGUF may be followed by more zeros than those of the plan.
-  constexpr Index zeros = 31;
-  const Index beside = with_output([](const auto& output) { return output.bytes(); }) -
-                       Index(plan_.storage_bits() / 8) + zeros * Index(plan_.roles.matrices.size());
-  const Index least = Index(ceil_div(detail::least_storage_bits(plan_), std::int64_t(8)));
-  if (size < double(least + beside))
-    raise(
-        ErrorCode::invalid_argument,
-        message("target size: ", Index(size), " bytes are fewer than the least that is possible, ",
-                least + beside, ": ", least, " for weights with the fewest bits and ", beside,
-                " for tensors that are not quantized and all else"));
-  const double bits = (8 * std::floor(size - double(beside)) + 0.5) / double(plan_.weights());
-  // The most that a recipe with a continuous rate takes.
-  constexpr double most = 9;
-  return (*options_.plan.recipe)->with_bits(most) ? std::min(bits, most) : bits;
-}
-
-inline double ModelRun::work(const Job& job) const {
-  double sum = 0;
-  for (const std::size_t s : job.steps)
-    sum += double(plan_.weights(plan_.steps[s])) * plan_.steps[s].recipe->work();
-  return sum;
+inline void ModelRun::check_output() const {
+  if (options_.overwrite && detail::is_directory(options_.output))
+    raise(ErrorCode::invalid_argument,
+          message(options_.output, ": is a directory, which is not overwritten; remove it first"));
+  with_output([](const auto& output) { return output.bytes(); });
 }
 
 inline std::shared_ptr<PartStore> ModelRun::open_parts(const RunProgress& progress) const {
@@ -221,7 +207,6 @@ inline std::shared_ptr<PartStore> ModelRun::open_parts(const RunProgress& progre
 template <ModelOutput O>
 RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress) const {
   const auto start = std::chrono::steady_clock::now();
-  const std::string begun = detail::state_of_files(options_, model_);
   const auto store = parts_ ? parts_ : open_parts(progress);
   PartStore& parts = *store;
 
@@ -240,7 +225,7 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
           message("target size: the output has come to ", summary.bytes_after,
                   " bytes, more than foreseen; ask for so many fewer"));
 
-  if (detail::state_of_files(options_, model_) != begun)
+  if (detail::state_of_files(options_, model_) != files_)
     raise(ErrorCode::io, message(options_.input, ": has changed while it was read"));
   parts.finish(options_.output);
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -251,6 +236,12 @@ RunSummary ModelRun::quantize_into(const O& output, const RunProgress& progress)
 template <ModelOutput O>
 void ModelRun::write_parts(const O& output, const PartStore& parts,
                            const RunProgress& progress) const {
+  const auto work = [&](const Job& job) {
+    double sum = 0;
+    for (const std::size_t s : job.steps)
+      sum += double(plan_.weights(plan_.steps[s])) * plan_.steps[s].recipe->work();
+    return sum;
+  };
   double all = 0, done = 0;
   for (const Job& job : plan_.jobs) all += work(job);
 
