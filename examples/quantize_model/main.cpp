@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -38,9 +37,13 @@ extern "C" void stop(int) {
   ::_exit(interrupted);
 }
 
-void stop_on_signals() {
+/// Where something that does not stay is on the disk, it is removed first.
+volatile sig_atomic_t asked_to_stop = 0;
+extern "C" void stop_soon(int) { asked_to_stop = 1; }
+
+void stop_on_signals(void (*handler)(int)) {
   struct sigaction action{};
-  action.sa_handler = stop;
+  action.sa_handler = handler;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
   ::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files then is an error like a full disk
@@ -86,10 +89,16 @@ class TemporaryDirectory {
 example::PlannedRun plan_with_bars(const example::Quantizer& quantizer, RunOptions options,
                                    ExecutorRef executor) {
   std::optional<TemporaryDirectory> made;
-  if (options.sensitivity_maker || (!options.sensitivities.empty() && options.metric_maker))
+  if (options.sensitivity_maker || (!options.sensitivities.empty() && options.metric_maker)) {
+    stop_on_signals(stop_soon);
     options.output = made.emplace().path() + "/output";
+  }
   example::ProgressBars bars;
   return quantizer.plan(options, executor, [&](std::string_view what, double done, double all) {
+    if (asked_to_stop != 0) {
+      made.reset();
+      ::_exit(interrupted);
+    }
     bars.show(what, done, all);
   });
 }
@@ -101,18 +110,6 @@ double available_memory() {
   for (double kib = 0; file >> name >> kib; file.ignore(64, '\n'))
     if (name == "MemAvailable:") return 1024 * kib;
   return std::numeric_limits<double>::infinity();
-}
-
-using Make = std::function<void(const std::string& path, const RunProgress& progress)>;
-
-/// The same, with a copy of what is made where `to` is not empty.
-Make saving_to(const std::string& to, Make make) {
-  if (to.empty()) return make;
-  return [=](const std::string& path, const RunProgress& progress) {
-    make(path, progress);
-    const auto bytes = read_file(path);
-    write_file(to, cafeq::detail::as_text(bytes));
-  };
 }
 
 /// Texts that the model writes are the metric wherever the engine can run it; where it cannot, or
@@ -128,7 +125,7 @@ void choose_metric(example::CommandLine& line, ExecutorRef executor) {
                   " of memory, more than is left");
       return;
     }
-    maker.make = saving_to(line.save_metric, std::move(maker.make));
+    maker.copy = line.save_metric;
     line.run.metric_maker = std::move(maker);
   } catch (const Error& error) {
     if (line.metric_asked_for) throw;
@@ -141,14 +138,14 @@ int run(int argc, char** argv) {
   auto parsed = example::parse_command_line(argc, argv, quantizer.recipes());
   if (const int* status = std::get_if<int>(&parsed)) return *status;
   auto& line = *std::get_if<example::CommandLine>(&parsed);
-  stop_on_signals();
+  if (!line.dry_run) stop_on_signals(stop);
 
   ThreadPool executor(line.threads);
   choose_metric(line, executor);
   if (line.makes_sensitivities()) {
     SensitivityMaker maker = engine::sensitivity_maker(
         line.run.input, {.seed = line.metric_texts.seed}, executor, line.run.tokenizer);
-    maker.make = saving_to(line.save_sensitivities, std::move(maker.make));
+    maker.copy = line.save_sensitivities;
     line.run.sensitivity_maker = std::move(maker);
   }
   if (line.dry_run) {

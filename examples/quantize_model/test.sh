@@ -386,6 +386,15 @@ metric() {
   "$program" model --dry-run $few --json --bits 3 --sensitivities own >json
   [ "$(value expected_loss)" != "" ] || fail "no expected_loss"
   if ls | grep -q partial; then fail "a dry run has left $(ls)"; fi
+  mkdir temporary
+  TMPDIR=$PWD/temporary "$program" model --dry-run --metric-texts 5000 --sensitivities own \
+    >slow.out 2>&1 &
+  until grep -q "writing" slow.out; do sleep 0.01; done
+  kill $!
+  status=0
+  wait $! || status=$?
+  [ $status = 130 ] || fail "an interrupted dry run ends with $status"
+  rmdir temporary || fail "an interrupted dry run has left $(find temporary)"
   expect 2 "--save-sensitivities" "$program" model new --sensitivities costs --save-sensitivities it
   expect 1 "nowhere: cannot open" "$program" model new --metric none --sensitivities nowhere
 

@@ -392,6 +392,7 @@ TEST_CASE("A metric is made once, ahead of all else, and kept for a run that goe
   options.metric_maker = MetricMaker{.description = "some inputs"};
   for (const auto& input : grams.inputs())
     options.metric_maker->inputs.push_back(detail::entry_of(input));
+  options.metric_maker->copy = directory / "copy";
   options.metric_maker->make = [&](const std::string& path, const RunProgress& progress) {
     ++made;
     progress("making", 1, 1);
@@ -406,12 +407,14 @@ TEST_CASE("A metric is made once, ahead of all else, and kept for a run that goe
   RunOptions other = options;
   other.metric_maker->description = "other inputs";
   CHECK_THAT(error_of([&] { ModelRun(other).quantize(); }).message(), Contains("another plan"));
+  std::filesystem::remove(directory / "copy");
   ModelRun(options).quantize();
   CHECK(made == 2);
   CHECK_FALSE(directory.names().contains("out.partial"));
 
   // The same as from a file, which stays.
   write_grams(directory / "grams", grams);
+  CHECK(directory.read("copy") == directory.read("grams"));
   RunOptions from_file = directory.options("again");
   from_file.metric = directory / "grams";
   ModelRun(from_file).quantize();
@@ -500,6 +503,7 @@ TEST_CASE("Sensitivities are made once, ahead of the plan, and kept for a run th
     write_grams(path, grams);
   };
   options.sensitivity_maker = SensitivityMaker{.description = "some noise"};
+  options.sensitivity_maker->copy = directory / "copy";
   double of_values = 100;
   options.sensitivity_maker->make = [&](const std::string& path, const RunProgress& progress) {
     ++measured;
@@ -520,7 +524,9 @@ TEST_CASE("Sensitivities are made once, ahead of the plan, and kept for a run th
   write_file(directory / "out.partial/sensitivities", to_json(some_sensitivities(model, 1)).dump());
   CHECK_THAT(error_of([&] { const ModelRun run(options); }).message(), Contains("another plan"));
   write_file(directory / "out.partial/sensitivities", kept);
+  std::filesystem::remove(directory / "copy");
   ModelRun(options).quantize();
+  CHECK(directory.read("copy") == kept);
   CHECK(metrics == 1);
   CHECK(measured == 1);
   CHECK_FALSE(directory.names().contains("out.partial"));

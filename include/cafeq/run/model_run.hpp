@@ -142,7 +142,7 @@ inline void ModelRun::spread_bits(const RunProgress& progress) {
   if (options_.sensitivity_maker || options_.metric_maker) parts_ = open_parts(progress);
   if (options_.sensitivity_maker) {
     path = parts_->sensitivities();
-    if (!detail::is_file(path)) options_.sensitivity_maker->make(path, progress);
+    detail::make_file(path, *options_.sensitivity_maker, progress);
   }
   const Sensitivities sensitivities = read_sensitivities(path);
   if (!sensitivities.model().empty() && sensitivities.model() != fingerprint_of(model_))
@@ -199,8 +199,7 @@ inline std::shared_ptr<PartStore> ModelRun::open_parts(const RunProgress& progre
     if (parts->empty()) parts->remove();
     raise(ErrorCode::invalid_argument, message(options_.output, ": is there already"));
   }
-  if (options_.metric_maker && !detail::is_file(parts->metric()))
-    options_.metric_maker->make(parts->metric(), progress);
+  if (options_.metric_maker) detail::make_file(parts->metric(), *options_.metric_maker, progress);
   return parts;
 }
 

@@ -33,6 +33,7 @@ struct MetricMaker {
   Index memory = 0;                 ///< that making takes, about, in bytes
   /// Writes the file of Grams.
   std::function<void(const std::string& path, const RunProgress& progress)> make{};
+  std::string copy{};  ///< where it is to stay when the run has ended; empty: nowhere
 };
 
 /// What measures the sensitivities of a model's matrices, where a program can run the model.
@@ -41,6 +42,7 @@ struct SensitivityMaker {
   Index memory = 0;         ///< that measuring takes, about, in bytes
   /// Writes the file (cafeq/io/sensitivities_file.hpp).
   std::function<void(const std::string& path, const RunProgress& progress)> make{};
+  std::string copy{};  ///< as a metric's
 };
 
 struct RunOptions {

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "cafeq/config/version.hpp"
+#include "cafeq/io/byte_cursor.hpp"
+#include "cafeq/io/file.hpp"
 #include "cafeq/io/model_parts.hpp"
 #include "cafeq/io/plan_json.hpp"
 #include "cafeq/run/run_options.hpp"
@@ -59,6 +61,15 @@ inline std::string other_model(std::string_view what, const std::string& path,
                                const std::string& input) {
   return message(what, ": ", path, " is of another model than ", input,
                  ", or of another format of it: right only if the two compute the same");
+}
+
+/// What a run keeps in OUTPUT.partial, made unless an interrupted one has.
+template <class Maker>
+void make_file(const std::string& path, const Maker& maker, const RunProgress& progress) {
+  if (!is_file(path)) maker.make(path, progress);
+  if (maker.copy.empty()) return;
+  const auto bytes = read_file(path);
+  write_file(maker.copy, as_text(bytes));
 }
 
 }  // namespace cafeq::detail
