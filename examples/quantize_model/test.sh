@@ -387,7 +387,7 @@ metric() {
   [ "$(value expected_loss)" != "" ] || fail "no expected_loss"
   if ls | grep -q partial; then fail "a dry run has left $(ls)"; fi
   mkdir temporary
-  TMPDIR=$PWD/temporary "$program" model --dry-run --metric-texts 5000 --sensitivities own \
+  TMPDIR=$PWD/temporary "$program" model --dry-run --metric-texts 2000 --sensitivities own \
     >slow.out 2>&1 &
   until grep -q "writing" slow.out; do sleep 0.01; done
   kill $!
